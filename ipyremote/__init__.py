@@ -1,0 +1,161 @@
+"""Tasks, actors and objects in worker processes, live in a Jupyter notebook.
+
+import ipyremote as ray
+
+@ray.remote
+def square(x):
+    return x * x
+
+ray.get([square.remote(i) for i in range(4)])
+"""
+
+# Layout, from the outside in (each module imports from later lines only):
+#
+#   notebook/                       the IPython extension: magics, live refs, output per cell
+#   util/                           ActorPool, queue, multiprocessing, joblib, Executor, metrics; imported at first use
+#   internal.py cloudpickle.py      what Ray has under these names
+#   api.py                          init shutdown get put wait cancel kill ...
+#   backends/                       what runs the work: local, inline
+#   scheduler/ worker/ client/      the processes of a local session, and the connection between them
+#   core/ store/ wire/ remote.py    placement and state, shared memory, sockets; @remote and actors (actor.py)
+#   serialize.py streams.py messages.py refs.py
+#   logs.py                         how log records are written
+#   backend.py                      the seam between the API and the backends
+#   exceptions.py settings.py ids.py
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from ipyremote import absent, exceptions
+from ipyremote.api import (
+    available_resources,
+    cancel,
+    cluster_resources,
+    free,
+    get,
+    get_actor,
+    get_gpu_ids,
+    get_runtime_context,
+    init,
+    is_initialized,
+    kill,
+    nodes,
+    put,
+    recover,
+    shutdown,
+    wait,
+)
+from ipyremote.context import ClusterContext
+from ipyremote.logs import LoggingConfig
+from ipyremote.refs import ObjectRef
+from ipyremote.remote import ActorClass, ActorHandle, RemoteFunction, method, remote
+from ipyremote.streams import DynamicObjectRefGenerator, ObjectRefGenerator
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ActorClass",
+    "ActorHandle",
+    "ClusterContext",
+    "DynamicObjectRefGenerator",
+    "LoggingConfig",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "dashboard",
+    "exceptions",
+    "free",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "install_as_ray",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "progress",
+    "put",
+    "recover",
+    "remote",
+    "shutdown",
+    "timeline",
+    "util",
+    "wait",
+]
+
+
+#: Submodules that programs use without importing them, and that most programs do not need.
+_SUBMODULES = frozenset({"cloudpickle", "internal", "runtime_env", "util"})
+
+
+def progress(refs: Any) -> None:
+    """Show how far these refs are: one ref or generator of refs, or a list, tuple or dict of them, nested or not.
+
+    In a notebook a live board, and the cell goes on at once. Elsewhere a bar of text on stderr, and it waits until all
+    have ended; failures do not raise. Raises TypeError for anything else.
+    """
+    from ipyremote.notebook import entrances
+
+    entrances.progress(refs)
+
+
+def dashboard() -> None:
+    """Show the cluster: workers with what they run, CPU, memory, queue, store, actors, and a timeline.
+
+    In a notebook a live view, elsewhere text. Raises IPyRemoteSystemError when no session is running.
+    """
+    from ipyremote.notebook import entrances
+
+    entrances.dashboard()
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """The latest runs (20,000 at most) as a Chrome trace: written to a file, or returned as a list of events.
+
+    chrome://tracing and Perfetto open such files. Raises RuntimeError when no session is running.
+    """
+    from ipyremote.notebook import entrances
+
+    return entrances.timeline(filename)
+
+
+def install_as_ray() -> None:
+    """From now on, `import ray` gives ipyremote: programs and notebooks written for Ray run unchanged.
+
+    To be called before anything imports Ray itself. Raises RuntimeError when that has been imported.
+    """
+    from ipyremote import compat
+
+    compat.install_as_ray()
+
+
+def __getattr__(name: str) -> Any:
+    # Programs written for Ray use its submodules without importing them.
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    sentence = absent.advice(name)
+    if sentence is not None:
+        raise absent.AbsentFeature(sentence)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Called by `%load_ext ipyremote`."""
+    from ipyremote.notebook import extension
+
+    extension.load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Called by `%unload_ext ipyremote`."""
+    from ipyremote.notebook import extension
+
+    extension.unload(shell)

@@ -1,0 +1,18 @@
+"""`python -m ipyremote.benchmark`."""
+
+import signal
+import sys
+from typing import NoReturn
+
+from ipyremote.benchmark.arguments import main
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    """End as if by an error, so that the engine that runs now is ended too."""
+    sys.exit(128 + number)
+
+
+if __name__ == "__main__":
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    sys.exit(main())

@@ -1,0 +1,49 @@
+"""The engines by name. An adapter has a function `engine()` and imports its engine only inside functions."""
+
+import importlib
+from dataclasses import dataclass
+from importlib import metadata
+from importlib.util import find_spec
+from typing import cast
+
+from ipyremote.benchmark.engine import Engine
+
+OURS = "ipyremote"
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """Where an engine and its adapter are found."""
+
+    name: str
+    #: The module of the adapter.
+    adapter: str
+    #: The modules that must be importable; the first is named like the distribution that has the version.
+    requires: tuple[str, ...] = ()
+
+    def version(self) -> str | None:
+        """The installed version, or None if something is missing."""
+        if any(find_spec(module) is None for module in self.requires):
+            return None
+        try:
+            return metadata.version(self.requires[0]) if self.requires else ""
+        except metadata.PackageNotFoundError:
+            return ""
+
+    def load(self) -> Engine:
+        """A new engine, not started."""
+        return cast("Engine", importlib.import_module(self.adapter).engine())
+
+
+SPECS = {
+    spec.name: spec
+    for spec in (
+        Spec(OURS, f"{__name__}.ipyremote", ("ipyremote",)),
+        Spec("ray", f"{__name__}.ray", ("ray",)),
+        Spec("dask", f"{__name__}.dask", ("distributed", "dask")),
+        Spec("ipyparallel", f"{__name__}.ipyparallel", ("ipyparallel",)),
+        Spec("loky", f"{__name__}.loky", ("loky",)),
+        Spec("pool", f"{__name__}.pool"),
+    )
+}
+PEERS = tuple(name for name in SPECS if name != OURS)

@@ -1,0 +1,24 @@
+"""loky, the executor of joblib."""
+
+from concurrent.futures import Executor
+from typing import cast
+
+from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engines.executor import ExecutorEngine
+
+PROGRAM = """
+from loky import ProcessPoolExecutor
+executor = ProcessPoolExecutor(workers)
+"""
+
+
+def _make(workers: int) -> Executor:
+    """The plain executor: the reusable one would time its idle workers out."""
+    from loky import ProcessPoolExecutor
+
+    return cast("Executor", ProcessPoolExecutor(workers))
+
+
+def engine() -> Engine:
+    """Defaults."""
+    return ExecutorEngine(_make, PROGRAM)

@@ -1,0 +1,202 @@
+"""Runs engines in fresh processes, in turns, and collects what they measure.
+
+Each round runs every engine once, one after another, so that a machine that slows down slows all of them. A
+child that says nothing for `limit` seconds is ended with all the processes of its engine; the case it was
+at is a timeout, and a new child goes on with the next case. A case that gave no number is not run again in
+later rounds.
+"""
+
+import json
+import os
+import select
+import subprocess
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import IO, Any
+
+from ipyremote.benchmark import processes
+from ipyremote.benchmark.cases import FULL, QUICK, Case
+from ipyremote.benchmark.child import COMMAND
+from ipyremote.benchmark.engines import Spec
+from ipyremote.benchmark.results import Cell, Column, Outcome, Results, Status
+
+#: Seconds that an engine has for stopping; its measures are safe by then.
+PATIENCE = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to run; the first engine is ipyremote."""
+
+    engines: Sequence[Spec]
+    cases: Sequence[Case]
+    rounds: int
+    workers: int
+    quick: bool
+    #: Seconds for one case on one engine in one round, and for the start of an engine.
+    limit: float
+
+
+class Child:
+    """A running child: its lines, with a deadline for each, and its end."""
+
+    def __init__(self, adapter: str, names: Sequence[str], plan: Plan) -> None:
+        self._token = uuid.uuid4().hex
+        self._reader, writer = os.pipe()
+        # Closed by `close`: it is read after the child has ended.
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self._text = b""
+        size = "quick" if plan.quick else "full"
+        arguments = [adapter, str(writer), str(plan.workers), self._token, size, *names]
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-c", COMMAND, *arguments],
+                env=processes.marked(self._token),
+                pass_fds=[writer],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=self._errors,
+                start_new_session=True,
+            )
+        finally:
+            os.close(writer)
+
+    def line(self, seconds: float) -> dict[str, Any] | None:
+        """The next line, or None if the child has ended; TimeoutError if neither happens in time.
+
+        The end of the pipe does not tell that the child has ended: a process that it forked may hold the
+        pipe open.
+        """
+        deadline = monotonic() + seconds
+        while b"\n" not in self._text:
+            ended = self._process.poll() is not None
+            if select.select([self._reader], [], [], 0 if ended else 0.1)[0]:
+                chunk = os.read(self._reader, 65536)
+                if chunk:
+                    self._text += chunk
+                    continue
+                if not ended:
+                    # On a closed pipe select returns at once for ever: wait for the process instead.
+                    self._wait(deadline)
+                return None
+            if ended:
+                return None
+            if monotonic() > deadline:
+                raise TimeoutError
+        text, self._text = self._text.split(b"\n", 1)
+        record: dict[str, Any] = json.loads(text)
+        return record
+
+    def _wait(self, deadline: float) -> None:
+        """Wait for the end of the process."""
+        try:
+            self._process.wait(max(0.1, deadline - monotonic()))
+        except subprocess.TimeoutExpired as late:
+            raise TimeoutError from late
+
+    def last_words(self) -> str:
+        """How the child ended, and the last line it wrote to stderr."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        status = self._process.poll()
+        return f"the process ended with status {status}" + (f": {lines[-1]}" if lines else "")
+
+    def close(self) -> None:
+        """End the child and every process of its engine."""
+        # The number of a process that was waited for may already be another's.
+        alive = self._process.poll() is None
+        engine = processes.family(self._process.pid if alive else None, self._token)
+        # The child goes first, or it would replace the workers that it loses.
+        self._process.kill()
+        self._process.wait()
+        processes.end(engine)
+        # What was started between the look and the end of the child.
+        processes.end(processes.family(None, self._token))
+        os.close(self._reader)
+        self._errors.close()
+
+
+def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[str, Outcome]]:
+    """Run the cases in one child and yield what becomes of each, until the child ends or hangs."""
+    child = Child(adapter, names, plan)
+    doing = "start"
+    try:
+        while True:
+            line = child.line(PATIENCE if doing in ("stop", "exit") else plan.limit)
+            match line:
+                case None:
+                    yield from _broken(doing, names, Outcome(Status.ERROR, detail=child.last_words()))
+                    return
+                case {"doing": step}:
+                    doing = step
+                case {"failed": text}:
+                    yield from _broken("start", names, Outcome(Status.ERROR, detail=f"start: {text}"))
+                    return
+                case {"case": name, "status": status, "samples": samples, "detail": detail}:
+                    yield name, Outcome(Status(status), tuple(samples), detail)
+                case _:
+                    raise AssertionError(f"no such line in the child's protocol: {line}")
+    except TimeoutError:
+        step = "start" if doing == "start" else "case"
+        late = Outcome(Status.TIMEOUT, detail=f"{step} took longer than {plan.limit:g} s")
+        yield from _broken(doing, names, late)
+    finally:
+        child.close()
+
+
+def _broken(doing: str, names: Sequence[str], outcome: Outcome) -> Iterator[tuple[str, Outcome]]:
+    """What a child that ended or hung leaves behind: its case, or all of them if the engine did not start."""
+    match doing:
+        case "start":
+            yield from ((name, outcome) for name in names)
+        case "stop" | "exit":
+            return
+        case name:
+            yield name, outcome
+
+
+def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, Outcome]:
+    """All the cases on one engine: in one child if nothing hangs, otherwise in as many as it takes."""
+    outcomes: dict[str, Outcome] = {}
+    while left := [name for name in names if name not in outcomes]:
+        for name, outcome in one_child(adapter, left, plan):
+            # A start that fails says nothing about the cases that ran before it.
+            outcomes.setdefault(name, outcome)
+        if not any(name in outcomes for name in left):
+            for name in left:
+                outcomes[name] = Outcome(Status.ERROR, detail="the process ended without a word")
+    return outcomes
+
+
+def run(plan: Plan, progress: Callable[[str], None]) -> Results:
+    """Every engine once in each round, in turns."""
+    versions = {spec.name: spec.version() for spec in plan.engines}
+    installed = [spec for spec in plan.engines if versions[spec.name] is not None]
+    outcomes: dict[tuple[str, str], list[Outcome]] = {}
+    for turn in range(plan.rounds):
+        for spec in installed:
+            names = [case.name for case in plan.cases if _is_due(outcomes.get((spec.name, case.name)))]
+            if names:
+                progress(f"round {turn + 1} of {plan.rounds}: {spec.name}")
+                for name, outcome in one_round(spec.adapter, names, plan).items():
+                    outcomes.setdefault((spec.name, name), []).append(outcome)
+    missing = [Outcome(Status.MISSING)]
+    columns = [
+        Column(
+            spec.name,
+            versions[spec.name],
+            {case.name: Cell(tuple(outcomes.get((spec.name, case.name), missing))) for case in plan.cases},
+        )
+        for spec in plan.engines
+    ]
+    sizes = QUICK if plan.quick else FULL
+    return Results(plan.workers, plan.rounds, plan.quick, [case.row(sizes) for case in plan.cases], columns)
+
+
+def _is_due(before: Sequence[Outcome] | None) -> bool:
+    """Whether the case is worth running: nothing went wrong with it so far."""
+    return not before or before[-1].status is Status.MEASURED

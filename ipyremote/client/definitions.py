@@ -1,0 +1,48 @@
+"""The functions and classes that a client has given to its session, or that came to it with tasks."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+from ipyremote import serialize
+from ipyremote.backend import Exported
+from ipyremote.client.channel import Channel
+from ipyremote.client.failures import check_size
+from ipyremote.messages import Define
+
+__all__ = ["Definitions"]
+
+
+class Definitions:
+    """By the function or class itself. Guarded by the channel's lock where that matters."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        #: Those that came here.
+        self.known: dict[Any, Exported] = {}
+        self._digests: set[bytes] = set()
+
+    def define(self, target: Callable[..., Any], name: str) -> Exported:
+        """See `Backend`. A function that arrived here with a task is known already."""
+        channel = self._channel
+        channel.check()
+        with contextlib.suppress(TypeError):  # an unhashable callable
+            known = self.known.get(target)
+            if known is not None:
+                return known
+        payload, refs = serialize.dumps_function(target)
+        check_size(name, len(payload))
+        digest = serialize.digest(payload)
+        with channel.lock:
+            if digest not in self._digests:
+                self._digests.add(digest)
+                channel.connection.queue(Define(digest, payload, refs, name), len(payload))
+        return Exported(target, name, digest)
+
+    def adopt(self, target: Callable[..., Any], digest: bytes, name: str) -> None:
+        """Remember under which digest a function came here, so that calling it remotely needs no pickling."""
+        with contextlib.suppress(TypeError):
+            self.known[target] = Exported(target, name, digest)
+            self._digests.add(digest)

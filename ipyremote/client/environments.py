@@ -1,0 +1,203 @@
+"""The environments that a client asks for: what each comes to on this machine, and the one that its own code runs in.
+
+A submission that asks for none has that of the code that submits it: a driver's is the one of `init`, a worker's the
+one that it was started in. What is asked for beyond that is merged with it. Rules. What an environment comes to is
+worked out, and announced to the scheduler, when it is first used, and again in each notebook cell, since files may have
+changed; so it costs a task next to nothing. Directories and modules are copied then (`snapshots.py`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ipyremote import exports, serialize
+from ipyremote.backend import Backend
+from ipyremote.client.channel import Channel
+from ipyremote.client.failures import check_size
+from ipyremote.messages import DefineEnvironment, Environment, Packages
+from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, merged
+from ipyremote.store.directory import SPILL_LINK
+
+__all__ = ["Environments", "run_hook", "use"]
+
+_HOOK: Final = "worker_process_setup_hook"
+#: Environments whose keys are remembered.
+_KNOWN: Final = 1_000
+
+
+class Environments:
+    """Those of one client. Thread-safe."""
+
+    def __init__(self, channel: Channel, directory: Path) -> None:
+        self._channel = channel
+        self._directory = directory
+        #: The one that the code here runs in, or that a driver's submissions have.
+        self._own = Environment()
+        #: Its key.
+        self.key = ""
+        #: Keys by what was asked for and when.
+        self._known: dict[tuple[str, int, int], tuple[RuntimeEnv, str]] = {}
+        self._announced: set[str] = {""}
+
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """The one that the code here runs in, or that a driver's submissions have."""
+        return RuntimeEnv.deserialize(self._own.text)
+
+    def sets(self, name: str) -> bool:
+        """Whether the one that the code here runs in sets this variable."""
+        return any(variable == name for variable, _ in self._own.variables)
+
+    def use(self, asked: RuntimeEnv) -> None:
+        """What this driver submits has this one unless it asks for something else. Raises ValueError and OSError."""
+        environment = self._resolved(asked)
+        config = asked.get("config") or RuntimeEnvConfig()
+        self._announce(environment, eager=config["eager_install"])
+        self.inherit(environment)
+
+    def inherit(self, environment: Environment) -> None:
+        """This is the one that the code here runs in."""
+        self._own, self.key = environment, environment.key
+        self._announced.add(environment.key)
+        self._known.clear()
+
+    def key_of(self, asked: RuntimeEnv | None) -> str:
+        """The key of what a task asks for, which the scheduler knows from now on. Raises ValueError and OSError."""
+        if not asked:
+            return self.key
+        # A function is known by its identity: it is kept here, so that no other one gets that.
+        signature = (asked.serialize(), id(asked.get(_HOOK)), exports.epoch())
+        known = self._known.get(signature)
+        if known is None:
+            environment = self._resolved(asked)
+            self._announce(environment)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            known = self._known[signature] = (asked, environment.key)
+        return known[1]
+
+    def _announce(self, environment: Environment, *, eager: bool = False) -> None:
+        with self._channel.lock:
+            if environment.key not in self._announced:
+                self._announced.add(environment.key)
+                self._channel.connection.queue(DefineEnvironment(environment, eager))
+                self._channel.wake()
+
+    # ---------------------------------------------------------------------------------------------- what it comes to
+
+    def _resolved(self, asked: Mapping[str, Any]) -> Environment:
+        """What was asked for on top of what the code here has."""
+        # Imported here: most programs copy nothing, and all would wait for it.
+        from ipyremote.client import snapshots
+
+        own = self._own
+        both = merged(RuntimeEnv.deserialize(own.text), asked)
+        excludes = asked.get("excludes") or ()
+        place = self._place()
+        directory, modules, packages, hook = own.directory, own.modules, own.packages, own.hook
+        if "working_dir" in asked:
+            directory = os.fsencode(snapshots.of_working_dir(Path(asked["working_dir"]), place, excludes))
+        if "py_modules" in asked:
+            modules = tuple(
+                os.fsencode(snapshots.of_module(Path(path), place, excludes)) for path in asked["py_modules"]
+            )
+        if "pip" in asked or "uv" in asked:
+            packages = _packages(asked)
+        if _HOOK in asked:
+            hook = _pickled(asked[_HOOK])
+        variables = tuple(sorted({**dict(own.variables), **(asked.get("env_vars") or {})}.items()))
+        parts = (variables, directory, modules, packages, hook)
+        if not any(parts):
+            return Environment()
+        config = both.get("config") or {}
+        return Environment(
+            hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest(),
+            _title(both),
+            both.serialize(),
+            *parts,
+            float(config.get("setup_timeout_seconds", SETUP_SECONDS)),
+        )
+
+    def _place(self) -> Path:
+        """Where copies go: to a disk, if the session has a directory there."""
+        linked = self._directory / SPILL_LINK
+        return linked.resolve() if linked.is_dir() else self._directory
+
+
+def use(backend: Backend, asked: RuntimeEnv) -> None:
+    """Give a session that has just been started its environment; it is shut down if it cannot have that."""
+    environments = getattr(backend, "environments", None)
+    assert isinstance(environments, Environments), "other backends refuse it"
+    try:
+        environments.use(asked)
+    except BaseException:  # a directory that is too large, say: nobody has this session yet
+        backend.shutdown()
+        raise
+
+
+def run_hook(environment: Environment) -> None:
+    """What each worker of an environment calls first. Raises what that raises."""
+    if environment.hook:
+        serialize.loads_function(environment.hook)()
+
+
+def _packages(asked: Mapping[str, Any]) -> Packages | None:
+    installer = "pip" if "pip" in asked else "uv"
+    fields = asked[installer]
+    if not fields["packages"]:
+        return None
+    options = fields.get("pip_install_options" if installer == "pip" else "uv_pip_install_options") or ()
+    return Packages(
+        installer,
+        tuple(fields["packages"]),
+        tuple(options),
+        bool(fields.get(f"{installer}_check")),
+        fields.get(f"{installer}_version") or "",
+        tuple(_fingerprint(requirement) for requirement in fields["packages"]),
+    )
+
+
+def _fingerprint(requirement: str) -> str:
+    """Of what lies here and may change while it is called the same."""
+    from ipyremote.client import snapshots
+
+    path = requirement.removeprefix("-e ").removeprefix("--editable ").split("[")[0].strip()
+    return snapshots.fingerprint(Path(path)) if os.path.isabs(path) and os.path.exists(path) else ""
+
+
+def _pickled(hook: Callable[[], Any] | str) -> bytes:
+    if isinstance(hook, str):
+        name = hook
+
+        def hook() -> Any:
+            module, _, function = name.rpartition(".")
+            return getattr(importlib.import_module(module), function)()
+
+    payload, _ = serialize.dumps_function(hook)
+    check_size(getattr(hook, "__name__", _HOOK), len(payload))
+    return payload
+
+
+def _title(env: Mapping[str, Any]) -> str:
+    """A few words that tell environments apart."""
+    words = []
+    for installer in ("pip", "uv"):
+        if installer in env:
+            words.append(f"{installer}: {_few(env[installer]['packages'])}")
+    if "working_dir" in env:
+        words.append(f"working_dir: {os.path.basename(env['working_dir']) or '/'}")
+    if "py_modules" in env:
+        words.append(f"py_modules: {_few([os.path.basename(path) for path in env['py_modules']])}")
+    if "env_vars" in env:
+        words.append(f"env_vars: {_few(list(env['env_vars']))}")
+    return "; ".join(words) or "a setup hook"
+
+
+def _few(names: list[str]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more

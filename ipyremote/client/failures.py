@@ -1,0 +1,153 @@
+"""Exceptions to wire `Failure`s and back.
+
+A failure made by user code carries its pickled `TaskError`; one made by the scheduler is a kind and a text. The text is
+always there, so that a failure can be shown without unpickling anything.
+"""
+
+from __future__ import annotations
+
+import sys
+import types
+import warnings
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any, Final
+
+from ipyremote import serialize, tracebacks
+from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure
+from ipyremote.messages import Failure
+
+__all__ = ["check_size", "exception_of", "failure_of", "together"]
+
+#: Failures that one error holds, and those whose tracebacks it shows.
+_HELD: Final = 1_000
+_SHOWN: Final = 4
+#: Labels of the others that are named.
+_NAMED: Final = 3
+#: A pickled function or class above these many bytes is worth a warning, or refused.
+FUNCTION_WARN_BYTES: Final = 10 << 20
+FUNCTION_ERROR_BYTES: Final = 100 << 20
+
+
+def failure_of(error: TaskError) -> Failure:
+    """What a worker reports about an exception of user code, which must live until the report is on its way."""
+    # A message travels as UTF-8, which has no surrogates.
+    text = str(error).encode("utf-8", "replace").decode()
+    try:
+        pickled = serialize.dumps_whole(error)
+    except BaseException:  # the user's exception refuses to be pickled, in whatever way
+        try:
+            pickled = serialize.dumps_whole(error.without_cause())
+        except Exception:  # a frame or label that cannot travel either
+            return Failure("task_error", text)
+    return Failure("task_error", text, pickled.head, pickled.refs)
+
+
+def exception_of(failure: Failure) -> IPyRemoteError:
+    """A fresh exception to raise for a failure."""
+    if not failure.data:
+        return from_failure(failure.kind, failure.text)
+    try:
+        error = serialize.loads(failure.data)
+    except Exception as problem:  # the user's exception can be pickled but not unpickled here
+        return UnserializableException(
+            f"The task failed, and its exception cannot be unpickled here ({problem!r}). Its traceback:\n{failure.text}"
+        )
+    if failure.kind != "task_error":
+        return from_failure(failure.kind, failure.text, error)
+    return error.as_instanceof_cause() if isinstance(error, TaskError) else error
+
+
+def check_size(name: str, size: int) -> None:
+    """Warn of a pickled function or class above 10 MB; ValueError above 100 MB. As in Ray."""
+    advice = (
+        "Check that its definition does not capture a large array or other object. "
+        "Tip: use put() and pass the ref as an argument."
+    )
+    if size > FUNCTION_ERROR_BYTES:
+        raise ValueError(
+            f"The remote function {name} is too large ({size >> 20} MiB > "
+            f"FUNCTION_SIZE_ERROR_THRESHOLD={FUNCTION_ERROR_BYTES >> 20} MiB). {advice}"
+        )
+    if size > FUNCTION_WARN_BYTES:
+        text = f"The remote function {name} is very large ({size >> 20} MiB). {advice}"
+        warnings.warn(text, stacklevel=_outside())
+
+
+def _outside() -> int:
+    """The stack level, for the caller's `warnings.warn`, of the user's code."""
+    level = 2
+    frame = sys._getframe(level - 1).f_back
+    while frame is not None and frame.f_code.co_filename.startswith(tracebacks.PACKAGE):
+        level += 1
+        frame = frame.f_back
+    return level
+
+
+def together(failures: Iterable[Failure]) -> IPyRemoteError:
+    """A fresh exception to raise for what has failed of one list, in its order; there is at least one.
+
+    One failure is raised as it is. Several are an ExceptionGroup that is caught like the first of them as well, so
+    `except ValueError` means what it means for one. A failure that reached several refs counts once.
+    """
+    different = {failure.text: failure for failure in failures}
+    errors = [exception_of(failure) for failure in islice(different.values(), _HELD)]
+    return _grouped(f"{len(different):,} tasks failed", errors)
+
+
+def _grouped(message: str, errors: Sequence[IPyRemoteError]) -> IPyRemoteError:
+    first = errors[0]
+    if len(errors) == 1 or not isinstance(first, TaskError):
+        return first
+    name = type(first).__name__.replace("TaskError", "TaskErrorGroup")
+    try:
+        kind = types.new_class(name, (_Group, type(first), ExceptionGroup))
+        kind.__module__ = TaskError.__module__
+        return kind(message, errors)  # type: ignore[no-any-return]  # made two lines above
+    except TypeError:
+        # Instances of the cause's class, such as OSError, have a memory layout of their own.
+        first.add_note(_others(errors[1:]))
+        return first
+
+
+class _Group:
+    """What makes a `TaskError` the first of a group."""
+
+    def __new__(cls, message: str, errors: Sequence[Exception]) -> Any:
+        return ExceptionGroup.__new__(cls, message, errors)  # type: ignore[type-var]  # whoever derives is one
+
+    def __init__(self, message: str, errors: Sequence[IPyRemoteError]) -> None:
+        first = errors[0]
+        assert isinstance(first, TaskError), "or there is no group"
+        text = _text(message, errors)
+        TaskError.__init__(self, first.label, first.cause, text, first.pid, first.frames)  # type: ignore[arg-type]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        errors: Sequence[IPyRemoteError] = self.exceptions  # type: ignore[attr-defined]  # the group's
+        return _grouped, (self.message, list(errors))  # type: ignore[attr-defined]  # the same
+
+
+def _text(message: str, errors: Sequence[IPyRemoteError]) -> str:
+    """The tracebacks of the first few, and how many there are."""
+    parts = []
+    for error in errors[:_SHOWN]:
+        if not isinstance(error, TaskError):
+            parts.append(f"  {type(error).__name__}: {str(error).strip()}")
+            continue
+        body = tracebacks.body_of(error.traceback_text).rstrip("\n")
+        # Whoever shows the whole says whose the first is.
+        parts.append(f"  in task {error.label}:\n{body}" if parts else f"{tracebacks.HEADER}{body}")
+    shown = f". These are the first {_SHOWN}" if len(errors) > _SHOWN else ""
+    return "\n\n".join(
+        [*parts, f"{message}{shown}; the attribute `exceptions` of the error has all of them."]
+    )
+
+
+def _others(errors: Sequence[IPyRemoteError]) -> str:
+    named = ", ".join(_label(error) for error in errors[:_NAMED])
+    more = f" and {len(errors) - _NAMED:,} more" if len(errors) > _NAMED else ""
+    return f"{named}{more} failed as well."
+
+
+def _label(error: IPyRemoteError) -> str:
+    return error.label if isinstance(error, TaskError) else type(error).__name__

@@ -1,0 +1,100 @@
+"""What a client has submitted, by the order of its ids, and which of its failures nobody has asked for.
+
+For a layer above that cares about the user: which tasks are not over, and whose failures went unnoticed. It costs
+nothing as long as tasks succeed.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from ipyremote.client.failures import exception_of
+from ipyremote.client.objects import Objects
+from ipyremote.exceptions import IPyRemoteError
+from ipyremote.ids import IdSource
+from ipyremote.messages import Failure
+
+__all__ = ["History"]
+
+#: Ids of submissions without a ref that are looked at.
+_LATEST: Final = 10_000
+
+
+class History:
+    """See the module docstring. Thread-safe."""
+
+    def __init__(self, ids: IdSource, objects: Objects, lock: threading.Lock) -> None:
+        self._ids = ids
+        self._objects = objects
+        self._lock = lock
+
+    @property
+    def next_id(self) -> int:
+        """All that is submitted from now on has this id or a higher one."""
+        return self._ids.next_id
+
+    def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
+        """Ids from `first` up to `last` (0: the latest) of objects made here that have no value yet.
+
+        Among the latest ones also such that no ref is left of, which may have ended.
+        """
+        objects = self._objects
+        with self._lock:
+            end = last or self._ids.next_id
+            found = {
+                any_id
+                for any_id in objects.counts
+                if first <= any_id < end and any_id not in objects.ready and any_id not in objects.borrowed
+            }
+            start = max(first, self._ids.first_id, end - _LATEST)
+            found.update(any_id for any_id in range(start, end) if any_id not in objects.counts)
+        return sorted(found)
+
+    def tell(self, on_news: Callable[[int], None] | None) -> None:
+        """Call `on_news(object_id)` about failures that nobody asked for; see `unasked.py`. It must be quick."""
+        with self._lock:
+            self._objects.unasked.on_news = on_news
+
+    def has_ref(self, object_id: int) -> bool:
+        """Whether there is a ref to it in this process."""
+        return object_id in self._objects.counts
+
+    def failure(self, object_id: int) -> IPyRemoteError | None:
+        """Why it has no value; None if it has one or there is none yet. Not a way of asking."""
+        value = self._objects.ready.get(object_id)
+        return exception_of(value) if isinstance(value, Failure) else None
+
+    def failures(self, ids: Sequence[int]) -> list[Failure]:
+        """Those of these that have failed so far. Somebody will be told of all of them."""
+        ready = self._objects.ready
+        failed = [value for object_id in ids if isinstance(value := ready.get(object_id), Failure)]
+        if failed:
+            self.ask(ids)
+            with self._lock:
+                self._objects.unasked.expect(object_id for object_id in ids if object_id not in ready)
+        return failed
+
+    def is_unasked(self, object_id: int) -> bool:
+        """Whether it failed and nobody has asked."""
+        return object_id in self._objects.unasked.failures
+
+    def take_unasked(self, object_id: int) -> Failure | None:
+        """The failure, if nobody has asked for it or has heard of it otherwise. It counts as asked from now on."""
+        with self._lock:
+            failure, heard = self._objects.unasked.take(object_id)
+            if failure is None or heard:
+                return None
+            self._objects.unasked.ask(object_id, failure)
+            return failure
+
+    def ask(self, ids: Sequence[int]) -> None:
+        """Somebody will be told of these."""
+        unasked = self._objects.unasked
+        if unasked.failures:
+            with self._lock:
+                for object_id in ids:
+                    failure = unasked.failures.get(object_id)
+                    if failure is not None:
+                        unasked.ask(object_id, failure)

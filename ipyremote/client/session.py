@@ -1,0 +1,442 @@
+"""A client's session: the `Backend` that speaks to the scheduler. The driver has one, and so has each worker.
+
+It turns calls into messages: it mints ids and labels, packs values, and asks. What it knows of objects is local
+(`objects.py`); sending, waiting and the threads are the channel's (`channel.py`), whose lock guards everything here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from ipyremote import messages as m
+from ipyremote import serialize
+from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
+from ipyremote.client.blocking import block
+from ipyremote.client.calls import Calls
+from ipyremote.client.channel import Channel, Host, Owner
+from ipyremote.client.definitions import Definitions
+from ipyremote.client.environments import Environments
+from ipyremote.client.failures import exception_of, together
+from ipyremote.client.groups import PlacementGroups
+from ipyremote.client.history import History
+from ipyremote.client.names import ActorNames, creation
+from ipyremote.client.questions import Questions
+from ipyremote.client.room import pack_when_room
+from ipyremote.client.running import Running, concurrent
+from ipyremote.client.streams import Streams
+from ipyremote.client.values import PackedArguments, Values, pack_arguments, retry_types
+from ipyremote.client.waiting import Waiter
+from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
+from ipyremote.ids import IdSource
+from ipyremote.inside import Inside
+from ipyremote.refs import ObjectRef, id_for
+from ipyremote.serialize import Pickled
+from ipyremote.store.segments import SegmentStore, StoreFull
+
+__all__ = ["Session"]
+
+
+class Session:
+    """See the module docstring. Method contracts are those of `backend.Backend`."""
+
+    def __init__(
+        self,
+        *,
+        key: str,
+        client_id: int,
+        socket_path: str,
+        secret: bytes,
+        store: SegmentStore,
+        alive: int,
+        owner: Owner | None = None,
+        host: Host | None = None,
+        address: str = "",
+    ) -> None:
+        """`alive`: a file descriptor that becomes readable (end of file) when the scheduler is gone.
+
+        `address`: where other processes find the session, for a driver.
+        """
+        self.key = key
+        self.address = address
+        self.client_id = client_id
+        self.channel = channel = Channel(
+            client_id=client_id,
+            socket_path=socket_path,
+            secret=secret,
+            store=store,
+            alive=alive,
+            owner=owner,
+            host=host,
+        )
+        self.released = channel.released
+        self._lock = channel.lock
+        self._objects = channel.objects
+        self._connection = channel.connection
+        self._store = store
+        self.directory = store.path
+        self.environments = Environments(channel, store.path)
+        self._values = Values(store, self.released)
+        self._ids = IdSource(client_id)
+        self.streams = Streams(channel)
+        #: What was submitted here, and whose failures went unnoticed.
+        self.history = History(self._ids, self._objects, self._lock)
+        #: What runs in this process on behalf of whom; the source of labels and of a task's origin.
+        self._running = Running(driver=client_id)
+        self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
+        self.names = ActorNames(self, self.questions.names)
+        self.groups = PlacementGroups(self, self.questions.groups)
+        #: None: none is remembered.
+        self.calls: Calls | None = None
+        #: Who answers what code in this worker asks about itself; None in a driver.
+        self.inside: Inside | None = None
+        self._definitions = Definitions(channel)
+        #: The functions and classes that came here with tasks.
+        self.defined = self._definitions.known
+
+    # ------------------------------------------------------------------------------------------------- submissions
+
+    @property
+    def running(self) -> Running:
+        """On whose behalf the calling code runs."""
+        return concurrent.get() or self._running
+
+    @running.setter
+    def running(self, running: Running) -> None:
+        self._running = running
+
+    @property
+    def cell(self) -> int:
+        """The notebook cell that what is submitted now belongs to."""
+        return self.running.cell
+
+    @cell.setter
+    def cell(self, token: int) -> None:
+        self.running.cell = token
+
+    @property
+    def gpus(self) -> tuple[int, ...]:
+        """Indices of the GPUs of the running task; none in a driver."""
+        return self.running.gpus
+
+    def define(self, target: Callable[..., Any], name: str) -> Exported:
+        return self._definitions.define(target, name)
+
+    def adopt(self, target: Callable[..., Any], digest: bytes, name: str) -> None:
+        """Remember under which digest a function came here, so that calling it remotely needs no pickling."""
+        self._definitions.adopt(target, digest, name)
+
+    def submit(
+        self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
+    ) -> tuple[int, str]:
+        self.channel.check()
+        packed = self.pack_arguments(args, kwargs)
+        name = options.name or exported.name
+        environment = self.environments.key_of(options.runtime_env)
+        with self._lock:
+            spec = self.spec(exported.digest, name, packed, options, environment=environment)
+            self._queue_call(m.Submit(spec), packed)
+        return spec.task_id, spec.label
+
+    def create_actor(
+        self,
+        exported: Exported,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+        actor: ActorOptions,
+    ) -> tuple[int, str]:
+        self.channel.check()
+        packed = self.pack_arguments(args, kwargs)
+        environment = self.environments.key_of(options.runtime_env)
+        with self._lock:
+            message = creation(self, exported, packed, options, actor, environment)
+            self._queue_call(message, packed)
+        return message.spec.task_id, message.spec.label
+
+    def call(
+        self,
+        actor_id: int,
+        class_name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+    ) -> tuple[int, str]:
+        self.channel.check()
+        packed = self.pack_arguments(args, kwargs)
+        name = options.name or f"{class_name}.{method}"
+        with self._lock:
+            spec = self.spec(b"", name, packed, options, actor_id, method)
+            self._queue_call(m.Submit(spec), packed)
+        return spec.task_id, spec.label
+
+    def _queue_call(self, message: m.Submit | m.CreateActor, packed: PackedArguments) -> None:
+        self._connection.queue(message, len(packed.inline.data))
+        if self.calls is not None and type(message) is m.Submit:
+            self.calls.add(message.spec)
+        if packed.object_id:
+            # From here on the task holds its arguments; released any earlier, they could be gone before it does.
+            self.released.append(packed.object_id)
+        self.channel.after_queue()
+
+    def remember_calls(self) -> None:
+        """From now on, so that `retry` can repeat them."""
+        self.calls = self.calls or Calls(self.channel, self._ids)
+
+    def retry(self, object_id: int) -> int:
+        """Repeat the call behind an object; the id of the first object that it returns. ValueError: not possible."""
+        if self.calls is None:
+            raise ValueError("calls are not remembered here")
+        return self.calls.repeat(object_id)
+
+    def spec(
+        self,
+        digest: bytes,
+        name: str,
+        packed: PackedArguments,
+        options: TaskOptions,
+        actor_id: int = 0,
+        method: str = "",
+        environment: str = "",
+    ) -> m.TaskSpec:
+        """Mint the ids and the label, and count the refs that the caller is about to make. Needs the lock."""
+        returns = options.returns
+        task_id = self._ids.take(returns)
+        self._objects.expect(task_id, returns)
+        if options.stream:
+            self._objects.expect_stream(task_id, options.stream)
+        running = self.running
+        return m.TaskSpec(
+            task_id,
+            digest,
+            running.label_of(name),
+            packed.inline,
+            packed.deps,
+            packed.refs,
+            packed.object_id != 0,
+            returns,
+            () if actor_id else options.resources,
+            options.max_retries,
+            retry_types(options.retry_exceptions) if options.retry_exceptions else b"",
+            actor_id,
+            method,
+            running.task_id,
+            running.driver,
+            running.cell,
+            options.group,
+            options.stream,
+            None if actor_id else running.place_for(options.place),
+            options.max_calls,
+            environment,
+        )
+
+    def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
+        """Arguments ready for the wire; large ones are an object that the caller must let go of."""
+        if self.channel.host is not None:
+            self.channel.host.before_call()
+        packed = pack_arguments(args, kwargs, self.id_of)
+        if packed.large is None:
+            return packed
+        return packed.moved_to(self.put_value(self.pack(packed.large), packed.refs))
+
+    def id_of(self, ref: ObjectRef[Any]) -> int:
+        """The id of a ref of this session. Raises ObjectLostError for one of another."""
+        return id_for(ref, self)
+
+    # ------------------------------------------------------------------------------------------------------ values
+
+    def put(self, value: Any) -> tuple[int, str]:
+        self.channel.check()
+        pickled = serialize.dumps(value)
+        object_id = self.put_value(self.pack(pickled), pickled.refs)
+        with self._lock:
+            return object_id, self.running.label_of("put")
+
+    def put_value(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
+        """Make an object of a wire value; its id, with one hold for the caller."""
+        with self._lock:
+            object_id = self._ids.take()
+            self._objects.add(object_id, value)
+            size = len(value.data) if type(value) is m.Inline else 0
+            self._connection.queue(m.Put(object_id, value, refs), size)
+            self.channel.after_queue()
+        return object_id
+
+    def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
+        """A wire value. Waits a little for room in the store; raises ObjectStoreFullError."""
+        try:
+            return self._values.pack(pickled)
+        except StoreFull:
+            return pack_when_room(self.channel, self._values, pickled)
+
+    def free(self, ids: Sequence[int]) -> None:
+        with self._lock:
+            self._objects.free(ids)
+        self._send(m.Free(tuple(ids)))
+
+    def hold(self, any_id: int) -> None:
+        self.channel.check()
+        with self._lock:
+            if self._objects.hold(any_id):
+                self._connection.queue(m.Hold((any_id,)))
+
+    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+        ready = self._objects.ready
+        if not all(object_id in ready for object_id in ids):
+            self._get_wait(ids, timeout)
+        else:
+            # The text of their tasks first.
+            self.channel.deliver()
+        try:
+            return [self._open(object_id) for object_id in ids]
+        except IPyRemoteError:
+            if failures := self.history.failures(ids):
+                raise together(failures) from None
+            raise
+
+    def _get_wait(self, ids: Sequence[int], timeout: float | None) -> None:
+        waiter = self._wait(ids, 0, timeout, strict=True)
+        if waiter.failed:
+            raise together(self.history.failures(ids))
+        if waiter.missing:
+            raise GetTimeoutError(
+                f"Get timed out: {len(waiter.missing)} of {len(ids)} objects not ready after {timeout:g} s."
+            )
+
+    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+        ready = self._first_ready(ids, num_returns)
+        if len(ready) < num_returns:
+            self._wait(ids, len(ids) - num_returns, timeout, strict=False)
+            ready = self._first_ready(ids, num_returns)
+        return ready
+
+    def _first_ready(self, ids: Sequence[int], count: int) -> list[int]:
+        """The first `count` of these that have a value, fewer if there are fewer."""
+        return list(islice(filter(self._objects.ready.__contains__, ids), count))
+
+    def _open(self, object_id: int) -> Any:
+        value = self._objects.ready.get(object_id)
+        if value is None:
+            self.channel.check()
+            raise KeyError(f"no such object: {object_id:x}")
+        if isinstance(value, m.Failure):
+            self._objects.unasked.ask(object_id, value)
+            raise exception_of(value)
+        return self.open(object_id, value)
+
+    def open(self, object_id: int, value: m.Inline | m.Stored) -> Any:
+        """The Python value of a wire value."""
+        return self._values.open(object_id, value, self.hold)
+
+    def is_ready(self, object_id: int) -> bool:
+        return object_id in self._objects.ready
+
+    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+        with self._lock:
+            self.channel.check()
+            now = object_id in self._objects.ready
+            if not now:
+                self._objects.callbacks.setdefault(object_id, []).append(callback)
+                if object_id in self._objects.borrowed:
+                    self._connection.queue(m.Want((object_id,)))
+                self.channel.wake()
+        if now:
+            callback(object_id)
+
+    # ----------------------------------------------------------------------------------------------------- control
+
+    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+        self.channel.check()
+        # Not each at once: of many tasks, many are cancelled in one go.
+        self.channel.send(m.CancelTask(object_id, force, recursive))
+
+    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+        self._send(m.KillActor(actor_id, no_restart))
+
+    def watch(self, ids: Sequence[int]) -> None:
+        self._send(m.Watch(tuple(ids)))
+
+    def unwatch(self, ids: Sequence[int]) -> None:
+        if not self.channel.ended:
+            self._send(m.Unwatch(tuple(ids)))
+
+    def explain(self, object_id: int) -> str:
+        return self.questions.explain(object_id)
+
+    def status(self) -> m.ClusterStatus:
+        """A snapshot of the whole session, as the scheduler sees it."""
+        return self.questions.status()
+
+    def spans(self, since: float = 0.0) -> tuple[float, tuple[m.Span, ...]]:
+        """(now, runs that ended after `since`), at most the latest 20,000; pass on `now` as the next `since`."""
+        return self.questions.spans(since)
+
+    def claim(self) -> m.KeptReply:
+        """Be the session's driver in place of one that has ended; what that one left and is still there."""
+        return self.questions.claim()
+
+    def resources(self) -> tuple[dict[str, float], dict[str, float]]:
+        return self.questions.resources()
+
+    def node_labels(self) -> dict[str, str]:
+        return dict(self.status().labels)
+
+    def listen(self, listener: Listener | None) -> None:
+        self.channel.listen(listener)
+
+    def _send(self, message: m.FromClient) -> None:
+        self.channel.check()
+        self.channel.send(message, now=True)
+
+    # ----------------------------------------------------------------------------------------------------- waiting
+
+    def _wait(self, ids: Sequence[int], target: int, timeout: float | None, *, strict: bool) -> Waiter:
+        """Wait until at most `target` of `ids` are not ready."""
+        channel = self.channel
+        channel.check()
+        deadline = None if timeout is None else time.monotonic() + timeout
+        objects = self._objects
+        waiter = Waiter((), target=target, strict=strict)
+        blocked = 0
+        try:
+            with self._lock:
+                objects.wait_for(waiter, ids)
+                wanted = waiter.missing & objects.borrowed
+                if wanted:
+                    self._connection.queue(m.Want(tuple(wanted)))
+                channel.pump()
+            if not waiter.done and channel.host is not None and self.running.on_this_thread():
+                blocked = block(channel, self.running.task_id, lambda: waiter.done)
+            channel.wait_for(waiter, deadline)
+        finally:
+            with self._lock:
+                # An interrupt may have come before it was there.
+                if waiter in objects.waiters:
+                    objects.waiters.remove(waiter)
+            if blocked and not channel.ended:
+                channel.send(m.Unblocked(blocked), now=True)
+        channel.listener.flush()
+        if not waiter.done:
+            channel.check()
+        return waiter
+
+    # ------------------------------------------------------------------------------------------------------- the end
+
+    @property
+    def ended(self) -> str:
+        """Why the session cannot be used any more; empty while it can."""
+        return self.channel.ended
+
+    @property
+    def scheduler_pid(self) -> int:
+        """Process id of the scheduler; 0 until it has greeted."""
+        return self.channel.scheduler_pid
+
+    def shutdown(self) -> None:
+        # A task must not end the session of everybody else.
+        if self.channel.host is None:
+            self.channel.close()
+            self._store.close()

@@ -1,0 +1,164 @@
+"""Copies of directories, archives and modules as they are when an environment asks for them.
+
+They lie in the session's directory, and go with it. A copy is named by what it was made from: paths, sizes and times of
+change. So there is one of each state, however many tasks and processes ask for it, and files that are edited make
+another one. Processes share a copy, and what they write there, as in Ray.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import stat
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from ipyremote.client.exclusions import Exclusions
+
+__all__ = ["fingerprint", "of_module", "of_working_dir"]
+
+#: The most that is copied, as in Ray.
+LIMIT_BYTES: Final = 500 << 20
+#: Left out at any depth, as in Ray.
+USUAL: Final = (".git", ".venv", "venv", "__pycache__")
+_IGNORED: Final = ".gitignore"
+#: Large files that are named when it is too much.
+_NAMED: Final = 3
+#: Parts of a wheel that lie where modules are looked for.
+_WHEEL_DATA: Final = ("purelib", "platlib")
+
+
+class _File(NamedTuple):
+    #: Relative to what is copied.
+    path: str
+    size: int
+    changed: int
+    mode: int
+
+
+def of_working_dir(path: Path, place: Path, excludes: Sequence[str]) -> Path:
+    """A copy of a directory, or what is in a .zip file. Raises ValueError when that is too much, and OSError."""
+    if path.is_dir():
+        return _of_directory(path, place, excludes, "working_dir", "")
+    return _of_archive(path, place, "working_dir")
+
+
+def of_module(path: Path, place: Path, excludes: Sequence[str]) -> Path:
+    """A directory in which a copy of a package, of a .py file, or of what is in a wheel lies. Raises the same."""
+    if path.is_dir():
+        return _of_directory(path, place, excludes, "py_modules", path.name)
+    if path.suffix == ".whl":
+        return _of_archive(path, place, "py_modules")
+    status = path.stat()
+    file = _File(path.name, status.st_size, status.st_mtime_ns, status.st_mode)
+    return _made(place, _digest(path.parent, [file], ""), lambda into: _copy(path.parent, [file], into))
+
+
+def fingerprint(path: Path) -> str:
+    """Digits that change with what lies there."""
+    if path.is_dir():
+        return _digest(path, sorted(_files(path, Exclusions(USUAL))), "")
+    status = path.stat()
+    return _digest(path, [_File("", status.st_size, status.st_mtime_ns, status.st_mode)], "")
+
+
+def _of_directory(path: Path, place: Path, excludes: Sequence[str], what: str, below: str) -> Path:
+    files = sorted(_files(path, Exclusions((*USUAL, *excludes))))
+    _check_size(what, path, [(file.size, file.path) for file in files])
+    return _made(place, _digest(path, files, below), lambda into: _copy(path, files, into / below))
+
+
+def _of_archive(path: Path, place: Path, what: str) -> Path:
+    status = path.stat()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_size(what, path, [(item.file_size, item.filename) for item in archive.infolist()])
+            file = _File("", status.st_size, status.st_mtime_ns, 0)
+            return _made(place, _digest(path, [file], ""), lambda into: _unpack(archive, into))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{what}={str(path)!r} is no archive that can be unpacked: {error}") from None
+
+
+def _files(
+    root: Path, exclusions: Exclusions, below: str = "", inside: tuple[str, ...] = ()
+) -> Iterator[_File]:
+    """The files of a directory that are not left out, links to files and directories as what they lead to."""
+    real = os.path.realpath(root / below)
+    if real in inside:
+        return
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        lines = (root / below / _IGNORED).read_text(encoding="utf-8").splitlines()
+        exclusions = exclusions.copy()
+        exclusions.add(lines, below)
+    for entry in os.scandir(root / below):
+        path = f"{below}/{entry.name}" if below else entry.name
+        if exclusions.excludes(path, is_directory=entry.is_dir()):
+            continue
+        if entry.is_dir():
+            yield from _files(root, exclusions, path, (*inside, real))
+            continue
+        # Gone meanwhile, or a link that leads nowhere.
+        with contextlib.suppress(FileNotFoundError):
+            status = entry.stat()
+            if stat.S_ISREG(status.st_mode):
+                yield _File(path, status.st_size, status.st_mtime_ns, status.st_mode)
+
+
+def _check_size(what: str, path: Path, sizes: list[tuple[int, str]]) -> None:
+    total = sum(size for size, _ in sizes)
+    if total <= LIMIT_BYTES:
+        return
+    largest = ", ".join(f"{name} ({size >> 20} MiB)" for size, name in sorted(sizes, reverse=True)[:_NAMED])
+    raise ValueError(
+        f"{what}={str(path)!r} has {total >> 20} MiB in {len(sizes):,} files, and {LIMIT_BYTES >> 20} MiB is the most. "
+        f"Leave files out by runtime_env['excludes'] or a .gitignore. The largest: {largest}."
+    )
+
+
+def _digest(path: Path, files: list[_File], below: str) -> str:
+    text = repr((os.fspath(path), below, files)).encode("utf-8", "surrogateescape")
+    return hashlib.blake2b(text, digest_size=10).hexdigest()
+
+
+def _made(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
+    """The copy with this name, which is there or is made now. It has its name when it is whole."""
+    copy = place / f"env-{digest}"
+    if copy.is_dir():
+        return copy
+    hidden = Path(tempfile.mkdtemp(prefix=f".env-{digest}-", dir=place))
+    try:
+        fill(hidden)
+        os.rename(hidden, copy)
+    except OSError:
+        # Another process was faster.
+        if not copy.is_dir():
+            raise
+    finally:
+        shutil.rmtree(hidden, ignore_errors=True)
+    return copy
+
+
+def _copy(root: Path, files: list[_File], into: Path) -> None:
+    into.mkdir(exist_ok=True)
+    made: set[str] = set()
+    for file in files:
+        target = into / file.path
+        parent = os.path.dirname(file.path)
+        if parent not in made:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            made.add(parent)
+        with contextlib.suppress(FileNotFoundError):  # gone meanwhile
+            shutil.copy2(root / file.path, target)
+
+
+def _unpack(archive: zipfile.ZipFile, into: Path) -> None:
+    archive.extractall(into)
+    for data in into.glob("*.data"):
+        for part in _WHEEL_DATA:
+            if (data / part).is_dir():
+                shutil.copytree(data / part, into, dirs_exist_ok=True)

@@ -1,0 +1,183 @@
+"""Values between Python and the wire: small ones inline, large ones through the store.
+
+`Values` packs arguments and results and opens what comes back. It keeps no objects: whoever opens a stored value is
+told whether a new mapping was made, because a mapping is something to hold the object for.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+from ipyremote.backend import ActorOptions
+from ipyremote.exceptions import ObjectLostError
+from ipyremote.messages import ActorSpec, Inline, Stored
+from ipyremote.refs import ObjectRef
+from ipyremote.serialize import (
+    INLINE_LIMIT,
+    Pickled,
+    Slot,
+    dumps,
+    dumps_whole,
+    inline,
+    inline_size,
+    loads,
+    loads_inline,
+)
+from ipyremote.store.segments import SegmentLost, SegmentStore
+
+__all__ = [
+    "NO_ARGUMENTS",
+    "PackedArguments",
+    "Values",
+    "fill_slots",
+    "pack_arguments",
+    "retry_types",
+    "spec_of",
+]
+
+#: Arguments of a call without any.
+NO_ARGUMENTS: Final = Inline(b"")
+_NAMES: Final = ("args", "kwargs")
+
+
+class PackedArguments:
+    """Arguments ready for the wire: either `inline`, or `large`, which the session makes an object of its own."""
+
+    __slots__ = ("deps", "inline", "large", "object_id", "refs")
+
+    def __init__(
+        self,
+        deps: tuple[int, ...],
+        refs: tuple[int, ...],
+        inline_args: Inline,
+        large: Pickled | None = None,
+        object_id: int = 0,
+    ) -> None:
+        #: Ids of the top-level refs, by the index of their `Slot`.
+        self.deps = deps
+        #: Ids of the refs inside other arguments.
+        self.refs = refs
+        self.inline = inline_args
+        self.large = large
+        #: The object that large arguments became; it is then the last of `deps`.
+        self.object_id = object_id
+
+    def moved_to(self, object_id: int) -> PackedArguments:
+        """The same, with the large arguments in an object."""
+        return PackedArguments((*self.deps, object_id), (), NO_ARGUMENTS, None, object_id)
+
+
+_EMPTY: Final = PackedArguments((), (), NO_ARGUMENTS)
+
+
+def pack_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
+) -> PackedArguments:
+    """Pickle arguments with top-level refs replaced by slots.
+
+    `check` gives a ref's id, or raises when the ref belongs elsewhere. Raises TypeError naming what cannot be pickled.
+    """
+    if not args and not kwargs:
+        return _EMPTY
+    deps: list[int] = []
+    for arg in args:
+        if isinstance(arg, ObjectRef):
+            args = tuple(_slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for arg in args)
+            break
+    slotted = {
+        name: _slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()
+    }
+    pickled = dumps((args, slotted), _NAMES)
+    if inline_size(pickled) <= INLINE_LIMIT:
+        return PackedArguments(tuple(deps), pickled.refs, inline(pickled))
+    return PackedArguments(tuple(deps), pickled.refs, NO_ARGUMENTS, pickled)
+
+
+def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], int], deps: list[int]) -> Slot:
+    deps.append(check(ref))
+    return Slot(len(deps) - 1)
+
+
+@lru_cache(maxsize=256)
+def retry_types(retry: bool | tuple[type[BaseException], ...]) -> bytes:
+    """`TaskSpec.retry_on` for a task's `retry_exceptions`."""
+    if isinstance(retry, bool):
+        return b"*" if retry else b""
+    return dumps_whole(retry).head
+
+
+def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
+    """An actor's options on the wire."""
+    return ActorSpec(
+        actor.class_name,
+        actor.resources,
+        actor.max_restarts,
+        actor.max_task_retries,
+        actor.max_concurrency,
+        actor.unordered,
+        actor.groups,
+        actor.name,
+        actor.namespace,
+        actor.detached,
+        record,
+    )
+
+
+class Values:
+    """Opens and packs values of one process with its segment store."""
+
+    def __init__(self, store: SegmentStore, released: deque[int]) -> None:
+        self._store = store
+        self._released = released
+        #: How full the store was when it last had no room, in words.
+        self.full = ""
+        #: Until then (monotonic) it is not worth asking for room.
+        self.crowded_until = 0.0
+
+    @property
+    def capacity(self) -> int:
+        """Bytes that the session's store may hold in memory."""
+        return self._store.capacity
+
+    @property
+    def spills(self) -> bool:
+        """Whether objects for which the memory has no room may go to disk."""
+        return self._store.disk.exists
+
+    def pack_on_disk(self, pickled: Pickled) -> Stored:
+        """Raises DiskFull."""
+        return self._store.disk.write(pickled.head, pickled.buffers)
+
+    def pack(self, pickled: Pickled) -> Inline | Stored:
+        """Raises StoreFull where a large value has no room."""
+        if inline_size(pickled) <= INLINE_LIMIT:
+            return inline(pickled)
+        return self._store.write(pickled.head, pickled.buffers)
+
+    def open(self, object_id: int, value: Inline | Stored, on_mapped: Callable[[int], None]) -> Any:
+        """The Python value. `on_mapped(object_id)` is called when memory was mapped for it: until the id appears in
+        `released`, something in this process may look at that memory. Raises ObjectLostError."""
+        if type(value) is Inline:
+            return loads_inline(value)
+        assert isinstance(value, Stored)
+        try:
+            head, buffers, fresh = self._store.read(value, object_id, self._released)
+        except SegmentLost as lost:
+            raise ObjectLostError(f"The value of object {object_id:#x} is gone: {lost}.") from lost
+        if fresh:
+            on_mapped(object_id)
+        return loads(head, buffers)
+
+
+def fill_slots(
+    arguments: tuple[tuple[Any, ...], dict[str, Any]], values: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Arguments with each top-level `Slot` replaced by the value of its dependency."""
+    args, kwargs = arguments
+    if not values:
+        return args, kwargs
+    filled = tuple(values[arg.index] if type(arg) is Slot else arg for arg in args)
+    return filled, {name: values[arg.index] if type(arg) is Slot else arg for name, arg in kwargs.items()}

@@ -1,0 +1,369 @@
+"""Actors: their creation, their calls in order, their restarts and their end.
+
+Rules. Calls of one caller reach a one-at-a-time actor in the order in which they were submitted; one that waits for
+objects holds up the later ones of its caller, nobody else's. Up to `IN_FLIGHT` calls are sent ahead. When the worker is
+lost, calls that had not started are kept in order and run after the restart, behind the started ones that have retries
+left. An actor that nobody holds is stopped after its last call. The arguments of the creation are held, as `-actor_id`,
+until the actor is dead. A dead actor is remembered, with the reason, as long as it has holders. As in Ray, an actor
+dies with its owner, the process that created it, unless it is detached; and a call without retries that comes while
+its actor restarts fails at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from ipyremote.core.bundles import refusal
+from ipyremote.core.commands import Send
+from ipyremote.core.dispatch import back_to_ready, detach_all, send
+from ipyremote.core.lifetimes import release, seal
+from ipyremote.core.moves import move_actor
+from ipyremote.core.past import facts_of
+from ipyremote.core.pool import Pool
+from ipyremote.core.queues import push, put_back
+from ipyremote.core.resources import intern_shape, larger, swap
+from ipyremote.core.state import Actor, Ledger, Task, Worker
+from ipyremote.core.tasks import end, fail, function_of, may_retry, promise, wait_for
+from ipyremote.core.transitions import (
+    ALIVE,
+    BLOCKED,
+    CANCELLED,
+    CANCELLING,
+    DEAD,
+    DONE,
+    FAILED,
+    READY,
+    RESTARTING,
+    RUNNING,
+    SENT,
+    STARTING,
+    WAITING,
+)
+from ipyremote.messages import ActorSpec, CancelRun, Failure, TaskDone, TaskSpec
+
+__all__ = ["Actors"]
+
+#: Calls that are sent to an actor ahead of their results.
+IN_FLIGHT: Final = 1000
+
+
+class Actors:
+    """What happens to actors. Keeps nothing itself: the records are in the ledger."""
+
+    def __init__(self, ledger: Ledger, pool: Pool) -> None:
+        self._ledger = ledger
+        self._pool = pool
+
+    # ---------------------------------------------------------------------------------------------- coming to life
+
+    def on_create(self, sender: int, spec: TaskSpec, actor_spec: ActorSpec) -> None:
+        """A client wants an actor."""
+        ledger = self._ledger
+        task = promise(ledger, sender, spec)
+        if task is None:
+            return
+        needs = larger(spec.resources, actor_spec.resources)
+        place = spec.place
+        refused = refusal(ledger, needs, place) if place is not None else None
+        if refused is not None:
+            place = None
+        where = spec.environment
+        shape = intern_shape(ledger, needs, creates=True, place=place, environment=where)
+        held = intern_shape(ledger, actor_spec.resources, creates=True, place=place, environment=where)
+        actor = Actor(actor_spec, task, shape, held)
+        ledger.actors[actor.id] = actor
+        task.actor = actor
+        if refused is not None:
+            text = f"{actor_spec.class_name} cannot be created: {refused[1]}."
+            self.die(actor, Failure(f"actor_{refused[0]}", text))
+            return
+        task.shape = shape
+        task.function = function_of(ledger, spec.digest)
+        if wait_for(ledger, task, -actor.id):
+            push(ledger, shape, task)
+
+    def adopt(self, worker: Worker, creation: Task) -> None:
+        """Placement found a worker: from now on it is the actor. The creation is not sent yet."""
+        actor = creation.actor
+        assert actor is not None, "a creation has an actor"
+        worker.actor = actor
+        worker.state = "actor"
+        worker.environment.pool_size -= 1
+        actor.worker = worker
+        if actor.state == WAITING:
+            move_actor(actor, STARTING)
+
+    def on_created(self, worker: Worker, task: Task, message: TaskDone) -> None:
+        """The creation has ended; it is off the worker."""
+        ledger = self._ledger
+        actor = task.actor
+        assert actor is not None, "a creation has an actor"
+        value = message.values[0] if message.values else Failure("system", "its creation gave no value")
+        if type(value) is Failure:
+            text = f"{actor.spec.class_name} could not be created: {value.text}"
+            self._pool.stop(worker, kill=False)
+            self.die(actor, Failure("actor_died", text, value.data, value.refs))
+            return
+        swap(worker, actor.held)
+        move_actor(actor, ALIVE)
+        obj = ledger.objects.get(actor.id)
+        if obj is not None and obj.value is None and type(value) is not Failure:
+            obj.seconds = ledger.now - task.started
+            # What an actor's creation gives is never more than None.
+            seal(ledger, obj, value, worker.id)  # type: ignore[arg-type]
+        end(ledger, task, DONE)
+
+    # --------------------------------------------------------------------------------------------------------- calls
+
+    def on_call(self, sender: int, spec: TaskSpec) -> None:
+        """A client calls a method."""
+        ledger = self._ledger
+        task = promise(ledger, sender, spec)
+        if task is None:
+            return
+        actor = ledger.actors.get(spec.actor_id)
+        ready = not (spec.deps or spec.refs) or wait_for(ledger, task, -spec.task_id)
+        if actor is None or actor.cause is not None:
+            gone = "Its last handle was released before this call." if actor is None else ""
+            cause = actor.cause if actor is not None else None
+            fail(ledger, task, cause or Failure("actor_died", f"{spec.label}: the actor is dead. {gone}"))
+            return
+        if actor.state == RESTARTING and not spec.max_retries:
+            text = (
+                f"{spec.label}: {actor.spec.class_name} is restarting, so it cannot be called now. Call it again "
+                "later, or give it max_task_retries, with which calls wait."
+            )
+            fail(ledger, task, Failure("actor_unavailable", text))
+            return
+        task.actor = actor
+        actor.calls[spec.task_id] = task
+        if ready:
+            self._on_ready(actor, task)
+        elif _is_ordered(actor) and task.failure is None:
+            self._lane(actor, task).append(task)
+
+    def on_woken(self, task: Task) -> None:
+        """A call that waited for objects is READY."""
+        actor = task.actor
+        assert actor is not None, "a call has an actor"
+        if _is_ordered(actor):
+            # It is in its caller's lane, perhaps behind others that wait.
+            self._ledger.touched[actor.id] = actor
+        else:
+            actor.outbox.append(task)
+            self._ledger.touched[actor.id] = actor
+
+    def settle(self, actor: Actor) -> None:
+        """Send the calls that can go, and stop the actor if nobody needs it."""
+        ledger = self._ledger
+        if actor.state == DEAD:
+            return
+        if actor.lanes:
+            self._advance_lanes(actor)
+        worker = actor.worker
+        if actor.state == ALIVE and worker is not None and worker.state == "actor":
+            outbox = actor.outbox
+            # The calls of one group must not keep those of another from being sent.
+            limit = max(IN_FLIGHT, actor.max_running) if not actor.spec.groups else sys.maxsize
+            while outbox and len(worker.tasks) < limit:
+                task = outbox.popleft()
+                if task.state == READY:
+                    send(ledger, worker, task)
+        if not actor.calls:
+            obj = ledger.objects.get(actor.id)
+            if obj is None or not obj.holders:
+                self._on_unneeded(actor)
+
+    # ----------------------------------------------------------------------------------------------------------- ends
+
+    def on_kill(self, sender: int, actor_id: int, no_restart: bool) -> None:
+        """A client kills an actor, or the actor's own worker says that it leaves on purpose."""
+        ledger = self._ledger
+        actor = ledger.actors.get(actor_id)
+        if actor is None or actor.state == DEAD:
+            return
+        worker = actor.worker
+        if worker is not None and sender == worker.id:
+            # It leaves after what it was sent, and of that only the call that says this has begun.
+            for call in worker.tasks:
+                if call.state == SENT:
+                    ledger.out.append(Send(sender, CancelRun(call.spec.task_id, call.attempt)))
+            self._pool.stop(worker, kill=False)
+            self.die(actor, Failure("actor_died", f"{actor.spec.class_name} has left by exit_actor()."))
+        elif no_restart:
+            if worker is not None:
+                self._pool.stop(worker, kill=True)
+            self.die(actor, Failure("actor_died", f"{actor.spec.class_name} was killed by kill()."))
+        elif worker is not None:
+            # Its loss is dealt with like any other, when it is known what had started.
+            self._pool.stop(worker, kill=True)
+
+    def on_lost(self, worker: Worker, reason: str, started: int, finished: int) -> None:
+        """The worker of an actor is gone."""
+        ledger = self._ledger
+        actor = worker.actor
+        assert actor is not None, "it was an actor"
+        calls = detach_all(worker)
+        if actor.worker is not worker or actor.state == DEAD:
+            return
+        actor.worker = None
+        creation = actor.creation
+        if calls and calls[0] is creation and creation.run > started:
+            # The creation had not started: nothing is charged.
+            if actor.state == STARTING:
+                move_actor(actor, WAITING)
+            back_to_ready(ledger, creation)
+            put_back(ledger, (creation,))
+            return
+        restart = actor.spec.max_restarts < 0 or actor.deaths < actor.spec.max_restarts
+        kept: list[Task] = []
+        for call in calls:
+            if call is creation:
+                continue
+            if call.run > started and call.state != CANCELLING:
+                kept.append(call)
+            else:
+                completed = call.run <= finished and actor.max_running == 1
+                self._on_lost_call(call, worker.pid, reason, restart, completed, kept)
+        kept.sort(key=lambda call: call.run > started)
+        for call in kept:
+            back_to_ready(ledger, call)
+        actor.outbox.extendleft(reversed(kept))
+        if restart:
+            self._restart(actor, reason)
+            return
+        left = f"no restart is left (max_restarts={actor.spec.max_restarts})"
+        text = (
+            f"{actor.spec.class_name} is dead: its worker (pid {worker.pid}) was lost, and {left}: {reason}"
+        )
+        self.die(actor, Failure("actor_died", text))
+
+    def on_owner_gone(self, is_owned: Callable[[Actor], bool], why: str) -> None:
+        """An owner has ended: its actors end with it, unless they are detached. `is_owned`: which these are."""
+        for actor in list(self._ledger.actors.values()):
+            if actor.state == DEAD or actor.spec.detached or not is_owned(actor):
+                continue
+            if actor.worker is not None:
+                self._pool.stop(actor.worker, kill=True)
+            text = f"{actor.spec.class_name} has died with its owner: {why}"
+            self.die(actor, Failure("actor_died", text))
+
+    def die(self, actor: Actor, cause: Failure) -> None:
+        """An actor is dead for good. Its worker, if any, has been told to stop."""
+        ledger = self._ledger
+        move_actor(actor, DEAD)
+        actor.cause = cause
+        worker = actor.worker
+        actor.worker = None
+        ledger.past.actors.append(facts_of(actor))
+        if worker is not None:
+            detach_all(worker)
+        creation = actor.creation
+        if ledger.tasks.get(actor.id) is creation:
+            fail(ledger, creation, cause, FAILED if creation.state != WAITING else CANCELLED)
+        for call in list(actor.calls.values()):
+            begun = call.state in (RUNNING, BLOCKED, CANCELLING)
+            fail(ledger, call, cause if begun else unstarted(call, cause))
+        actor.lanes.clear()
+        actor.outbox.clear()
+        release(ledger, creation.spec.deps, -actor.id)
+        release(ledger, creation.spec.refs, -actor.id)
+        obj = ledger.objects.get(actor.id)
+        if obj is not None:
+            # Removing a holder that is none, so that what nobody holds is dropped now that the actor is dead.
+            release(ledger, (actor.id,), 0)
+
+    # -------------------------------------------------------------------------------------------------------- details
+
+    def _on_ready(self, actor: Actor, task: Task) -> None:
+        lane = actor.lanes.get(task.submitter)
+        (actor.outbox if lane is None else lane).append(task)
+        self._ledger.touched[actor.id] = actor
+
+    def _lane(self, actor: Actor, task: Task) -> deque[Task]:
+        lane = actor.lanes.get(task.submitter)
+        if lane is None:
+            lane = actor.lanes[task.submitter] = deque()
+        return lane
+
+    def _advance_lanes(self, actor: Actor) -> None:
+        """Move the calls that no longer wait behind one that waits for objects to the outbox."""
+        for client, lane in list(actor.lanes.items()):
+            while lane and lane[0].state != WAITING:
+                call = lane.popleft()
+                if call.state == READY:
+                    actor.outbox.append(call)
+            if not lane:
+                del actor.lanes[client]
+
+    def _on_lost_call(
+        self, call: Task, pid: int, reason: str, restart: bool, completed: bool, kept: list[Task]
+    ) -> None:
+        """A call was on the lost worker and had started, or was being cancelled."""
+        ledger = self._ledger
+        label = call.spec.label
+        if call.state == CANCELLING:
+            fail(ledger, call, Failure("task_cancelled", f"{label} was cancelled."), CANCELLED)
+            return
+        call.crashes += 1
+        call.note(
+            ledger.now, f"attempt {call.attempt}: the worker of its actor (pid {pid}) was lost: {reason}"
+        )
+        if restart and may_retry(call):
+            call.attempt += 1
+            kept.append(call)
+            return
+        did = "had completed, but its result was not delivered" if completed else "was running"
+        kind = "actor_unavailable" if restart else "actor_died"
+        if restart:
+            then = "The actor is restarted; max_task_retries would run such a call again"
+        else:
+            then = "The actor is dead; max_restarts would start it again"
+        text = (
+            f"{label} {did} when the worker of its actor (pid {pid}) was lost. {then}. The reason: {reason}"
+        )
+        fail(ledger, call, Failure(kind, text))
+
+    def _restart(self, actor: Actor, reason: str) -> None:
+        ledger = self._ledger
+        actor.deaths += 1
+        if actor.state != RESTARTING:
+            move_actor(actor, RESTARTING)
+        creation = actor.creation
+        if ledger.tasks.get(actor.id) is creation:
+            creation.attempt += 1
+            back_to_ready(ledger, creation)
+        else:
+            again = Task(creation.spec, creation.submitter, READY, ledger.now)
+            again.attempt = creation.attempt + 1
+            again.actor = actor
+            again.shape = actor.shape
+            again.function = creation.function
+            actor.creation = creation = ledger.tasks[actor.id] = again
+        creation.note(ledger.now, f"restart {actor.deaths}: {reason}")
+        put_back(ledger, (creation,))
+
+    def _on_unneeded(self, actor: Actor) -> None:
+        """No handle and no call is left. A creation that runs is left to end first."""
+        creation = actor.creation
+        if self._ledger.tasks.get(actor.id) is creation and creation.worker is not None:
+            return
+        if actor.worker is not None:
+            self._pool.stop(actor.worker, kill=False)
+        self.die(
+            actor,
+            Failure("actor_died", f"{actor.spec.class_name} went out of scope: no handle to it is left."),
+        )
+
+
+def _is_ordered(actor: Actor) -> bool:
+    """Whether the calls of one caller run in the order in which they were submitted."""
+    return actor.max_running == 1 and not actor.spec.unordered
+
+
+def unstarted(call: Task, cause: Failure) -> Failure:
+    """The failure of a call that its actor did not live to start."""
+    return Failure(cause.kind, f"{call.spec.label} had not started: {cause.text}", cause.data, cause.refs)

@@ -1,0 +1,262 @@
+"""Why a task does not run, in a sentence; who watches which task; and the snapshot of the whole session."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from ipyremote.core.commands import Send
+from ipyremote.core.dispatch import run_seconds
+from ipyremote.core.environment import OPEN, OPENING, Environment
+from ipyremote.core.lifetimes import final_state
+from ipyremote.core.placement import AGING_SECONDS
+from ipyremote.core.pool import Pool
+from ipyremote.core.resources import amount_text, fits, gpus_of
+from ipyremote.core.state import Ledger, Object, Shape, Task, Worker
+from ipyremote.core.stock import Group, Stock
+from ipyremote.core.transitions import (
+    ALIVE,
+    BLOCKED,
+    CANCELLING,
+    PENDING,
+    PROMISED,
+    READY,
+    RUNNING,
+    SENT,
+    SHOWN,
+    WAITING,
+)
+from ipyremote.core.yields import is_paused
+from ipyremote.messages import RESOURCE_UNIT, ClusterStatus, Resources, TaskUpdate, WorkerStatus
+from ipyremote.places import GroupRecord
+
+__all__ = ["explain", "group_status", "status", "unwatch", "watch"]
+
+#: Tasks or objects named in a sentence, at most.
+NAMED: int = 3
+
+
+def explain(ledger: Ledger, pool: Pool, object_id: int) -> str:
+    """Why the task of an object does not run, or what it does."""
+    obj = ledger.objects.get(object_id)
+    task = obj.producer if obj is not None else ledger.tasks.get(object_id)
+    if task is not None:
+        return _explain_task(ledger, pool, task, {})
+    if obj is None:
+        return "It is not in this session any more: nobody holds a ref to it."
+    if obj.forward is not None:
+        target = obj.forward
+        name = target.label or f"object {target.id:#x}"
+        return f"{obj.label} has returned {name}, whose value is not there yet."
+    state, detail = final_state(obj)
+    return f"{obj.label or 'It'} is {state}" + (f": {detail}" if detail else ".")
+
+
+def watch(ledger: Ledger, pool: Pool, client_id: int, ids: tuple[int, ...]) -> None:
+    """A client wants to follow tasks: the present state now, changes from now on."""
+    # Why tasks of one shape wait is worked out once for all of them.
+    reasons: dict[Shape, str] = {}
+    for object_id in ids:
+        obj = ledger.objects.get(object_id)
+        if obj is None:
+            update = TaskUpdate(object_id, "failed", detail=explain(ledger, pool, object_id))
+        elif obj.value is not None:
+            state, detail = final_state(obj)
+            update = TaskUpdate(object_id, state, obj.label, obj.seconds, detail)
+        else:
+            update = _present(ledger, pool, obj, reasons)
+            obj.watchers = (obj.watchers or set()) | {client_id}
+            if obj.producer is not None:
+                obj.producer.watched = True
+        ledger.out.append(Send(client_id, update))
+
+
+def unwatch(ledger: Ledger, client_id: int, ids: tuple[int, ...]) -> None:
+    """A client follows these no longer."""
+    for object_id in ids:
+        obj = ledger.objects.get(object_id)
+        if obj is not None and obj.watchers is not None:
+            obj.watchers.discard(client_id)
+
+
+def status(ledger: Ledger) -> ClusterStatus:
+    """A snapshot. Costs in proportion to workers and actors, not to tasks."""
+    sent = Counter(task.state for worker in ledger.workers.values() for task in worker.tasks)
+    ready = sum(shape.ready for shape in ledger.shapes.values())
+    waiting = len(ledger.tasks) - ready - sent.total()
+    for actor in ledger.actors.values():
+        idle = sum(1 for call in actor.calls.values() if call.state == READY)
+        ready += idle
+        waiting -= idle
+    counts = {WAITING: waiting, READY: ready, **sent, **ledger.counts}
+    return ClusterStatus(
+        total=_amounts(ledger.total),
+        available=_amounts(ledger.free),
+        workers=tuple(_worker_status(worker) for worker in ledger.workers.values()),
+        tasks={state: count for state, count in counts.items() if count},
+        actors=dict(Counter(actor.state for actor in ledger.actors.values())),
+        objects=len(ledger.objects),
+        stored_bytes=ledger.storage.memory_bytes,
+        spilled_bytes=ledger.storage.disk_bytes,
+        labels=tuple(ledger.labels.items()),
+    )
+
+
+def group_status(ledger: Ledger, group: Group) -> GroupRecord:
+    """A placement group, and why it waits if it does."""
+    spec = group.spec
+    seconds = (group.reserved_at or ledger.now) - group.submitted
+    detail = _explain_group(ledger, group) if group.state == PENDING else ""
+    return GroupRecord(
+        group.id, spec.label, spec.name, spec.strategy, spec.bundles, group.state, seconds, detail
+    )
+
+
+def _present(ledger: Ledger, pool: Pool, obj: Object, reasons: dict[Shape, str]) -> TaskUpdate:
+    task = obj.producer
+    if task is None:
+        return TaskUpdate(obj.id, "waiting", obj.label, obj.seconds, explain(ledger, pool, obj.id))
+    detail = _explain_task(ledger, pool, task, reasons) if task.state in (WAITING, READY, SENT) else ""
+    return TaskUpdate(obj.id, SHOWN[task.state], obj.label, run_seconds(ledger, task), detail)
+
+
+def _explain_task(ledger: Ledger, pool: Pool, task: Task, reasons: dict[Shape, str]) -> str:
+    label = task.spec.label
+    if task.state == WAITING:
+        return _explain_waiting(ledger, task)
+    if task.state == READY:
+        return _explain_ready(ledger, pool, task, reasons)
+    worker = task.worker
+    assert worker is not None, "it was sent"
+    if task.state == SENT:
+        return (
+            f"{label} was sent to worker {worker.pid}, behind {worker.tasks[0].spec.label}, which runs there."
+        )
+    doing = {RUNNING: "runs", BLOCKED: "waits for other tasks", CANCELLING: "is being cancelled"}[task.state]
+    if task.state == BLOCKED and is_paused(ledger, task):
+        doing = "waits until more of what it yielded is taken"
+    return f"{label} {doing} on worker {worker.pid} for {ledger.now - task.started:.1f} s."
+
+
+def _explain_waiting(ledger: Ledger, task: Task) -> str:
+    missing = [dep for dep in dict.fromkeys(task.spec.deps) if ledger.objects[dep].state == PROMISED]
+    names = [ledger.objects[dep].label or f"object {dep:#x}" for dep in missing]
+    return f"{task.spec.label} waits for the value of {_named(names)}."
+
+
+def _explain_ready(ledger: Ledger, pool: Pool, task: Task, reasons: dict[Shape, str]) -> str:
+    label = task.spec.label
+    actor = task.actor
+    if actor is not None and task.spec.actor_id:
+        if actor.state != ALIVE:
+            why = explain(ledger, pool, actor.id) if actor.id in ledger.tasks else ""
+            return f"{label} waits for its actor, which is {actor.state}. {why}".rstrip()
+        ahead = len(actor.worker.tasks) if actor.worker is not None else 0
+        return f"{label} waits for its actor, which has {ahead} calls before it."
+    shape = task.shape
+    assert shape is not None, "it is no method call"
+    if shape.missing:
+        return f"{label} can never start in this session: it needs {shape.missing}."
+    if shape.group is not None and shape.group.state == PENDING:
+        return f"{label} waits for its placement group: {_explain_group(ledger, shape.group)}"
+    if shape not in reasons:
+        reasons[shape] = _explain_shape(ledger, pool, shape)
+    return f"{label} {reasons[shape]}"
+
+
+def _explain_group(ledger: Ledger, group: Group) -> str:
+    """Why a group is not reserved."""
+    shape = group.shape
+    if shape.missing:
+        return f"{group.label} can never be reserved in this session: it needs {shape.missing}."
+    lacking = _explain_lacking(ledger, ledger.stock, shape)
+    if not lacking and gpus_of(shape.needs):
+        lacking = "GPUs in such parts"
+    if not lacking:
+        lacking = "a larger request that has waited for longer"
+    return f"{group.label} waits for {lacking}."
+
+
+def _explain_shape(ledger: Ledger, pool: Pool, shape: Shape) -> str:
+    environment = shape.environment
+    if environment.state != OPEN:
+        return _explain_set_up(ledger, environment)
+    others = shape.ready - 1
+    more = f"; {others} other{'s wait' if others > 1 else ' waits'} for the same" if others else ""
+    where = f" in {shape.group.label}" if shape.group is not None else ""
+    if len(shape.sources) > 1 and not fits(shape):
+        asked = " and ".join(f"{amount_text(amount)} {name}" for name, amount in shape.needs)
+        users = _named([user for stock in shape.sources for user in _users(ledger, stock)])
+        return f"waits{where} for a bundle with {asked} free; they are used by {users}{more}."
+    lacking = _explain_lacking(ledger, shape.sources[0], shape)
+    if lacking:
+        return f"waits{where} for {lacking}{more}."
+    if not fits(shape):
+        return f"waits for a GPU with {amount_text(shape.gpu)} free."
+    if environment.failures:
+        return f"waits for a worker; the last one could not be started: {environment.reason}"
+    if pool.room() <= 0 and not environment.idle:
+        return f"waits for a worker: all {pool.max_workers} that there can be are busy, blocked or actors."
+    waiting = [*ledger.rota, *(group.shape for group in ledger.waiting_groups.values())]
+    if any(other.starved_since is not None for other in waiting if other is not shape):
+        return f"waits while a larger request that has waited for over {AGING_SECONDS:g} s is served first."
+    return "is next: it waits for a worker to start."
+
+
+def _explain_set_up(ledger: Ledger, environment: Environment) -> str:
+    if environment.definition is None:
+        return "waits for an environment that nobody has described yet."
+    for_how_long = f" for {ledger.now - environment.since:.1f} s" if environment.state == OPENING else ""
+    return f"waits for its environment ({environment.title}) to be set up{for_how_long}."
+
+
+def _explain_lacking(ledger: Ledger, stock: Stock, shape: Shape) -> str:
+    """What a stock has too little of now; empty when there is enough."""
+    needs = ((name, amount) for name, amount in shape.needs if stock.free.get(name, 0) < amount)
+    return "; ".join(_explain_lack(ledger, stock, name, amount) for name, amount in needs)
+
+
+def _explain_lack(ledger: Ledger, stock: Stock, name: str, amount: int) -> str:
+    """As in "2 CPUs: 4 of 4 are used by f#1, f#2"."""
+    total = stock.total.get(name, 0)
+    used = total - max(0, stock.free.get(name, 0))
+    plural = "s" if amount != RESOURCE_UNIT and name in ("CPU", "GPU") else ""
+    verb = "is" if used == RESOURCE_UNIT else "are"
+    by = _named(_users(ledger, stock, name))
+    users = f" by {by}" if by else ""
+    return f"{amount_text(amount)} {name}{plural}: {amount_text(used)} of {amount_text(total)} {verb} used{users}"
+
+
+def _users(ledger: Ledger, stock: Stock, name: str = "") -> list[str]:
+    """Labels of the tasks, actors and placement groups that hold some of a resource, or of any, from a stock."""
+    found = []
+    for worker in ledger.workers.values():
+        if worker.stock is not stock or worker.shape is None:
+            continue
+        lent = worker.cpus_lent and name == "CPU"
+        if not lent and any(name in ("", need) for need, _ in worker.shape.needs):
+            label = worker.actor.spec.class_name if worker.actor is not None else ""
+            found.append(label or (worker.tasks[0].spec.label if worker.tasks else f"worker {worker.pid}"))
+    if stock is ledger.stock:
+        groups = ledger.groups.values()
+        found += [group.label for group in groups if any(name in bundle.total for bundle in group.stocks)]
+    return found
+
+
+def _named(names: list[str]) -> str:
+    """The first few, and how many more."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _amounts(amounts: dict[str, int]) -> Resources:
+    return tuple(sorted((name, amount) for name, amount in amounts.items() if amount > 0))
+
+
+def _worker_status(worker: Worker) -> WorkerStatus:
+    label = worker.tasks[0].spec.label if worker.tasks else ""
+    state = "blocked" if worker.blocked else worker.state
+    if worker.actor is not None:
+        label = label or worker.actor.spec.class_name
+        state = "actor"
+    queued = sum(1 for task in worker.tasks if task.state == SENT)
+    return WorkerStatus(worker.id, worker.pid, "busy" if state == "stopping" else state, label, queued)

@@ -1,0 +1,170 @@
+"""Where stored values lie, in memory or on disk, and what is moved to disk when the memory has no room.
+
+    in memory -> being moved by a client -> on disk        back to "in memory" when the move fails or its client is gone
+
+Rules. The coldest go first: those that were made, sent to a task or asked for longest ago. Whether somebody has an
+object mapped, so that moving it would free nothing, only the client that moves it can find out; it reports such a one
+as failed, which makes it the warmest. The original is removed only after the copy was reported complete, by its
+creator (or the shell, if that is gone), so a death at any moment leaves at least one of them. An object that is dropped
+while it is being moved keeps its segment until the move is over: the segment would be written to again otherwise. What
+lies on disk stays there: a reader maps the file, and the system keeps its pages in memory as long as there is room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from ipyremote.core.commands import DropSegment, Send
+from ipyremote.core.state import Ledger, Object
+from ipyremote.core.storage import Move
+from ipyremote.messages import Evict, NoRoom, Spill, Spilled, Stored, Trim
+
+__all__ = [
+    "DISK_PREFIX",
+    "end_moves",
+    "forget",
+    "keep",
+    "lose",
+    "on_no_room",
+    "on_spilled",
+    "segments",
+    "touch",
+]
+
+#: Segments that were made on disk.
+DISK_PREFIX: Final = "disk-"
+#: Objects in one order, at most.
+ORDER: Final = 1000
+
+
+def keep(ledger: Ledger, obj: Object, value: Stored, creator: int) -> None:
+    """An object has got a stored value of its own."""
+    obj.creator = creator
+    if value.segment.startswith(DISK_PREFIX):
+        ledger.storage.disk_bytes += value.size
+    else:
+        ledger.storage.memory_bytes += value.size
+        ledger.storage.in_memory[obj.id] = obj
+
+
+def touch(ledger: Ledger, object_id: int) -> None:
+    """An object is used."""
+    obj = ledger.storage.in_memory.pop(object_id, None)
+    if obj is not None:
+        ledger.storage.in_memory[object_id] = obj
+
+
+def forget(ledger: Ledger, obj: Object, value: Stored, *, reuse: bool) -> None:
+    """An object has no value of its own any more. `reuse`: certainly nobody looks at its segment."""
+    segment = value.segment
+    move = ledger.storage.moves.get(segment)
+    if move is not None:
+        ledger.storage.memory_bytes -= value.size
+        move.obj = None
+        return
+    if ledger.storage.in_memory.pop(obj.id, None) is None:
+        ledger.storage.disk_bytes -= value.size
+    else:
+        ledger.storage.memory_bytes -= value.size
+        if not reuse:
+            _evict(ledger, [(obj.creator, segment)])
+    lose(ledger, obj.creator, segment)
+
+
+def lose(ledger: Ledger, creator: int, segment: str) -> None:
+    """Nobody needs this segment, wherever it lies: dropped at the end of the present `handle`."""
+    ledger.lost_segments.setdefault(creator, []).append(segment)
+
+
+def segments(ledger: Ledger, client_id: int, *, on_disk: bool) -> set[str]:
+    """The segments of a client that hold objects in memory, or on disk. What is being moved may be in both places."""
+    found = set()
+    for obj in ledger.objects.values():
+        value = obj.value
+        if obj.creator != client_id or type(value) is not Stored:
+            continue
+        if on_disk != (obj.id in ledger.storage.in_memory) or value.segment in ledger.storage.moves:
+            found.add(value.segment)
+    return found | {segment for segment, move in ledger.storage.moves.items() if move.creator == client_id}
+
+
+def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
+    """A client finds no room: the others give back what they keep for reuse, and it may move cold objects to disk."""
+    ledger.out.extend(Send(client, Trim()) for client in ledger.clients if client != sender)
+    if not message.needed:
+        return
+    values: list[Stored] = []
+    enough = 0
+    for obj in ledger.storage.in_memory.values():
+        if enough >= message.needed or len(values) >= ORDER:
+            break
+        value = obj.value
+        assert isinstance(value, Stored), "what lies in memory is a stored value"
+        values.append(value)
+        enough += value.size
+        ledger.storage.moves[value.segment] = Move(obj, sender)
+    for value in values:
+        moved = ledger.storage.moves[value.segment].obj
+        assert moved is not None
+        del ledger.storage.in_memory[moved.id]
+    ledger.out.append(Send(sender, Spill(tuple(values))))
+
+
+def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
+    """A client has moved objects to disk, or tried to."""
+    gone: list[tuple[int, str]] = []
+    for segment in message.done:
+        move = _ended(ledger, sender, segment)
+        if move is None:
+            continue
+        gone.append((move.creator, segment))
+        if move.obj is None:
+            lose(ledger, move.creator, segment)
+        else:
+            ledger.storage.memory_bytes -= move.size
+            ledger.storage.disk_bytes += move.size
+    for segment in message.failed:
+        move = _ended(ledger, sender, segment)
+        if move is not None:
+            _take_back(ledger, move, segment, gone)
+    _evict(ledger, gone)
+
+
+def end_moves(ledger: Ledger, client_id: int) -> None:
+    """A client is gone: what it had not reported is not moved, and its copies are removed."""
+    copies = [segment for segment, move in ledger.storage.moves.items() if move.client == client_id]
+    if not copies:
+        return
+    gone: list[tuple[int, str]] = []
+    for segment in copies:
+        _take_back(ledger, ledger.storage.moves.pop(segment), segment, gone)
+    _evict(ledger, gone)
+    ledger.out.append(DropSegment(tuple(copies), "disk"))
+
+
+def _ended(ledger: Ledger, sender: int, segment: str) -> Move | None:
+    move = ledger.storage.moves.get(segment)
+    if move is None or move.client != sender:
+        return None
+    return ledger.storage.moves.pop(segment)
+
+
+def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[int, str]]) -> None:
+    """An object was not moved after all; one that nobody needs by now is added to `gone`."""
+    if move.obj is None:
+        gone.append((move.creator, segment))
+    else:
+        ledger.storage.in_memory[move.obj.id] = move.obj
+
+
+def _evict(ledger: Ledger, gone: Iterable[tuple[int, str]]) -> None:
+    """Have these segments removed from memory, without reuse."""
+    by_creator: dict[int, list[str]] = {}
+    for creator, segment in gone:
+        by_creator.setdefault(creator, []).append(segment)
+    for creator, names in by_creator.items():
+        if creator in ledger.clients:
+            ledger.out.append(Send(creator, Evict(tuple(names))))
+        else:
+            ledger.out.append(DropSegment(tuple(names), "memory"))

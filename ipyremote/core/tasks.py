@@ -1,0 +1,232 @@
+"""A task from submission to its end: its promises, what it waits for, its values, and what ends with it.
+
+It does not place tasks and does not know how they run. What the end of one task does to others (those that needed its
+values, the other calls of its actor) is left in `Ledger.woken` and `Ledger.touched`, and done by `Core` right after.
+"""
+
+from __future__ import annotations
+
+from ipyremote.core.bundles import refusal
+from ipyremote.core.dispatch import move, run_seconds
+from ipyremote.core.lifetimes import discard_value, hold, lost, release, seal, settle_value
+from ipyremote.core.past import attempt_of
+from ipyremote.core.queues import push, withdraw
+from ipyremote.core.resources import intern_shape
+from ipyremote.core.state import Function, Ledger, Object, Task
+from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
+from ipyremote.core.unheard import tell_unheard
+from ipyremote.messages import Failure, TaskSpec, Value
+
+__all__ = [
+    "end",
+    "fail",
+    "finish",
+    "function_of",
+    "is_creation",
+    "may_retry",
+    "promise",
+    "submit",
+    "wait_for",
+]
+
+
+def is_creation(task: Task) -> bool:
+    """Whether the task makes an actor (a method call has `actor` set, too)."""
+    return task.actor is not None and not task.spec.actor_id
+
+
+def may_retry(task: Task) -> bool:
+    """Whether a further charged run is allowed."""
+    retries = task.spec.max_retries
+    return retries < 0 or task.attempt < retries
+
+
+def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
+    """A plain task has come in."""
+    task = promise(ledger, sender, spec)
+    if task is None:
+        return
+    place = spec.place
+    if place is None and not spec.max_calls and not spec.environment:
+        shape = ledger.plain_shapes.get(spec.resources)
+        if shape is None:
+            shape = ledger.plain_shapes[spec.resources] = intern_shape(ledger, spec.resources)
+    else:
+        refused = refusal(ledger, spec.resources, place) if place is not None else None
+        if refused is not None:
+            fail(ledger, task, Failure(f"task_{refused[0]}", f"{spec.label} cannot run: {refused[1]}."))
+            return
+        # Behind one with `max_calls` nothing may be: its worker may leave.
+        exclusive = spec.max_calls > 0
+        where = spec.environment
+        shape = intern_shape(ledger, spec.resources, exclusive=exclusive, place=place, environment=where)
+    task.shape = shape
+    task.function = ledger.functions.get(spec.digest) or function_of(ledger, spec.digest)
+    if (spec.deps or spec.refs) and not wait_for(ledger, task, -spec.task_id):
+        return
+    push(ledger, shape, task)
+
+
+def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
+    """Record a new task and the objects it will return, which the sender holds. None: it is known already."""
+    task_id = spec.task_id
+    tasks = ledger.tasks
+    objects = ledger.objects
+    if task_id in tasks or task_id in objects:
+        return None
+    task = tasks[task_id] = Task(spec, sender, READY, ledger.now)
+    held = ledger.clients[sender].held
+    returns = spec.returns
+    # The usual single return shares the id's int object with its task: a million of them are 30 MB.
+    for object_id in (task_id,) if returns == 1 else range(task_id, task_id + returns):
+        objects[object_id] = Object(object_id, sender, spec.label, task)
+        if held is not None:
+            held.add(object_id)
+    if spec.parent:
+        parent = tasks.get(spec.parent)
+        if parent is not None and parent is not task:
+            task.parent = parent
+            if parent.children is None:
+                parent.children = set()
+            parent.children.add(task)
+    return task
+
+
+def wait_for(ledger: Ledger, task: Task, holder: int) -> bool:
+    """Hold a new task's arguments; whether it is ready now. One of a dependency that failed is woken to fail."""
+    spec = task.spec
+    objects = ledger.objects
+    for dep in spec.deps:
+        obj = objects.get(dep)
+        if obj is None:
+            task.failure = task.failure or lost(dep)
+            continue
+        hold(ledger, obj, holder)
+        if obj.state == SEALED:
+            continue
+        if type(obj.value) is Failure:
+            task.failure = task.failure or obj.value
+            continue
+        task.missing += 1
+        if obj.waiters is None:
+            obj.waiters = []
+        obj.waiters.append(task)
+    for ref in spec.refs:
+        obj = objects.get(ref)
+        if obj is not None:
+            hold(ledger, obj, holder)
+    if task.failure is not None:
+        ledger.woken.append(task)
+    elif not task.missing:
+        return True
+    task.state = WAITING
+    return False
+
+
+def function_of(ledger: Ledger, digest: bytes) -> Function:
+    """The one record of a function."""
+    function = ledger.functions.get(digest)
+    if function is None:
+        function = ledger.functions[digest] = Function()
+    return function
+
+
+def finish(
+    ledger: Ledger, task: Task, values: tuple[Value, ...], refs: tuple[tuple[int, ...], ...], creator: int
+) -> None:
+    """A run has ended with values; the task is off its worker. It takes its course."""
+    spec = task.spec
+    task_id = spec.task_id
+    if len(values) < spec.returns:
+        fail(
+            ledger,
+            task,
+            Failure("system", f"{spec.label} returned {len(values)} of {spec.returns} values."),
+            discarded=values,
+            creator=creator,
+        )
+        return
+    seconds = ledger.now - task.started
+    failed = cancelled = False
+    objects = ledger.objects
+    for index, value in enumerate(values):
+        if type(value) is Failure:
+            failed = True
+            cancelled = cancelled or value.kind == "task_cancelled"
+        obj = objects.get(task_id + index) if index < spec.returns else None
+        if obj is None:
+            discard_value(ledger, value, creator)
+            if not index and type(value) is Failure:
+                tell_unheard(ledger, task, value)
+            continue
+        obj.seconds = seconds
+        settle_value(ledger, task, obj, value, refs[index] if index < len(refs) else (), creator)
+    if not failed:
+        end(ledger, task, DONE)
+    elif cancelled and task.state == CANCELLING:
+        end(ledger, task, CANCELLED)
+    else:
+        end(ledger, task, FAILED)
+
+
+def fail(
+    ledger: Ledger,
+    task: Task,
+    failure: Failure,
+    state: str = FAILED,
+    *,
+    discarded: tuple[Value, ...] = (),
+    creator: int = 0,
+) -> None:
+    """End a task that is on no worker: every return fails."""
+    for value in discarded:
+        discard_value(ledger, value, creator)
+    if task.state == READY and task.shape is not None:
+        withdraw(task.shape)
+    seconds = run_seconds(ledger, task)
+    for index in range(task.spec.returns):
+        obj = ledger.objects.get(task.spec.task_id + index)
+        if obj is not None and obj.value is None:
+            obj.seconds = seconds
+            seal(ledger, obj, failure)
+        elif obj is None and not index:
+            tell_unheard(ledger, task, failure)
+    end(ledger, task, state)
+    ledger.past.unrun.append(attempt_of(task, ledger.now, failure))
+
+
+def end(ledger: Ledger, task: Task, state: str) -> None:
+    """Forget a task whose returns are settled: its arguments, its place in the tree and among an actor's calls."""
+    task.watched = False
+    move(ledger, task, state)
+    spec = task.spec
+    task_id = spec.task_id
+    ledger.counts[state] = ledger.counts.get(state, 0) + 1
+    del ledger.tasks[task_id]
+    if spec.stream:
+        ledger.streams.known.pop(task_id, None)
+    actor = task.actor
+    if actor is None or spec.actor_id:
+        # The arguments of a creation are held by its actor, as long as that may be made again.
+        if spec.deps:
+            release(ledger, spec.deps, -task_id)
+        if spec.refs:
+            release(ledger, spec.refs, -task_id)
+    if actor is not None:
+        actor.calls.pop(task_id, None)
+        ledger.touched[actor.id] = actor
+    if task.parent is not None or task.children is not None:
+        _leave_tree(task)
+
+
+def _leave_tree(task: Task) -> None:
+    """Children that outlive their parent become children of its parent."""
+    parent = task.parent
+    children = task.children or ()
+    for child in children:
+        child.parent = parent
+    if parent is not None:
+        assert parent.children is not None, "a child is in its parent's set"
+        parent.children.discard(task)
+        parent.children.update(children)
+    task.parent = task.children = None

@@ -1,0 +1,121 @@
+"""Identifiers: one 63-bit integer for every client, task, object and actor.
+
+Layout, high bits to low:
+
+    | 0 | client: 23 bits | counter: 40 bits |
+
+The client that mints an id puts its own number into the high bits, so ids are unique in a session although nobody is
+asked for one. A task's id is the id of its first return; returns 1..n-1 follow it. An actor's id is the id of the
+object that stands for its creation. This module mints and takes apart; it does not know what an id refers to.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "CLIENTS",
+    "COUNTER_BITS",
+    "DRIVER",
+    "FIRST_JOINED_CLIENT",
+    "NOBODY",
+    "SCHEDULER",
+    "IdSource",
+    "Identifier",
+    "client_of",
+    "group_hex_of",
+    "hex_of",
+    "job_hex_of",
+    "task_hex_of",
+]
+
+COUNTER_BITS = 40
+#: Client numbers are below this.
+CLIENTS = 1 << 23
+#: A driver that joins a session later takes a random number from here up, out of the way of the workers' numbers.
+FIRST_JOINED_CLIENT = 1 << 22
+#: The client number of the driver that started the session. Workers get theirs from the scheduler.
+DRIVER = 1
+#: The number in the ids that the scheduler mints, for the items of streams. No client has it.
+SCHEDULER = CLIENTS - 1
+#: No client, no task, no actor: the value of an absent id.
+NOBODY = 0
+
+_COUNTER_MASK = (1 << COUNTER_BITS) - 1
+
+
+class IdSource:
+    """Mints consecutive ids for one client. Not thread-safe: the owner holds its own lock."""
+
+    __slots__ = ("_next", "first_id")
+
+    def __init__(self, client_id: int) -> None:
+        if not 0 < client_id < CLIENTS:
+            raise ValueError(f"client id out of range: {client_id}")
+        #: The lowest id of this client.
+        self.first_id = self._next = (client_id << COUNTER_BITS) + 1
+
+    @property
+    def next_id(self) -> int:
+        """What `take` will return next."""
+        return self._next
+
+    def take(self, count: int = 1) -> int:
+        """Reserve `count` consecutive ids (at least one) and return the first."""
+        first = self._next
+        self._next = first + (count if count > 1 else 1)
+        return first
+
+
+def client_of(any_id: int) -> int:
+    """The number of the client that minted `any_id`."""
+    return any_id >> COUNTER_BITS
+
+
+def hex_of(session_key: str, any_id: int) -> str:
+    """56 hex digits, the length of Ray's object ids: 40 of the session, 16 of the id."""
+    return f"{session_key[:40]:0>40}{any_id:016x}"
+
+
+def task_hex_of(session_key: str, task_id: int) -> str:
+    """48 hex digits, the length of Ray's task ids."""
+    return hex_of(session_key, task_id)[-48:]
+
+
+def group_hex_of(session_key: str, group_id: int) -> str:
+    """36 hex digits, the length of Ray's placement group ids: 20 of the session, 16 of the id."""
+    return f"{session_key[:20]:0>20}{group_id:016x}"
+
+
+def job_hex_of(session_key: str) -> str:
+    """8 hex digits, the length of Ray's job ids: a session is one job."""
+    return f"{session_key[:8]:0>8}"
+
+
+class Identifier:
+    """An opaque id, such as that of the task behind a ref; for `hex()` and comparing only."""
+
+    __slots__ = ("_digits", "_kind")
+
+    def __init__(self, kind: str, digits: str) -> None:
+        self._kind = kind
+        self._digits = digits
+
+    def hex(self) -> str:
+        """Its hexadecimal digits."""
+        return self._digits
+
+    def binary(self) -> bytes:
+        """Its bytes."""
+        return bytes.fromhex(self._digits)
+
+    def is_nil(self) -> bool:
+        """Whether it names nothing."""
+        return not self._digits.strip("0")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identifier) and (other._kind, other._digits) == (self._kind, self._digits)
+
+    def __hash__(self) -> int:
+        return hash((self._kind, self._digits))
+
+    def __repr__(self) -> str:
+        return f"{self._kind}({self._digits})"

@@ -1,0 +1,75 @@
+"""`progress`, `dashboard` and `timeline` of the public API: in a notebook live views, elsewhere text.
+
+Importing this imports neither IPython nor widgets; they are there when the extension was loaded.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from ipyremote import backend as seam
+from ipyremote.exceptions import IPyRemoteSystemError
+from ipyremote.lifecycle import is_initialized
+from ipyremote.notebook.groups import refs_in
+from ipyremote.notebook.textbar import follow
+from ipyremote.notebook.timeline import WithSpans, chrome_trace, write_trace
+from ipyremote.refs import ObjectRef
+from ipyremote.streams import ObjectRefGenerator
+
+if TYPE_CHECKING:
+    from ipyremote.notebook.extension import Notebook
+
+__all__ = ["dashboard", "progress", "timeline"]
+
+
+def progress(refs: Any) -> None:
+    """See `ipyremote.progress`."""
+    found = refs_in([refs]) if isinstance(refs, ObjectRef | ObjectRefGenerator) else refs_in(refs)
+    if found is None:
+        if isinstance(refs, list | tuple | dict) and not refs:
+            return
+        raise TypeError(
+            f"progress() takes a ref, or a list, tuple or dict of refs, not {type(refs).__name__}: {refs!r:.80}"
+        )
+    if len({id(ref._backend) for ref in found}) > 1:
+        raise ValueError("progress() takes refs of one session")
+    notebook = _notebook()
+    if notebook is not None:
+        notebook.screen.show_board(found)
+    else:
+        follow(found)
+
+
+def dashboard() -> None:
+    """See `ipyremote.dashboard`."""
+    backend = seam.peek()
+    if backend is None:
+        raise IPyRemoteSystemError("dashboard() needs a running session: call ipyremote.init() first.")
+    notebook = _notebook()
+    if notebook is not None:
+        notebook.show_dashboard()
+        return
+    from ipyremote.notebook.dashboard import status_text
+
+    print(status_text(backend))
+
+
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """See `ipyremote.timeline`."""
+    backend = seam.peek()
+    if backend is None or not is_initialized():
+        raise RuntimeError("timeline() needs a running session: call init() first")
+    spans = backend.spans()[1] if isinstance(backend, WithSpans) else ()
+    events = chrome_trace(spans)
+    if filename is None:
+        return events
+    write_trace(filename, events)
+    return None
+
+
+def _notebook() -> Notebook | None:
+    """The notebook that the extension was loaded into, if it can show HTML."""
+    extension = sys.modules.get("ipyremote.notebook.extension")
+    loaded: Notebook | None = extension._Loaded.notebook if extension is not None else None
+    return loaded if loaded is not None and loaded.outlet.rich else None

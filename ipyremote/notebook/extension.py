@@ -1,0 +1,450 @@
+"""`%load_ext ipyremote` and `%unload_ext ipyremote`: what is added to a shell, and taken away again exactly.
+
+Loading starts a cluster and returns at once; the card below the cell tells when the cluster is up, or why it is not,
+and later that it was shut down or lost, or that another one took its place.
+The cluster so started is provisional: an explicit `init(...)` with other arguments takes its place as long as it had no
+work (see `lifecycle`). Callbacks guard themselves, because IPython prints what they raise into the user's cell.
+
+    pre_run_cell    a new epoch for exports, a new number for the backend's `cell`
+    post_run_cell   collected output is sent before the cell ends; what was interrupted or failed unnoticed is said
+    formatters      ObjectRef; list, tuple and dict that hold nothing but refs
+    config          c.IPyRemote.num_workers and so on, %config IPyRemote
+"""
+
+from __future__ import annotations
+
+import contextvars
+import functools
+import logging
+import threading
+from collections.abc import Callable
+from typing import Any, ParamSpec
+
+from ipyremote import backend as seam
+from ipyremote import lifecycle, recovery, serialize, settings, tracebacks
+from ipyremote.backend import Backend
+from ipyremote.notebook.clicks import Retrying
+from ipyremote.notebook.completion import matcher_of
+from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
+from ipyremote.notebook.dashboard import Dashboards
+from ipyremote.notebook.errors import Tracebacks
+from ipyremote.notebook.failures import Submissions, UnaskedFailures, interrupted_get
+from ipyremote.notebook.groups import refs_in
+from ipyremote.notebook.live import ClusterCard, Screen
+from ipyremote.notebook.logs import TaskLogs
+from ipyremote.notebook.magics import RemoteMagics, resources_of
+from ipyremote.notebook.outlet import Outlet, outlet_of
+from ipyremote.notebook.outputs import CellOutput, Cells
+from ipyremote.notebook.reloads import Reloads
+from ipyremote.notebook.updater import Updater
+from ipyremote.notebook.views import Bar, ClusterView
+from ipyremote.notebook.waits import Waits
+from ipyremote.refs import ObjectRef
+from ipyremote.streams import ObjectRefGenerator
+
+__all__ = ["IPyRemote", "Notebook", "load", "unload"]
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+
+
+def _guarded(fn: Callable[P, object]) -> Callable[P, None]:
+    """A callback that never raises."""
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            fn(*args, **kwargs)
+        except Exception:  # what goes wrong in a display must not end a user's cell, or a backend's thread
+            log.debug("a callback failed", exc_info=True)
+
+    return call
+
+
+class _Reports:
+    """The `Listener` of one backend."""
+
+    def __init__(
+        self,
+        backend: Backend,
+        output: CellOutput,
+        logs: TaskLogs,
+        screen: Screen,
+        on_lost: Callable[[Backend, str], None],
+    ) -> None:
+        self._backend = backend
+        self._output = output
+        self._logs = logs
+        self._screen = screen
+        self._on_lost = on_lost
+        #: Whether the session shows output; asked when there is some, for at first it is still being set up.
+        self._shows: bool | None = None
+
+    @_guarded
+    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
+        if task_id:
+            self._screen.on_output(self._backend, task_id, text)
+        self._logs.write(task_id, text)
+        if self._shows_output():
+            self._output.on_output(cell, label, stream, text)
+
+    @_guarded
+    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
+        if self._shows_output():
+            self._output.on_display(cell, content)
+
+    @_guarded
+    def on_progress(
+        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
+    ) -> None:
+        # Bars belong to the displays of refs; below a cell there are none.
+        self._screen.on_progress(self._backend, task_id, bar, Bar(description, done, total, unit, closed))
+
+    def _shows_output(self) -> bool:
+        if self._shows is None:
+            self._shows = lifecycle.log_to_driver()
+        return self._shows
+
+    @_guarded
+    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
+        self._screen.on_update(self._backend, object_id, state, label, seconds, detail)
+
+    @_guarded
+    def on_notice(self, cell: int, text: str) -> None:
+        self._output.on_notice(cell, text)
+
+    @_guarded
+    def on_lost(self, reason: str) -> None:
+        self._output.on_notice(self._backend.cell, reason.strip())
+        self._on_lost(self._backend, reason.strip())
+
+    def flush(self) -> None:
+        """Send output that was collected; for a backend that is about to return a result."""
+        self._output.flush()
+
+
+class Notebook:
+    """Everything that belongs to one shell."""
+
+    def __init__(self, shell: Any, outlet: Outlet | None = None) -> None:
+        self.shell = shell
+        self.outlet = outlet or outlet_of(shell)
+        self.config = IPyRemote(parent=shell)
+        self.cells = Cells()
+        self.updater = Updater()
+        self.output = CellOutput(self.outlet, self.cells, self.updater)
+        self.screen = Screen(
+            self.outlet,
+            self.updater,
+            lambda: self.cells.latest,
+            make_widget=_widget_class() if self.outlet.rich and self.config.widgets else None,
+            static=self._static,
+        )
+        self.logs = TaskLogs()
+        self.magics = RemoteMagics(shell, self.screen, self.logs)
+        self.submissions = Submissions()
+        self.failures = UnaskedFailures(self.updater, self.submissions, self.output.on_notice)
+        self._tracebacks = Tracebacks(shell)
+        self._matcher = matcher_of(shell, lambda: self.magics.sessions)
+        self.dashboards = Dashboards(self.screen, lambda: self.outlet.rich, self._static)
+        self.magics.show_dashboard = self.dashboards.show_live
+        self.reloads = Reloads(shell)
+        self.waits = Waits(
+            self.screen,
+            self.updater,
+            lambda: self.cells.latest,
+            lambda: not self._static(),
+            rich=self.outlet.rich,
+        )
+        #: The backend that loading started; None: it started none.
+        self.started: Backend | None = None
+        #: What tells of the cluster; None: nothing does.
+        self.card: ClusterCard | None = None
+        #: Loading starts a cluster. Then it and those that take its place are waited for, to tell of them.
+        self._follows = False
+        #: The last of them that came up.
+        self._answered: Backend | None = None
+        self._events = (("pre_run_cell", self._pre_run_cell), ("post_run_cell", self._post_run_cell))
+        #: What the formatter had before for each type that gets a printer from us.
+        self._printers: dict[type, tuple[Callable[[Any], object], Callable[[Any], object] | None]] = {}
+        self._display_name = serialize.display_name
+
+    # ------------------------------------------------------------------------------------------------ load and unload
+
+    def load(self) -> None:
+        """Add everything to the shell, and start a cluster."""
+        shell = self.shell
+        shell.configurables.append(self.config)
+        self.config.observe(self._reconfigured, OF_CLUSTERS)
+        lifecycle.start_with(self.config.init_arguments)
+        for event, callback in self._events:
+            shell.events.register(event, callback)
+        shell.register_magics(self.magics)
+        shell.Completer.custom_matchers.append(self._matcher)
+        self._tracebacks.install()
+        lifecycle.remember(shell.user_ns, self.magics.sessions.handles)
+        self._register_printers()
+        serialize.display_name = tracebacks.display_name
+        seam.observe(self._on_backend)
+        seam.set_waiting(self.waits)
+        self.cells.begin(self.outlet.parent())
+        self._offer()
+        backend = seam.peek()
+        if backend is not None:
+            self._on_backend(backend, True)
+        elif self.config.autostart:
+            self._start()
+
+    @_guarded
+    def _offer(self) -> None:
+        """Show what an earlier kernel of this notebook has left."""
+        ours = [found for found in recovery.recoverable() if found.is_ours]
+        if ours:
+            offer = recovery.Recoverable(ours[0], ours[1:])
+            bundle = {
+                "text/plain": f"ipyremote, from an earlier run: {offer!r}",
+                "text/html": offer._repr_html_(),
+            }
+            self.outlet.display(bundle)
+
+    def unload(self) -> None:
+        """Take away what `load` added, and shut down the cluster that it started."""
+        started, self.started = self.started, None
+        if started is not None and seam.peek() is started:
+            lifecycle.shutdown()
+        seam.unobserve(self._on_backend)
+        lifecycle.start_with(None)
+        lifecycle.remember()
+        self.failures.follow(None)
+        seam.set_waiting(None)
+        self.dashboards.close()
+        backend = seam.peek()
+        if backend is not None:
+            backend.listen(None)
+            backend.cell = 0
+        self.output.flush()
+        self.reloads.close()
+        self.screen.clear("ipyremote was unloaded before it ended")
+        self.updater.close()
+        serialize.display_name = self._display_name
+        self._unregister_printers()
+        self._unregister_magics()
+        self.shell.Completer.custom_matchers.remove(self._matcher)
+        self._tracebacks.remove()
+        for event, callback in self._events:
+            self.shell.events.unregister(event, callback)
+        self.config.unobserve(self._reconfigured, OF_CLUSTERS)
+        self.shell.configurables.remove(self.config)
+
+    def _unregister_magics(self) -> None:
+        manager = self.shell.magics_manager
+        manager.registry.pop(type(self.magics).__name__, None)
+        for kind, names in self.magics.magics.items():
+            for name in names:
+                manager.magics[kind].pop(name, None)
+        configurables = self.shell.configurables
+        configurables[:] = [other for other in configurables if other is not self.magics]
+
+    # ------------------------------------------------------------------------------------------------------ the cluster
+
+    def _start(self) -> None:
+        """Start a cluster; all waiting is done aside, and all failures end up on the card."""
+        self.card = self.screen.new_cluster_card() if self.outlet.rich else None
+        self._follows = True
+        try:
+            lifecycle.init_tentatively(**self.config.init_arguments())
+            self.started = seam.peek()
+        except Exception as error:  # loading succeeds even where no cluster can be started
+            self._report(None, ClusterView("failed", detail=f"{type(error).__name__}: {error}"))
+        if self.card is not None:
+            self.screen.show_cluster(self.card)
+
+    def _reconfigured(self, change: Any) -> None:
+        """`%config` has changed what the cluster should be like. One that has had no work is replaced."""
+        backend = seam.peek()
+        if backend is None:
+            return
+        if backend is self.started and lifecycle.is_unused(backend):
+            lifecycle.shutdown()
+            lifecycle.init_tentatively(**self.config.init_arguments())
+            self.started = seam.peek()
+            return
+        self.output.on_notice(
+            self.cells.token,
+            f"{change.name} is for the next cluster; %remote_shutdown ends the present one, with all that it has.",
+        )
+
+    @staticmethod
+    def _aside(fn: Callable[..., object], *args: Any) -> None:
+        run = contextvars.Context().run
+        threading.Thread(target=run, args=(fn, *args), name="ipyremote-start", daemon=True).start()
+
+    def _await_cluster(self, backend: Backend) -> None:
+        try:
+            facts = resources_of(backend)
+        except Exception as error:  # it did not come up; or it has ended, on purpose, or as `_on_lost` tells
+            if not getattr(backend, "ended", ""):
+                self._report(backend, ClusterView("failed", detail=str(error).partition("\n")[0]))
+        else:
+            self._answered = backend
+            self._report(backend, ClusterView("ready", facts))
+
+    def _report(self, backend: Backend | None, view: ClusterView) -> None:
+        """Say on the card what became of the current backend; of another one, nothing."""
+        if backend is not None and seam.peek() is not backend:
+            return
+        if self.card is not None:
+            self.screen.set_cluster(self.card, view)
+        elif view.state == "failed":
+            self.output.on_notice(self.cells.token, f"the cluster did not start: {view.detail}")
+
+    def _on_lost(self, backend: Backend, reason: str) -> None:
+        # The scheduler's last words may follow; they are shown once, below the cell.
+        reason = reason.partition("\n")[0]
+        self.screen.on_ended(backend, reason)
+        if self.card is not None or (self._follows and self._answered is not backend):
+            state = "lost" if self._answered is backend else "failed"
+            self._report(backend, ClusterView(state, detail=reason))
+
+    @_guarded
+    def _on_backend(self, backend: Backend, current: bool) -> None:
+        """A backend became current, or no longer is."""
+        if current:
+            backend.cell = self.cells.token
+            if isinstance(backend, Retrying):
+                backend.remember_calls()
+            backend.listen(_Reports(backend, self.output, self.logs, self.screen, self._on_lost))
+            self.submissions.begin(backend, self.cells.token)
+            self.failures.follow(backend)
+            if self._follows:
+                self._report(backend, ClusterView("starting"))
+                self._aside(self._await_cluster, backend)
+        else:
+            self._answered = None
+            self.output.flush()
+            self.failures.follow(None)
+            self.magics.forget(backend)
+            self.screen.on_ended(backend, "the session was shut down")
+            if self.card is not None:
+                self.screen.set_cluster(self.card, ClusterView("stopped"))
+
+    # ------------------------------------------------------------------------------------------------------------ cells
+
+    @_guarded
+    def _pre_run_cell(self, info: Any) -> None:
+        token = self.cells.begin(self.outlet.parent())
+        self.reloads.look()
+        self.waits.cell_began(token)
+        self.magics.jobs.large = self.config.large_value
+        backend = seam.peek()
+        cell_id = getattr(info, "cell_id", None) or ""
+        if backend is not None:
+            backend.cell = token
+            if self.config.cancel_on_rerun:
+                for any_id in self.submissions.unfinished_of(cell_id):
+                    backend.cancel(any_id)
+        self.submissions.begin(backend, token, cell_id)
+        self.failures.begin(token)
+
+    @_guarded
+    def _post_run_cell(self, result: Any) -> None:
+        self.waits.cell_ended()
+        self.output.flush()
+        note = interrupted_get(getattr(result, "error_in_exec", None))
+        if note:
+            self.output.on_notice(self.cells.token, note)
+        self.failures.end()
+
+    def _static(self) -> bool:
+        chosen = self.config.static
+        return settings.static_display() if chosen is None else bool(chosen)
+
+    # --------------------------------------------------------------------------------------------------------- printers
+
+    def _register_printers(self) -> None:
+        if not self.outlet.rich:
+            return
+        formatter = self.shell.display_formatter.ipython_display_formatter
+        group = self._show_group
+        one = self._show_ref
+        shows = {ObjectRef: one, ObjectRefGenerator: one, list: group, tuple: group, dict: group}
+        for kind, show in shows.items():
+            former = formatter.type_printers.get(kind)
+            printer = functools.partial(self._print, show, former)
+            self._printers[kind] = (printer, former)
+            formatter.for_type(kind, printer)
+
+    def _unregister_printers(self) -> None:
+        formatter = self.shell.display_formatter.ipython_display_formatter
+        for kind, (printer, former) in self._printers.items():
+            if formatter.type_printers.get(kind) is not printer:
+                continue
+            if former is None:
+                formatter.pop(kind)
+            else:
+                formatter.for_type(kind, former)
+        self._printers.clear()
+
+    @staticmethod
+    def _print(show: Callable[[Any], bool], former: Callable[[Any], object] | None, value: Any) -> None:
+        """A printer. NotImplementedError tells the formatter to go on as if there were none."""
+        try:
+            if show(value):
+                return
+        except Exception:  # shown as text instead
+            log.debug("a display failed", exc_info=True)
+        if former is not None:
+            former(value)
+            return
+        own = getattr(type(value), "_ipython_display_", None)
+        if own is None:
+            raise NotImplementedError
+        own(value)
+
+    def _show_ref(self, ref: ObjectRef[Any] | ObjectRefGenerator[Any]) -> bool:
+        self.screen.show_ref(ref if isinstance(ref, ObjectRef) else ref.completed(), repr(ref))
+        return True
+
+    def show_dashboard(self) -> None:
+        """Display the cluster as it is, and as it goes on."""
+        backend = seam.peek()
+        if backend is not None:
+            self.dashboards.show(backend)
+
+    def _show_group(self, group: Any) -> bool:
+        refs = refs_in(group)
+        if refs is None or len({id(ref._backend) for ref in refs}) != 1:
+            return False
+        self.screen.show_board(refs)
+        return True
+
+
+def _widget_class() -> Callable[..., Any] | None:
+    try:
+        from ipyremote.notebook.widgets import LiveWidget
+    except Exception:  # not installed, or broken: HTML does without
+        log.debug("no widgets", exc_info=True)
+        return None
+    return LiveWidget
+
+
+class _Loaded:
+    """The one notebook of this process."""
+
+    notebook: Notebook | None = None
+
+
+def load(shell: Any) -> None:
+    """`%load_ext ipyremote`. Loading twice changes nothing."""
+    if _Loaded.notebook is None:
+        notebook = Notebook(shell)
+        _Loaded.notebook = notebook
+        notebook.load()
+
+
+def unload(shell: Any) -> None:
+    """`%unload_ext ipyremote`."""
+    notebook, _Loaded.notebook = _Loaded.notebook, None
+    if notebook is not None:
+        notebook.unload()

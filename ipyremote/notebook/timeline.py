@@ -1,0 +1,91 @@
+"""The runs of a session as a Chrome trace: a file that chrome://tracing and Perfetto open. One lane a worker. And fewer
+runs for a picture that has no room for all.
+
+Written as the trace event format asks: complete events ("X") with times in microseconds, and metadata events ("M") that
+name the lanes. Knows no notebook, so that it serves plain programs too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from ipyremote.messages import Span
+
+__all__ = ["WithSpans", "chrome_trace", "condensed", "write_trace"]
+
+#: Names of colours that the viewers know.
+_COLOURS = {"done": "good", "failed": "terrible", "lost": "terrible", "cancelled": "bad", "retried": "bad"}
+
+
+@runtime_checkable
+class WithSpans(Protocol):
+    """A backend that remembers the latest runs."""
+
+    def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
+        """(now, runs that ended after `since`)."""
+
+
+def chrome_trace(spans: Sequence[Span]) -> list[dict[str, Any]]:
+    """The events, from the earliest start as time 0."""
+    zero = min((span.start for span in spans), default=0.0)
+    lanes = sorted({span.worker_id for span in spans})
+    events: list[dict[str, Any]] = [
+        {"ph": "M", "name": "thread_name", "pid": 1, "tid": lane, "args": {"name": f"worker {row}"}}
+        for row, lane in enumerate(lanes, 1)
+    ]
+    events.extend(
+        {
+            "ph": "X",
+            "cat": "task",
+            "name": span.label.partition("#")[0],
+            "pid": 1,
+            "tid": span.worker_id,
+            "ts": round((span.start - zero) * 1e6, 1),
+            "dur": round(max(span.end - span.start, 0.0) * 1e6, 1),
+            "cname": _COLOURS.get(span.state, "generic_work"),
+            "args": {"task": span.label, "state": span.state},
+        }
+        for span in spans
+    )
+    return events
+
+
+def condensed(spans: Sequence[Span], limit: int) -> tuple[Span, ...]:
+    """The runs, those that are close together on a worker drawn as one where there are more than `limit`."""
+    if len(spans) <= limit:
+        return tuple(spans)
+    begin, end = min(span.start for span in spans), max(span.end for span in spans)
+    grain = max(end - begin, 1e-6) / limit
+    while len(merged := _merged(spans, grain)) > limit:
+        grain *= 2
+    return merged
+
+
+def _merged(spans: Sequence[Span], grain: float) -> tuple[Span, ...]:
+    """Runs that end within `grain` seconds of the start of the first one on their worker become one."""
+    groups: list[list[Span]] = []
+    latest: dict[int, list[Span]] = {}
+    for span in spans:
+        group = latest.get(span.worker_id)
+        if group is None or span.end - group[0].start > grain:
+            group = latest[span.worker_id] = []
+            groups.append(group)
+        group.append(span)
+    return tuple(group[0] if len(group) == 1 else _together(group) for group in groups)
+
+
+def _together(group: Sequence[Span]) -> Span:
+    names = {span.label.partition("#")[0] for span in group}
+    what = names.pop() if len(names) == 1 else "tasks"
+    # What went wrong stays in sight.
+    state = next((span.state for span in group if span.state != "done"), "done")
+    label, end = f"{what}, {len(group)} runs", max(span.end for span in group)
+    return Span(group[0].worker_id, label, group[0].start, end, state)
+
+
+def write_trace(path: str | Path, events: Sequence[dict[str, Any]]) -> None:
+    """Write the events to a file."""
+    Path(path).write_text(json.dumps(events), encoding="utf-8")

@@ -1,0 +1,155 @@
+"""`get_runtime_context()`: what code can know of where it runs. As in Ray, ids are hexadecimal digits.
+
+Rules. It is asked for the code that calls, on the thread and in the coroutine that calls; nothing is remembered but the
+session. Only what must be asked of the scheduler (namespaces, names of actors, labels) waits for an answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ipyremote import inside
+from ipyremote.backend import Backend
+from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
+from ipyremote.inside import Identity
+from ipyremote.options import UNIT
+from ipyremote.runtime_env import RuntimeEnv
+
+__all__ = ["RuntimeContext"]
+
+
+class RuntimeContext:
+    """Where the calling code runs: in which session, on behalf of which task or actor."""
+
+    def __init__(self, backend: Backend) -> None:
+        """Made by `get_runtime_context`."""
+        self._backend = backend
+
+    # ------------------------------------------------------------------------------------------------------- session
+
+    def get_session_name(self) -> str:
+        """The name of the session."""
+        return f"session_{self._backend.key}"
+
+    def get_job_id(self) -> str:
+        """Id of the session's work, the same as that of its refs."""
+        return job_hex_of(self._backend.key)
+
+    def get_node_id(self) -> str:
+        """Id of the machine; a session has one."""
+        return hex_of(self._backend.key, 0)
+
+    def get_worker_id(self) -> str:
+        """Id of the process within the session, a driver's included."""
+        return hex_of(self._backend.key, self._identity().client)
+
+    def get_node_labels(self) -> dict[str, str]:
+        """Labels of the machine: its id, and those of `init`. Asks the scheduler."""
+        return self._backend.node_labels()
+
+    def get_temp_dir(self) -> str:
+        """The session's directory, which is removed with it; empty where there is none (`backend="inline"`)."""
+        return getattr(self._backend, "address", "")
+
+    @property
+    def namespace(self) -> str:
+        """Where named actors are looked up. Asks the scheduler."""
+        return self._backend.names.namespace
+
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """What the code here runs with; in a driver, what its tasks do. Functions are names."""
+        environments = getattr(self._backend, "environments", None)
+        return RuntimeEnv() if environments is None else environments.runtime_env
+
+    def get_runtime_env_string(self) -> str:
+        """The same as JSON."""
+        return self.runtime_env.serialize()
+
+    # ------------------------------------------------------------------------------------------------ task and actor
+
+    def get_task_id(self) -> str | None:
+        """Id of the running task or method, the same as that of its ref; None in a driver."""
+        task = self._identity().task
+        return task_hex_of(self._backend.key, task) if task else None
+
+    def get_task_name(self) -> str | None:
+        """Its name: that of `.options(name=...)`, else the function's; None in a driver."""
+        return self._identity().task_name or None
+
+    def get_task_function_name(self) -> str | None:
+        """Module and qualified name of what runs; None in a driver."""
+        return self._identity().function or None
+
+    def get_actor_id(self) -> str | None:
+        """Id of the actor that the code runs in; None outside of actors."""
+        actor = self._identity().actor
+        return hex_of(self._backend.key, actor) if actor else None
+
+    def get_actor_name(self) -> str | None:
+        """The name that the actor was given; empty without one, None outside of actors. Asks the scheduler."""
+        actor = self._identity().actor
+        if not actor:
+            return None
+        named = self._backend.names.all(everywhere=True)
+        return next((handle.name for handle in named if handle.actor_id == actor), "")
+
+    @property
+    def current_actor(self) -> Any:
+        """The handle of the actor that the code runs in. It does not keep the actor alive. RuntimeError outside."""
+        return inside.current_actor()
+
+    @property
+    def was_current_actor_reconstructed(self) -> bool:
+        """Whether the actor that the code runs in was restarted. RuntimeError outside of actors."""
+        identity = self._identity()
+        if not identity.actor:
+            raise RuntimeError("This code does not run in an actor, so nothing can have been reconstructed.")
+        return identity.restarted
+
+    def is_canceled(self) -> bool:
+        """Whether `cancel` was called for the running task or method. RuntimeError in drivers and async actors."""
+        return inside.is_canceled()
+
+    # ----------------------------------------------------------------------------------------------------- resources
+
+    def get_assigned_resources(self) -> dict[str, float]:
+        """Amounts that the running task, or the actor for its life, has; without what it has none of.
+
+        Raises RuntimeError in a driver.
+        """
+        identity = self._identity()
+        if not identity.task:
+            raise RuntimeError("Resources are assigned to tasks and actors, and this is a driver.")
+        return {name: amount / UNIT for name, amount in identity.resources}
+
+    def get_accelerator_ids(self) -> Mapping[str, list[str]]:
+        """Indices of the GPUs that the running task or actor may use."""
+        return {"GPU": [str(index) for index in self._identity().gpus]}
+
+    def get_placement_group_id(self) -> str | None:
+        """Id of the placement group that the running task or actor is in; None outside of one."""
+        group = self._identity().group
+        return group_hex_of(self._backend.key, group) if group else None
+
+    @property
+    def should_capture_child_tasks_in_placement_group(self) -> bool:
+        """Whether what the calling code submits is placed in its own placement group, too."""
+        return self._identity().captures
+
+    def get(self) -> dict[str, Any]:
+        """What there is to know without asking anybody, by name, without what does not apply. As in Ray."""
+        facts = {
+            "job_id": self.get_job_id(),
+            "node_id": self.get_node_id(),
+            "task_id": self.get_task_id(),
+            "actor_id": self.get_actor_id(),
+        }
+        return {name: value for name, value in facts.items() if value is not None}
+
+    def __repr__(self) -> str:
+        return "RuntimeContext()"
+
+    def _identity(self) -> Identity:
+        return inside.identity()

@@ -1,0 +1,304 @@
+"""The zygote: forks the workers, reaps them, and tells the scheduler what became of them.
+
+The scheduler forks it before it makes a zmq context or a thread. It imports what a worker needs once; a worker is
+then one fork away, and shares that memory until it writes to it. Each other environment has one of its own, which is a
+fresh process (`environment.py`). The zygote decides nothing. `link.py` is the
+scheduler's end of the socket, and the record that crosses it is described there.
+
+Rules.
+
+- Single-threaded for ever: a fork copies the calling thread only, and a lock that another one held would stay locked.
+- It keeps no descriptor of the scheduler's but its end of the socket. Lifelines work only if nobody else has a copy.
+- Each worker leads a process group. When a worker has ended, however that came, what is left of its group is killed; it
+  is reaped after that, because until then nobody else can have its process id.
+- End of file on the socket means that the scheduler is gone or wants to be: kill every group, reap, leave.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+import gc
+import importlib
+import os
+import select
+import signal
+import socket
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Final, NoReturn
+
+from ipyremote.messages import Boot, Environment, WorkerBoot
+from ipyremote.scheduler.deaths import worker_log
+from ipyremote.scheduler.link import EXITED, FORK, KILL, OPENED, RECORD, REFUSED, STARTED, ZygoteLink
+from ipyremote.wire import lifeline
+
+__all__ = ["serve", "start"]
+
+#: At most so many seconds for the last workers to die; the kernel ends the zygote after that.
+END_SECONDS: Final = 2
+#: Of two processes the kernel's OOM killer takes the one with the larger value (-1000 to 1000, normally 0): a worker
+#: shall go before the notebook's kernel does.
+WORKER_OOM_SCORE: Final = 500
+#: Ignored by the zygote, whose end is the end of file; a worker gets the default action back.
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def start(boot: Boot, entry: str) -> ZygoteLink:
+    """Fork the zygote. `entry` ("module:function") is what a worker runs; it gets the `WorkerBoot`.
+
+    It is a name, because the worker is another program, of which the scheduler knows no more than how to start it.
+    """
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if not pid:
+        _serve(boot, theirs, entry, None)
+    theirs.close()
+    return ZygoteLink(ours, pid)
+
+
+def serve(boot: Boot, link: socket.socket, entry: str, environment: Environment) -> NoReturn:
+    """Be the zygote of an environment, in a fresh process with its variables; say so when it is ready."""
+    _serve(boot, link, entry, environment)
+
+
+def _serve(boot: Boot, link: socket.socket, entry: str, environment: Environment | None) -> NoReturn:
+    status = 1
+    try:
+        if environment is None:
+            # It was forked, with all that the scheduler has.
+            _close_all_but(link.fileno())
+        Zygote(boot, link, entry, environment).run()
+        status = 0
+    except BaseException:
+        # The process must not return into the scheduler's stack, whatever happened.
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(status)
+
+
+class Zygote:
+    """The program. Runs in the forked process only."""
+
+    def __init__(
+        self, boot: Boot, link: socket.socket, entry: str, environment: Environment | None = None
+    ) -> None:
+        self._boot = boot
+        self._environment = environment
+        self._link = link
+        #: Process id of each living worker, by worker id.
+        self._pids: dict[int, int] = {}
+        self._worker_ids: dict[int, int] = {}
+        for number in _IGNORED:
+            signal.signal(number, signal.SIG_IGN)
+        self._lifeline, self._lifeline_end = lifeline.pair()
+        self._wake, self._wake_end = os.pipe()
+        os.set_blocking(self._wake, False)
+        os.set_blocking(self._wake_end, False)
+        signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
+        # Without a handler there would be no wake-up: the default action of SIGCHLD is to be ignored.
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        module, _, name = entry.partition(":")
+        self._main: Callable[[WorkerBoot], int | None] = getattr(importlib.import_module(module), name)
+        _require_single_thread()
+        # What lives now lives as long as the process. Hidden from the collector it is not written to, and stays shared.
+        gc.freeze()
+
+    def run(self) -> None:
+        """Serve until the scheduler's end of the socket is closed."""
+        poll = select.poll()
+        poll.register(self._link, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        pending = b""
+        if self._environment is not None:
+            self._report(OPENED, 0, 0, 0)
+        while True:
+            ready = dict(poll.poll())
+            if self._wake in ready:
+                os.read(self._wake, 4096)
+                self._reap()
+            if self._link.fileno() not in ready:
+                continue
+            received = self._link.recv(1 << 16)
+            if not received:
+                break
+            pending += received
+            whole = len(pending) - len(pending) % RECORD.size
+            for kind, worker_id, _, _ in RECORD.iter_unpack(pending[:whole]):
+                self._perform(kind, worker_id)
+            pending = pending[whole:]
+        self._end()
+
+    def _perform(self, kind: bytes, worker_id: int) -> None:
+        if kind == FORK:
+            self._fork(worker_id)
+        elif kind == KILL and worker_id in self._pids:
+            _kill_group(self._pids[worker_id])
+
+    def _report(self, kind: bytes, worker_id: int, pid: int, status: int) -> None:
+        self._link.sendall(RECORD.pack(kind, worker_id, pid, status))
+
+    def _fork(self, worker_id: int) -> None:
+        try:
+            pid = os.fork()
+        except OSError as error:
+            # No more processes allowed, or no memory.
+            self._report(REFUSED, worker_id, 0, error.errno or 0)
+            return
+        if not pid:
+            self._become_worker(worker_id)
+        # The child does the same: whoever comes first, the group exists before anyone needs it.
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        self._pids[worker_id] = pid
+        self._worker_ids[pid] = worker_id
+        self._report(STARTED, worker_id, pid, 0)
+
+    def _reap(self) -> None:
+        while self._pids:
+            # Look first and reap later: a process that was not reaped keeps its id, and so the group's id, from reuse.
+            try:
+                ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            except ChildProcessError:
+                return
+            if ended is None:
+                return
+            self._bury(ended.si_pid)
+
+    def _bury(self, pid: int) -> None:
+        worker_id = self._worker_ids.pop(pid, None)
+        if worker_id is not None:
+            _kill_group(pid)
+        _, status = os.waitpid(pid, 0)
+        if worker_id is not None:
+            del self._pids[worker_id]
+            self._report(EXITED, worker_id, pid, status)
+
+    def _end(self) -> None:
+        signal.alarm(END_SECONDS)
+        for pid in self._pids.values():
+            _kill_group(pid)
+        for pid in self._pids.values():
+            os.waitpid(pid, 0)
+
+    def _become_worker(self, worker_id: int) -> NoReturn:
+        status = 1
+        try:
+            self._leave_zygote()
+            _redirect(worker_log(Path(self._boot.directory), worker_id))
+            _reseed()
+            status = self._run_worker(worker_id)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            _flush((sys.stdout, sys.stderr))
+            os._exit(status)
+
+    def _leave_zygote(self) -> None:
+        with contextlib.suppress(OSError):
+            os.setpgid(0, 0)
+        os.close(self._lifeline_end)
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, *_IGNORED):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        self._link.close()
+        os.close(self._wake)
+        os.close(self._wake_end)
+        _offer_to_oom_killer()
+        gc.enable()
+
+    def _run_worker(self, worker_id: int) -> int:
+        boot = WorkerBoot(
+            worker_id=worker_id,
+            directory=self._boot.directory,
+            key=self._boot.key,
+            secret=self._boot.secret,
+            lifeline=self._lifeline,
+            capacity=self._boot.capacity,
+            sys_path=self._boot.sys_path,
+            cwd=self._boot.cwd,
+            argv=self._boot.argv,
+            environment=self._environment,
+        )
+        try:
+            return self._main(boot) or 0
+        except SystemExit as leaving:
+            # As the interpreter does at its end: a number is the status, nothing is success, a text is a failure.
+            if leaving.code is None:
+                return 0
+            if isinstance(leaving.code, int):
+                return leaving.code & 0xFF
+            print(leaving.code, file=sys.stderr)
+            return 1
+
+
+def _close_all_but(keep: int) -> None:
+    listing = "/proc/self/fd" if os.path.isdir("/proc/self/fd") else "/dev/fd"
+    for name in os.listdir(listing):
+        fd = int(name)
+        if fd > 2 and fd != keep:
+            # The listing's own descriptor is among them and closed by now.
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
+def _require_single_thread() -> None:
+    threads = threading.active_count()
+    with contextlib.suppress(OSError):
+        threads = max(threads, len(os.listdir("/proc/self/task")))
+    if threads != 1:
+        raise RuntimeError(
+            f"importing the worker started {threads - 1} threads; it could not be forked safely"
+        )
+
+
+def _redirect(log: Path) -> None:
+    """Standard input from nowhere; output that bypasses Python, and the last words of a crash, into the log."""
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        # Appending: the scheduler cuts the file when it grows too long, and writing goes on at the new end. Reading:
+        # the worker passes on what other programs wrote there.
+        output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+    except OSError:
+        output = os.dup(null)
+    os.dup2(null, 0)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.close(null)
+    os.close(output)
+    faulthandler.enable(file=2)
+
+
+def _offer_to_oom_killer() -> None:
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "r+") as score:
+        if int(score.read()) < WORKER_OOM_SCORE:
+            score.seek(0)
+            score.write(str(WORKER_OOM_SCORE))
+
+
+def _reseed() -> None:
+    """Forked siblings would otherwise draw the same numbers. Modules not loaded yet seed themselves."""
+    for name in ("random", "numpy.random"):
+        module = sys.modules.get(name)
+        if module is not None:
+            module.seed()
+
+
+def _kill_group(pid: int) -> None:
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGKILL)
+    # User code can have put itself into another group.
+    with contextlib.suppress(OSError):
+        os.kill(pid, signal.SIGKILL)
+
+
+def _flush(streams: Iterable[object]) -> None:
+    for stream in streams:
+        # User code may have put anything there.
+        with contextlib.suppress(Exception):
+            stream.flush()  # type: ignore[attr-defined]  # anything: see above

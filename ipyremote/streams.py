@@ -1,0 +1,185 @@
+"""`ObjectRefGenerator`: the refs of what a task yields, one after another, while it still runs.
+
+Rules. It is an iterator and an async iterator of refs; nothing else of a generator's interface is there, since the one
+that runs is in another process. It belongs to the process that made the call, and cannot be pickled. When it is
+collected, the refs that nobody has taken go, and the producer is closed at its next `yield`, unless somebody holds the
+`completed()` ref. Names and behaviour are Ray's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Any, Generic, NoReturn, TypeVar
+
+from ipyremote import backend as seam
+from ipyremote.backend import Backend, TaskOptions
+from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
+from ipyremote.ids import Identifier
+from ipyremote.messages import DYNAMIC
+from ipyremote.refs import ObjectRef, foreign, until_ready
+
+__all__ = ["DynamicObjectRefGenerator", "ObjectRefGenerator", "stream_of"]
+
+T = TypeVar("T")
+
+
+class ObjectRefGenerator(Generic[T]):
+    """What `.remote()` returns for a generator: `for ref in gen`, `next(gen)`, `async for ref in gen`.
+
+    A step waits until the task has yielded; an exception of the task is raised by `get` of the last ref. `wait` takes
+    generators among refs (ready: the next step need not wait), `cancel` cancels the task, `get` returns it unchanged.
+    """
+
+    __slots__ = ("__weakref__", "_actor", "_backend", "_id", "_label", "_task")
+
+    #: Minus the task's id, as `backend.Streams` says.
+    _id: int
+    _backend: Backend
+    #: `name#number` for people.
+    _label: str
+    _task: int
+    #: Id of the actor whose method yields; 0: no actor.
+    _actor: int
+
+    def __init__(self, task_id: int, backend: Backend, label: str, actor: int = 0) -> None:
+        """Take over the hold of a stream. Not for users."""
+        self._id = -task_id
+        self._backend = backend
+        self._label = label
+        self._task = task_id
+        self._actor = actor
+
+    def __del__(self) -> None:
+        # When __init__ never ran there is no field.
+        with contextlib.suppress(AttributeError):
+            self._backend.released.append(self._id)
+
+    # ---- steps
+
+    def __iter__(self) -> Iterator[ObjectRef[T]]:
+        return self
+
+    def __next__(self) -> ObjectRef[T]:
+        backend = self._owner()
+        while True:
+            try:
+                taken = backend.streams.take(self._task)
+            except ObjectRefStreamEndOfStreamError:
+                raise StopIteration from None
+            if taken is not None:
+                return self._ref(*taken)
+            backend.wait((self._id,), 1)
+
+    def __aiter__(self) -> AsyncIterator[ObjectRef[T]]:
+        return self
+
+    async def __anext__(self) -> ObjectRef[T]:
+        backend = self._owner()
+        while True:
+            try:
+                taken = backend.streams.take(self._task)
+            except ObjectRefStreamEndOfStreamError:
+                raise StopAsyncIteration from None
+            if taken is not None:
+                return self._ref(*taken)
+            await until_ready(backend, self._id)
+
+    def _ref(self, object_id: int, index: int) -> ObjectRef[T]:
+        label = self._label if object_id == self._task else f"{self._label}[{index}]"
+        return ObjectRef(object_id, self._backend, label, False, self._task, self._actor)
+
+    # ---- questions, none of which waits
+
+    def completed(self) -> ObjectRef[None]:
+        """A ref that is ready when the task has ended: its value is None, or `get` raises the task's failure."""
+        backend = self._owner()
+        backend.hold(self._task)
+        return ObjectRef(self._task, backend, self._label, False, self._task, self._actor)
+
+    def next_ready(self) -> bool:
+        """Whether `next(gen)` gives a ref at once; False also when there is none any more (see `is_finished`)."""
+        backend = self._owner()
+        return backend.is_ready(self._id) and not backend.streams.is_finished(self._task)
+
+    def is_finished(self) -> bool:
+        """Whether the task has ended and all its refs were taken, so that `next(gen)` raises StopIteration."""
+        return self._owner().streams.is_finished(self._task)
+
+    def task_id(self) -> Identifier:
+        """Id of the task that yields."""
+        return self.completed().task_id()
+
+    def _owner(self) -> Backend:
+        backend = self._backend
+        if backend is seam.peek():
+            return backend
+        raise foreign(self)
+
+    # ---- what it is not
+
+    def send(self, value: Any) -> NoReturn:
+        """Not there: the generator runs in another process."""
+        self._refuse("send")
+
+    def throw(self, *exception: Any) -> NoReturn:
+        """Not there: use `cancel(gen)`."""
+        self._refuse("throw")
+
+    def close(self) -> NoReturn:
+        """Not there: use `cancel(gen)`, or drop the generator."""
+        self._refuse("close")
+
+    async def asend(self, value: Any) -> NoReturn:
+        """Not there: the generator runs in another process."""
+        self._refuse("asend")
+
+    async def athrow(self, *exception: Any) -> NoReturn:
+        """Not there: use `cancel(gen)`."""
+        self._refuse("athrow")
+
+    async def aclose(self) -> NoReturn:
+        """Not there: use `cancel(gen)`, or drop the generator."""
+        self._refuse("aclose")
+
+    def _refuse(self, name: str) -> NoReturn:
+        raise NotImplementedError(
+            f"{name}() is not there for {self!r}: the generator runs in another process. Use cancel(gen) to stop it, "
+            "and an actor to talk to a running program."
+        )
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError(
+            f"{self!r} cannot be pickled, so it cannot be passed to a task or returned from one. Pass the refs that it "
+            "gives, or list(gen)."
+        )
+
+    def __repr__(self) -> str:
+        return f"ObjectRefGenerator({self._label})"
+
+
+class DynamicObjectRefGenerator:
+    """The value of a task with `num_returns="dynamic"`: the refs of all that it yielded. It can be pickled."""
+
+    __slots__ = ("_refs",)
+
+    def __init__(self, refs: Sequence[ObjectRef[Any]]) -> None:
+        self._refs = tuple(refs)
+
+    def __iter__(self) -> Iterator[ObjectRef[Any]]:
+        return iter(self._refs)
+
+    def __len__(self) -> int:
+        return len(self._refs)
+
+    def __repr__(self) -> str:
+        return f"DynamicObjectRefGenerator({len(self)} refs)"
+
+
+def stream_of(
+    task_id: int, label: str, backend: Backend, options: TaskOptions, actor: int = 0
+) -> ObjectRef[Any] | ObjectRefGenerator[Any]:
+    """What `.remote()` returns for a call with `options.stream`."""
+    if options.stream == DYNAMIC:
+        return ObjectRef(task_id, backend, label, False, task_id, actor)
+    return ObjectRefGenerator(task_id, backend, label, actor)

@@ -1,0 +1,39 @@
+"""joblib on the cluster, and with it scikit-learn and whatever else uses joblib, as in `ray.util.joblib`:
+
+    from ipyremote.util.joblib import register_ipyremote
+
+    register_ipyremote()
+    with joblib.parallel_config("ipyremote"):
+        GridSearchCV(model, parameters).fit(X, y)
+
+joblib itself is needed only for that; it comes with scikit-learn.
+"""
+
+# Layout: backend.py (imports joblib), batches.py (the worker's side), progress.py
+
+from __future__ import annotations
+
+__all__ = ["register_ipyremote", "register_ray"]
+
+
+def register_ipyremote() -> None:
+    """Make the backend "ipyremote" known to joblib. Raises ImportError that says what to install without joblib 1.3."""
+    _register("ipyremote")
+
+
+def register_ray() -> None:
+    """The same under both names, "ipyremote" and "ray", for code that was written for Ray."""
+    _register("ipyremote")
+    _register("ray")
+
+
+def _register(name: str) -> None:
+    try:
+        from joblib import parallel
+
+        from ipyremote.util.joblib.backend import IPyRemoteBackend
+    except ImportError as error:
+        raise ImportError(
+            f'register_{name}() needs joblib 1.3 or newer: pip install -U "joblib>=1.3" ({error})'
+        ) from error
+    parallel.register_parallel_backend(name, IPyRemoteBackend)

@@ -1,0 +1,52 @@
+"""How far one `Parallel` call is, for whoever shows what a cell waits for. Any thread."""
+
+from __future__ import annotations
+
+import threading
+
+from ipyremote import backend as seam
+from ipyremote.backend import Work
+
+__all__ = ["Progress"]
+
+
+class Progress:
+    """Counts the calls of one `Parallel` call."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._counts = {"pending": 0, "running": 0, "resolved": 0, "failed": 0}
+        #: None: nobody looks on, or nothing was submitted yet.
+        self._work: Work | None = None
+        self._begun = False
+
+    def submitted(self, name: str, count: int, total: int | None) -> None:
+        """A batch is on its way. `total`: calls in all batches, if that is known."""
+        with self._lock:
+            if not self._begun:
+                self._begun = True
+                waiting = seam.waiting()
+                self._work = None if waiting is None else waiting.work(name)
+            counts = self._counts
+            counts["running"] += count
+            known = sum(counts.values()) - counts["pending"]
+            counts["pending"] = max((total or 0) - known, 0)
+            self._tell()
+
+    def ended(self, count: int, *, failed: bool) -> None:
+        """A batch has come to its end."""
+        with self._lock:
+            self._counts["running"] -= count
+            self._counts["failed" if failed else "resolved"] += count
+            self._tell()
+
+    def close(self) -> None:
+        """The `Parallel` call has."""
+        with self._lock:
+            work, self._work = self._work, None
+        if work is not None:
+            work.end()
+
+    def _tell(self) -> None:
+        if self._work is not None:
+            self._work.on_counts(self._counts)

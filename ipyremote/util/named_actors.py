@@ -1,0 +1,20 @@
+"""Which actors have names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ipyremote import backend as seam
+
+__all__ = ["list_named_actors"]
+
+
+def list_named_actors(all_namespaces: bool = False) -> list[Any]:
+    """The names of the living actors of this namespace, sorted.
+
+    With `all_namespaces`, as in Ray: records such as `{"name": "counter", "namespace": "mine"}`, of all of them.
+    """
+    found = seam.current().names.all(everywhere=all_namespaces)
+    if all_namespaces:
+        return [{"name": named.name, "namespace": named.namespace} for named in found]
+    return [named.name for named in found]

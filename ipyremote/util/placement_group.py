@@ -1,0 +1,328 @@
+"""Placement groups: bundles of resources that are reserved together, for tasks and actors that are to run side by side.
+
+    group = placement_group([{"CPU": 1}, {"CPU": 1}])
+    ray.get(group.ready())
+    f.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote()
+
+Names and behaviour are Ray's. Rules. A group is reserved whole or not at all, when its turn has come; until then its
+tasks and actors wait, afterwards they draw from its bundles and nothing else does. A session has one machine, so that
+"PACK", "SPREAD" and "STRICT_PACK" come to the same, and "STRICT_SPREAD" with more than one bundle is never reserved.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ipyremote import api, inside
+from ipyremote import backend as seam
+from ipyremote.backend import Backend, TaskOptions
+from ipyremote.exceptions import TaskPlacementGroupRemoved
+from ipyremote.exports import Export
+from ipyremote.ids import Identifier, group_hex_of, hex_of
+from ipyremote.options import UNIT, check_bundle, to_units
+from ipyremote.places import ANYWHERE, GroupRecord, Place, matches_of
+from ipyremote.refs import ObjectRef
+from ipyremote.strategies import Resources
+
+__all__ = [
+    "PlacementGroup",
+    "get_current_placement_group",
+    "get_placement_group",
+    "placement_group",
+    "placement_group_table",
+    "remove_placement_group",
+]
+
+_STRATEGIES: Final = ("PACK", "SPREAD", "STRICT_PACK", "STRICT_SPREAD")
+#: Ray's words for the states of a group, and for those of its scheduling.
+_STATES: Final = {"pending": "PENDING", "reserved": "CREATED", "removed": "REMOVED"}
+_SCHEDULING: Final = {"pending": "QUEUED", "reserved": "FINISHED", "removed": "REMOVED"}
+
+
+class PlacementGroup:
+    """A group of a session. Can be passed anywhere a value can; it does not keep the group."""
+
+    def __init__(
+        self, group_id: int, key: str, label: str, bundles: tuple[Resources, ...] | None = None
+    ) -> None:
+        """Made by `placement_group`. `key`: of its session. `bundles`: None: they are asked for when needed."""
+        self._id = group_id
+        self._key = key
+        self._label = label
+        self._bundles = bundles
+
+    @staticmethod
+    def empty() -> PlacementGroup:
+        """No group."""
+        return PlacementGroup(0, "", "", ())
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it is no group."""
+        return not self._id
+
+    @property
+    def id(self) -> Identifier:
+        """Its id, as `placement_group_table` has it."""
+        return Identifier("PlacementGroupID", group_hex_of(self._key, self._id))
+
+    def ready(self) -> ObjectRef[PlacementGroup]:
+        """A ref whose value is this group, as soon as it is reserved. `%remote_why` on it says what it waits for.
+
+        `get` raises TaskPlacementGroupRemoved if it is removed before.
+        """
+        if self.is_empty:
+            return api.put(self)
+        backend = self._owner()
+        options = TaskOptions(resources=(), max_retries=-1, place=Place(self._id, captures=False))
+        first, label = backend.submit(_READY.to(backend), (self,), {}, options)
+        return ObjectRef(first, backend, label)
+
+    def wait(self, timeout_seconds: float = 30) -> bool:
+        """Wait until it is reserved, at most so many seconds. Whether it is; False too when it has been removed."""
+        ref = self.ready()
+        ready, _ = api.wait([ref], timeout=timeout_seconds)
+        if not ready:
+            api.cancel(ref)
+            return False
+        try:
+            api.get(ref)
+        except TaskPlacementGroupRemoved:
+            return False
+        return True
+
+    @property
+    def bundle_specs(self) -> list[dict[str, float]]:
+        """The amounts of each bundle. Raises ValueError when nothing is known of the group any more."""
+        return [_amounts(bundle) for bundle in self._known_bundles()]
+
+    @property
+    def bundle_count(self) -> int:
+        """How many bundles it has."""
+        return len(self._known_bundles())
+
+    def _known_bundles(self) -> tuple[Resources, ...]:
+        if self._bundles is None:
+            known = self._owner().groups.all(self._id)
+            if not known:
+                raise ValueError(f"{self!r} is not in this session any more.")
+            self._bundles = known[0].bundles
+        return self._bundles
+
+    def check_bundle(self, number: int) -> None:
+        """Raise ValueError if there is no bundle of this number; -1 is any."""
+        if self.is_empty:
+            if number != -1:
+                raise ValueError(f"Without a placement group there is no bundle {number}")
+        elif not -1 <= number < self.bundle_count:
+            last = self.bundle_count - 1
+            raise ValueError(
+                f"{self!r} has bundles from 0 to {last}, and -1 is any of them; it has no {number}"
+            )
+
+    def place_in(self, bundle: int, captures: bool | None, amounts: Resources) -> Place:
+        """See `strategies.Group`."""
+        self.check_bundle(bundle)
+        if self.is_empty:
+            return ANYWHERE
+        backend = seam.peek()
+        if backend is not None and backend.key != self._key:
+            raise ValueError(f"{self!r} belongs to a session that was shut down, or to another program's.")
+        bundles = self._known_bundles() if bundle < 0 else self._known_bundles()[bundle : bundle + 1]
+        if not any(_holds(dict(some), amounts) for some in bundles):
+            which = "none of the bundles" if bundle < 0 else f"bundle {bundle}"
+            raise ValueError(
+                f"{_amounts(amounts)} does not fit into {which} of {self!r}: {self.bundle_specs}"
+            )
+        return Place(self._id, bundle, captures)
+
+    def _owner(self) -> Backend:
+        """Its session, which must be the running one. Raises ValueError."""
+        backend = seam.current()
+        if backend.key != self._key:
+            raise ValueError(
+                f"{self!r} belongs to a session that was shut down, or to another program's: create it again here."
+            )
+        return backend
+
+    def _remote_why_(self) -> str:
+        """What `%remote_why` says of it."""
+        backend = seam.peek()
+        if backend is None or backend.key != self._key:
+            return f"{self!r} belongs to a session that has ended."
+        known = backend.groups.all(self._id)
+        if not known:
+            return f"{self!r} is not in this session any more."
+        state = {"reserved": "is reserved", "removed": "was removed"}.get(
+            known[0].state, "is about to be reserved"
+        )
+        return known[0].detail or f"{self._label} {state}."
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PlacementGroup) and (other._id, other._key) == (self._id, self._key)
+
+    def __hash__(self) -> int:
+        return hash(self._id)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PlacementGroup, (self._id, self._key, self._label, self._bundles)
+
+    def __repr__(self) -> str:
+        return f"PlacementGroup({self._label})"
+
+
+def _itself(group: PlacementGroup) -> PlacementGroup:
+    """The task behind `ready`: it runs in the group, so it waits for that."""
+    return group
+
+
+_READY: Final = Export(_itself, "ready")
+
+
+def placement_group(
+    bundles: list[dict[str, float]],
+    strategy: str | None = None,
+    name: str = "",
+    lifetime: str | None = None,
+    _soft_target_node_id: str | None = None,
+    bundle_label_selector: list[dict[str, str]] | None = None,
+    topology_strategy: Mapping[str, str] | None = None,
+) -> PlacementGroup:
+    """Reserve bundles of resources, all of them or nothing, without waiting for it: see `PlacementGroup.ready`.
+
+    `bundles`: amounts by name, such as `[{"CPU": 2, "GPU": 1}]`; the GPUs of a bundle are devices of its own.
+    `strategy`: "PACK" (the default), "SPREAD", "STRICT_PACK" or "STRICT_SPREAD". `name`: for `get_placement_group`, in
+    the namespace of the program; whoever gives one waits for the answer whether it is free. `lifetime`: the group is
+    removed when the actor or else the program that created it has ended, unless this is "detached".
+    `bundle_label_selector`: for each bundle the labels that its machine must have. A group for which the session has
+    too little waits, with one warning.
+
+    Raises ValueError for arguments that mean nothing and for a name that is taken, TypeError for one that is no text.
+    """
+    _check(bundles, strategy, name, lifetime, bundle_label_selector)
+    if topology_strategy is not None:
+        raise NotImplementedError("topology_strategy: a session has one machine; use strategy='STRICT_PACK'")
+    if _soft_target_node_id and strategy != "STRICT_PACK":
+        raise ValueError(f"_soft_target_node_id goes with strategy='STRICT_PACK' only, not {strategy!r}")
+    units = tuple(to_units(bundle) for bundle in bundles)
+    labels = tuple(matches_of("bundle_label_selector", some) for some in bundle_label_selector or () if some)
+    backend = seam.current()
+    group, created = backend.groups.create(
+        units, strategy or "PACK", name, detached=lifetime == "detached", labels=labels
+    )
+    if not created:
+        raise ValueError(
+            f"The placement group name {name!r} is already taken. Please use a different name, or get the existing "
+            f"group by get_placement_group({name!r})."
+        )
+    return _handle(backend, group)
+
+
+def _check(bundles: Any, strategy: Any, name: Any, lifetime: Any, selectors: Any) -> None:
+    if not isinstance(bundles, list) or not bundles:
+        raise ValueError(f"bundles is a list of dictionaries such as [{{'CPU': 1}}], not {bundles!r}")
+    for number, bundle in enumerate(bundles):
+        check_bundle(f"bundles[{number}]", bundle)
+    if strategy is not None and strategy not in _STRATEGIES:
+        raise ValueError(f"strategy is one of {', '.join(map(repr, _STRATEGIES))}, not {strategy!r}")
+    if not isinstance(name, str):
+        raise TypeError(f"name is a string, not {type(name).__name__}: {name!r}")
+    if lifetime not in (None, "detached"):
+        raise ValueError(f"lifetime is 'detached' or None, not {lifetime!r}")
+    if selectors is not None and (not isinstance(selectors, list) or len(selectors) != len(bundles)):
+        raise ValueError(
+            f"bundle_label_selector is a list with one dictionary for each bundle, not {selectors!r}"
+        )
+
+
+def remove_placement_group(placement_group: PlacementGroup) -> None:
+    """Give back what a group has reserved, without waiting. Its tasks and actors are ended by force.
+
+    `get` then raises TaskPlacementGroupRemoved for its tasks, ActorPlacementGroupRemoved for calls of its actors.
+    Nothing happens when it has been removed before. Raises TypeError for anything but a group.
+    """
+    group = _checked("remove_placement_group", placement_group)
+    if not group.is_empty:
+        group._owner().groups.remove(group._id)
+
+
+def get_placement_group(placement_group_name: str) -> PlacementGroup:
+    """The group of this name in the program's namespace. Waits for the scheduler's answer.
+
+    Raises ValueError when there is none and for an empty name, TypeError for anything but a text.
+    """
+    name = placement_group_name
+    if not isinstance(name, str):
+        raise TypeError(f"get_placement_group() takes a text, not {type(name).__name__}: {name!r}")
+    if not name:
+        raise ValueError("get_placement_group() takes a name that is not empty")
+    backend = seam.current()
+    group = backend.groups.find(name)
+    if group is None:
+        raise ValueError(
+            f"Failed to look up placement group with name {name!r}: there is none in the namespace of this session. It "
+            "was removed or never created; placement_group_table() shows what there is."
+        )
+    return _handle(backend, group)
+
+
+def get_current_placement_group() -> PlacementGroup | None:
+    """The group that the calling task or actor is in; None outside of groups, and in a program. Asks the scheduler."""
+    backend = seam.current()
+    group_id = inside.identity().group
+    known = backend.groups.all(group_id) if group_id else []
+    return _handle(backend, known[0]) if known else None
+
+
+def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
+    """What is known of one group (nothing: an empty dictionary), or of all of them by id, the latest removed included.
+
+    As in Ray: `placement_group_id`, `name`, `bundles`, `bundles_to_node_id`, `strategy`, `state` ("PENDING", "CREATED"
+    or "REMOVED") and `stats`; and `detail`, why it waits.
+    """
+    group = _checked("placement_group_table", placement_group) if placement_group is not None else None
+    backend = seam.current()
+    known = [_described(backend.key, record) for record in backend.groups.all(group._id if group else 0)]
+    if group is not None:
+        return known[0] if known else {}
+    return {record["placement_group_id"]: record for record in known}
+
+
+def _checked(what: str, group: Any) -> PlacementGroup:
+    if not isinstance(group, PlacementGroup):
+        raise TypeError(f"{what}() takes a PlacementGroup, not {type(group).__name__}: {group!r:.80}")
+    return group
+
+
+def _holds(bundle: Mapping[str, int], amounts: Resources) -> bool:
+    return all(bundle.get(name, 0) >= amount for name, amount in amounts)
+
+
+def _handle(backend: Backend, group: GroupRecord) -> PlacementGroup:
+    return PlacementGroup(group.group_id, backend.key, group.label, group.bundles)
+
+
+def _amounts(bundle: Sequence[tuple[str, int]]) -> dict[str, float]:
+    return {name: amount / UNIT for name, amount in bundle}
+
+
+def _described(key: str, group: GroupRecord) -> dict[str, Any]:
+    node = hex_of(key, 0) if group.state == "reserved" else ""
+    milliseconds = group.seconds * 1000 if group.state != "pending" else 0.0
+    return {
+        "placement_group_id": group_hex_of(key, group.group_id),
+        "name": group.name,
+        "bundles": {number: _amounts(bundle) for number, bundle in enumerate(group.bundles)},
+        "bundles_to_node_id": dict.fromkeys(range(len(group.bundles)), node),
+        "strategy": group.strategy,
+        "state": _STATES[group.state],
+        "stats": {
+            "end_to_end_creation_latency_ms": milliseconds,
+            "scheduling_latency_ms": milliseconds,
+            "scheduling_attempt": 1,
+            "highest_retry_delay_ms": 0.0,
+            "scheduling_state": _SCHEDULING[group.state],
+        },
+        "detail": group.detail,
+    }

@@ -1,0 +1,266 @@
+"""`Queue`: a first-in, first-out queue that tasks and actors share, as in `ray.util.queue`.
+
+It is an async actor around an `asyncio.Queue`; a `Queue` object is a name for it that can be passed anywhere. The actor
+lives as long as any such name. An item crosses as an argument does: a ref as the item arrives as its value.
+
+Difference from Ray: a `get` that is interrupted, or cancelled, takes no item away with it.
+"""
+
+from __future__ import annotations
+
+import queue
+import sys
+from collections.abc import Iterable
+from typing import Any
+
+from ipyremote import api
+from ipyremote import backend as seam
+from ipyremote.actor import ActorHandle
+from ipyremote.exceptions import ActorDiedError
+from ipyremote.refs import ObjectRef
+from ipyremote.remote import remote
+
+__all__ = ["Empty", "Full", "Queue"]
+
+#: Calls that the actor has at a time. Everybody who waits in `get` is one, and a `put` must always come through.
+_CONCURRENCY = 1_000_000
+
+
+class Empty(queue.Empty):
+    """There is no item, or not in time."""
+
+
+class Full(queue.Full):
+    """There is no room, or not in time."""
+
+
+class _QueueActor:
+    """The queue itself. Its methods say in a value what did not work, since that is no failure of a task."""
+
+    def __init__(self, maxsize: int) -> None:
+        import asyncio  # not at the top: it is slow to import, and only this process needs it
+
+        self._asyncio = asyncio
+        self._maxsize = maxsize
+        self._items: Any = asyncio.Queue(maxsize)
+
+    def qsize(self) -> int:
+        size: int = self._items.qsize()
+        return size
+
+    async def put(self, item: Any, block: bool, timeout: float | None) -> bool:
+        if not block or not self._items.full():
+            return self.put_batch([item]) == ""
+        _check_parallel(timeout, "a full queue stays full")
+        try:
+            await self._asyncio.wait_for(self._items.put(item), timeout)
+        except self._asyncio.TimeoutError:
+            return False
+        return True
+
+    async def get(self, block: bool, timeout: float | None) -> tuple[Any, ...]:
+        """(item,), or () when there is none."""
+        if not block or not self._items.empty():
+            items = self.get_batch(1)
+            return () if isinstance(items, str) else (items[0],)
+        _check_parallel(timeout, "an empty queue stays empty")
+        try:
+            return (await self._asyncio.wait_for(self._items.get(), timeout),)
+        except self._asyncio.TimeoutError:
+            return ()
+
+    def put_batch(self, items: list[Any]) -> str:
+        """Why not; empty when it has worked."""
+        size = self._items.qsize()
+        if 0 < self._maxsize < size + len(items):
+            return f"Cannot add {len(items)} items to queue of size {size} and maxsize {self._maxsize}."
+        for item in items:
+            self._items.put_nowait(item)
+        return ""
+
+    def get_batch(self, count: int) -> list[Any] | str:
+        """The items, or why there are none."""
+        size = self._items.qsize()
+        if count > size:
+            return f"Cannot get {count} items from queue of size {size}."
+        return [self._items.get_nowait() for _ in range(count)]
+
+    def put_back(self, taken: tuple[Any, ...]) -> None:
+        """What `get` took for somebody who does not wait any more."""
+        if taken:
+            self._items._queue.appendleft(taken[0])
+            self._items._wakeup_next(self._items._getters)
+
+
+def _check_parallel(timeout: float | None, consequence: str) -> None:
+    """Refuse to wait for ever in the inline backend."""
+    inline = sys.modules.get("ipyremote.backends.inline")
+    if timeout is None and inline is not None and isinstance(seam.peek(), inline.InlineBackend):
+        raise RuntimeError(f'With backend="inline" nothing runs while somebody waits, so {consequence}.')
+
+
+_Actor = remote(_QueueActor)
+
+
+class Queue:
+    """See the module docstring. `maxsize`: most items at a time, 0 or less for no limit. `actor_options`: those of its
+    actor, such as `{"num_cpus": 1}`."""
+
+    def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None) -> None:
+        if not isinstance(maxsize, int) or isinstance(maxsize, bool):
+            raise TypeError(f"maxsize is a whole number, not {type(maxsize).__name__}: {maxsize!r}")
+        self.maxsize = maxsize
+        options = {"max_concurrency": _CONCURRENCY, **(actor_options or {})}
+        self.actor: ActorHandle | None = _Actor.options(**options).remote(maxsize)
+
+    def __len__(self) -> int:
+        return self.size()
+
+    def __repr__(self) -> str:
+        return f"Queue({self.actor!r})"
+
+    def __bool__(self) -> bool:
+        """A queue is true, also an empty one."""
+        return True
+
+    def size(self) -> int:
+        """How many items there are."""
+        count: int = api.get(self._alive().qsize.remote())
+        return count
+
+    def qsize(self) -> int:
+        """How many items there are."""
+        return self.size()
+
+    def empty(self) -> bool:
+        """Whether there is no item."""
+        return self.size() == 0
+
+    def full(self) -> bool:
+        """Whether there is no room."""
+        return 0 < self.maxsize <= self.size()
+
+    def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """Add an item; wait for room if `block`, for at most `timeout` seconds.
+
+        Raises Full when there is no room (in time), ValueError for a negative timeout.
+        """
+        ref = self._alive().put.remote(item, block, _checked(block, timeout))
+        try:
+            done = api.get(ref)
+        except BaseException:
+            _withdraw(ref)
+            raise
+        if not done:
+            raise Full(self._full_text())
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Take the next item; wait for one if `block`, for at most `timeout` seconds.
+
+        Raises Empty when there is none (in time), ValueError for a negative timeout.
+        """
+        ref = self._alive().get.remote(block, _checked(block, timeout))
+        try:
+            taken = api.get(ref)
+        except BaseException:
+            self._put_back(ref)
+            raise
+        return _item(taken)
+
+    async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
+        """`put` for coroutines."""
+        ref = self._alive().put.remote(item, block, _checked(block, timeout))
+        try:
+            done = await ref
+        except BaseException:
+            _withdraw(ref)
+            raise
+        if not done:
+            raise Full(self._full_text())
+
+    async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
+        """`get` for coroutines."""
+        ref = self._alive().get.remote(block, _checked(block, timeout))
+        try:
+            taken = await ref
+        except BaseException:
+            self._put_back(ref)
+            raise
+        return _item(taken)
+
+    def put_nowait(self, item: Any) -> None:
+        """`put(item, block=False)`. Raises Full."""
+        self.put(item, block=False)
+
+    def get_nowait(self) -> Any:
+        """`get(block=False)`. Raises Empty."""
+        return self.get(block=False)
+
+    def put_nowait_batch(self, items: Iterable[Any]) -> None:
+        """Add all of these, in order, or none. Raises Full when there is no room for all, TypeError."""
+        if not isinstance(items, Iterable):
+            raise TypeError(f"Argument 'items' must be an Iterable, not {type(items).__name__}")
+        reason = api.get(self._alive().put_batch.remote(list(items)))
+        if reason:
+            raise Full(reason)
+
+    def get_nowait_batch(self, num_items: int) -> list[Any]:
+        """Take so many items, or none. Raises Empty when there are fewer, TypeError, ValueError."""
+        if not isinstance(num_items, int):
+            raise TypeError(f"Argument 'num_items' must be an int, not {type(num_items).__name__}")
+        if num_items < 0:
+            raise ValueError("'num_items' must be nonnegative")
+        items: list[Any] | str = api.get(self._alive().get_batch.remote(num_items))
+        if isinstance(items, str):
+            raise Empty(items)
+        return items
+
+    def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:
+        """End the actor, with what is in the queue: at once (`force`), or when it has done what it was asked before
+        (at the latest after `grace_period_s` seconds). Later calls raise ActorDiedError. Idempotent.
+        """
+        actor, self.actor = self.actor, None
+        if actor is None:
+            return
+        if not force:
+            done = actor.__ray_terminate__.remote()
+            if api.wait([done], timeout=grace_period_s)[0]:
+                return
+        api.kill(actor, no_restart=True)
+
+    def _alive(self) -> ActorHandle:
+        if self.actor is None:
+            raise ActorDiedError("The queue was shut down.")
+        return self.actor
+
+    def _full_text(self) -> str:
+        return f"The queue has its {self.maxsize} items."
+
+    def _put_back(self, ref: ObjectRef[Any]) -> None:
+        """Nobody waits for this `get` any more. If it has an item all the same, that goes back to the front."""
+        actor = self.actor
+        if actor is not None:
+            _withdraw(ref)
+            try:
+                actor.put_back.remote(ref)
+            except Exception:  # the session has ended, and the queue with it
+                return
+
+
+def _withdraw(ref: ObjectRef[Any]) -> None:
+    try:
+        api.cancel(ref)
+    except Exception:  # the session has ended
+        return
+
+
+def _checked(block: bool, timeout: float | None) -> float | None:
+    if block and timeout is not None and timeout < 0:
+        raise ValueError("'timeout' must be a non-negative number")
+    return timeout
+
+
+def _item(taken: tuple[Any, ...]) -> Any:
+    if not taken:
+        raise Empty("The queue is empty.")
+    return taken[0]

@@ -1,0 +1,233 @@
+"""The numbers behind metrics: one file a process in the session directory, mapped into the process that writes it.
+
+    8 bytes          how many bytes of records follow
+    each record      4 bytes length of the head, 4 bytes how many numbers
+                     the head, padded to a multiple of 8: JSON of [kind, name, description, tags, bounds]
+                     8 bytes a number
+
+All in the machine's own byte order. Numbers by kind: counter [value]; gauge [value, time it was set]; histogram [sum,
+count, count of each bucket].
+
+Rules. A record is complete before the length says that it is there, and its number of numbers never changes, so a
+reader needs no lock. A process writes under a lock of its own; a forked child begins a file of its own. What is
+recorded without a session directory (before `init`, or inline) is in a buffer of this process instead.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import struct
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ipyremote import backend as seam
+
+__all__ = ["Numbers", "Record", "numbers", "read_all"]
+
+_PREFIX = "metrics-"
+#: A file grows by multiples of this.
+_STEP = 16 << 10
+_LENGTH = struct.Struct("=Q")
+_SIZES = struct.Struct("=II")
+_NUMBER = struct.Struct("=d")
+
+_Head = tuple[str, str, str, tuple[tuple[str, str], ...], tuple[float, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One record, as it was read."""
+
+    kind: str
+    name: str
+    description: str
+    tags: dict[str, str]
+    bounds: tuple[float, ...]
+    numbers: tuple[float, ...]
+
+    def with_numbers(self, given: Iterable[float]) -> Record:
+        """The same with other numbers."""
+        return replace(self, numbers=tuple(given))
+
+
+class _Table:
+    """The records that this process writes."""
+
+    def __init__(self, path: Path | None) -> None:
+        """`path`: the file to make; None: keep them to oneself."""
+        self.pid = os.getpid()
+        self.lock = threading.Lock()
+        self._fd = (
+            -1 if path is None else os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        )
+        self.buffer: bytearray | mmap.mmap = bytearray()
+        self._used = _LENGTH.size
+        self._known: dict[_Head, int] = {}
+        self._grow(self._used)
+
+    def place(self, head: _Head) -> int:
+        """Where its numbers are. With the lock held."""
+        place = self._known.get(head)
+        if place is None:
+            place = self._known[head] = self._append(head)
+        return place
+
+    def _append(self, head: _Head) -> int:
+        kind, _, _, _, bounds = head
+        count = {"counter": 1, "gauge": 2}.get(kind, 3 + len(bounds))
+        text = json.dumps(head).encode()
+        text += b" " * (-len(text) % 8)
+        begin = self._used
+        end = begin + _SIZES.size + len(text) + count * _NUMBER.size
+        self._grow(end)
+        _SIZES.pack_into(self.buffer, begin, len(text), count)
+        place = begin + _SIZES.size + len(text)
+        self.buffer[begin + _SIZES.size : place] = text
+        self._used = end
+        _LENGTH.pack_into(self.buffer, 0, end - _LENGTH.size)
+        return place
+
+    def _grow(self, size: int) -> None:
+        missing = size - len(self.buffer)
+        if missing <= 0:
+            return
+        grown = len(self.buffer) + missing + -size % _STEP
+        if isinstance(self.buffer, bytearray) and self._fd < 0:
+            self.buffer.extend(bytes(grown - len(self.buffer)))
+            return
+        # Before it is mapped: a full file system is then an error here, and no signal later.
+        os.posix_fallocate(self._fd, 0, grown)
+        self.buffer = mmap.mmap(self._fd, grown)
+
+    def close(self) -> None:
+        """Its session has ended."""
+        with self.lock:
+            if self._fd >= 0:
+                os.close(self._fd)
+                self._fd = -1
+
+
+class Numbers:
+    """The numbers of one metric and its tags, in this process."""
+
+    __slots__ = ("_head", "_table")
+
+    def __init__(self, table: _Table, head: _Head) -> None:
+        self._table = table
+        self._head = head
+
+    def add(self, changes: Mapping[int, float]) -> None:
+        """Add to the numbers at these places."""
+        self._change(changes, keep=1.0)
+
+    def put(self, values: Mapping[int, float]) -> None:
+        """Replace the numbers at these places."""
+        self._change(values, keep=0.0)
+
+    def _change(self, values: Mapping[int, float], keep: float) -> None:
+        table = self._table
+        with table.lock:
+            begin = table.place(self._head)
+            buffer = table.buffer
+            for index, value in values.items():
+                place = begin + index * _NUMBER.size
+                (old,) = _NUMBER.unpack_from(buffer, place)
+                _NUMBER.pack_into(buffer, place, old * keep + value if keep else value)
+
+
+class _Tables:
+    """Those of this process: without a session, and of the session that runs."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.alone: _Table | None = None
+        #: With the key of its session.
+        self.session: tuple[str, _Table] | None = None
+        self.observed = False
+
+
+_tables = _Tables()
+
+
+def numbers(
+    kind: str, name: str, description: str, tags: Mapping[str, str], bounds: tuple[float, ...]
+) -> Numbers:
+    """Where to record. Quick."""
+    return Numbers(_table(), (kind, name, description, tuple(sorted(tags.items())), bounds))
+
+
+def _table() -> _Table:
+    backend = seam.peek()
+    session = _tables.session
+    pid = os.getpid()
+    # Not a protocol's isinstance, which costs more than all the rest.
+    directory: Path | None = getattr(backend, "directory", None)
+    if backend is None or directory is None:
+        alone = _tables.alone
+        return alone if alone is not None and alone.pid == pid else _new_table(None, "")
+    if session is not None and session[0] == backend.key and session[1].pid == pid:
+        return session[1]
+    return _new_table(directory, backend.key)
+
+
+def _new_table(directory: Path | None, key: str) -> _Table:
+    with _tables.lock:
+        # Another thread may have made it meanwhile.
+        known = _tables.alone if directory is None else _tables.session[1] if _tables.session else None
+        if known is not None and known.pid == os.getpid():
+            return known
+        if directory is None:
+            _tables.alone = table = _Table(None)
+            return table
+        if not _tables.observed:
+            _tables.observed = True
+            seam.observe(_on_backend)
+        number = os.urandom(4).hex()
+        try:
+            table = _Table(directory / f"{_PREFIX}{os.getpid()}-{number}")
+        except OSError:  # the session is ending, or its file system is full: a number is not worth an error
+            table = _Table(None)
+        _tables.session = (key, table)
+        return table
+
+
+def _on_backend(backend: seam.Backend, begins: bool) -> None:
+    """A session begins or ends in this process."""
+    session = _tables.session
+    if session is not None and not begins:
+        _tables.session = None
+        session[1].close()
+
+
+def read_all() -> Iterator[Record]:
+    """Every record of the session, and of this process before it."""
+    alone = _tables.alone
+    if alone is not None:
+        yield from _records(bytes(alone.buffer))
+    directory: Path | None = getattr(seam.peek(), "directory", None)
+    if directory is None:
+        return
+    with suppress(OSError):  # the session is ending
+        for path in sorted(directory.glob(f"{_PREFIX}*")):
+            yield from _records(path.read_bytes())
+
+
+def _records(data: bytes) -> Iterator[Record]:
+    if len(data) < _LENGTH.size:
+        return
+    (used,) = _LENGTH.unpack_from(data, 0)
+    place = _LENGTH.size
+    while place < _LENGTH.size + used:
+        length, count = _SIZES.unpack_from(data, place)
+        place += _SIZES.size
+        kind, name, description, tags, bounds = json.loads(data[place : place + length])
+        place += length
+        values: tuple[Any, ...] = struct.unpack_from(f"={count}d", data, place)
+        place += count * _NUMBER.size
+        yield Record(kind, name, description, dict(tags), tuple(bounds), values)

@@ -1,0 +1,75 @@
+"""Small tables that are made here from what other functions say: the machine, the job, placement groups."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ipyremote import api
+from ipyremote.ids import job_hex_of
+from ipyremote.util.placement_group import placement_group_table
+from ipyremote.util.state.records import (
+    JobState,
+    NodeState,
+    PlacementGroupDetails,
+    PlacementGroupState,
+    WorkerState,
+)
+from ipyremote.util.state.tables import IP, LARGEST_LIMIT, Place, Question, checked, listed, session_of
+
+__all__ = ["groups", "jobs", "nodes"]
+
+
+def nodes(question: Question) -> list[NodeState]:
+    """The one machine, if it meets the filters."""
+    session_of(question.address)
+    found = [
+        NodeState(
+            node["NodeID"],
+            node["NodeManagerAddress"],
+            True,
+            "ALIVE" if node["Alive"] else "DEAD",
+            node["NodeManagerHostname"],
+            node["Resources"],
+            node["Labels"],
+        )
+        for node in api.nodes()
+    ]
+    return _met(question, found, ("node_id", "node_ip", "is_head_node", "state", "node_name"))
+
+
+def groups(question: Question) -> list[PlacementGroupState]:
+    """The placement groups that meet the filters."""
+    job = job_hex_of(session_of(question.address).key)
+    found: list[PlacementGroupState] = []
+    for group_id, group in placement_group_table().items():
+        plain = group_id, group["name"], job, group["state"]
+        bundles = [
+            {"bundle_index": index, "resources": resources, "node_id": group["bundles_to_node_id"][index]}
+            for index, resources in group["bundles"].items()
+        ]
+        if question.detail:
+            found.append(PlacementGroupDetails(*plain, bundles, group["strategy"], group["stats"]))
+        else:
+            found.append(PlacementGroupState(*plain))
+    return _met(question, found, ("placement_group_id", "name", "creator_job_id", "state"))
+
+
+def jobs(question: Question) -> list[JobState]:
+    """The one job, if it meets the filters."""
+    session = session_of(question.address)
+    drivers = Question(
+        question.address, [("worker_type", "=", "DRIVER")], LARGEST_LIMIT, question.timeout, False, False
+    )
+    first: list[WorkerState] = listed("workers", drivers)
+    place = Place(session.key)
+    info = {"id": place.job, "node_ip_address": IP, "pid": first[0].pid if first else None}
+    return _met(question, [JobState(place.job, "DRIVER", "RUNNING", info)], ("job_id", "type", "status"))
+
+
+def _met(question: Question, records: list[Any], known: Iterable[str]) -> list[Any]:
+    for column, operator, value in checked(question, known):
+        is_equal = operator == "="
+        wanted = str(value).lower()
+        records = [record for record in records if (str(record[column]).lower() == wanted) is is_equal]
+    return records[: question.limit]

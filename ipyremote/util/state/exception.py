@@ -1,0 +1,18 @@
+"""What the functions of this package raise beyond wrong arguments and a session that is gone."""
+
+from __future__ import annotations
+
+from ipyremote.exceptions import IPyRemoteError
+
+__all__ = ["RayStateApiException", "StateApiException"]
+
+
+class StateApiException(IPyRemoteError):
+    """There is more than one question looks through, so an answer would not be complete.
+
+    `raise_on_missing_output=False` gives what was found. A list without filters is always complete up to its limit.
+    """
+
+
+#: Ray's name for it.
+RayStateApiException = StateApiException

@@ -1,0 +1,131 @@
+"""The worker program. The zygote forks it and calls `main`; `__main__` starts it where fork is unsafe.
+
+User code runs on the main thread. While it runs, the session's background thread reads the socket, so cancels, recalls
+and the end of the scheduler are noticed; it also sends text that has waited long enough.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import faulthandler
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from ipyremote import backend
+from ipyremote.client.environments import run_hook
+from ipyremote.client.session import Session
+from ipyremote.messages import Display, Output, WorkerBoot
+from ipyremote.store.directory import SessionDirectory
+from ipyremote.store.progress import ProgressPage
+from ipyremote.store.segments import SegmentStore
+from ipyremote.worker import keyboard
+from ipyremote.worker.display import Displays
+from ipyremote.worker.host import Host
+from ipyremote.worker.output import OutputCapture
+from ipyremote.worker.progress import Bars
+from ipyremote.worker.run import Runner
+
+__all__ = ["main"]
+
+
+def main(boot: WorkerBoot) -> None:
+    """Run tasks until the scheduler says `Exit` or is gone."""
+    faulthandler.enable()
+    sys.path[:] = map(os.fsdecode, boot.sys_path)
+    sys.argv[:] = map(os.fsdecode, boot.argv)
+    with contextlib.suppress(OSError):  # the driver's directory may be gone by now
+        os.chdir(boot.cwd)
+    environment = boot.environment
+    if environment is not None:
+        # Before the scheduler hears of this process, and before there is a session to ask anything of.
+        backend.start_with(_refuse)
+        run_hook(environment)
+        _flush()
+    directory = SessionDirectory.attach(Path(boot.directory))
+    host = Host()
+    signal.signal(signal.SIGINT, host.on_sigint)
+    session = Session(
+        key=boot.key,
+        client_id=boot.worker_id,
+        socket_path=str(directory.socket_path),
+        secret=boot.secret,
+        store=SegmentStore(directory.path, boot.worker_id, boot.capacity),
+        alive=boot.lifeline,
+        host=host,
+    )
+    if environment is not None:
+        session.environments.inherit(environment)
+    backend.install(session)
+    progress = ProgressPage.create(directory.path, boot.worker_id)
+    output = _capture(session)
+    host.look_after(output.send_late, output.send_all)
+    output.install()
+    # What a hook has printed is there already.
+    output.follow(1, from_start=environment is not None)
+    keyboard.install()
+    runner = Runner(session, host, output, progress)
+    _work(session, host, runner)
+    # The process ends without the interpreter's own end, so what was registered for that is run here.
+    atexit._run_exitfuncs()
+    output.send_all()
+    session.channel.leave()
+
+
+def _refuse() -> NoReturn:
+    raise RuntimeError(
+        "This is called by a worker_process_setup_hook, before its process belongs to the session. Do it in a task."
+    )
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):  # a hook may have put anything there
+            stream.flush()
+
+
+def _capture(session: Session) -> OutputCapture:
+    """What takes all that tasks show and sends it."""
+    channel = session.channel
+
+    def owner() -> int:
+        return session.running.task_id
+
+    output = OutputCapture(
+        owner, lambda task_id, stream, text: channel.send(Output(task_id, stream, text)), channel.wake
+    )
+    displays = Displays(
+        owner, output, lambda task_id, content: channel.send(Display(task_id, content)), channel.wake
+    )
+    displays.install()
+    Bars(owner, output, channel.send, channel.wake).install()
+    return output
+
+
+def _work(session: Session, host: Host, runner: Runner) -> None:
+    while _take(session, host):
+        assignment = host.current
+        if assignment is None:
+            return
+        runner.run(assignment)
+        actor = assignment.message.actor
+        if actor is None or runner.instance is None:
+            continue
+        # Imported only by actors that need it: asyncio takes as long to import as all of the worker.
+        if runner.is_async or actor.max_concurrency > 1 or actor.groups:
+            from ipyremote.worker import actors
+
+            serve = actors.serve_async if runner.is_async else actors.serve_threads
+            serve(session, host, runner, actor)
+            return
+
+
+def _take(session: Session, host: Host) -> bool:
+    """Wait for work. False: the session has ended."""
+    # The socket is read only when the queue is empty: a look at it costs as much as a small task.
+    if not session.channel.holds(host.take):
+        session.channel.wait_until(host.take)
+    return not session.ended

@@ -1,0 +1,433 @@
+"""One run of a task: open the arguments, call user code, report what came of it.
+
+Every way out of user code is a report: values, an exception of any kind, a cancellation. Only a SystemExit ends the
+worker, as it would end a program; the scheduler then decides about a retry.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import islice
+from typing import Any, Final, NoReturn, TypeAlias
+
+from ipyremote import serialize
+from ipyremote.client.failures import exception_of, failure_of
+from ipyremote.client.running import Running, concurrently
+from ipyremote.client.session import Session
+from ipyremote.client.values import fill_slots
+from ipyremote.exceptions import AsyncioActorExit, ObjectStoreFullError, OutOfDiskError, TaskError
+from ipyremote.inside import INTERRUPTIBLE, ActorExit
+from ipyremote.messages import (
+    DYNAMIC,
+    ActorSpec,
+    Failure,
+    Forward,
+    Inline,
+    Stored,
+    TaskDone,
+    TaskFailed,
+    TaskSpec,
+    Titled,
+    Value,
+    encode_report,
+)
+from ipyremote.places import Place
+from ipyremote.refs import ObjectRef
+from ipyremote.store.progress import ProgressPage
+from ipyremote.worker.host import Assignment, Host
+from ipyremote.worker.inside import Inside
+from ipyremote.worker.output import OutputCapture
+from ipyremote.worker.streams import StreamWriter, collect_items
+
+__all__ = ["Runner"]
+
+
+#: Which GPUs a task may use. A `runtime_env` may say that of tasks that were given none.
+_DEVICES: Final = "CUDA_VISIBLE_DEVICES"
+#: So much of what an actor's `__repr__` gives stands before its output.
+_TITLE: Final = 80
+#: Runs user code: (assignment, fn, args, kwargs) -> what it returned.
+_Call: TypeAlias = Callable[[Assignment, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
+
+
+class _Cancelled(Exception):
+    """User code was interrupted because its task was cancelled."""
+
+
+class Runner:
+    """Runs assignments on the main thread of this process."""
+
+    def __init__(self, session: Session, host: Host, output: OutputCapture, progress: ProgressPage) -> None:
+        self._session = session
+        self._host = host
+        self._output = output
+        self._progress = progress
+        self._functions: dict[bytes, Callable[..., Any]] = {}
+        #: The actor, once this worker is one.
+        self._instance: Any = None
+        #: Where it was placed.
+        self._place: Place | None = None
+        #: The highest run that was started at a time with others.
+        self._inside = session.inside = Inside(session, host)
+        self._started = 0
+        self._started_lock = threading.Lock()
+
+    @property
+    def instance(self) -> Any:
+        """The actor that this worker has become, or None."""
+        return self._instance
+
+    @property
+    def is_async(self) -> bool:
+        """Whether it is an actor whose methods are coroutines."""
+        return self._inside.is_async
+
+    def run(self, assignment: Assignment) -> None:
+        """One run on the main thread, from the first look at the arguments to the report."""
+        run = assignment.message.run
+        self._session.running = _running(assignment, self._place)
+        self._progress.started(run)
+        # What user code returned or raised. The refs in it must live until the report that names them is on its way, or
+        # their release could overtake it.
+        kept: list[Any] = []
+        said = self._session.channel.connection.queued
+        report = self._attempt(assignment, kept, self._call)
+        self._output.collect()
+        # A run that sent anything else, such as calls of its own, is not complete before that has arrived.
+        if self._session.channel.connection.queued == said and not self._output.waiting:
+            self._progress.keep(run, encode_report(report))
+        self._progress.finished(run)
+        self._host.current = None
+        self._send(report, now=self._host.empty)
+        # An exception holds the frames that hold this list.
+        kept.clear()
+
+    def run_on_thread(self, assignment: Assignment, last: Callable[[], bool]) -> None:
+        """The same on another thread, at a time with others. It cannot be interrupted. `last`: see below."""
+        with concurrently(_running(assignment, self._place)):
+            self._start_concurrent(assignment)
+            kept: list[Any] = []
+            report = self._attempt(assignment, kept, _call_plainly)
+            self._output.collect()
+            self._send(report, now=last())
+            kept.clear()
+
+    async def run_on_loop(self, assignment: Assignment, last: Callable[[], bool]) -> None:
+        """The same as a coroutine. `last()`: whether no other follows, so that the report should not wait for it."""
+        with concurrently(_running(assignment, self._place)):
+            self._start_concurrent(assignment)
+            started = time.perf_counter()
+            kept: list[Any] = []
+            try:
+                fn, args, kwargs = self._prepare(assignment)
+                if assignment.cancelled:
+                    raise _Cancelled
+                result = fn(*args, **kwargs)
+                if assignment.message.spec.stream:
+                    result = await self._stream_on_loop(assignment, result)
+                elif inspect.isawaitable(result):
+                    result = await result
+                kept.append(result)
+                report: TaskDone | TaskFailed = self._success(assignment, result, started)
+            except BaseException as error:  # sorted out by `_error`
+                kept.append(error)
+                asked = assignment.cancelled and _is_cancellation(error)
+                report = self._error(assignment, _Cancelled() if asked else error, started)
+            self._output.collect()
+            self._send(report, now=last())
+            kept.clear()
+
+    def _start_concurrent(self, assignment: Assignment) -> None:
+        with self._started_lock:
+            self._started = max(self._started, assignment.message.run)
+            self._progress.started(self._started)
+
+    def _send(self, report: TaskDone | TaskFailed, *, now: bool) -> None:
+        if self._output.waiting:
+            self._output.finish(report.task_id)
+        self._session.channel.send(report, now=now)
+
+    def _attempt(
+        self,
+        assignment: Assignment,
+        kept: list[Any],
+        call: _Call,
+    ) -> TaskDone | TaskFailed:
+        started = time.perf_counter()
+        try:
+            fn, args, kwargs = self._prepare(assignment)
+            if assignment.message.spec.stream:
+                result = self._stream(assignment, call, partial(fn, *args, **kwargs))
+            else:
+                result = call(assignment, fn, args, kwargs)
+            kept.append(result)
+            return self._success(assignment, result, started)
+        except BaseException as error:  # sorted out by `_error`
+            kept.append(error)
+            return self._error(assignment, error, started)
+
+    def _success(self, assignment: Assignment, result: Any, started: float) -> TaskDone:
+        message = assignment.message
+        micros = int((time.perf_counter() - started) * 1e6)
+        values, refs = self._results(message.spec, result)
+        return TaskDone(message.spec.task_id, message.attempt, values, refs, micros)
+
+    def _error(self, assignment: Assignment, error: BaseException, started: float) -> TaskDone | TaskFailed:
+        """The report about a run that ended with an exception. Does not return if that ends the process."""
+        spec = assignment.message.spec
+        attempt = assignment.message.attempt
+        micros = int((time.perf_counter() - started) * 1e6)
+        if isinstance(error, _Cancelled):
+            failure = Failure("task_cancelled", f"{spec.label} was cancelled while it ran.")
+        elif isinstance(error, ActorExit | AsyncioActorExit) and self._host.has_left:
+            # The scheduler knows, and has told the caller.
+            failure = Failure("actor_died", str(error))
+        elif isinstance(error, SystemExit):
+            self._leave(error)
+        elif isinstance(error, KeyboardInterrupt):
+            # Nobody has cancelled it: its own code or a signal from outside has. As in Ray.
+            failure = Failure("task_cancelled", f"{spec.label} was interrupted by a KeyboardInterrupt.")
+        else:
+            failure = self._failure(spec, error)
+            if spec.retry_on and self._is_retried(spec, error):
+                return TaskFailed(spec.task_id, attempt, failure, micros)
+        return TaskDone(spec.task_id, attempt, (failure,) * spec.returns, micros=micros)
+
+    # ------------------------------------------------------------------------------------------------- before the call
+
+    def _prepare(self, assignment: Assignment) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        message = assignment.message
+        spec = message.spec
+        values = []
+        for object_id, value in zip(spec.deps, assignment.values, strict=True):
+            if isinstance(value, Failure):
+                raise exception_of(value)
+            values.append(self._session.open(object_id, value))
+        if spec.packed:
+            arguments = values.pop()
+        elif spec.args.data:
+            arguments = serialize.loads_inline(spec.args)
+        else:
+            arguments = ((), {})
+        args, kwargs = fill_slots(arguments, values)
+        if message.gpus or (_DEVICES in os.environ and not self._session.environments.sets(_DEVICES)):
+            os.environ[_DEVICES] = ",".join(str(index) for index in message.gpus)
+        if message.actor is not None:
+            return self._create, (spec, message.actor, args, kwargs), {}
+        if spec.actor_id:
+            return self._method(spec), args, kwargs
+        return self._function(spec), args, kwargs
+
+    def _function(self, spec: TaskSpec) -> Callable[..., Any]:
+        fn = self._functions.get(spec.digest)
+        if fn is None:
+            payload = self._host.payloads.pop(spec.digest)
+            try:
+                fn = serialize.loads_function(payload)
+            except BaseException:
+                self._host.payloads[spec.digest] = payload
+                raise
+            self._functions[spec.digest] = fn
+            self._session.adopt(fn, spec.digest, getattr(fn, "__name__", spec.label.partition("#")[0]))
+        return fn
+
+    def _create(
+        self, spec: TaskSpec, actor: ActorSpec, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        cls: Any = self._function(spec)
+        self._host.is_actor = True
+        self._inside.become(spec, actor, cls)
+        self._place = spec.place
+        instance = cls(*args, **kwargs)
+        self._instance = instance
+        self._host.interrupts = getattr(type(instance), INTERRUPTIBLE, False)
+        if getattr(type(instance), "__repr__", None) is not object.__repr__:
+            with contextlib.suppress(Exception):  # it is the user's
+                self._session.channel.send(Titled(_title(repr(instance))))
+
+    def _method(self, spec: TaskSpec) -> Callable[..., Any]:
+        match spec.method:
+            case "__ray_call__":
+                return lambda fn, *args, **kwargs: fn(self._instance, *args, **kwargs)
+            case "__ray_terminate__":
+                return self._inside.exit_actor
+            case "__ray_ready__":
+                return lambda: True
+        method: Callable[..., Any] = getattr(self._instance, spec.method)
+        return method
+
+    # ------------------------------------------------------------------------------------------------------- user code
+
+    def _call(
+        self, assignment: Assignment, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        host = self._host
+        try:
+            host.interruptible = True
+            # A cancel that came before the line above found nothing to interrupt.
+            if assignment.cancelled:
+                raise _Cancelled
+            result = fn(*args, **kwargs)
+            if assignment.message.spec.returns != 1 and isinstance(result, Iterator):
+                # A generator's body is user code too.
+                result = _drawn(result, assignment.message.spec)
+            host.interruptible = False
+        except KeyboardInterrupt:
+            if assignment.cancelled:
+                raise _Cancelled from None
+            raise
+        finally:
+            host.interruptible = False
+        return result
+
+    def _stream(self, assignment: Assignment, call: _Call, make: Callable[[], Any]) -> Any:
+        """Make a generator and send what it yields."""
+        writer = StreamWriter(self._session, assignment, self._value)
+        if writer.unwanted:
+            return None
+
+        def step(fn: Callable[..., Any], *args: Any) -> Any:
+            # Calls on threads cannot be interrupted, but end at the next item.
+            if assignment.cancelled:
+                raise _Cancelled
+            return call(assignment, fn, args, {})
+
+        items = step(make)
+        if assignment.message.spec.stream == DYNAMIC:
+            return collect_items(items, self._session, step, partial(self._item_failure, assignment))
+        writer.write(items, step)
+        return None
+
+    async def _stream_on_loop(self, assignment: Assignment, items: Any) -> Any:
+        writer = StreamWriter(self._session, assignment, self._value)
+        if assignment.message.spec.stream != DYNAMIC:
+            await writer.write_async(items)
+            return None
+        drawn = [item async for item in items] if hasattr(items, "__anext__") else items
+        failed = partial(self._item_failure, assignment)
+        return collect_items(iter(drawn), self._session, lambda fn, *args: fn(*args), failed)
+
+    def _item_failure(self, assignment: Assignment, error: Exception) -> Failure:
+        """The last item of a task with num_returns="dynamic" that raised. Raises what fails the whole task."""
+        spec = assignment.message.spec
+        if isinstance(error, _Cancelled) or (spec.retry_on and self._is_retried(spec, error)):
+            raise error
+        return self._failure(spec, error)
+
+    # -------------------------------------------------------------------------------------------------- after the call
+
+    def _results(self, spec: TaskSpec, result: Any) -> tuple[tuple[Value, ...], tuple[tuple[int, ...], ...]]:
+        if spec.returns == 1:
+            value, refs = self._value(result)
+            return (value,), (refs,) if refs else ()
+        if spec.returns == 0:
+            return (), ()
+        items = self._split(spec, result)
+        packed = [self._value(item) for item in items]
+        inner = tuple(refs for _, refs in packed)
+        return tuple(value for value, _ in packed), inner if any(inner) else ()
+
+    def _split(self, spec: TaskSpec, result: Any) -> list[Any]:
+        try:
+            items = list(result)
+        except TypeError:
+            raise ValueError(
+                f"Task returned {type(result).__name__}, which has no items, but num_returns={spec.returns}."
+            ) from None
+        if len(items) != spec.returns:
+            raise ValueError(f"Task returned {len(items)} objects, but num_returns={spec.returns}.")
+        return items
+
+    def _value(self, result: Any) -> tuple[Inline | Stored | Forward, tuple[int, ...]]:
+        """A wire value and the ids of the refs inside it. A deferred ref stands for its value."""
+        if isinstance(result, ObjectRef) and result._deferred:
+            return Forward(self._session.id_of(result)), ()
+        pickled = serialize.dumps(result)
+        return self._session.pack(pickled), pickled.refs
+
+    def _failure(self, spec: TaskSpec, error: BaseException) -> Failure:
+        if isinstance(error, ObjectStoreFullError | OutOfDiskError):
+            kind = "store_full" if isinstance(error, ObjectStoreFullError) else "out_of_disk"
+            return Failure(kind, str(error))
+        captured = TaskError.capture(
+            error, label=spec.label, pid=os.getpid(), display_names=serialize.display_names
+        )
+        return failure_of(captured)
+
+    def _is_retried(self, spec: TaskSpec, error: BaseException) -> bool:
+        if spec.retry_on == b"*":
+            return isinstance(error, Exception)
+        cause = error.cause if isinstance(error, TaskError) else error
+        with contextlib.suppress(Exception):  # a type that cannot be unpickled here matches nothing
+            return isinstance(cause, serialize.loads(spec.retry_on))
+        return False
+
+    def _leave(self, error: SystemExit) -> NoReturn:
+        """User code asked to end the process."""
+        self._output.finish(self._session.running.task_id)
+        code = error.code
+        words = ""
+        if not isinstance(code, int):
+            words = "" if code is None else f"{code}\n"
+            code = 0 if code is None else 1
+        with contextlib.suppress(OSError):
+            os.write(2, words.encode(errors="replace"))
+        self._session.channel.leave()
+        os._exit(code & 0xFF)
+
+
+def _running(assignment: Assignment, place: Place | None) -> Running:
+    """`place`: that of the actor, in one."""
+    message = assignment.message
+    spec = message.spec
+    return Running(
+        driver=spec.driver,
+        task_id=spec.task_id,
+        cell=spec.cell,
+        label=spec.label,
+        gpus=message.gpus,
+        call=assignment,
+        place=spec.place or place,
+    )
+
+
+def _title(text: str) -> str:
+    """One line of it, not too long."""
+    line = " ".join(text.split())
+    return line if len(line) <= _TITLE else f"{line[: _TITLE - 3]}..."
+
+
+def _is_cancellation(error: BaseException) -> bool:
+    """Whether it is asyncio's, which user code can raise only after it has imported that; workers need not."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and isinstance(error, asyncio.CancelledError)
+
+
+def _call_plainly(
+    assignment: Assignment, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> Any:
+    if assignment.cancelled:
+        raise _Cancelled
+    result = fn(*args, **kwargs)
+    spec = assignment.message.spec
+    return _drawn(result, spec) if spec.returns != 1 and isinstance(result, Iterator) else result
+
+
+def _drawn(items: Iterator[Any], spec: TaskSpec) -> list[Any]:
+    """As many items as there are returns, of which there may be fewer. Surplus ones are said and dropped, as in Ray."""
+    drawn = list(islice(items, spec.returns))
+    surplus = sum(1 for _ in items)
+    if surplus and spec.returns:
+        yielded = spec.returns + surplus
+        print(
+            f"{spec.label} yielded {yielded} values, but num_returns={spec.returns}: the rest is dropped.",
+            file=sys.stderr,
+        )
+    return drawn

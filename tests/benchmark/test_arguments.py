@@ -1,0 +1,103 @@
+"""The command line says what is wrong with it before anything starts."""
+
+import pytest
+
+from ipyremote.benchmark import arguments
+from ipyremote.benchmark.arguments import exit_status, main
+from ipyremote.benchmark.cases import CASES
+from ipyremote.benchmark.results import Cell, Column, Outcome, Results, Status
+from ipyremote.benchmark.run import Plan
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--against", "ray,spark"], "no engine is called 'spark'; there are ray, dask"),
+        (["--against", "ipyremote"], "no engine is called 'ipyremote'"),
+        (["--against", ""], "name at least one engine"),
+        (["--cases", "task-batch,coffee"], "no case is called 'coffee'; there are startup, memory"),
+        (["--cases", ","], "name at least one case"),
+        (["--rounds", "0"], "'0' is not a whole number above zero"),
+        (["--rounds", "two"], "'two' is not a whole number above zero"),
+        (["--workers", "-1"], "'-1' is not a whole number above zero"),
+        (["--limit", "soon"], "'soon' is not a number of seconds above zero"),
+        (["--limit", "nan"], "'nan' is not a number of seconds above zero"),
+        (["--profile"], "--profile needs --cases with one case"),
+        (["--profile", "--cases", "submit,task-batch"], "--profile needs --cases with one case"),
+        (["--profile", "--cases", "startup"], "--profile needs --cases with one case, other than startup"),
+        (["--profile", "--cases", "submit", "--against", "pool"], "--profile looks at ipyremote alone"),
+        (["--profile", "--cases", "submit", "--json"], "--profile looks at ipyremote alone"),
+    ],
+)
+def test_a_wrong_command_line_is_a_clear_error(
+    argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_list_names_every_case_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--list"]) == 0
+    names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
+    assert names == [case.name for case in CASES]
+
+
+@pytest.fixture
+def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
+    """The plans that `main` made, none of which ran."""
+    made: list[Plan] = []
+
+    def note(plan: Plan, progress: object) -> Results:
+        made.append(plan)
+        return results(Status.MEASURED)
+
+    monkeypatch.setattr(arguments, "run", note)
+    return made
+
+
+def test_without_options_ipyremote_runs_every_case_in_three_rounds(plans: list[Plan]) -> None:
+    main([])
+    (plan,) = plans
+    assert [spec.name for spec in plan.engines] == ["ipyremote"]
+    assert list(plan.cases) == list(CASES)
+    assert (plan.rounds, plan.workers, plan.quick) == (3, 2, False)
+
+
+def test_quick_means_one_round_unless_it_is_said_otherwise(plans: list[Plan]) -> None:
+    main(["--quick"])
+    main(["--quick", "--rounds", "2", "--limit", "7"])
+    assert [(plan.rounds, plan.quick) for plan in plans] == [(1, True), (2, True)]
+    assert plans[1].limit == 7.0
+
+
+def test_peers_come_after_ipyremote_once_each_and_cases_in_the_order_of_the_report(plans: list[Plan]) -> None:
+    main(["--against", "pool, ray,pool", "--cases", "submit,startup"])
+    (plan,) = plans
+    assert [spec.name for spec in plan.engines] == ["ipyremote", "pool", "ray"]
+    assert [case.name for case in plan.cases] == ["startup", "submit"]
+
+
+def results(ours: Status, theirs: Status = Status.MEASURED) -> Results:
+    """One case on ipyremote and one peer."""
+
+    def column(engine: str, status: Status) -> Column:
+        samples = (1.0,) if status is Status.MEASURED else ()
+        return Column(engine, "1", {"submit": Cell((Outcome(status, samples),))})
+
+    rows = [case.row(arguments.FULL) for case in CASES if case.name == "submit"]
+    return Results(2, 1, False, rows, [column("ipyremote", ours), column("pool", theirs)])
+
+
+@pytest.mark.parametrize("status", Status)
+def test_what_becomes_of_a_peer_is_not_a_failure(status: Status) -> None:
+    assert exit_status(results(Status.MEASURED, status)) == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(Status.ERROR, 1), (Status.TIMEOUT, 1), (Status.UNSUPPORTED, 0), (Status.MEASURED, 0)],
+)
+def test_ipyremote_failing_is(status: Status, code: int) -> None:
+    assert exit_status(results(status)) == code

@@ -1,0 +1,43 @@
+"""Notebooks that start a cluster, and the processes of such clusters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+from ipyremote.settings import SESSION_VARIABLE
+from tests import leaks
+from tests.browser.lab import Lab, notebook
+
+__all__ = ["session_processes", "shown"]
+
+LOAD = "%load_ext ipyremote"
+START = "import ipyremote\nipyremote.init(num_cpus=2)"
+SLOW = """
+import os, time
+@ipyremote.remote
+def slow(gate):
+    while not os.path.exists(gate):
+        time.sleep(0.02)
+    return [7, 8, 9]
+"""
+
+
+def session_processes() -> list[psutil.Process]:
+    """Processes of sessions that kernels of this run have started."""
+    found = []
+    for process in leaks.processes():
+        try:
+            if SESSION_VARIABLE in process.environ() or "ipyremote.scheduler" in " ".join(process.cmdline()):
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
+
+
+def shown(lab: Lab, tmp_path: Path, *cells: str) -> None:
+    """Open a notebook of these cells after the ones that start a cluster, which are run: cells 0, 1 and 2."""
+    lab.open(notebook(tmp_path / "live.ipynb", [LOAD, START, SLOW, *cells]))
+    for index in range(3):
+        lab.run(index)

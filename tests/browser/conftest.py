@@ -1,0 +1,103 @@
+"""Fixtures of the browser tests: JupyterLab and Chromium once per module, a page per test, pictures of failures."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.lab import CHROMIUM_FLAGS, Lab, Server, chromium
+
+#: Milliseconds that a page may take to look as expected: on a machine that is busy, Playwright's own five seconds are
+#: not enough.
+expect.set_options(timeout=20_000)
+
+_FAILED = pytest.StashKey[bool]()
+_HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here is a browser test, has time for it, and needs a browser."""
+    skip = pytest.mark.skip(reason="no Chromium on this machine (Debian: apt-get install chromium)")
+    for item in items:
+        if _HERE in item.path.parents:
+            item.add_marker(pytest.mark.browser)
+            item.add_marker(pytest.mark.timeout(240))
+            if chromium() is None:
+                item.add_marker(skip)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Tell the page's fixture whether the test failed."""
+    report = yield
+    if report.when == "call":
+        item.stash[_FAILED] = report.failed
+    return report
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A JupyterLab."""
+    server = Server(tmp_path_factory.mktemp("jupyter"))
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    """A headless Chromium. Not for the session: as long as it lives, an event loop runs in this thread."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium(), args=list(CHROMIUM_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@pytest.fixture(scope="module")
+def profile(browser: Any) -> Iterator[Any]:
+    """What the pages share: the browser's cache, without which an application takes long to load."""
+    profile = browser.new_context()
+    yield profile
+    profile.close()
+
+
+@pytest.fixture(scope="module")
+def pages(server: Server, profile: Any) -> Iterator[list[Lab]]:
+    """The page of the test before, if it can be used again."""
+    pages: list[Lab] = []
+    yield pages
+    for lab in pages:
+        lab.close()
+
+
+@pytest.fixture
+def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A page without a notebook yet."""
+    lab = pages.pop() if pages else Lab(server, profile)
+    yield lab
+    if request.node.stash.get(_FAILED, False):
+        lab.screenshot(request.node.name)
+        lab.close()
+    elif lab.app == "lab":
+        lab.clear()
+        pages.append(lab)
+    else:
+        lab.close()
+
+
+@pytest.fixture
+def gate(tmp_path: Path) -> Path:
+    """A file that the tasks of a test wait for."""
+    return tmp_path / "gate"

@@ -1,0 +1,56 @@
+"""What a worker's host may rely on."""
+
+from __future__ import annotations
+
+from typing import Any, NoReturn
+
+import pytest
+
+from ipyremote.client import channel as channel_module
+from ipyremote.client.channel import Channel
+
+
+class Recorder:
+    """A host that only notes that it was connected."""
+
+    def __init__(self) -> None:
+        self.link: Channel | None = None
+
+    def connect(self, link: Channel) -> None:
+        self.link = link
+
+    def on_message(self, message: Any) -> None: ...
+
+    def hand_back(self) -> tuple[int, ...]:
+        return ()
+
+    def before_call(self) -> None: ...
+
+    def attend(self) -> bool:
+        return False
+
+    def on_lost(self) -> NoReturn:
+        raise SystemExit
+
+
+def test_a_host_is_connected_before_the_scheduler_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    host = Recorder()
+
+    class Greeted(Exception):
+        """Stands for the connection, whose first act is the greeting."""
+
+    def greet(*args: Any) -> NoReturn:
+        assert host.link is not None
+        raise Greeted
+
+    monkeypatch.setattr(channel_module, "Connection", greet)
+    with pytest.raises(Greeted):
+        Channel(
+            client_id=2,
+            socket_path="",
+            secret=b"",
+            store=None,
+            alive=0,
+            owner=None,
+            host=host,  # type: ignore[arg-type]
+        )

@@ -1,0 +1,45 @@
+"""What a plain program shows of its tasks besides their text."""
+
+from __future__ import annotations
+
+import pytest
+
+from ipyremote import messages as m
+from ipyremote.client.deliveries import deliver
+from ipyremote.client.plain import PlainListener
+
+
+def displayed(kind: str, **data: str) -> m.DisplayContent:
+    bundle = {name.replace("_", "/"): text for name, text in data.items()}
+    return m.DisplayContent(1, "f#1", 7, m.encode_content({"kind": kind, "data": bundle}))
+
+
+def bar(number: int, done: float, total: float = 3.0, *, closed: bool = True) -> m.ProgressUpdate:
+    return m.ProgressUpdate(1, "f#1", 7, number, f"bar {number}", done, total, "it", closed)
+
+
+def test_the_text_of_what_is_displayed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    listener = PlainListener()
+    deliver(m.OutputText(1, "f#1", 1, "before\n", 7), listener)
+    deliver(displayed("display_data", text_plain="[1,\n 2]", text_html="<b>1</b>"), listener)
+    deliver(displayed("display_data", image_png="abc"), listener)
+    deliver(displayed("update_display_data", text_plain="later"), listener)
+    deliver(displayed("clear_output"), listener)
+    assert capsys.readouterr().out == "(f#1) before\n(f#1) [1,\n(f#1)  2]\n"
+
+
+def test_an_outermost_bar_is_a_line_when_it_is_closed(capsys: pytest.CaptureFixture[str]) -> None:
+    listener = PlainListener()
+    for update in (
+        bar(1, 0.0, closed=False),
+        bar(2, 0.0, closed=False),
+        bar(2, 3.0),
+        bar(3, 3.0),
+        bar(1, 2.0),
+        bar(4, 5.0, total=-1.0),
+    ):
+        deliver(update, listener)
+    captured = capsys.readouterr()
+    assert captured.err == "(f#1) bar 1: 2/3\n(f#1) bar 4: 5\n"
+    assert captured.out == ""
+    assert listener._bars == {}

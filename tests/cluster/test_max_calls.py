@@ -1,0 +1,69 @@
+"""`max_calls`: processes that leave after so many runs of a function."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyremote as ray
+from tests.cluster.waiting import until
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+def _is_gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_process_leaves_after_so_many_runs() -> None:
+    @ray.remote(max_calls=2)
+    def pid() -> int:
+        return os.getpid()
+
+    pids = Counter(ray.get([pid.remote() for _ in range(10)], timeout=30))
+    assert set(pids.values()) <= {1, 2}
+    used_up = [each for each, count in pids.items() if count == 2]
+    assert used_up
+    until(lambda: all(map(_is_gone, used_up)), "those that ran it twice have left")
+
+
+def test_what_such_a_task_returned_or_stored_outlives_its_process() -> None:
+    @ray.remote(max_calls=1)
+    def make() -> Any:
+        return os.getpid(), b"x" * 1_000_000, ray.put(b"y" * 1_000_000)
+
+    pid, value, ref = ray.get(make.remote(), timeout=30)
+    until(lambda: _is_gone(pid), "the process has left")
+    assert len(value) == 1_000_000
+    assert ray.get(ref, timeout=30) == b"y" * 1_000_000
+
+
+def test_runs_that_raise_count_and_others_do_not() -> None:
+    @ray.remote(max_calls=1)
+    def fail() -> None:
+        raise ValueError(os.getpid())
+
+    @ray.remote
+    def pid() -> int:
+        return os.getpid()
+
+    with pytest.raises(ValueError, match=r"\d+") as caught:
+        ray.get(fail.remote(), timeout=30)
+    until(lambda: _is_gone(caught.value.cause.args[0]), "the process has left")
+    assert len(set(ray.get([pid.remote() for _ in range(20)], timeout=30))) <= 2
+
+
+def test_generators_and_nested_calls_have_it_too() -> None:
+    @ray.remote(max_calls=1)
+    def count() -> Any:
+        yield os.getpid()
+
+    @ray.remote
+    def outer() -> list[int]:
+        return [ray.get(next(count.remote())) for _ in range(3)]
+
+    assert len(set(ray.get(outer.remote(), timeout=30))) == 3

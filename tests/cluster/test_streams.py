@@ -1,0 +1,359 @@
+"""Streams between processes: items while the task runs, backpressure, crashes, and generators that are dropped."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import ipyremote as ray
+from ipyremote import backend as seam
+from ipyremote.exceptions import ActorDiedError, TaskCancelledError, WorkerCrashedError
+from tests.cluster.waiting import until
+
+
+@ray.remote
+def logged(path: Path, n: int, size: int = 0) -> Any:
+    """Yields numbers (or arrays), and writes each into a file before."""
+    try:
+        for i in range(n):
+            with path.open("a") as log:
+                log.write(f"{i}\n")
+            yield np.full(size, i) if size else i
+    finally:
+        with path.open("a") as log:
+            log.write("closed\n")
+
+
+@ray.remote
+def held(path: Path, gate: Path) -> Any:
+    """Yields 0; then waits until the gate is there, and yields 1."""
+    yield 0
+    while not gate.exists():
+        time.sleep(0.005)
+    path.touch()
+    yield 1
+
+
+@ray.remote
+class Gate:
+    """Yields its pid, then a second value after `open`."""
+
+    def __init__(self) -> None:
+        self.isopen = asyncio.Event()
+
+    async def wait(self) -> Any:
+        yield os.getpid()
+        await self.isopen.wait()
+        yield "open"
+
+    async def open(self) -> None:
+        self.isopen.set()
+
+
+def lines(path: Path) -> list[str]:
+    return path.read_text().split() if path.exists() else []
+
+
+def objects() -> int:
+    return seam.current().status().objects  # type: ignore[attr-defined, no-any-return]  # of a session
+
+
+def ended() -> bool:
+    return not {"running", "ready", "blocked", "cancelling"} & set(seam.current().status().tasks)  # type: ignore[attr-defined]
+
+
+def test_items_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
+    gen = held.remote(tmp_path / "log", tmp_path / "gate")
+    assert ray.get(next(gen), timeout=15) == 0
+    assert not gen.next_ready()
+    assert not gen.is_finished()
+    assert ray.wait([gen, gen.completed()], num_returns=1, timeout=0.05)[0] == []
+    (tmp_path / "gate").touch()
+    assert ray.wait([gen], timeout=15)[0] == [gen]
+    assert [ray.get(ref) for ref in gen] == [1]
+
+
+def test_wait_finds_the_generator_that_is_ready(cluster: Any, tmp_path: Path) -> None:
+    quick, slow = (held.remote(tmp_path / "log", tmp_path / name) for name in ("here", "there"))
+    for gen in (quick, slow):
+        next(gen)
+    (tmp_path / "here").touch()
+    assert ray.wait([slow, quick], timeout=15) == ([quick], [slow])
+    (tmp_path / "there").touch()
+    assert [ray.get(next(gen)) for gen in (quick, slow)] == [1, 1]
+
+
+def test_a_producer_runs_ahead(cluster: Any, tmp_path: Path) -> None:
+    gen = logged.remote(tmp_path / "log", 50)
+    until(lambda: "closed" in lines(tmp_path / "log"), "the producer has ended")
+    assert len(list(gen)) == 50
+
+
+def test_a_limit_holds_the_producer_up(cluster: Any, tmp_path: Path) -> None:
+    gen = logged.options(_generator_backpressure_num_objects=3).remote(tmp_path / "log", 10)
+    until(lambda: seam.current().status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    assert lines(tmp_path / "log") == ["0", "1", "2"]
+    assert "waits until more of what it yielded is taken" in seam.current().explain(gen._task)
+    next(gen)
+    until(lambda: len(lines(tmp_path / "log")) == 4, "one more was made")
+    assert ray.get(list(gen)) == list(range(1, 10))
+
+
+def test_a_producer_that_waits_lends_its_cpu(start: Callable[..., Any], tmp_path: Path) -> None:
+    start(num_cpus=1)
+
+    @ray.remote
+    def consume() -> int:
+        gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
+        return sum(ray.get(ref) for ref in gen)
+
+    assert ray.get(consume.remote(), timeout=30) == 10
+
+
+def test_a_crash_gives_no_item_twice(cluster: Any, tmp_path: Path) -> None:
+    @ray.remote(max_retries=1)
+    def fragile() -> Any:
+        first = not (tmp_path / "crashed").exists()
+        for i in range(4):
+            yield (i, first)
+            if first and i == 1:
+                while not (tmp_path / "crash").exists():
+                    time.sleep(0.005)
+                (tmp_path / "crashed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    gen = fragile.remote()
+    begun = [ray.get(next(gen)), ray.get(next(gen))]
+    (tmp_path / "crash").touch()
+    assert [*begun, *(ray.get(ref) for ref in gen)] == [(0, True), (1, True), (2, False), (3, False)]
+
+
+def test_a_crash_of_a_producer_with_a_limit(cluster: Any, tmp_path: Path) -> None:
+    @ray.remote(max_retries=1, _generator_backpressure_num_objects=1)
+    def fragile() -> Any:
+        for i in range(4):
+            if i == 2 and not (tmp_path / "crashed").exists():
+                (tmp_path / "crashed").touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+            yield i
+
+    assert [ray.get(ref, timeout=30) for ref in fragile.remote()] == [0, 1, 2, 3]
+
+
+def test_a_crash_without_retries_is_the_last_ref(cluster: Any) -> None:
+    @ray.remote(max_retries=0)
+    def fragile() -> Any:
+        yield np.zeros(200_000)
+        time.sleep(0.05)  # so that the item is on its way
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    gen = fragile.remote()
+    first, last = list(gen)
+    # A large item outlives its worker.
+    assert ray.get(first).sum() == 0
+    with pytest.raises(WorkerCrashedError, match="fragile#1"):
+        ray.get(last)
+    assert gen.is_finished()
+
+
+def test_a_dropped_generator_closes_its_producer(cluster: Any, tmp_path: Path) -> None:
+    for ref in logged.remote(tmp_path / "log", 10**9, 50_000):
+        assert ray.get(ref).sum() == 0
+        break
+    del ref
+    until(lambda: "closed" in lines(tmp_path / "log"), "the producer was closed")
+    until(ended, "the task has ended")
+    gc.collect()
+    until(lambda: objects() == 0, "nothing is left")
+    assert seam.current().status().stored_bytes == 0  # type: ignore[attr-defined]
+
+
+def test_a_dropped_generator_closes_a_producer_that_waits(cluster: Any, tmp_path: Path) -> None:
+    gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
+    until(lambda: seam.current().status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    del gen
+    until(lambda: lines(tmp_path / "log") == ["0", "closed"], "the producer was closed")
+
+
+def test_a_generator_dropped_at_once_starts_nothing_that_has_not_started(
+    cluster: Any, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+    busy = [held.remote(tmp_path / f"log{i}", gate) for i in range(2)]
+    for gen in busy:
+        next(gen)
+    logged.remote(tmp_path / "log", 3)
+    until(lambda: seam.current().status().tasks.get("cancelled") == 1, "the task was cancelled")  # type: ignore[attr-defined]
+    gate.touch()
+    assert [ray.get(next(gen)) for gen in busy] == [1, 1]
+    assert lines(tmp_path / "log") == []
+
+
+def test_who_waits_for_the_end_lets_the_producer_run(cluster: Any, tmp_path: Path) -> None:
+    end = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5).completed()
+    assert ray.get(end, timeout=15) is None
+    assert lines(tmp_path / "log") == ["0", "1", "2", "3", "4", "closed"]
+    until(lambda: objects() == 1, "the items are gone")
+
+
+def test_items_are_freed_one_by_one(cluster: Any, tmp_path: Path) -> None:
+    # Four times as much as the store holds.
+    total = 0
+    for ref in logged.options(_generator_backpressure_num_objects=2).remote(tmp_path / "log", 40, 3_200_000):
+        total += int(ray.get(ref)[0])
+        del ref
+    assert total == sum(range(40))
+
+
+def test_the_streams_of_a_task_end_with_it(cluster: Any, tmp_path: Path) -> None:
+    @ray.remote(max_retries=0)
+    def lose() -> None:
+        gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
+        next(gen)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    with pytest.raises(WorkerCrashedError):
+        ray.get(lose.remote(), timeout=15)
+    until(lambda: "closed" in lines(tmp_path / "log"), "the producer was closed")
+    # Whether the loss overtook what was consumed or not.
+    assert lines(tmp_path / "log") in (["0", "closed"], ["0", "1", "closed"])
+
+
+def test_cancel_interrupts_what_runs_between_items(cluster: Any) -> None:
+    @ray.remote
+    def sleepy() -> Any:
+        yield 1
+        time.sleep(60)
+
+    gen = sleepy.remote()
+    next(gen)
+    ray.cancel(gen)
+    with pytest.raises(TaskCancelledError):
+        ray.get(next(gen), timeout=15)
+    with pytest.raises(StopIteration):
+        next(gen)
+
+
+def test_cancel_with_force_kills_the_worker(cluster: Any) -> None:
+    @ray.remote
+    def stubborn() -> Any:
+        yield 1
+        while True:
+            try:
+                time.sleep(60)
+            except KeyboardInterrupt:
+                continue
+
+    gen = stubborn.remote()
+    next(gen)
+    ray.cancel(gen, force=True)
+    with pytest.raises((TaskCancelledError, WorkerCrashedError)):
+        ray.get(next(gen), timeout=15)
+
+
+@pytest.mark.parametrize("limit", [-1, 1])
+@pytest.mark.parametrize("kind", ["plain", "threads", "loop"])
+def test_methods_can_be_cancelled_and_dropped(cluster: Any, kind: str, limit: int) -> None:
+    @ray.remote
+    class Plain:
+        def endless(self) -> Any:
+            while True:
+                yield 1
+                time.sleep(0.001)
+
+        def alive(self) -> bool:
+            return True
+
+    @ray.remote
+    class Loop:
+        async def endless(self) -> Any:
+            while True:
+                yield 1
+                await asyncio.sleep(0.001)
+
+        async def alive(self) -> bool:
+            return True
+
+    actor: Any = {
+        "plain": lambda: Plain.remote(),
+        "threads": lambda: Plain.options(max_concurrency=2).remote(),
+        "loop": lambda: Loop.remote(),
+    }[kind]()
+    endless = actor.endless.options(_generator_backpressure_num_objects=limit)
+    gen = endless.remote()
+    next(gen)
+    ray.cancel(gen)
+    last = list(gen)[-1]
+    with pytest.raises(TaskCancelledError):
+        ray.get(last, timeout=15)
+    next(endless.remote())
+    # Its generator was dropped, so the actor is free again.
+    assert ray.get(actor.alive.remote(), timeout=15)
+    until(lambda: objects() <= 3, "the items are gone")
+
+
+def test_streams_of_an_async_actor_run_at_a_time(cluster: Any) -> None:
+    gate = Gate.remote()
+    gens = [gate.wait.remote() for _ in range(3)]
+    assert len({ray.get(next(gen)) for gen in gens}) == 1
+    assert not any(gen.next_ready() for gen in gens)
+    gate.open.remote()
+    assert [ray.get(next(gen), timeout=15) for gen in gens] == ["open"] * 3
+
+
+def test_the_death_of_an_actor_is_the_last_ref(cluster: Any) -> None:
+    gate = Gate.remote()
+    gen = gate.wait.remote()
+    os.kill(ray.get(next(gen)), signal.SIGKILL)
+    with pytest.raises(ActorDiedError):
+        ray.get(next(gen), timeout=15)
+    with pytest.raises(StopIteration):
+        next(gen)
+
+
+def test_async_for_does_not_block_the_loop(cluster: Any) -> None:
+    gate = Gate.remote()
+
+    async def main() -> list[Any]:
+        gen = gate.wait.remote()
+        first = await anext(gen)
+        late = asyncio.ensure_future(anext(gen))
+        await asyncio.sleep(0.02)
+        assert not late.done()
+        await gate.open.remote()
+        return [type(await first), await (await late), [ref async for ref in gen]]
+
+    assert asyncio.run(main()) == [int, "open", []]
+
+
+def test_several_threads_share_a_generator(cluster: Any, tmp_path: Path) -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    gen = logged.remote(tmp_path / "log", 200)
+    with ThreadPoolExecutor(4) as pool:
+        parts = list(pool.map(lambda _: [ray.get(ref) for ref in gen], range(4)))
+    assert sorted(item for part in parts for item in part) == list(range(200))
+
+
+def test_who_waits_for_an_item_hears_of_the_loss_of_the_cluster(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
+    from ipyremote.exceptions import ClusterLostError
+
+    start(num_cpus=1)
+    gen = held.remote(tmp_path / "log", tmp_path / "gate")
+    next(gen)
+    os.kill(seam.current().scheduler_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    with pytest.raises(ClusterLostError):
+        next(gen)
+    with pytest.raises(ClusterLostError):
+        asyncio.run(gen.__anext__())

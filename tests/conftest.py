@@ -1,0 +1,71 @@
+"""What all tests share: a clean environment, Hypothesis profiles, the leak check, and no silent skips in CI."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+
+from tests import leaks
+
+#: Set by `.ci/run` and by hosted CI. There, a test that is skipped is a test that nobody runs.
+IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
+#: Tests that need something no fresh machine has, so that skipping them is right anywhere.
+OPTIONAL = ("optional_peer", "ray_differential")
+
+hypothesis.settings.register_profile("default", deadline=None)
+hypothesis.settings.register_profile("deep", deadline=None, max_examples=5_000, stateful_step_count=200)
+hypothesis.settings.load_profile("default")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The shell's own settings must not change what tests see; what tests start can be found by its mark."""
+    for name in [name for name in os.environ if name.startswith("IPYREMOTE_")]:
+        del os.environ[name]
+    leaks.mark_run()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """The collected tests are no garbage; every leak check looks twice at all that may be."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def leakless() -> Iterator[leaks.Snapshot]:
+    """The test must leave nothing behind: no process, session directory, descriptor or thread."""
+    with leaks.leakless() as before:
+        yield before
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[Any]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """In CI, a skipped test is a failure, unless it is marked as optional."""
+    report = yield
+    optional = any(item.get_closest_marker(name) for name in OPTIONAL)
+    if IN_CI and report.skipped and not hasattr(report, "wasxfail") and not optional:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure in CI: {_reason(report.longrepr)}"
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """The same for a whole module that skips itself."""
+    report = yield
+    if IN_CI and report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which is a failure in CI: {_reason(report.longrepr)}"
+    return report
+
+
+def _reason(longrepr: object) -> str:
+    return str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)

@@ -1,0 +1,86 @@
+"""What needs processes of its own: time, parallelism, crashes."""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+import pytest
+
+import ipyremote as ray
+from ipyremote.exceptions import GetTimeoutError, TaskCancelledError, WorkerCrashedError
+
+pytestmark = pytest.mark.parametrize("backend_name", ["local"], indirect=True, scope="module")
+
+
+def test_a_slow_task_times_out_and_goes_on() -> None:
+    @ray.remote
+    def slow() -> int:
+        time.sleep(0.3)
+        return 1
+
+    ref = slow.remote()
+    with pytest.raises(GetTimeoutError):
+        ray.get(ref, timeout=0)
+    assert ray.get(ref) == 1
+
+
+def test_wait_returns_what_is_ready_first() -> None:
+    @ray.remote
+    def sleep(seconds: float) -> float:
+        time.sleep(seconds)
+        return seconds
+
+    slow, fast = sleep.remote(5), sleep.remote(0)
+    assert ray.wait([slow, fast], timeout=30) == ([fast], [slow])
+    ray.cancel(slow)
+    with pytest.raises(TaskCancelledError):
+        ray.get(slow)
+
+
+def test_a_task_runs_in_another_process() -> None:
+    @ray.remote
+    def pid() -> int:
+        return os.getpid()
+
+    assert ray.get(pid.remote()) != os.getpid()
+
+
+def test_a_crash_without_retries_names_the_task() -> None:
+    @ray.remote(max_retries=0)
+    def crash() -> None:
+        os._exit(3)
+
+    with pytest.raises(WorkerCrashedError, match="crash#1"):
+        ray.get(crash.remote())
+
+
+def test_an_actor_waits_for_the_arguments_of_earlier_calls() -> None:
+    @ray.remote
+    def late() -> str:
+        time.sleep(0.2)
+        return "late"
+
+    @ray.remote
+    class Log:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def add(self, item: Any) -> list[Any]:
+            self.seen.append(item)
+            return self.seen
+
+    log = Log.remote()
+    log.add.remote(late.remote())
+    assert ray.get(log.add.remote("early")) == ["late", "early"]
+
+
+def test_the_end_of_a_session_inside_a_task_is_not_the_end_of_the_task() -> None:
+    @ray.remote
+    def ends() -> int:
+        ray.init()
+        ray.shutdown()
+        return ray.get(ray.put(4))
+
+    assert ray.get(ends.remote()) == 4

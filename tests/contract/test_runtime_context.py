@@ -1,0 +1,132 @@
+"""`get_runtime_context()` in the driver, in tasks and in actors, on every backend."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import ipyremote as ray
+from ipyremote.runtime_context import RuntimeContext
+
+
+def facts() -> dict[str, Any]:
+    """What the calling code learns about itself."""
+    context = ray.get_runtime_context()
+    try:
+        resources: Any = context.get_assigned_resources()
+    except RuntimeError as error:
+        resources = str(error)
+    return {
+        "job": context.get_job_id(),
+        "node": context.get_node_id(),
+        "worker": context.get_worker_id(),
+        "task": context.get_task_id(),
+        "task_name": context.get_task_name(),
+        "function": context.get_task_function_name(),
+        "actor": context.get_actor_id(),
+        "actor_name": context.get_actor_name(),
+        "resources": resources,
+        "gpus": context.get_accelerator_ids(),
+        "group": context.get_placement_group_id(),
+        "session": context.get_session_name(),
+        "namespace": context.namespace,
+        "get": context.get(),
+    }
+
+
+def test_a_driver_is_no_task_and_no_actor() -> None:
+    own = facts()
+    assert [None] * 5 == [own[name] for name in ("task", "task_name", "function", "actor", "actor_name")]
+    assert own["resources"] == "Resources are assigned to tasks and actors, and this is a driver."
+    assert own["gpus"] == {"GPU": []}
+    assert own["group"] is None
+    assert own["get"] == {"job_id": own["job"], "node_id": own["node"]}
+    assert own["node"] == ray.nodes()[0]["NodeID"]
+    context = ray.get_runtime_context()
+    assert isinstance(context, RuntimeContext)
+    for ask in (
+        context.is_canceled,
+        lambda: context.current_actor,
+        lambda: context.was_current_actor_reconstructed,
+    ):
+        with pytest.raises(RuntimeError):
+            ask()
+
+
+def test_a_task_learns_its_own_ids_and_resources_and_its_drivers_job() -> None:
+    @ray.remote(num_cpus=0.5, resources={"widget": 2})
+    def asks() -> Any:
+        return facts()
+
+    own = facts()
+    ref = asks.remote()
+    there = ray.get(ref)
+    assert there["task"] == ref.task_id().hex()
+    assert there["task_name"] == "asks"
+    assert there["function"].rpartition(".")[2] == "asks"
+    assert there["actor"] is None
+    assert there["resources"] == {"CPU": 0.5, "widget": 2.0}
+    assert [own[name] for name in ("job", "node", "session", "namespace")] == [
+        there[name] for name in ("job", "node", "session", "namespace")
+    ]
+    assert ray.get(asks.options(name="named").remote())["task_name"] == "named"
+
+
+def test_a_child_of_a_task_belongs_to_the_same_job() -> None:
+    @ray.remote
+    def inner() -> Any:
+        return facts()
+
+    @ray.remote
+    def outer() -> Any:
+        return facts(), ray.get(inner.remote())
+
+    own, child = ray.get(outer.remote())
+    assert own["job"] == child["job"] == facts()["job"]
+    assert own["task"] != child["task"]
+
+
+def test_an_actor_learns_its_id_and_name_and_what_it_has_for_life() -> None:
+    @ray.remote(num_cpus=1)
+    class Asks:
+        def ask(self) -> Any:
+            context = ray.get_runtime_context()
+            return facts(), context.was_current_actor_reconstructed, context.is_canceled()
+
+        def itself(self) -> Any:
+            return ray.get_runtime_context().current_actor
+
+    plain = Asks.remote()
+    named = Asks.options(name="asked").remote()
+    (own, restarted, cancelled), (other, _, _) = ray.get([plain.ask.remote(), named.ask.remote()])
+    assert (restarted, cancelled) == (False, False)
+    assert own["actor"] != other["actor"]
+    assert (own["actor_name"], other["actor_name"]) == ("", "asked")
+    assert own["resources"] == {"CPU": 1.0}
+    assert own["task_name"] == "Asks.ask"
+    assert own["function"].endswith("Asks.ask")
+    assert own["get"]["actor_id"] == own["actor"]
+    assert ray.get(plain.itself.remote()) == plain
+
+
+def test_an_actor_is_asked_in_its_init_too() -> None:
+    @ray.remote
+    class Asks:
+        def __init__(self) -> None:
+            self.seen = ray.get_runtime_context().get_actor_id()
+
+        def ask(self) -> Any:
+            return self.seen, ray.get_runtime_context().get_actor_id()
+
+    seen, later = ray.get(Asks.remote().ask.remote())
+    assert seen == later is not None
+
+
+def test_a_task_with_a_gpu_learns_which() -> None:
+    @ray.remote(num_gpus=1)
+    def asks() -> Any:
+        return ray.get_runtime_context().get_accelerator_ids(), ray.get_gpu_ids()
+
+    accelerators, indices = ray.get(asks.remote())
+    assert accelerators == {"GPU": [str(index) for index in indices]}

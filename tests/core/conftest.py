@@ -1,0 +1,16 @@
+"""Each transcript must be complete: commands that no line asserts fail the test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.core.transcript import Transcript
+
+
+@pytest.fixture(autouse=True)
+def complete_transcripts() -> Iterator[None]:
+    Transcript.written.clear()
+    yield
+    assert [] == [command for transcript in Transcript.written for command in transcript.pending]

@@ -1,0 +1,113 @@
+"""Errors inside the core: the task that ran into one fails, with its story, and everything else goes on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipyremote import messages as m
+from ipyremote.core import ClientGone, CoreError, Log, Quit, Received, StopWorker
+from ipyremote.core import placement as placement_module
+from ipyremote.core import runs as runs_module
+from ipyremote.ids import DRIVER
+from tests.core.transcript import (
+    W2,
+    W3,
+    Transcript,
+    create,
+    define,
+    done,
+    failure_of,
+    ident,
+    ready,
+    run,
+    submit,
+    task,
+)
+
+
+def broken_for(number: int, working: Any) -> Any:
+    """A function of the core that has a bug with one task only."""
+
+    def function(*args: Any) -> Any:
+        for arg in args:
+            if getattr(getattr(arg, "spec", None), "task_id", 0) == ident(number):
+                raise KeyError("a bug")
+        return working(*args)
+
+    return function
+
+
+def test_an_error_with_one_report_fails_that_task_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = Transcript()
+    (
+        t
+        >> [submit(task(1)), submit(task(2))]
+        << define(W3)
+        << run(W3, task(1), 1)
+        << define(W2)
+        << run(W2, task(2), 1)
+    )
+    monkeypatch.setattr(runs_module, "finish", broken_for(1, runs_module.finish))
+    t >> [done(W3, task(1)), done(W2, task(2))]
+    log, failed, other = t.taken()
+    assert isinstance(log, Log)
+    assert "internal error" in log.text
+    failure = failure_of(failed)
+    assert "system" == failure.kind
+    assert failure.text.startswith("an error inside the scheduler hit f#1: KeyError('a bug')")
+    assert "submitted by client 1" in failure.text
+    assert ready(2) == other
+    t >> submit(task(3)) << run(W2, task(3), 2)
+
+
+def test_an_error_in_placing_fails_that_task_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = Transcript()
+    monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
+    t >> [submit(task(1)), submit(task(2))]
+    log, failed, *rest = t.taken()
+    assert isinstance(log, Log)
+    assert "system" == failure_of(failed).kind
+    assert [define(W3), run(W3, task(2), 1)] == rest
+
+
+def test_an_error_in_placing_an_actor_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = Transcript()
+    monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
+    t >> create(task(1, label="A#1"))
+    _, stop, failed, _ = t.taken()
+    assert StopWorker(W3, "kill") == stop
+    assert "actor_died" == failure_of(failed).kind
+
+
+def test_an_error_that_is_about_no_task_is_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = Transcript()
+    monkeypatch.setattr(t.core._placement, "_recall", lambda: 1 // 0)
+    t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
+    (log,) = t.taken()
+    assert isinstance(log, Log)
+    assert "ZeroDivisionError" in log.text
+
+
+def test_an_audit_finds_what_is_broken() -> None:
+    t = Transcript()
+    t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
+    t.core._ledger.free["CPU"] += 1
+    with pytest.raises(CoreError, match="CPU"):
+        t.core.audit()
+
+
+def test_strangers_are_ignored() -> None:
+    t = Transcript()
+    t >> Received(77, m.Submit(task(1)))
+    t >> Received(77, m.Want((ident(1),)))
+    t >> ClientGone(77)
+    t.quiet()
+
+
+def test_the_end_of_the_session() -> None:
+    t = Transcript()
+    t >> Received(W2, m.Bye())
+    t >> Received(DRIVER, m.Bye()) << Quit()
+    t >> ClientGone(DRIVER) << Quit()

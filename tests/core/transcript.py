@@ -1,0 +1,214 @@
+"""Transcripts of a core: `t >> event << command << command`, and what they are written with.
+
+`>>` gives the core an event, or several in one batch. Every command that comes of it must be asserted by `<<`, in
+order, before the next event and before the end of the test; `quiet()` asserts that there is none. Every message
+crosses the wire format in both directions, and the core is audited after every event. Time is `t.now`, and stands
+still unless moved.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from ipyremote import messages as m
+from ipyremote.core import (
+    Command,
+    Core,
+    Event,
+    Received,
+    Send,
+    StartWorker,
+    Tick,
+    WorkerExited,
+    WorkerStarted,
+)
+from ipyremote.ids import COUNTER_BITS, DRIVER
+
+CPU = m.RESOURCE_UNIT
+#: The first workers of every core, and the next to be started after them in a core of two processors.
+W2, W3, W4, W5 = 2, 3, 4, 5
+FN = b"function"
+SIGKILL = "signal 9 (SIGKILL)"
+
+
+class Transcript:
+    """See the module docstring."""
+
+    #: The transcripts of the present test, whose last commands `conftest` looks at.
+    written: ClassVar[list[Transcript]] = []
+
+    def __init__(
+        self,
+        *,
+        cpus: float = 2,
+        gpus: int = 0,
+        max_workers: int = 256,
+        keep_alive: float = 0.0,
+        start: bool = True,
+        labels: dict[str, str] | None = None,
+        **others: float,
+    ):
+        amounts = {"CPU": cpus, "GPU": gpus, **others}
+        Transcript.written.append(self)
+        self.now = 0.0
+        self.core = Core(
+            resources={name: round(amount * CPU) for name, amount in amounts.items()},
+            now=0.0,
+            max_workers=max_workers,
+            keep_alive=keep_alive,
+            labels=labels,
+        )
+        self.pending: list[Command] = []
+        if start:
+            self.start_workers(max(1, int(cpus)))
+            self >> Received(DRIVER, m.Define(FN, b"code"))
+
+    def start_workers(self, count: int) -> None:
+        """The workers of the start greet."""
+        self >> Tick()
+        for worker_id in range(W2, W2 + count):
+            self << StartWorker(worker_id)
+        for worker_id in range(W2, W2 + count):
+            self >> started(worker_id)
+
+    def __rshift__(self, event: Event | list[Event]) -> Transcript:
+        assert [] == self.pending, "commands before this event were not asserted"
+        events = event if isinstance(event, list) else [event]
+        self.pending = [_sent(command) for command in self.core.handle([_wired(e) for e in events], self.now)]
+        self.core.audit()
+        return self
+
+    def __lshift__(self, command: Command) -> Transcript:
+        assert self.pending, f"no command is left; expected {command}"
+        assert command == self.pending.pop(0)
+        return self
+
+    def quiet(self) -> None:
+        """No command is left."""
+        assert [] == self.pending
+
+    def taken(self) -> list[Command]:
+        """The commands that are left, for a test that asserts something about them in another way."""
+        commands, self.pending = self.pending, []
+        return commands
+
+    def later(self, seconds: float) -> Transcript:
+        """Time passes, and the core is woken."""
+        self.now += seconds
+        return self >> Tick()
+
+    def run_away(self, worker: int, *specs: m.TaskSpec) -> None:
+        """Have a worker run tasks one by one, without looking at what is sent to anybody."""
+        for spec in specs:
+            self.core.handle([Received(DRIVER, m.Submit(spec))], self.now)
+            self.core.handle([done(worker, spec)], self.now)
+
+
+def _wired(event: Event) -> Event:
+    if not isinstance(event, Received):
+        return event
+    _, (message,) = m.decode_from_client(m.encode_frame(1, [event.message]))
+    assert message == event.message
+    return Received(event.sender, message)
+
+
+def _sent(command: Command) -> Command:
+    if not isinstance(command, Send):
+        return command
+    _, (message,) = m.decode_to_client(m.encode_frame(1, [command.message]))
+    assert message == command.message
+    return Send(command.to, message)
+
+
+def ident(number: int, client: int = DRIVER) -> int:
+    """The id that a client mints as its `number`th."""
+    return (client << COUNTER_BITS) + number
+
+
+def task(number: int, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
+    """A plain task; its label is `f#number`."""
+    resources = {"CPU": cpus, **fields.pop("resources", {})}
+    fields.setdefault("digest", FN)
+    fields.setdefault("label", f"f#{number}")
+    return m.TaskSpec(
+        task_id=ident(number, client),
+        args=m.Inline(b""),
+        resources=tuple(sorted((name, round(amount * CPU)) for name, amount in resources.items() if amount)),
+        **fields,
+    )
+
+
+def call(number: int, actor: int, *, client: int = DRIVER, **fields: Any) -> m.TaskSpec:
+    """A method call of actor number `actor` of the driver; its label is `A.m#number`."""
+    label = f"A.m#{number}"
+    return task(number, client=client, digest=b"", label=label, actor_id=ident(actor), method="m", **fields)
+
+
+def started(worker: int) -> Event:
+    """A worker greets; its pid is 100 more than its number."""
+    return WorkerStarted(worker, 100 + worker)
+
+
+def exited(worker: int, start: int = 0, finish: int = 0, reason: str = SIGKILL) -> Event:
+    """A worker's process ends."""
+    return WorkerExited(worker, reason, start, finish)
+
+
+def submit(spec: m.TaskSpec, sender: int = DRIVER) -> Event:
+    return Received(sender, m.Submit(spec))
+
+
+def create(spec: m.TaskSpec, **fields: Any) -> Event:
+    return Received(DRIVER, m.CreateActor(spec, m.ActorSpec("A", **fields)))
+
+
+def bundles(*amounts: dict[str, float]) -> tuple[m.Resources, ...]:
+    """Bundles of a placement group, in the form of the wire."""
+    return tuple(tuple(sorted((name, round(n * CPU)) for name, n in some.items())) for some in amounts)
+
+
+def group(number: int, *amounts: dict[str, float], sender: int = DRIVER, **fields: Any) -> Event:
+    """A client wants placement group `number`, which is called `group#number`; by default of one CPU."""
+    fields.setdefault("strategy", "PACK")
+    fields.setdefault("label", f"group#{number}")
+    made = m.CreateGroup(number, bundles(*(amounts or ({"CPU": 1},))), **fields)
+    return Received(sender, made)
+
+
+def remove(number: int, sender: int = DRIVER) -> Event:
+    """A client removes a placement group."""
+    return Received(sender, m.RemoveGroup(number))
+
+
+def value(text: str = "1") -> m.Inline:
+    return m.Inline(text.encode())
+
+
+def done(
+    worker: int, spec: m.TaskSpec, *values: m.Value, attempt: int = 0, micros: int = 100, refs: Any = ()
+) -> Event:
+    """A worker reports the end of a run; with no values each return is `value()`."""
+    given = values or (value(),) * spec.returns
+    return Received(worker, m.TaskDone(spec.task_id, attempt, given, refs, micros))
+
+
+def run(worker: int, spec: m.TaskSpec, number: int, *values: Any, attempt: int = 0, **fields: Any) -> Command:
+    """A task is sent to a worker, as its `number`th run."""
+    return Send(worker, m.RunTask(spec, attempt, number, values, **fields))
+
+
+def ready(number: int, result: Any = None, to: int = DRIVER, client: int = DRIVER) -> Command:
+    """A client is told a value."""
+    return Send(to, m.ObjectReady(ident(number, client), value() if result is None else result))
+
+
+def define(worker: int) -> Command:
+    return Send(worker, m.Define(FN, b"code"))
+
+
+def failure_of(command: Command) -> m.Failure:
+    """The failure that a client is told."""
+    assert isinstance(command, Send)
+    assert isinstance(command.message, m.ObjectReady)
+    assert isinstance(command.message.value, m.Failure)
+    return command.message.value

@@ -1,0 +1,59 @@
+"""README, ARCHITECTURE and CHANGELOG say what is there, and name nothing that is not."""
+
+from __future__ import annotations
+
+import ast
+import re
+
+import pytest
+
+import ipyremote
+from ipyremote import settings
+from tests.meta.sources import ROOT, top_level
+
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")
+
+
+def test_the_two_commands_stand_in_the_readme() -> None:
+    assert 'pip install ".[lab]" && jupyter lab notebooks/01_start.ipynb' in README
+    assert 'pip install -e ".[test]" && pytest' in README
+
+
+def test_the_badge_opens_the_first_notebook() -> None:
+    (url,) = re.findall(r"\]\((https://mybinder\.org/v2/[^)]*)\)", README)
+    assert re.fullmatch(r"https://mybinder\.org/v2/gh/[\w.-]+/[\w.-]+/HEAD\?urlpath=lab/tree/(\S+)", url)
+    path = ROOT / url.partition("urlpath=lab/tree/")[2]
+    assert path.name == "01_start.ipynb"
+    assert path.exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(ipyremote.__all__) - {"__version__"}))
+def test_the_readme_mentions_every_public_name(name: str) -> None:
+    assert re.search(rf"\b{re.escape(name)}\b", README)
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`(IPYREMOTE_\w+)` \|", settings.__doc__ or ""))))
+def test_the_readme_mentions_every_variable(name: str) -> None:
+    assert f"`{name}`" in README
+
+
+@pytest.mark.parametrize("name", top_level())
+def test_the_architecture_mentions_every_part(name: str) -> None:
+    assert re.search(rf"\b{name}\b", (ROOT / "ARCHITECTURE.md").read_text())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links_between_files_lead_somewhere(document: str) -> None:
+    targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", (ROOT / document).read_text())
+    assert [] == [target for target in targets if "://" not in target and not (ROOT / target).exists()]
+
+
+@pytest.mark.parametrize("block", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_python_in_the_readme_is_python(block: str) -> None:
+    lines = [line for line in block.splitlines() if not line.startswith("%")]
+    compile("\n".join(lines), "README.md", "exec", ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+
+def test_the_changelog_has_a_section_for_this_version() -> None:
+    assert f"## [{ipyremote.__version__}]" in (ROOT / "CHANGELOG.md").read_text()

@@ -1,0 +1,63 @@
+"""What importing a part of the package may bring with it."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.meta.sources import PACKAGE, ROOT, modules
+
+#: Nobody who only imports the package pays for these.
+NOTEBOOK = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets", "ipyremote.notebook"}
+DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
+PEERS = {"ray", "dask", "distributed", "ipyparallel", "loky", "joblib"}
+
+#: What the start of a process imports, and what must not come along.
+ENTRANCES = {
+    "ipyremote": NOTEBOOK
+    | DATA
+    | PEERS
+    | {"ipyremote.scheduler", "ipyremote.worker", "ipyremote.core", "ipyremote.util"},
+    "ipyremote.util": NOTEBOOK
+    | DATA
+    | PEERS
+    | {"asyncio", "tqdm", "ipyremote.scheduler", "ipyremote.worker"},
+    "ipyremote.scheduler.process": NOTEBOOK | DATA | PEERS | {"ipyremote.worker"},
+    "ipyremote.worker.process": NOTEBOOK | DATA | PEERS | {"ipyremote.scheduler", "ipyremote.core"},
+    "ipyremote.benchmark": NOTEBOOK | DATA | PEERS,
+}
+
+#: May use `os.environ`, and why.
+READERS = {
+    "settings.py": "it is its subject",
+    "worker/run.py": "it sets CUDA_VISIBLE_DEVICES for the user's code",
+    "worker/shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
+    "benchmark/processes.py": "the benchmark is a program of its own, around several engines",
+}
+
+
+@pytest.mark.parametrize("entrance", ENTRANCES)
+def test_an_import_brings_along_only_what_it_needs(entrance: str) -> None:
+    program = f"import sys, {entrance}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
+    )
+    assert set() == ENTRANCES[entrance] & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_only_settings_reads_the_environment(module: Path) -> None:
+    if str(module.relative_to(PACKAGE)) in READERS:
+        return
+    for node in ast.walk(ast.parse(module.read_text())):
+        match node:
+            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "putenv"):
+                pytest.fail(
+                    f"{module}:{node.lineno} uses os.{node.attr}: ask ipyremote.settings", pytrace=False
+                )
+            case ast.ImportFrom(module="os", names=names):
+                assert not {"environ", "environb", "getenv"} & {name.name for name in names}

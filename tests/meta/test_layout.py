@@ -1,0 +1,84 @@
+"""The shape of the source tree: one config file, modules that fit in a head, nouns for names, nothing left to do."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+
+from tests.meta.sources import PACKAGE, ROOT, modules
+
+#: A module that is longer has two subjects. Those that may: why.
+LONGEST = 450
+LONG = {"messages.py": "the whole wire format stands in one place"}
+
+SHAPELESS = {"utils", "util_", "helpers", "common", "misc", "manager", "base", "core_utils"}
+OTHER_CONFIG = [
+    "setup.py",
+    "setup.cfg",
+    "tox.ini",
+    "pytest.ini",
+    "mypy.ini",
+    ".mypy.ini",
+    "ruff.toml",
+    ".ruff.toml",
+    ".importlinter",
+    ".coveragerc",
+    ".flake8",
+]
+OWN = [*modules(), *modules(ROOT / "tests")]
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+@pytest.mark.parametrize("module", modules(), ids=named)
+def test_a_module_is_not_too_long(module: Path) -> None:
+    lines = len(module.read_text().splitlines())
+    assert lines <= LONGEST or str(module.relative_to(PACKAGE)) in LONG
+
+
+@pytest.mark.parametrize("module", OWN, ids=named)
+def test_a_module_says_what_it_is(module: Path) -> None:
+    tree = ast.parse(module.read_text())
+    assert ast.get_docstring(tree) or not tree.body, f"{named(module)} has no docstring"
+
+
+@pytest.mark.parametrize("module", OWN, ids=named)
+def test_nothing_is_left_to_do(module: Path) -> None:
+    marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X"))
+    assert re.findall(rf"\b(?:{marks})\b", module.read_text()) == []
+
+
+@pytest.mark.parametrize("module", modules(), ids=named)
+def test_a_module_has_a_name_that_says_something(module: Path) -> None:
+    assert not {part.removesuffix(".py") for part in module.relative_to(PACKAGE).parts} & SHAPELESS
+
+
+def test_every_directory_of_the_package_is_a_package() -> None:
+    assert [] == [named(path.parent) for path in modules() if not (path.parent / "__init__.py").exists()]
+
+
+def test_pyproject_is_the_only_config_file() -> None:
+    assert [] == [name for name in OTHER_CONFIG if (ROOT / name).exists()]
+
+
+def test_what_is_no_python_is_shipped() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    patterns = config["tool"]["hatch"]["build"]["targets"]["wheel"]["artifacts"]
+    others = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
+    shipped = [path for path in others if any(fnmatch(named(path), pattern) for pattern in patterns)]
+    assert (PACKAGE / "py.typed") in others
+    assert {PACKAGE / "py.typed", *shipped} == set(others)
+    assert {".js", ".css"} <= {path.suffix for path in shipped}
+
+
+def test_every_extra_of_the_readme_exists() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    asked = set(re.findall(r"\"\.\[(\w+)\]\"", (ROOT / "README.md").read_text()))
+    assert {"lab", "test"} <= asked <= set(config["project"]["optional-dependencies"])

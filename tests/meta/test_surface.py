@@ -1,0 +1,178 @@
+"""What is public. A name that appears or disappears here is a change that users notice."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from pathlib import Path
+
+import pytest
+
+import ipyremote
+from ipyremote import exceptions
+from tests.meta.sources import PACKAGE, modules
+
+PUBLIC = {
+    "ActorClass",
+    "ActorHandle",
+    "ClusterContext",
+    "DynamicObjectRefGenerator",
+    "LoggingConfig",
+    "ObjectRef",
+    "ObjectRefGenerator",
+    "RemoteFunction",
+    "__version__",
+    "available_resources",
+    "cancel",
+    "cluster_resources",
+    "dashboard",
+    "exceptions",
+    "free",
+    "get",
+    "get_actor",
+    "get_gpu_ids",
+    "get_runtime_context",
+    "init",
+    "install_as_ray",
+    "is_initialized",
+    "kill",
+    "method",
+    "nodes",
+    "progress",
+    "put",
+    "recover",
+    "remote",
+    "shutdown",
+    "timeline",
+    "util",
+    "wait",
+}
+
+#: The names of `ipyremote.util` and of its modules.
+UTIL = {
+    "util": {
+        "ActorPool",
+        "Executor",
+        "as_completed",
+        "deregister_serializer",
+        "get_current_placement_group",
+        "get_placement_group",
+        "inspect_serializability",
+        "joblib",
+        "list_named_actors",
+        "map_unordered",
+        "metrics",
+        "multiprocessing",
+        "placement_group",
+        "placement_group_table",
+        "queue",
+        "register_serializer",
+        "remove_placement_group",
+        "safe_print",
+        "scheduling_strategies",
+        "state",
+        "tqdm",
+    },
+    "util.joblib": {"register_ipyremote", "register_ray"},
+    "util.metrics": {"Counter", "Gauge", "Histogram", "Metric", "snapshot"},
+    "util.multiprocessing": {"Pool", "TimeoutError"},
+    "util.placement_group": {
+        "PlacementGroup",
+        "get_current_placement_group",
+        "get_placement_group",
+        "placement_group",
+        "placement_group_table",
+        "remove_placement_group",
+    },
+    "util.queue": {"Empty", "Full", "Queue"},
+    "util.scheduling_strategies": {
+        "DoesNotExist",
+        "Exists",
+        "In",
+        "NodeAffinitySchedulingStrategy",
+        "NodeLabelSchedulingStrategy",
+        "NotIn",
+        "PlacementGroupSchedulingStrategy",
+    },
+    "util.state": {
+        "ActorState",
+        "JobState",
+        "NodeState",
+        "ObjectState",
+        "PlacementGroupState",
+        "StateApiException",
+        "TaskState",
+        "WorkerState",
+        "get_actor",
+        "get_job",
+        "get_node",
+        "get_objects",
+        "get_placement_group",
+        "get_task",
+        "get_worker",
+        "list_actors",
+        "list_jobs",
+        "list_nodes",
+        "list_objects",
+        "list_placement_groups",
+        "list_tasks",
+        "list_workers",
+        "summarize_actors",
+        "summarize_objects",
+        "summarize_tasks",
+    },
+}
+
+#: Called by IPython, not by users.
+ENTRANCES = {"load_ipython_extension", "unload_ipython_extension"}
+
+
+def test_the_public_names_are_these() -> None:
+    assert PUBLIC == set(ipyremote.__all__)
+    assert len(ipyremote.__all__) == len(PUBLIC)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
+def test_a_public_name_is_there_and_explained(name: str) -> None:
+    assert inspect.getdoc(getattr(ipyremote, name))
+
+
+@pytest.mark.parametrize("module", UTIL)
+def test_the_public_names_of_util_are_these_and_explained(module: str) -> None:
+    found = importlib.import_module(f"ipyremote.{module}")
+    assert UTIL[module] == set(found.__all__)
+    assert [] == [name for name in UTIL[module] if not inspect.getdoc(getattr(found, name))]
+
+
+def test_nothing_else_of_ours_looks_public() -> None:
+    own = {
+        name
+        for name, value in vars(ipyremote).items()
+        if not name.startswith("_")
+        and not inspect.ismodule(value)
+        and _module_of(value).startswith("ipyremote")
+    }
+    assert PUBLIC | ENTRANCES >= own
+
+
+def test_every_exception_is_explained() -> None:
+    classes = [value for value in vars(exceptions).values() if inspect.isclass(value)]
+    errors = [
+        kind for kind in classes if issubclass(kind, BaseException) and kind.__module__ == exceptions.__name__
+    ]
+    assert ipyremote.exceptions.IPyRemoteError in errors
+    assert [] == [kind.__name__ for kind in errors if not kind.__doc__]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_all_names_of_a_module_that_lists_them_exist(path: Path) -> None:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    if parts[-1] == "__main__":
+        return
+    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
+    missing = [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
+    assert [] == missing
+
+
+def _module_of(value: object) -> str:
+    return str(getattr(value, "__module__", ""))

@@ -1,0 +1,65 @@
+"""Fixtures of the notebook layer's tests: a shell in this process, and a notebook loaded into it."""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Iterator
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from traitlets.config import Config
+
+from ipyremote import backend as seam
+from ipyremote.notebook.extension import Notebook
+from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def updater(clock: Clock) -> ManualUpdater:
+    return ManualUpdater(clock)
+
+
+@pytest.fixture
+def outlet() -> FakeOutlet:
+    return FakeOutlet()
+
+
+@pytest.fixture
+def backend() -> FakeBackend:
+    return FakeBackend()
+
+
+@pytest.fixture
+def shell(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
+    """A shell of its own, which keeps no history."""
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
+    config = Config()
+    config.HistoryManager.enabled = False
+    config.HistoryManager.hist_file = ":memory:"
+    InteractiveShell.clear_instance()
+    made = InteractiveShell.instance(config=config)
+    made.user_ns["__name__"] = "__main__"
+    try:
+        yield made
+    finally:
+        atexit.unregister(made.atexit_operations)
+        made.restore_sys_module_state()
+        InteractiveShell.clear_instance()
+
+
+@pytest.fixture
+def loaded(shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend) -> Iterator[Notebook]:
+    """The extension in the shell, with a fake front end and the fake backend."""
+    seam.install(backend)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    try:
+        yield notebook
+    finally:
+        notebook.unload()
+        seam.remove(backend)

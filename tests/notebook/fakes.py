@@ -1,0 +1,239 @@
+"""Stand-ins for what surrounds the notebook layer: a front end, a backend that runs nothing, a threadless updater."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ipyremote import serialize
+from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
+from ipyremote.notebook.outlet import Bundle, Parent
+from ipyremote.refs import ObjectRef
+
+
+class Clock:
+    """A time that tests set."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class ManualUpdater:
+    """Runs what it was given when `advance` is called."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self._order = itertools.count()
+        self._queue: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
+
+    def call(self, fn: Callable[..., object], *args: Any) -> None:
+        self.call_later(0.0, fn, *args)
+
+    def call_later(self, seconds: float, fn: Callable[..., object], *args: Any) -> None:
+        heapq.heappush(self._queue, (self.clock.now + max(seconds, 0.0), next(self._order), fn, args))
+
+    def advance(self, seconds: float = 0.0) -> None:
+        """Let so much time pass, running what falls due."""
+        end = self.clock.now + seconds
+        while self._queue and self._queue[0][0] <= end:
+            at, _, fn, args = heapq.heappop(self._queue)
+            self.clock.now = max(self.clock.now, at)
+            fn(*args)
+        self.clock.now = end
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is left to do."""
+        return not self._queue
+
+
+class FakeOutlet:
+    """A front end that remembers what it was sent. Shows HTML."""
+
+    rich = True
+
+    def __init__(self) -> None:
+        self.request: Parent = {"cell": 0}
+        #: (stream, text, parent)
+        self.streams: list[tuple[str, str, Parent]] = []
+        #: (display id, bundle)
+        self.displays: list[tuple[str | None, Bundle]] = []
+        #: (display id, bundle, parent)
+        self.updates: list[tuple[str, Bundle, Parent]] = []
+        #: (what a task displayed, parent)
+        self.contents: list[tuple[dict[str, Any], Parent]] = []
+
+    def parent(self) -> Parent:
+        return self.request
+
+    def stream(self, name: str, text: str, parent: Parent) -> None:
+        self.streams.append((name, text, parent))
+
+    def display(self, bundle: Bundle, display_id: str | None = None) -> None:
+        self.displays.append((display_id, bundle))
+
+    def display_under(self, parent: Parent, bundle: Bundle, display_id: str, *, update: bool) -> None:
+        if update:
+            self.updates.append((display_id, bundle, parent))
+        else:
+            self.displays.append((display_id, bundle))
+
+    def content(self, parent: Parent, content: dict[str, Any]) -> None:
+        self.contents.append((content, parent))
+
+    def text(self, name: str = "stdout") -> str:
+        """All text of a stream."""
+        return "".join(text for stream, text, _ in self.streams if stream == name)
+
+
+class FakeBackend:
+    """Takes submissions, pickles them to be sure that they could be sent, and lets the test say what comes of them.
+
+    Previews are made at once, in this process.
+    """
+
+    def __init__(self) -> None:
+        self.key = "ab" * 20
+        self.released: deque[int] = deque()
+        self.cell = 0
+        self.ended = ""
+        self.listener: Listener | None = None
+        self.watched: set[int] = set()
+        self.cancelled: list[int] = []
+        #: (id, label, exported, args, options)
+        self.submitted: list[tuple[int, str, Exported, tuple[Any, ...], TaskOptions]] = []
+        #: What became of each object: (state, value or exception).
+        self.outcomes: dict[int, tuple[str, Any]] = {}
+        #: Whether previews are answered.
+        self.previews = True
+        self.totals = {"CPU": 4.0, "object_store_memory": 3 * 2**30}
+        self.available = dict(self.totals)
+        self._callbacks: dict[int, list[Callable[[int], None]]] = {}
+        self._numbers: dict[str, int] = {}
+        self._ids = itertools.count(1)
+
+    def new_ref(self, name: str = "square") -> ObjectRef[Any]:
+        """A ref of a task that has not ended."""
+        return ObjectRef(next(self._ids), self, self._label(name))
+
+    def update(self, ref: ObjectRef[Any], state: str, seconds: float = 0.0, detail: str = "") -> None:
+        """The task's state changed."""
+        if self.listener is not None and ref._id in self.watched:
+            self.listener.on_update(ref._id, state, ref._label, seconds, detail)
+
+    def end(self, ref: ObjectRef[Any], state: str, value: Any = None, seconds: float = 0.0) -> None:
+        """The task ended: "done" with a value, "failed" or "cancelled" with an exception."""
+        self._settle(ref._id, state, value)
+        self.update(ref, state, seconds, "" if state == "done" else str(value).partition("\n")[0])
+
+    def _settle(self, object_id: int, state: str, value: Any) -> None:
+        self.outcomes[object_id] = (state, value)
+        for callback in self._callbacks.pop(object_id, []):
+            callback(object_id)
+
+    def _label(self, name: str) -> str:
+        number = self._numbers[name] = self._numbers.get(name, 0) + 1
+        return f"{name}#{number}"
+
+    def define(self, target: Callable[..., Any], name: str) -> Exported:
+        return Exported(target, name, b"")
+
+    def submit(
+        self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
+    ) -> tuple[int, str]:
+        serialize.dumps(tuple(None if isinstance(arg, ObjectRef) else arg for arg in args))
+        object_id, label = next(self._ids), self._label(options.name or exported.name)
+        self.submitted.append((object_id, label, exported, args, options))
+        if exported.name == "_preview" and self.previews:
+            self._settle(object_id, "done", exported.target(self.outcomes[args[0]._id][1]))
+        return object_id, label
+
+    def create_actor(
+        self,
+        exported: Exported,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+        actor: ActorOptions,
+    ) -> tuple[int, str]:
+        raise NotImplementedError
+
+    def call(
+        self,
+        actor_id: int,
+        class_name: str,
+        method: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+    ) -> tuple[int, str]:
+        raise NotImplementedError
+
+    def put(self, value: Any) -> tuple[int, str]:
+        raise NotImplementedError
+
+    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+        values = []
+        for object_id in ids:
+            state, value = self.outcomes[object_id]
+            if state != "done":
+                raise value
+            values.append(value)
+        return values
+
+    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+        raise NotImplementedError
+
+    def is_ready(self, object_id: int) -> bool:
+        self._enter()
+        return object_id in self.outcomes
+
+    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+        if object_id in self.outcomes:
+            callback(object_id)
+        else:
+            self._callbacks.setdefault(object_id, []).append(callback)
+
+    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+        self.cancelled.append(object_id)
+
+    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+        raise NotImplementedError
+
+    def hold(self, any_id: int) -> None:
+        raise NotImplementedError
+
+    def watch(self, ids: Sequence[int]) -> None:
+        self._enter()
+        self.watched.update(ids)
+        for object_id in ids:
+            if object_id in self.outcomes and self.listener is not None:
+                state, value = self.outcomes[object_id]
+                detail = "" if state == "done" else str(value).partition("\n")[0]
+                self.listener.on_update(object_id, state, "", 0.0, detail)
+
+    def unwatch(self, ids: Sequence[int]) -> None:
+        self.watched.difference_update(ids)
+
+    def explain(self, object_id: int) -> str:
+        return "it waits for a free CPU"
+
+    def resources(self) -> tuple[dict[str, float], dict[str, float]]:
+        self._enter()
+        return dict(self.totals), dict(self.available)
+
+    def listen(self, listener: Listener | None) -> None:
+        self.listener = listener
+
+    def shutdown(self) -> None:
+        self.ended = "the session was shut down"
+
+    def _enter(self) -> None:
+        if self.ended:
+            raise RuntimeError(self.ended)

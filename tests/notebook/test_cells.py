@@ -1,0 +1,38 @@
+"""What a `%%remote` cell finds in a worker beyond Python itself."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Iterator
+from types import FunctionType
+from typing import Any
+
+import pytest
+
+from ipyremote.worker.cells import Cell, run_cell
+
+
+def home() -> None:
+    """Its globals are those of the cell."""
+
+
+def run(source: str, **names: Any) -> Any:
+    place = FunctionType(home.__code__, {}, "home")
+    return run_cell(Cell(source, "<cell>", "In [1]"), place, tuple(names), *names.values())
+
+
+@pytest.fixture(autouse=True)
+def plain_python(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No IPython has put its names among the built-in ones."""
+    monkeypatch.delattr(builtins, "display", raising=False)
+    yield
+    assert not hasattr(builtins, "display")
+
+
+def test_display_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("display([1, 2], 'x', clear=True)\n3") == 3
+    assert capsys.readouterr().out == "[1, 2]\n'x'\n"
+
+
+def test_a_display_of_the_user_is_used() -> None:
+    assert run("display(2)", display=lambda x: x + 1) == 3

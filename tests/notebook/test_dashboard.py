@@ -1,0 +1,315 @@
+"""The view of the cluster, the timeline, text bars and what is shown of those that wait."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyremote
+from ipyremote.messages import ClusterStatus, Span, WorkerStatus
+from ipyremote.notebook import extension
+from ipyremote.notebook.dashboard import DashboardModel, Dashboards, Meter
+from ipyremote.notebook.extension import Notebook
+from ipyremote.notebook.live import Screen
+from ipyremote.notebook.panels import DashboardView, WorkerRow, dashboard_html, dashboard_text
+from ipyremote.notebook.textbar import bar_text, follow
+from ipyremote.notebook.timeline import chrome_trace, condensed
+from ipyremote.notebook.waits import Waits
+from tests.cluster.waiting import until
+from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+
+SPANS = (Span(3, "square#1", 10.0, 10.5, "done"), Span(4, "square#2", 10.25, 11.0, "failed"))
+
+
+class StatusBackend(FakeBackend):
+    """Tells how its session is."""
+
+    def status(self) -> ClusterStatus:
+        workers = (
+            WorkerStatus(3, os.getpid(), "busy", "<b>x</b>", 2),
+            WorkerStatus(4, 2**22 + 1, "idle"),
+        )
+        amounts = (("CPU", 20_000), ("object_store_memory", 1000 * 10_000))
+        return ClusterStatus(amounts, (("CPU", 10_000),), workers, {"running": 1}, {"alive": 2}, 5, 250)
+
+    def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
+        return 12.0, tuple(span for span in SPANS if span.end > since)
+
+
+def test_a_dashboard_shows_workers_tasks_actors_store_and_runs() -> None:
+    backend, model = StatusBackend(), DashboardModel()
+    content = model.ask(backend, Meter())
+    html = model.html(0.0, timed=True)
+    assert "&lt;b&gt;x&lt;/b&gt;" in html
+    assert "<b>x" not in html
+    for words in ("CPU 1 of 2", "1 running", "2 alive", "250 bytes of 1000 bytes", "square#1: done", "+ 2"):
+        assert words in html
+    assert content["whole"]
+    assert content["spans"][0] == [3, "square#1", 10.0, 10.5, "done"]
+    assert content["running"] == [[3, "<b>x</b>", 12.0]]
+    later = model.ask(backend, Meter())
+    assert (later["whole"], later["spans"]) == (False, [])
+    assert later["running"] == [[3, "<b>x</b>", 12.0]]
+    model.on_shown()
+    assert len(model.ask(backend, Meter())["spans"]) == 2
+
+
+def test_a_process_that_is_gone_has_no_meter() -> None:
+    found = Meter().read([os.getpid(), 2**22 + 1])
+    assert found.keys() == {os.getpid()}
+    assert found[os.getpid()][1] > 0
+
+
+def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
+    sleeper = subprocess.Popen(["sleep", "1000"])
+
+    class Backend(StatusBackend):
+        def status(self) -> ClusterStatus:
+            workers = (WorkerStatus(3, sleeper.pid, "busy", "square#1"),)
+            return ClusterStatus((), (), workers, {}, {}, 0, 0)
+
+    backend, model, meter = Backend(), DashboardModel(), Meter()
+
+    def states() -> list[str]:
+        model.ask(backend, meter)
+        return [row.state for row in model.view.workers]
+
+    try:
+        assert ["busy"] == states()
+        sleeper.send_signal(signal.SIGSTOP)
+        until(lambda: states() == ["stopped"], "the stop is seen")
+        sleeper.send_signal(signal.SIGCONT)
+        until(lambda: states() == ["busy"], "it is seen to go on")
+    finally:
+        sleeper.kill()
+        sleeper.wait()
+
+
+def test_a_dashboard_is_bounded_and_has_a_text_form() -> None:
+    rows = tuple(WorkerRow(number, number, "idle", "f#1", 0, 0.5, 2**20) for number in range(500))
+    view = DashboardView("live", workers=rows)
+    assert "and 436 more" in dashboard_html(view)
+    assert len(dashboard_html(view)) < 60_000
+    assert "worker 1  idle" in dashboard_text(view)
+
+
+def test_a_chrome_trace_has_a_lane_for_each_worker() -> None:
+    events = chrome_trace(SPANS)
+    assert [event["args"]["name"] for event in events if event["ph"] == "M"] == ["worker 1", "worker 2"]
+    runs = [event for event in events if event["ph"] == "X"]
+    assert (runs[1]["name"], runs[1]["ts"], runs[1]["dur"], runs[1]["tid"]) == (
+        "square",
+        250_000.0,
+        750_000.0,
+        4,
+    )
+    assert runs[1]["args"] == {"task": "square#2", "state": "failed"}
+    json.dumps(events)
+
+
+def test_runs_that_are_too_many_to_draw_are_drawn_together_and_failures_stay_in_sight() -> None:
+    runs = [
+        Span(3 + number % 2, f"quick#{number}", number / 1000, (number + 1) / 1000, "done")
+        for number in range(10_000)
+    ]
+    runs[5_000] = Span(3, "quick#5000", 5.0, 5.001, "failed")
+    found = condensed(runs, 500)
+    assert 100 < len(found) <= 500
+    assert [1] == [len([run for run in found if run.state == "failed"])]
+    assert {3, 4} == {run.worker_id for run in found}
+    assert (0.0, 10.0) == (min(run.start for run in found), max(run.end for run in found))
+    assert all(re.fullmatch(r"quick, \d+ runs", run.label) for run in found)
+    assert tuple(runs[:500]) == condensed(runs[:500], 500)
+
+
+def test_what_a_page_is_sent_of_a_busy_session_is_bounded() -> None:
+    class Busy(StatusBackend):
+        def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
+            return since + 1, tuple(
+                Span(3, f"square#{n}", since + n / 20_000, since + (n + 1) / 20_000, "done")
+                for n in range(20_000)
+            )
+
+    backend, model, meter = Busy(), DashboardModel(), Meter()
+    sizes = [len(json.dumps(model.ask(backend, meter))) + len(model.html(0.0, timed=True)) for _ in range(3)]
+    assert max(sizes) < 100_000
+
+
+def test_a_text_bar_says_how_far_how_fast_and_how_long() -> None:
+    assert bar_text(0, 10, 0.0) == "[" + "." * 30 + "] 0/10 refs"
+    assert bar_text(5, 10, 2.5) == "[" + "#" * 15 + "." * 15 + "] 5/10 refs, 2.0/s, 2.5 s left"
+    assert bar_text(1, 1, 2.0) == "[" + "#" * 30 + "] 1/1 ref, 2.0 s"
+
+
+@pytest.fixture
+def waits(
+    outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, backend: FakeBackend
+) -> tuple[Waits, Screen]:
+    screen = Screen(outlet, updater, lambda: {"cell": "latest"}, clock=clock)
+    return Waits(screen, updater, lambda: {"cell": 7}, lambda: True, clock=clock), screen
+
+
+def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
+    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater, backend: FakeBackend
+) -> None:
+    waiting, screen = waits
+    waiting.cell_began(1)
+    quick = waiting.begin([backend.new_ref()])
+    updater.advance(0.5)
+    waiting.end(quick)
+    refs = [backend.new_ref() for _ in range(3)]
+    wait = waiting.begin(refs)
+    updater.advance(0.9)
+    assert outlet.displays == []
+    updater.advance(0.6)
+    ((_, bundle),) = outlet.displays
+    assert "3 refs" in bundle["text/html"]
+    updater.advance(3)
+    assert len(outlet.displays) == 1
+    waiting.end(wait)
+    waiting.cell_ended()
+    assert screen.count == 1
+    updater.advance(2)
+    assert updater.idle
+
+
+def test_what_is_on_screen_is_not_shown_again(
+    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater, backend: FakeBackend
+) -> None:
+    waiting, screen = waits
+    refs = [backend.new_ref() for _ in range(3)]
+    screen.show_board(refs)
+    waiting.cell_began(1)
+    wait = waiting.begin(refs[1:])
+    updater.advance(3)
+    assert len(outlet.displays) == 1
+    waiting.end(wait)
+    waiting.cell_ended()
+
+
+def test_progress_takes_groups_of_refs_and_nothing_else(
+    loaded: Notebook, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(extension._Loaded, "notebook", loaded)
+    refs = {"a": [backend.new_ref()], "b": backend.new_ref()}
+    ipyremote.progress(refs)
+    assert "2 refs" in loaded.outlet.displays[-1][1]["text/html"]  # type: ignore[attr-defined]
+    ipyremote.progress([])
+    with pytest.raises(TypeError, match="progress\\(\\) takes a ref"):
+        ipyremote.progress([1, 2])
+
+
+@pytest.fixture
+def session() -> Any:
+    ipyremote.init(num_cpus=2)
+    yield
+    ipyremote.shutdown()
+
+
+def test_in_a_plain_program_progress_waits_and_timeline_writes_a_file(session: Any, tmp_path: Path) -> None:
+    @ipyremote.remote
+    def square(x: int) -> int:
+        if x == 3:
+            raise ValueError(x)
+        return x * x
+
+    refs = [square.remote(number) for number in range(8)]
+    out = io.StringIO()
+    follow(refs, out)
+    assert "8/8 refs" in out.getvalue()
+    ipyremote.timeline(str(tmp_path / "trace.json"))
+    events = json.loads((tmp_path / "trace.json").read_text())
+    assert len([event for event in events if event["ph"] == "X"]) >= 8
+    assert ipyremote.timeline() is not None
+
+
+def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any, tmp_path: Path) -> None:
+    from ipyremote import backend as seam
+
+    @ipyremote.remote
+    def once(path: str) -> int:
+        if not Path(path).exists():
+            Path(path).touch()
+            raise ValueError("not yet")
+        return 7
+
+    backend: Any = seam.current()
+    backend.remember_calls()
+    ref = once.remote(str(tmp_path / "mark"))
+    with pytest.raises(ValueError, match="not yet"):
+        ipyremote.get(ref)
+    new = backend.retry(ref._id)
+    assert backend.get([new], 20) == [7]
+    backend.released.append(new)
+    with pytest.raises(ValueError, match="not remembered"):
+        backend.retry(2**40)
+
+
+def test_in_static_mode_a_dashboard_is_there_at_once(
+    outlet: FakeOutlet, updater: ManualUpdater, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def waits(*_: object) -> None:
+        raise AssertionError("nothing can change, so nothing is waited for")
+
+    monkeypatch.setattr(threading.Event, "wait", waits)
+    screen = Screen(outlet, updater, dict, static=lambda: True)
+    Dashboards(screen, lambda: False).show(StatusBackend())
+    ((_, bundle),) = outlet.displays
+    assert "CPU 1 of 2" in bundle["text/html"]
+    assert 'data-state="ended"' in bundle["text/html"]
+    assert (screen.count, updater.idle) == (0, True)
+
+
+def test_a_terminal_gets_the_same_as_text(
+    outlet: FakeOutlet, updater: ManualUpdater, capsys: pytest.CaptureFixture[str]
+) -> None:
+    screen = Screen(outlet, updater, dict)
+    assert Dashboards(screen, lambda: False).show_live(StatusBackend())
+    told = capsys.readouterr().out
+    assert "CPU 1 of 2 free" in told
+    assert f"worker {os.getpid()}" in told
+    assert not Dashboards(screen, lambda: False, lambda: True).show_live(StatusBackend())
+    assert capsys.readouterr().out == ""
+    assert outlet.displays == []
+
+
+def test_what_lies_on_disk_is_shown() -> None:
+    view = DashboardView("live", objects=2, stored=5_000_000, capacity=10_000_000, spilled=7_000_000)
+    for shown in (dashboard_html(view), dashboard_text(view)):
+        assert "2 objects, 6.7 MiB of them on disk" in shown
+    assert "disk" not in dashboard_text(DashboardView("live", objects=2, stored=5))
+
+
+def test_calls_without_refs_have_a_board_under_their_cell(
+    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater
+) -> None:
+    waiting, screen = waits
+    quick = waiting.work("short")
+    quick.on_counts({"resolved": 3})
+    quick.end()
+    work = waiting.work("fit")
+    work.on_counts({"running": 2, "pending": 0})
+    updater.advance(0.9)
+    assert outlet.displays == []
+    updater.advance(0.3)
+    ((_, bundle),) = outlet.displays
+    assert "2 calls of fit" in bundle["text/html"]
+    assert "calls of fit" in bundle["text/plain"]
+    work.on_counts({"running": 2, "resolved": 97, "failed": 1})
+    work.end()
+    work.on_counts({"running": 5})
+    updater.advance(3)
+    html = outlet.updates[-1][1]["text/html"]
+    assert "100 calls of fit" in html
+    assert "97 resolved, 1 failed, 2 cancelled" in html
+    assert screen.count == 0
+    assert updater.idle

@@ -1,0 +1,74 @@
+"""What tasks display goes out under the cell that asked, behind the text that was printed before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from ipyremote.notebook.outlet import KernelOutlet, TerminalOutlet
+from ipyremote.notebook.outputs import CellOutput, Cells
+from tests.notebook.fakes import Clock, FakeOutlet, ManualUpdater
+
+SHOWN: dict[str, Any] = {
+    "kind": "display_data",
+    "data": {"text/plain": "1", "text/html": "<b>1</b>"},
+    "metadata": {"a": 1},
+    "transient": {"display_id": "x"},
+}
+
+
+class FakeKernel:
+    """Takes the place of a kernel and of its session."""
+
+    def __init__(self) -> None:
+        self.kernel = self.session = self
+        self.iopub_socket = None
+        #: (message type, content, parent, topic)
+        self.messages: list[tuple[str, dict[str, Any], dict[str, Any], str]] = []
+
+    def _topic(self, name: str) -> str:
+        return name
+
+    def send(
+        self, socket: None, kind: str, content: dict[str, Any], *, parent: dict[str, Any], ident: str
+    ) -> None:
+        self.messages.append((kind, content, parent, ident))
+
+
+def test_text_that_is_collected_goes_out_first(
+    outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cells = Cells()
+    cells.begin({"cell": 1})
+    output = CellOutput(outlet, cells, updater, clock)
+    cells.begin({"cell": 2})
+    for _ in range(300):
+        output.on_output(1, "f#1", 1, "x\n")
+    before = len(outlet.text())
+    assert before < 300 * len("(f#1) x\n"), "a flood is collected"
+    output.on_display(1, SHOWN)
+    assert len(outlet.text()) == 300 * len("(f#1) x\n")
+    assert outlet.contents == [(SHOWN, {"cell": 1})]
+
+
+def test_a_kernel_sends_what_was_displayed_with_its_parent() -> None:
+    kernel = FakeKernel()
+    outlet = KernelOutlet(kernel)
+    outlet.content({"cell": 1}, SHOWN)
+    outlet.content({"cell": 1}, {**SHOWN, "kind": "update_display_data"})
+    outlet.content({"cell": 1}, {"kind": "clear_output", "wait": True})
+    content = {name: SHOWN[name] for name in ("data", "metadata", "transient")}
+    assert kernel.messages == [
+        ("display_data", content, {"cell": 1}, "display_data"),
+        ("update_display_data", content, {"cell": 1}, "display_data"),
+        ("clear_output", {"wait": True}, {"cell": 1}, "clear_output"),
+    ]
+
+
+def test_a_terminal_prints_the_text_and_no_updates(capsys: pytest.CaptureFixture[str]) -> None:
+    outlet = TerminalOutlet()
+    outlet.content({}, SHOWN)
+    outlet.content({}, {**SHOWN, "kind": "update_display_data"})
+    outlet.content({}, {"kind": "clear_output"})
+    assert capsys.readouterr().out == "1\n"

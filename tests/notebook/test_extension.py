@@ -1,0 +1,553 @@
+"""Loading and unloading: exact, quick, and harmless when something fails. Displays as a shell's formatters see them."""
+
+from __future__ import annotations
+
+import gc
+import threading
+import time
+from collections import OrderedDict, namedtuple
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+
+from ipyremote import backend as seam
+from ipyremote import exports, lifecycle, serialize
+from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
+from ipyremote.notebook import extension
+from ipyremote.notebook.extension import Notebook, refs_in
+from ipyremote.notebook.outlet import TerminalOutlet
+from ipyremote.notebook.outputs import CELL_LABEL
+from tests.notebook.fakes import FakeBackend, FakeOutlet
+
+
+@pytest.fixture
+def startable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
+    """`init` starts fake backends; the shapes that it was asked for."""
+    shapes: list[dict[str, Any]] = []
+
+    def start(shape: dict[str, Any], resources: Any) -> FakeBackend:
+        shapes.append(dict(shape))
+        return FakeBackend()
+
+    monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
+    yield shapes
+    lifecycle.shutdown()
+
+
+def surroundings(shell: InteractiveShell) -> dict[str, Any]:
+    """All that loading may change."""
+    formatter = shell.display_formatter.ipython_display_formatter
+    return {
+        "events": {name: list(callbacks) for name, callbacks in shell.events.callbacks.items()},
+        "printers": dict(formatter.type_printers),
+        "deferred": dict(formatter.deferred_printers),
+        "magics": {kind: dict(found) for kind, found in shell.magics_manager.magics.items()},
+        "registry": dict(shell.magics_manager.registry),
+        "configurables": [id(one) for one in shell.configurables],
+        "names": {name for name in shell.user_ns if not name.startswith("_")},
+        "transformers": list(shell.input_transformers_post),
+        "threads": {one.name for one in threading.enumerate() if one.name.startswith("ipyremote")},
+        "observers": list(seam._current.observers),
+        "display name": serialize.display_name,
+        "backend": seam.peek(),
+    }
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_unload_undoes_load_exactly(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    before = surroundings(shell)
+    for _ in range(2):
+        notebook = Notebook(shell, outlet)
+        notebook.load()
+        assert surroundings(shell).keys() == before.keys()
+        assert all(
+            surroundings(shell)[part] != before[part] for part in ("events", "printers", "magics", "backend")
+        )
+        shell.run_cell("x = 1")
+        notebook.unload()
+        eventually(lambda: surroundings(shell)["threads"] == set())
+        after = surroundings(shell)
+        after["names"] -= {"x"}
+        assert after == before
+
+
+def test_other_peoples_printers_come_back(
+    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    seen: list[Any] = []
+    formatter = shell.display_formatter.ipython_display_formatter
+    formatter.for_type(list, seen.append)
+    seam.install(backend)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    shell.run_cell("[1, 2]")
+    assert seen == [[1, 2]]
+    notebook.unload()
+    seam.remove(backend)
+    assert formatter.type_printers[list] == seen.append
+
+
+def test_a_printer_that_replaced_ours_stays(
+    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    seam.install(backend)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    formatter = shell.display_formatter.ipython_display_formatter
+    formatter.for_type(list, repr)
+    notebook.unload()
+    seam.remove(backend)
+    assert formatter.type_printers[list] is repr
+
+
+def test_load_ext_by_name_loads_once(
+    shell: InteractiveShell, startable: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = surroundings(shell)
+    # Below the magics, which IPython itself loads at their first use.
+    manager = shell.extension_manager
+    assert manager.load_extension("ipyremote") is None
+    assert manager.load_extension("ipyremote") == "already loaded"
+    extension.load(shell)
+    assert len(startable) == 1
+    manager.reload_extension("ipyremote")
+    assert len(startable) == 2
+    manager.unload_extension("ipyremote")
+    eventually(lambda: surroundings(shell)["threads"] == set())
+    assert surroundings(shell) == before
+    assert capsys.readouterr().err == ""
+
+
+# ---- the cluster
+
+
+def state_of(bundle: dict[str, Any]) -> str:
+    return str(bundle["text/html"]).split('data-state="')[1].split('"')[0]
+
+
+def test_loading_starts_a_cluster_and_its_card_turns_ready(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    shell.config.IPyRemote.num_workers = 3
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert startable == [{"num_cpus": 3.0}]
+    assert len(outlet.displays) == 1
+    eventually(lambda: bool(outlet.updates) and state_of(outlet.updates[-1][1]) == "ready")
+    assert "CPUs 4" in outlet.updates[-1][1]["text/html"]
+    notebook.unload()
+    assert seam.peek() is None
+
+
+def test_a_cluster_without_work_follows_its_settings(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    notebook.config.num_workers = 3
+    notebook.config.object_store_memory = 1 << 30
+    assert startable == [{}, {"num_cpus": 3.0}, {"num_cpus": 3.0, "object_store_memory": 1 << 30}]
+    notebook.config.object_store_memory = None
+    assert startable[-1] == {"num_cpus": 3.0}
+    notebook.unload()
+    assert seam.peek() is None
+
+
+def test_the_first_task_starts_a_cluster_with_the_settings(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    shell.config.IPyRemote.autostart = False
+    shell.config.IPyRemote.num_workers = 3
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert startable == []
+    seam.current()
+    assert startable == [{"num_cpus": 3.0}]
+    lifecycle.shutdown()
+    notebook.unload()
+    seam.current()
+    assert startable[-1] == {}
+    lifecycle.shutdown()
+
+
+def test_a_cluster_that_cannot_start_is_reported_on_the_card(
+    shell: InteractiveShell, outlet: FakeOutlet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start(*_: object) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    eventually(
+        lambda: any(
+            "OSError: no room" in bundle["text/html"]
+            for bundle in [bundle for _, bundle in outlet.displays]
+            + [bundle for _, bundle, _ in outlet.updates]
+        )
+    )
+    notebook.unload()
+
+
+def test_an_init_with_other_arguments_replaces_the_cluster_silently_before_any_work(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    first = seam.peek()
+    lifecycle.init(num_cpus=2)
+    second = seam.peek()
+    assert isinstance(second, FakeBackend)
+    assert second is not first
+    assert second.listener is not None
+    notebook.unload()
+    assert seam.peek() is second
+
+
+def test_an_init_without_arguments_returns_the_running_cluster(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    first = seam.peek()
+    lifecycle.init()
+    assert seam.peek() is first
+    notebook.unload()
+
+
+def test_an_init_with_other_arguments_after_work_is_refused(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    shell.run_cell_magic("remote", "", "1")
+    assert exports.last_used() is seam.peek()
+    with pytest.raises(RuntimeError, match="Maybe you called init twice"):
+        lifecycle.init(num_cpus=2)
+    notebook.unload()
+
+
+def test_a_running_cluster_is_used_and_left_running(
+    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend, startable: list[dict[str, Any]]
+) -> None:
+    seam.install(backend)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert startable == []
+    assert backend.listener is not None
+    notebook.unload()
+    assert seam.peek() is backend
+    assert (backend.listener, backend.cell) == (None, 0)
+    seam.remove(backend)
+
+
+def test_without_autostart_nothing_is_started_or_shown(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    shell.config.IPyRemote.autostart = False
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert (startable, outlet.displays) == ([], [])
+    notebook.unload()
+
+
+def test_in_static_mode_the_card_is_the_same_everywhere(
+    shell: InteractiveShell,
+    outlet: FakeOutlet,
+    startable: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("IPYREMOTE_STATIC", "1")
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    ((_, bundle),) = outlet.displays
+    assert state_of(bundle) == "ready"
+    assert "CPUs" not in bundle["text/html"]
+    assert outlet.updates == []
+    notebook.unload()
+
+
+# ---- cells
+
+
+def test_each_cell_gets_a_number_and_an_epoch(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    epoch, token = exports.epoch(), backend.cell
+    outlet.request = {"cell": "next"}
+    shell.run_cell("1")
+    assert (exports.epoch(), backend.cell) == (epoch + 1, token + 1)
+    assert loaded.cells.parent(backend.cell) == {"cell": "next"}
+
+
+def test_output_appears_under_the_cell_that_asked(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    outlet.request = {"cell": "first"}
+    shell.run_cell("1")
+    asked = backend.cell
+    outlet.request = {"cell": "second"}
+    shell.run_cell("2")
+    assert backend.listener is not None
+    backend.listener.on_output(asked, "f#1", 1, "hello\n")
+    backend.listener.on_output(asked, f"{CELL_LABEL}#1", 1, "bare\n")
+    assert outlet.streams == [
+        ("stdout", "(f#1) hello\n", {"cell": "first"}),
+        ("stdout", "bare\n", {"cell": "first"}),
+    ]
+
+
+def test_collected_output_is_sent_before_the_cell_ends(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    assert backend.listener is not None
+    shell.user_ns["print_much"] = lambda: [
+        backend.listener.on_output(backend.cell, f"{CELL_LABEL}#1", 1, "x\n")  # type: ignore[union-attr]
+        for _ in range(1_000)
+    ]
+    shell.run_cell("print_much();")
+    assert outlet.text() == "x\n" * 1_000
+
+
+def test_a_lost_cluster_is_one_clear_line(loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend) -> None:
+    assert backend.listener is not None
+    backend.listener.on_lost("the scheduler was killed by signal 9.")
+    assert outlet.text("stderr") == "ipyremote: the scheduler was killed by signal 9.\n"
+
+
+def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
+    shell: InteractiveShell,
+    outlet: FakeOutlet,
+    startable: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, answered = threading.Event(), threading.Event()
+
+    def resources(backend: FakeBackend) -> tuple[dict[str, float], dict[str, float]]:
+        asked.set()
+        assert answered.wait(5)
+        raise IPyRemoteSystemError("The session was shut down")
+
+    def shutdown(backend: FakeBackend) -> None:
+        backend.ended = "The session was shut down"
+        answered.set()
+        # As long as this lasts, the backend is the current one.
+        eventually(nobody_waits)
+
+    monkeypatch.setattr(FakeBackend, "resources", resources)
+    monkeypatch.setattr(FakeBackend, "shutdown", shutdown)
+    outlet.rich = False
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert asked.wait(5)
+    notebook.unload()
+    eventually(nobody_waits)
+    assert outlet.text("stderr") == ""
+
+
+def nobody_waits() -> bool:
+    return all(thread.name != "ipyremote-start" for thread in threading.enumerate())
+
+
+def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
+    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+) -> None:
+    def shows(state: str) -> bool:
+        return bool(outlet.updates) and state_of(outlet.updates[-1][1]) == state
+
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    eventually(lambda: shows("ready"))
+    first = seam.peek()
+    assert isinstance(first, FakeBackend)
+    assert first.listener is not None
+    first.listener.on_lost("killed by signal 9")
+    eventually(lambda: shows("lost"))
+    assert "killed by signal 9" in outlet.updates[-1][1]["text/html"]
+    lifecycle.shutdown()
+    eventually(lambda: shows("stopped"))
+    lifecycle.init(num_cpus=2)
+    eventually(lambda: shows("ready"))
+    notebook.unload()
+    lifecycle.shutdown()
+
+
+def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
+    shell: InteractiveShell,
+    outlet: FakeOutlet,
+    startable: list[dict[str, Any]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, ended = threading.Event(), threading.Event()
+
+    def never_answers(backend: FakeBackend) -> Any:
+        asked.set()
+        assert ended.wait(20)
+        raise ClusterLostError(backend.ended)
+
+    def shut_down(backend: FakeBackend) -> None:
+        # Whoever waits is told while it still is the current one.
+        backend.ended = "The session was shut down."
+        ended.set()
+        eventually(nobody_waits)
+
+    outlet.rich = False
+    monkeypatch.setattr(FakeBackend, "resources", never_answers)
+    monkeypatch.setattr(FakeBackend, "shutdown", shut_down)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    assert asked.wait(20)
+    lifecycle.shutdown()
+    notebook.unload()
+    assert "did not start" not in outlet.text("stderr")
+
+
+def test_callbacks_never_raise(
+    shell: InteractiveShell,
+    loaded: Notebook,
+    outlet: FakeOutlet,
+    backend: FakeBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise OSError("the front end is gone")
+
+    for name in ("parent", "stream", "display", "display_under"):
+        monkeypatch.setattr(outlet, name, broken)
+    assert backend.listener is not None
+    backend.listener.on_output(1, "f#1", 1, "x")
+    backend.listener.on_notice(1, "x")
+    backend.listener.on_update(1, "done", "f#1", 0.0, "")
+    backend.listener.on_lost("x")
+    result = shell.run_cell("1")
+    assert result.success
+    assert "front end is gone" not in capsys.readouterr().out
+
+
+# ---- printers
+
+
+def test_a_ref_as_last_expression_is_live(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    shell.user_ns["ref"] = backend.new_ref()
+    shell.run_cell("ref")
+    ((_, bundle),) = outlet.displays
+    assert 'class="ipyremote ipyremote-ref" data-state="pending"' in bundle["text/html"]
+
+
+@pytest.mark.parametrize(
+    "expression", ["[ref, ref]", "(ref,)", "{'a': ref, 'b': [ref]}", "[[ref], (ref, ref)]"]
+)
+def test_groups_of_refs_are_boards(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend, expression: str
+) -> None:
+    shell.user_ns["ref"] = backend.new_ref()
+    shell.run_cell(expression)
+    ((_, bundle),) = outlet.displays
+    assert 'class="ipyremote ipyremote-board"' in bundle["text/html"]
+
+
+@pytest.mark.parametrize("expression", ["[1, 2]", "[]", "(1,)", "{'a': 1}", "{}", "[ref, 1]", "od", "nt"])
+def test_everything_else_is_printed_as_ever(
+    shell: InteractiveShell,
+    loaded: Notebook,
+    outlet: FakeOutlet,
+    backend: FakeBackend,
+    expression: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ref = backend.new_ref()
+    shell.user_ns.update(ref=ref, od=OrderedDict(a=ref), nt=namedtuple("nt", "a")(ref))
+    result = shell.run_cell(expression)
+    shown = capsys.readouterr()
+    assert repr(result.result).split("(")[0] in shown.out
+    assert "Error" not in shown.out
+    assert (shown.err, outlet.displays) == ("", [])
+
+
+def test_a_subclass_with_a_display_of_its_own_keeps_it(
+    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet
+) -> None:
+    seen: list[Any] = []
+
+    class Shown(list):  # type: ignore[type-arg]
+        def _ipython_display_(self) -> None:
+            seen.append(self)
+
+    shell.user_ns["shown"] = Shown([1])
+    shell.run_cell("shown")
+    assert seen == [[1]]
+
+
+def test_a_display_that_fails_falls_back_to_text(
+    shell: InteractiveShell,
+    loaded: Notebook,
+    outlet: FakeOutlet,
+    backend: FakeBackend,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(loaded.screen, "show_ref", lambda ref: 1 / 0)
+    shell.user_ns["ref"] = backend.new_ref()
+    shell.run_cell("ref")
+    assert "ObjectRef(square#1)" in capsys.readouterr().out
+
+
+def test_a_terminal_shows_text(
+    shell: InteractiveShell, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seam.install(backend)
+    notebook = Notebook(shell, TerminalOutlet())
+    notebook.load()
+    try:
+        shell.user_ns["refs"] = [backend.new_ref()]
+        shell.run_cell("refs")
+        shell.run_cell("refs[0]")
+        assert backend.listener is not None
+        backend.listener.on_output(backend.cell, "f#1", 1, "hello\n")
+        backend.listener.on_notice(backend.cell, "careful")
+        shown = capsys.readouterr()
+        assert "[ObjectRef(square#1)]" in shown.out
+        assert "\nOut[1]: ObjectRef(square#1)" in shown.out or "ObjectRef(square#1)\n" in shown.out
+        assert "(f#1) hello\n" in shown.out
+        assert shown.err == "ipyremote: careful\n"
+    finally:
+        notebook.unload()
+        seam.remove(backend)
+
+
+def test_refs_in_looks_into_nested_groups_only(backend: FakeBackend) -> None:
+    ref = backend.new_ref()
+    assert refs_in([ref, [ref], {"a": (ref,)}]) == [ref, ref, ref]
+    assert refs_in([ref, []]) is None
+    assert refs_in({ref: 1}) is None
+    nested: list[Any] = []
+    nested.append(nested)
+    assert refs_in(nested) is None
+
+
+def test_unloading_ends_what_is_on_screen(
+    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+) -> None:
+    seam.install(backend)
+    notebook = Notebook(shell, outlet)
+    notebook.load()
+    notebook.screen.show_ref(backend.new_ref())
+    notebook.unload()
+    seam.remove(backend)
+    assert state_of(outlet.updates[-1][1]) == "lost"
+    assert "ipyremote was unloaded before it ended" in outlet.updates[-1][1]["text/html"]
+    assert notebook.screen.count == 0
+    gc.collect()

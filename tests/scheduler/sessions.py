@@ -1,0 +1,253 @@
+"""A real scheduler process with fake workers, and the driver's side of it."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from ipyremote.ids import DRIVER, IdSource
+from ipyremote.messages import (
+    Boot,
+    Bye,
+    FromClient,
+    Hello,
+    Inline,
+    ObjectReady,
+    Submit,
+    TaskSpec,
+    ToClient,
+    Value,
+    encode_boot,
+)
+from ipyremote.store.directory import SessionDirectory
+from ipyremote.wire.connection import Connection
+from ipyremote.wire.lifeline import Lifeline, pair
+
+ROOT = Path(__file__).resolve().parents[2]
+SECRET = bytes(range(32))
+WORKER = "tests.scheduler.fake_worker:main"
+#: What a test waits for at most; far above what anything takes.
+PATIENCE = 10.0
+_LAUNCH = f"""\
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from tests.scheduler.sessions import launch
+launch(*sys.argv[1:])
+"""
+
+
+def launch(boot_fd: str, entry: str, core: str) -> None:
+    """In the scheduler's process: its program, with another worker and, perhaps, another core."""
+    from ipyremote.scheduler.__main__ import main
+
+    if core:
+        from tests.scheduler import broken_core
+
+        main(int(boot_fd), entry=entry, core_type=getattr(broken_core, core))
+    main(int(boot_fd), entry=entry)
+
+
+class DriverSide:
+    """What a driver has: the session directory, the two pipes, and (once `connect` was called) a connection."""
+
+    def __init__(
+        self,
+        *,
+        entry: str = WORKER,
+        core: str = "",
+        cpus: int = 1,
+        command: Callable[[int], list[str]] | None = None,
+        cwd: Path | None = None,
+        directory: SessionDirectory | None = None,
+        keep_alive: float = 0.0,
+    ) -> None:
+        self._core = core
+        self.directory = directory or SessionDirectory.create(1 << 20)
+        self.path = self.directory.path
+        read_boot, write_boot = os.pipe()
+        lifeline, self.lifeline_end = pair()
+        alive, alive_end = pair()
+        self.alive = Lifeline(alive)
+        log = (self.path / "scheduler.log").open("wb")
+        boot = Boot(
+            directory=str(self.path),
+            key="00" * 20,
+            secret=SECRET,
+            lifeline=lifeline,
+            alive=alive_end,
+            resources=(("CPU", cpus * 10_000),),
+            capacity=1 << 20,
+            sys_path=tuple(map(os.fsencode, sys.path)),
+            cwd=os.fsencode(os.getcwd()),
+            keep_alive=keep_alive,
+        )
+        argv = (
+            command(read_boot)
+            if command
+            else [sys.executable, "-P", "-c", _LAUNCH, str(read_boot), entry, core]
+        )
+        self.process = subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            cwd=cwd,
+            start_new_session=True,
+            pass_fds=[read_boot, lifeline, alive_end, self.directory.lock_fd or 0],
+        )
+        log.close()
+        for fd in (read_boot, lifeline, alive_end):
+            os.close(fd)
+        with open(write_boot, "wb") as pipe:
+            pipe.write(encode_boot(boot))
+        self._connections: list[Connection] = []
+        self._ids = IdSource(DRIVER)
+        self._received: list[ToClient] = []
+        self._driver: Connection | None = None
+
+    # ------------------------------------------------------------------------------------------------- talking to it
+
+    def connect(self, client_id: int = DRIVER, *, pid: int | None = None, role: str = "driver") -> Connection:
+        hello = Hello(client_id, pid or os.getpid(), role)
+        connection = Connection(str(self.directory.socket_path), SECRET, hello)
+        self._connections.append(connection)
+        return connection
+
+    @property
+    def driver(self) -> Connection:
+        if self._driver is None:
+            self._driver = self.connect()
+        return self._driver
+
+    def send(self, *messages: FromClient) -> None:
+        for message in messages:
+            self.driver.queue(message)
+        self.driver.flush()
+
+    def order(self, order: str, *, retries: int = 0) -> int:
+        """Submit a task for a fake worker; the id of its result."""
+        task_id = self._ids.take()
+        args = Inline(order.encode())
+        self.send(Submit(TaskSpec(task_id, b"", f"order#{task_id & 0xFFFF}", args, max_retries=retries)))
+        return task_id
+
+    def result(self, object_id: int) -> Value:
+        ready = self.receive(
+            lambda message: isinstance(message, ObjectReady) and message.object_id == object_id
+        )
+        assert isinstance(ready, ObjectReady)
+        return ready.value
+
+    def ask(self, order: str) -> str:
+        """The answer to an order."""
+        value = self.result(self.order(order))
+        assert isinstance(value, Inline), value
+        return value.data.decode()
+
+    def fate(self, order: str) -> str:
+        """What is said about the death of the worker that followed this order."""
+        value = self.result(self.order(order))
+        assert not isinstance(value, Inline), value
+        return value.text  # type: ignore[union-attr]  # a Failure
+
+    def receive(self, wanted: Callable[[ToClient], bool], connection: Connection | None = None) -> ToClient:
+        """The first message that is wanted; earlier ones are kept for others."""
+        connection = connection or self.driver
+        poll = select.poll()
+        poll.register(connection.fd, select.POLLIN)
+        poll.register(self.alive.fileno(), select.POLLIN)
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            self._received.extend(connection.messages())
+            for index, message in enumerate(self._received):
+                if wanted(message):
+                    return self._received.pop(index)
+            assert time.monotonic() < deadline, f"not received; the log says:\n{self.log()}"
+            assert not self.alive.is_cut(), f"the scheduler is gone; the log says:\n{self.log()}"
+            poll.poll(100)
+
+    # --------------------------------------------------------------------------------------------------- looking at it
+
+    def log(self) -> str:
+        try:
+            return (self.path / "scheduler.log").read_text()
+        except FileNotFoundError:
+            return "(no log)"
+
+    def processes(self) -> list[psutil.Process]:
+        """The scheduler and all its descendants."""
+        scheduler = psutil.Process(self.process.pid)
+        return [scheduler, *scheduler.children(recursive=True)]
+
+    def zygote(self) -> psutil.Process:
+        (zygote,) = psutil.Process(self.process.pid).children()
+        return zygote
+
+    def workers(self) -> list[psutil.Process]:
+        return self.zygote().children()
+
+    # ------------------------------------------------------------------------------------------------------ ending it
+
+    def cut_lifeline(self) -> None:
+        if self.lifeline_end >= 0:
+            os.close(self.lifeline_end)
+            self.lifeline_end = -1
+
+    def wait(self) -> int:
+        return self.process.wait(PATIENCE)
+
+    def bye(self) -> int:
+        self.send(Bye())
+        return self.wait()
+
+    def close(self) -> None:
+        log = self.log()
+        self.cut_lifeline()
+        try:
+            self.wait()
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.wait()
+        for connection in self._connections:
+            connection._socket.close(0)
+            connection._context.term()
+        self.alive.close()
+        self.directory.remove()
+        assert self._core or "loop failed" not in log, log
+
+
+@contextmanager
+def session(**options: object) -> Iterator[DriverSide]:
+    """A session for the length of a `with`."""
+    side = DriverSide(**options)  # type: ignore[arg-type]  # handed through
+    try:
+        yield side
+    finally:
+        side.close()
+
+
+def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> float:
+    """Poll until it holds; how many seconds that took."""
+    began = time.monotonic()
+    while not condition():
+        assert time.monotonic() - began < patience, f"in {patience} s it did not happen that {what}"
+        time.sleep(0.002)
+    return time.monotonic() - began
+
+
+def all_gone(processes: list[psutil.Process]) -> bool:
+    """Whether none of them is left but as zombies of somebody else's."""
+    return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
+
+
+def kill(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)

@@ -1,0 +1,99 @@
+"""A session that outlives its driver, seen from its scheduler's process."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT
+from ipyremote.messages import Bind, Bound, Bye, Hold, Inline, Kept, KeptReply, ObjectReady, Want
+from ipyremote.wire.connection import Connection
+from tests.scheduler.sessions import DriverSide, session, until
+
+
+def _bind(side: DriverSide, order: str) -> int:
+    """Submit a task and bind its result to the name "x"; its id. The scheduler has heard of both."""
+    object_id = side.order(order)
+    side.send(Bind((Bound("x", (object_id,), b"payload"),)))
+    side.result(object_id)
+    return object_id
+
+
+def _join(side: DriverSide, number: int, *, claim: bool) -> tuple[Connection, KeptReply]:
+    connection = side.connect(FIRST_JOINED_CLIENT + number)
+    connection.queue(Kept(1, claim))
+    connection.flush()
+    reply = side.receive(lambda message: isinstance(message, KeptReply), connection)
+    assert isinstance(reply, KeptReply)
+    return connection, reply
+
+
+def test_the_next_driver_gets_what_the_first_one_left() -> None:
+    with session(keep_alive=60) as side:
+        object_id = _bind(side, "echo hello")
+        side.cut_lifeline()
+        until(lambda: "of its names are kept 60 s" in side.log(), "the driver's end is noticed")
+        _, seen = _join(side, 0, claim=False)
+        heir, reply = _join(side, 1, claim=True)
+        assert [saved.bound.payload for saved in seen.saved] == [b"payload"]
+        assert [(saved.bound.name, saved.state) for saved in reply.saved] == [("x", "done")]
+        assert 0 < reply.seconds <= 60
+        heir.queue(Hold((object_id,)))
+        heir.queue(Want((object_id,)))
+        heir.flush()
+        ready = side.receive(lambda message: isinstance(message, ObjectReady), heir)
+        assert isinstance(ready.value, Inline)  # type: ignore[union-attr]  # it is an ObjectReady
+        processes = side.processes()
+        heir.queue(Bye())
+        heir.flush()
+        assert side.wait() == 0
+        assert not side.path.exists()
+        until(lambda: not any(process.is_running() for process in processes), "all are gone")
+
+
+def test_what_a_driver_sent_last_is_heard_before_its_end() -> None:
+    with session(keep_alive=60) as side:
+        driver = subprocess.Popen(["sleep", "1000"])
+        side._driver = side.connect(DRIVER, pid=driver.pid)
+        object_id = side.order("echo hello")
+        side.result(object_id)
+        side.send(*[Bind((Bound(f"x{number}", (object_id,), b""),)) for number in range(5000)])
+        driver.kill()
+        driver.wait()
+        until(lambda: "5000 of its names are kept" in side.log(), "its names are known")
+
+
+def test_without_names_the_session_ends_with_its_driver() -> None:
+    with session(keep_alive=60) as side:
+        side.ask("echo hello")
+        side.cut_lifeline()
+        assert side.wait() == 0
+        assert not side.path.exists()
+
+
+def test_a_driver_that_never_said_anything_leaves_nothing() -> None:
+    with session(keep_alive=60) as side:
+        side.cut_lifeline()
+        assert side.wait() == 0
+
+
+def test_when_nobody_comes_it_ends() -> None:
+    with session(keep_alive=0.3) as side:
+        _bind(side, "echo hello")
+        side.cut_lifeline()
+        assert side.wait() == 0
+        assert not side.path.exists()
+
+
+def test_who_has_left_cannot_come_back_under_its_number() -> None:
+    with session(keep_alive=60) as side:
+        _bind(side, "echo hello")
+        side.cut_lifeline()
+        until(lambda: "driver 1 has left" in side.log(), "the driver's end is noticed")
+        side.driver.close(quickly=True)
+        side.connect(DRIVER, pid=os.getpid())
+        until(lambda: "this number was another driver's" in side.log(), "it is refused")
+        heir, _ = _join(side, 1, claim=True)
+        heir.queue(Bye())
+        heir.flush()
+        assert side.wait() == 0

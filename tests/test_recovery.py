@@ -1,0 +1,69 @@
+"""What `recover()` shows, and its arguments; with processes it is tested in tests/cluster/test_keep_alive.py."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import ipyremote as ray
+from ipyremote.backends import kept
+from ipyremote.recovery import Found, Recoverable
+
+NAMES = {"model": ("train#1", "running"), "parts": ("8 refs", "5 done, 3 running")}
+OURS = Found("ab" * 20, NAMES, 588.0, True, "/home/me")
+THEIRS = Found("cd" * 20, {"<x>": ("put", "done")}, 3661.0, False, "/home/me/other")
+
+
+def test_the_table_lists_names_with_what_they_are() -> None:
+    table = Recoverable(OURS, [])
+    assert {"model": "running", "parts": "5 done, 3 running"} == dict(table)
+    assert repr(table) == (
+        "2 names are kept for 9 min 48 s more; recover(name) gives one back, recover(all=True) all of them:\n"
+        "  model  train#1  running\n"
+        "  parts  8 refs   5 done, 3 running"
+    )
+
+
+def test_what_other_programs_left_is_said_to_be_theirs() -> None:
+    assert "kept of a program in /home/me/other for 1 h 1 min more" in repr(Recoverable(THEIRS, []))
+    assert 'recover(..., session="cdcdcdcd")' in repr(Recoverable(OURS, [THEIRS]))
+
+
+def test_the_table_in_a_notebook_is_escaped() -> None:
+    html = Recoverable(THEIRS, [])._repr_html_()
+    assert "&lt;x&gt;" in html
+    assert "<x>" not in html
+
+
+def test_nothing_is_a_table_too() -> None:
+    table = Recoverable(None, [])
+    assert len(table) == 0
+    assert table.seconds == 0.0
+    assert repr(table).startswith("Nothing is kept.")
+    table.discard()
+
+
+def test_what_was_found_is_a_sentence() -> None:
+    text = str(OURS)
+    assert text == "the last run has left model, parts, kept for 9 min 48 s more: see ipyremote.recover()"
+    assert "another program (in /home/me/other)" in str(THEIRS)
+
+
+@pytest.mark.parametrize("wrong", [[1], 7, [None]])
+def test_only_names_can_be_recovered(wrong: Any) -> None:
+    with pytest.raises(TypeError):
+        ray.recover(wrong)
+
+
+def test_names_and_all_exclude_each_other() -> None:
+    with pytest.raises(ValueError, match="not both"):
+        ray.recover("x", all=True)
+
+
+def test_where_nothing_is_kept_a_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "find", list)
+    with pytest.raises(LookupError, match="model: nothing is kept"):
+        ray.recover("model")
+    assert not ray.recover()
+    assert not ray.is_initialized()

@@ -1,0 +1,164 @@
+"""`RuntimeEnv`: what is refused, what it comes to, how parents and children are merged."""
+
+from __future__ import annotations
+
+import copy
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyremote
+from ipyremote.runtime_env import RuntimeEnv, RuntimeEnvConfig, checked, merged
+
+
+def hook() -> None:
+    """Does nothing."""
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "text"),
+    [
+        ({"env_vars": ["A"]}, TypeError, "dictionary"),
+        ({"env_vars": {"A": 1}}, TypeError, "'A': 1"),
+        ({"env_vars": {1: "A"}}, TypeError, "texts"),
+        ({"env_vars": {"": "x"}}, ValueError, "no variable"),
+        ({"env_vars": {"A=B": "x"}}, ValueError, "no variable"),
+        ({"env_vars": {"A": "x\0"}}, ValueError, "no variable"),
+        ({"env_vars": {"A": "\udcff"}}, ValueError, "no text"),
+        ({"working_dir": 1}, TypeError, "path"),
+        ({"working_dir": ""}, ValueError, "'.'"),
+        ({"working_dir": "/no/such/place"}, ValueError, "does not exist"),
+        ({"working_dir": __file__}, ValueError, "neither a directory nor a .zip"),
+        ({"working_dir": "s3://bucket/x.zip"}, NotImplementedError, "download it"),
+        ({"working_dir": "https://github.com/a/b.zip"}, NotImplementedError, "download it"),
+        ({"py_modules": "mypackage"}, TypeError, "list"),
+        ({"py_modules": [1]}, TypeError, r"py_modules\[0\]"),
+        ({"py_modules": ["/no/such/place"]}, ValueError, "does not exist"),
+        ({"py_modules": [__import__("sys")]}, ValueError, "has no file"),
+        ({"excludes": ["x"]}, ValueError, "nothing is copied"),
+        ({"excludes": "x", "working_dir": "."}, TypeError, "patterns"),
+        ({"excludes": [1], "working_dir": "."}, TypeError, "patterns"),
+        ({"pip": 5}, TypeError, "requirements"),
+        ({"pip": [5]}, TypeError, "requirements"),
+        ({"pip": "numpy"}, ValueError, "A single package is a list of one"),
+        ({"pip": {}}, ValueError, "no packages"),
+        ({"pip": {"packages": [], "pip_chek": True}}, ValueError, "pip_chek. It has: packages, pip_check"),
+        ({"pip": {"packages": [], "pip_check": 1}}, TypeError, "True or False"),
+        ({"pip": {"packages": [], "pip_version": 24}}, TypeError, "'==24.0'"),
+        ({"pip": {"packages": [], "pip_install_options": "--pre"}}, TypeError, "command line"),
+        ({"uv": {"packages": [], "pip_check": True}}, ValueError, "uv_check"),
+        ({"pip": [], "uv": []}, ValueError, "one of the two"),
+        ({"worker_process_setup_hook": 5}, TypeError, "function"),
+        ({"worker_process_setup_hook": "hook"}, ValueError, "module.function"),
+        ({"worker_process_setup_hook": lambda x: x}, TypeError, "without arguments"),
+        ({"config": 5}, TypeError, "RuntimeEnvConfig"),
+        ({"config": {"nonsense": 1}}, ValueError, "nonsense"),
+        ({"config": {"setup_timeout_seconds": 0}}, ValueError, "above 0"),
+        ({"config": {"setup_timeout_seconds": "1"}}, TypeError, "whole number"),
+        ({"config": {"eager_install": 1}}, TypeError, "True or False"),
+        ({"conda": "env"}, NotImplementedError, "Use pip or uv"),
+        ({"container": {}}, NotImplementedError, "container"),
+        ({"image_uri": "x"}, NotImplementedError, "image_uri"),
+        ({"nonsense": 1}, ValueError, "no key of runtime_env. Keys are: config, env_vars"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_where_it_is_written(given: Any, error: Any, text: str) -> None:
+    with pytest.raises(error, match=text):
+        RuntimeEnv(**given)
+    with pytest.raises(error, match=text):
+        checked(given)
+
+
+@pytest.mark.parametrize("odd", ["x", 5, [("env_vars", {})]])
+def test_anything_but_a_dictionary_is_refused(odd: Any) -> None:
+    with pytest.raises(TypeError, match="dictionary"):
+        checked(odd)
+    with pytest.raises(TypeError, match="texts for keys"):
+        checked({1: 2})
+
+
+@pytest.mark.parametrize(
+    "nothing", [None, {}, {"pip": None}, {"conda": None, "env_vars": None}, RuntimeEnv()]
+)
+def test_what_asks_for_nothing_is_nothing(nothing: Any) -> None:
+    assert checked(nothing) is None
+
+
+def test_paths_are_absolute_and_files_of_requirements_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "local").mkdir()
+    (tmp_path / "more" / "needs.txt").write_text("# these\nnumpy>=2  # new\n\n--pre\n./local\n")
+    env = RuntimeEnv(
+        working_dir=".", py_modules=["package"], pip="more/needs.txt", worker_process_setup_hook=hook
+    )
+    assert env == {
+        "working_dir": str(tmp_path),
+        "py_modules": [str(tmp_path / "package")],
+        "pip": {"packages": ["numpy>=2", "--pre", str(tmp_path / "more" / "local")]},
+        "worker_process_setup_hook": hook,
+    }
+    assert RuntimeEnv(uv=["./package", "./absent"])["uv"] == {
+        "packages": [str(tmp_path / "package"), "./absent"]
+    }
+
+
+def test_modules_are_their_paths() -> None:
+    root = Path(ipyremote.__file__).parent
+    env = RuntimeEnv(py_modules=[ipyremote, __import__("ipyremote.ids").ids])
+    assert env["py_modules"] == [str(root), str(root / "ids.py")]
+
+
+def test_a_checked_one_means_the_same_elsewhere(tmp_path: Path) -> None:
+    env = RuntimeEnv(working_dir=tmp_path, config={"setup_timeout_seconds": -1})
+    tmp_path.rmdir()
+    for other in (pickle.loads(pickle.dumps(env)), copy.deepcopy(env), checked(env)):
+        assert isinstance(other, RuntimeEnv)
+        assert other == env
+        assert other is not env
+    assert env["config"] == RuntimeEnvConfig(setup_timeout_seconds=-1, eager_install=True)
+
+
+def test_keys_that_are_set_later_are_checked_too() -> None:
+    env = RuntimeEnv()
+    env["env_vars"] = {"A": "1"}
+    env["pip"] = ["x"]
+    with pytest.raises(TypeError):
+        env["env_vars"] = {"A": 1}
+    with pytest.raises(ValueError, match="no key"):
+        env["nonsense"] = 1
+    env["pip"] = None
+    assert env.to_dict() == {"env_vars": {"A": "1"}}
+    assert type(env.to_dict()) is dict
+
+
+def test_as_json_functions_are_names() -> None:
+    env = RuntimeEnv(env_vars={"A": "1"}, worker_process_setup_hook=hook)
+    assert json.loads(env.serialize()) == {
+        "env_vars": {"A": "1"},
+        "worker_process_setup_hook": f"{__name__}.hook",
+    }
+    assert RuntimeEnv.deserialize(env.serialize())["env_vars"] == {"A": "1"}
+    assert repr(RuntimeEnv(env_vars={"A": "1"})) == "RuntimeEnv(env_vars={'A': '1'})"
+
+
+def test_variables_of_parent_and_child_come_together_and_of_others_the_childs_count() -> None:
+    parent = RuntimeEnv(env_vars={"A": "parent", "B": "parent"}, pip=["x"], working_dir="/")
+    child = RuntimeEnv(env_vars={"B": "child"}, uv=["y"])
+    assert merged(parent, child) == {
+        "env_vars": {"A": "parent", "B": "child"},
+        "uv": {"packages": ["y"]},
+        "working_dir": "/",
+    }
+    assert merged(parent, {}) == parent
+    assert merged({}, child) == child
+
+
+def test_it_is_found_where_ray_has_it() -> None:
+    assert ipyremote.runtime_env.RuntimeEnv is RuntimeEnv

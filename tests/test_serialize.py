@@ -1,0 +1,582 @@
+"""Values and functions to bytes and back, the refs inside them, and errors that name the culprit."""
+
+import collections
+import dataclasses
+import enum
+import functools
+import linecache
+import pickle
+import subprocess
+import sys
+import textwrap
+import threading
+import traceback
+from pathlib import Path
+
+import cloudpickle
+import numpy as np
+import pandas as pd
+import pytest
+
+from ipyremote import collector, serialize
+from ipyremote.exceptions import OufOfBandObjectRefSerializationException
+from ipyremote.messages import Inline
+from ipyremote.serialize import Slot, dumps, dumps_function, inline, inline_size, loads, loads_inline
+
+ROOT = Path(__file__).parents[1]
+
+
+class Ref:
+    """Pickles as a ref does."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def __reduce__(self):
+        collector.collect(self.number)
+        return Ref, (self.number,)
+
+
+class Strided:
+    """Hands pickle a buffer that is not contiguous."""
+
+    def __init__(self, data):
+        self.data = data
+
+    def __reduce_ex__(self, protocol):
+        return Strided, (pickle.PickleBuffer(memoryview(self.data)[::2]),)
+
+
+def round_trip(value):
+    return loads_inline(inline(dumps(value)))
+
+
+def run(code, stdin=b""):
+    """Run a program as `__main__`; what it writes to stdout."""
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        cwd=ROOT,
+        input=stdin,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert result.returncode == 0, result.stderr.decode()
+    return result.stdout
+
+
+# ---- values
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        1,
+        None,
+        "text",
+        b"bytes",
+        bytearray(b"x"),
+        ((1, 2), {"a": [3]}),
+        {1, 2},
+        range(3),
+        b"x" * 200_000,
+        b"__main__",
+    ],
+    ids=lambda value: repr(value)[:20],
+)
+def test_plain_values_come_back(value):
+    again = round_trip(value)
+    assert again == value
+    assert type(again) is type(value)
+
+
+def test_large_bytes_are_left_out_of_the_pickle():
+    for value in (b"x" * 200_000, bytearray(200_000)):
+        pickled = dumps(value)
+        assert len(pickled.head) < 200
+        again = loads(pickled.head, pickled.buffers)
+        assert again == value
+        assert type(again) is type(value)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.arange(10),
+        np.zeros((0, 3)),
+        np.ones((3, 4), order="F"),
+        np.arange(100.0)[::3],
+        np.array(["a", None], dtype=object),
+        np.array([(1, 2.0)], dtype=[("a", "i1"), ("b", "f8")]),
+        np.arange(24).reshape(2, 3, 4).transpose(1, 0, 2),
+        np.array(5),
+    ],
+    ids=str,
+)
+def test_arrays_come_back(array):
+    again = round_trip(array)
+    np.testing.assert_array_equal(again, array)
+    assert again.dtype == array.dtype
+
+
+def test_small_arrays_are_read_only_and_aligned():
+    first, second = round_trip([np.arange(3, dtype=np.int8), np.arange(3.0)])
+    assert not first.flags.writeable
+    assert second.ctypes.data % 16 == 0
+    with pytest.raises(ValueError, match="read-only"):
+        second[0] = 1
+
+
+def test_the_source_may_change_after_the_copy():
+    array = np.arange(10)
+    value = inline(dumps(array))
+    array[:] = 0
+    assert loads_inline(value).sum() == 45
+
+
+def test_frames_and_shared_objects_come_back():
+    frame = pd.DataFrame({"a": np.arange(5), "b": list("vwxyz")})
+    pd.testing.assert_frame_equal(round_trip(frame), frame)
+    shared = np.arange(5)
+    first, second = round_trip((shared, shared))
+    assert first is second
+
+
+def test_the_layout_is_that_of_the_docstring():
+    pickled = dumps([np.arange(3, dtype=np.int8), np.arange(5, dtype=np.int16)])
+    value = inline(pickled)
+    assert value.sizes == (len(pickled.head), 3, 10)
+    start = -(-len(pickled.head) // 16) * 16
+    assert value.data[start : start + 3] == bytes([0, 1, 2])
+    assert len(value.data) == start + 16 + 10 == inline_size(pickled)
+    assert pickled.size == sum(value.sizes)
+
+
+def test_without_buffers_the_data_is_one_pickle():
+    pickled = dumps((1, "a"))
+    assert inline(pickled) == Inline(pickle.dumps((1, "a"), 5))
+    assert inline_size(pickled) == pickled.size == len(pickled.head)
+
+
+def test_a_buffer_that_is_not_contiguous_is_refused_as_pickle_does():
+    with pytest.raises(
+        TypeError, match=r"constructor argument 0 \(a pickle\.PickleBuffer\): .*non-contiguous"
+    ):
+        dumps(Strided(b"abcdef"))
+
+
+def test_slots_are_small_and_equal_by_index():
+    pickled = dumps(((Slot(3),), {}))
+    assert loads(pickled.head) == ((Slot(3),), {})
+    assert len(pickled.head) < 60
+    assert Slot(1) != Slot(2)
+    assert len({Slot(1), Slot(1)}) == 1
+    assert repr(Slot(1)) == "Slot(1)"
+
+
+# ---- refs
+
+
+def test_refs_are_collected_in_order_each_once():
+    assert dumps([Ref(5), {"a": Ref(3)}, Ref(5), np.arange(3)]).refs == (5, 3)
+    assert dumps(1).refs == ()
+
+
+def test_refs_are_collected_once_when_cloudpickle_takes_over():
+    assert dumps([Ref(5), lambda: 1, Ref(6)]).refs == (5, 6)
+    assert dumps([Ref(5), "__main__"]).refs == (5,)
+
+
+def test_refs_in_closures_are_collected():
+    ref = Ref(9)
+    assert dumps(lambda: ref).refs == (9,)
+    assert dumps_function(lambda: ref)[1] == (9,)
+
+
+def test_collections_nest_and_are_closed_by_errors():
+    with collector.collecting() as outer:
+        collector.collect(1)
+        assert dumps(Ref(2)).refs == (2,)
+        with pytest.raises(TypeError):
+            dumps([Ref(3), threading.Lock()])
+        collector.collect(4)
+    assert outer == [1, 4]
+    with pytest.raises(OufOfBandObjectRefSerializationException, match="pickled outside"):
+        collector.collect(5)
+
+
+def test_a_collection_belongs_to_its_thread():
+    seen = []
+
+    def other():
+        try:
+            collector.collect(1)
+        except OufOfBandObjectRefSerializationException:
+            seen.append("refused")
+
+    with collector.collecting() as ids:
+        thread = threading.Thread(target=other)
+        thread.start()
+        thread.join()
+    assert seen == ["refused"]
+    assert ids == []
+
+
+# ---- what __main__ defines
+
+
+MAIN = """
+    import dataclasses, enum, functools, sys
+    from ipyremote import serialize
+    class Base:
+        def __init__(self, x): self.x = x
+        def double(self): return self.x * factor
+    class Derived(Base):
+        def double(self): return super().double() + 1
+    @dataclasses.dataclass
+    class Point:
+        x: int
+        y: list = dataclasses.field(default_factory=list)
+    class Color(enum.Enum):
+        RED = 1
+    factor = 2
+    def helper(x): return x * factor
+    @functools.lru_cache(maxsize=5)
+    def cached(x): return helper(x) + 1
+    def outer():
+        class Local:
+            value = 5
+        return Local()
+    value = {
+        "instance": Derived(4), "point": Point(1, [2]), "color": Color.RED, "function": helper,
+        "nested": [(lambda x: helper(x) + 1,)], "local": outer(), "class": Base, "cached": cached,
+        "partial": functools.partial(helper, 5), "method": Derived(4).double,
+    }
+"""
+
+
+def test_what_main_defines_travels_by_value():
+    data = run(MAIN + "    sys.stdout.buffer.write(serialize.dumps(value).head)\n")
+    value = pickle.loads(data)
+    assert value["instance"].double() == 9
+    assert (value["point"].x, value["point"].y) == (1, [2])
+    assert value["color"].name == "RED"
+    assert value["function"](4) == 8
+    assert value["nested"][0][0](4) == 9
+    assert value["local"].value == 5
+    assert value["class"](3).double() == 6
+    assert value["cached"](3) == 7
+    assert value["cached"].cache_info().maxsize == 5
+    assert value["partial"]() == 10
+    assert value["method"]() == 9
+    assert dataclasses.is_dataclass(value["point"])
+    assert isinstance(value["color"], enum.Enum)
+
+
+def test_an_instance_that_went_and_came_back_is_still_an_instance():
+    code = (
+        MAIN
+        + """
+    import subprocess
+    echo = "import sys; from ipyremote import serialize as s; " \\
+        "sys.stdout.buffer.write(s.dumps(s.loads(sys.stdin.buffer.read())).head)"
+    sent = serialize.dumps((Derived(4), Color.RED, Point(1))).head
+    back = subprocess.run([sys.executable, "-c", echo], input=sent, capture_output=True, check=True).stdout
+    one, color, point = serialize.loads(back)
+    assert type(one) is Derived and color is Color.RED and point == Point(1), (one, color, point)
+    """
+    )
+    run(code)
+
+
+def test_an_instance_that_comes_home_does_not_reset_its_class():
+    code = (
+        MAIN
+        + """
+    Base.count = 0
+    sent = serialize.dumps(Base(1)).head
+    Base.count = 1
+    Base.double = lambda self: "new"
+    again = serialize.loads(sent)
+    assert type(again) is Base and Base.count == 1 and again.double() == "new"
+    """
+    )
+    run(code)
+
+
+def test_a_class_in_a_worker_follows_its_original():
+    code = (
+        MAIN
+        + """
+    import subprocess
+    first = serialize.dumps(Base).head
+    factor = 10
+    Base.name = "later"
+    second = serialize.dumps(Base).head
+    worker = "import sys, pickle; from ipyremote import serialize as s; " \
+        "a, b = pickle.load(sys.stdin.buffer); A = s.loads(a); x = A(1).double(); B = s.loads(b); " \
+        "print(A is B, x, A.name, A(1).double())"
+    sent = serialize.pickle.dumps((first, second))
+    out = subprocess.run([sys.executable, "-c", worker], input=sent, capture_output=True, check=True).stdout
+    assert out == b"True 2 later 10\\n", out
+    """
+    )
+    run(code)
+
+
+def test_a_module_that_is_registered_by_value_is_pickled_by_value():
+    import json.scanner as module
+
+    by_name = dumps(module.py_make_scanner).head
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        by_value = dumps(module.py_make_scanner).head
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+    assert len(by_value) > len(by_name) + 500
+
+
+# ---- errors
+
+
+class Holder:
+    def __init__(self, what):
+        self.what = what
+
+
+class Refuses:
+    def __reduce__(self):
+        raise RuntimeError("not me")
+
+
+LOCK = threading.Lock()
+
+
+def uses_a_global():
+    return LOCK
+
+
+Pair = collections.namedtuple("Pair", "first second")
+
+
+@pytest.mark.parametrize(
+    ("value", "names", "message"),
+    [
+        (LOCK, (), r"Could not serialize value \(a _thread\.lock\): cannot pickle '_thread\.lock' object"),
+        ([1, {"lock": LOCK}], (), r"value\[1\]\['lock'\] \(a _thread\.lock\)"),
+        (((1, {"a": LOCK}), {}), ("args", "kwargs"), r"serialize args\[1\]\['a'\] \(a _thread\.lock\)"),
+        (((), {"b": Holder([LOCK])}), ("args", "kwargs"), r"kwargs\['b'\]\.what\[0\] \(a _thread\.lock\)"),
+        (Refuses(), (), r"value \(a .*Refuses\): not me"),
+        ({Pair(1, LOCK)}, (), r"value\[0\]\[1\] \(a _thread\.lock\)"),
+        (functools.partial(print, LOCK), (), r"value\.args\[0\] \(a _thread\.lock\)"),
+        (Holder(LOCK).__init__, (), r"\.__self__\.what \(a _thread\.lock\)"),
+        ({LOCK: 1}, (), r"value key <unlocked .* \(a _thread\.lock\)"),
+        ((n for n in ()), (), r"\(a generator\)"),
+        (OSError(LOCK), (), r"value constructor argument 0 \(a _thread\.lock\)"),
+    ],
+    ids=range(11),
+)
+def test_an_error_names_the_culprit(value, names, message):
+    with pytest.raises(TypeError, match=message) as info:
+        dumps(value, names)
+    assert info.value.__cause__ is not None
+
+
+class RefusesInItsOwnCode:
+    def __getstate__(self):
+        raise RuntimeError("no state")
+
+
+def test_an_error_shows_frames_of_user_code_and_none_of_the_picklers():
+    for value, frames in ((LOCK, []), (RefusesInItsOwnCode(), ["__getstate__"])):
+        with pytest.raises(TypeError) as info:
+            dumps([value])
+        cause = info.value.__cause__
+        assert frames == [frame.name for frame in traceback.extract_tb(cause.__traceback__)]
+
+
+def test_an_error_names_what_a_function_uses():
+    lock = threading.Lock()
+
+    def f():
+        return lock
+
+    with pytest.raises(TypeError, match=r"f -> lock \(a _thread\.lock\)"):
+        dumps_function(f)
+
+    def g(x=lock):
+        return x
+
+    with pytest.raises(TypeError, match=r"g\.__defaults__\[0\] \(a _thread\.lock\)"):
+        dumps_function(g)
+
+    class Local:
+        held = lock
+
+    with pytest.raises(TypeError, match=r"Local\.held \(a _thread\.lock\)"):
+        dumps_function(Local)
+
+
+def test_an_error_names_the_global_that_a_typed_function_uses():
+    scope = {"__name__": "__main__", "lock": threading.Lock()}
+    exec("def f():\n    def inner(): return lock\n    return inner", scope)
+    with pytest.raises(TypeError, match=r"f -> lock \(a _thread\.lock\)"):
+        dumps_function(scope["f"])
+
+
+def test_an_error_names_what_a_function_or_class_of_the_notebook_uses(monkeypatch):
+    main = sys.modules["__main__"]
+    scope = {"__name__": "__main__", "lock": threading.Lock()}
+    exec("def f(): return lock\nclass C:\n    def m(self): return f()", scope)
+    for name in ("f", "C"):
+        # The C pickler finds them there, and is content with the name.
+        monkeypatch.setattr(main, name, scope[name], raising=False)
+    with pytest.raises(TypeError, match=r"given -> lock \(a _thread\.lock\)"):
+        dumps((scope["f"],), ("given",))
+    with pytest.raises(TypeError, match=r"given\[0\]\.__class__\.m -> f -> lock \(a _thread\.lock\)"):
+        dumps(([scope["C"]()],), ("given",))
+
+
+def test_a_deep_or_cyclic_value_has_an_error_too():
+    deep = []
+    for _ in range(100_000):
+        deep = [deep]
+    with pytest.raises(TypeError, match="Could not serialize value"):
+        dumps(deep)
+    cycle = [LOCK]
+    cycle.insert(0, cycle)
+    with pytest.raises(TypeError, match="Could not serialize value"):
+        dumps(cycle)
+
+
+# ---- functions
+
+
+def typed(source, filename="<cell 1>", name="f"):
+    """A function as a notebook cell defines it."""
+    scope = {"__name__": "__main__"}
+    exec(compile(source, filename, "exec"), scope)
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    return scope[name]
+
+
+@pytest.fixture
+def clean(monkeypatch):
+    monkeypatch.setattr(serialize, "display_names", {})
+    monkeypatch.setattr(serialize, "display_name", None)
+    before = dict(linecache.cache)
+    yield
+    linecache.cache.clear()
+    linecache.cache.update(before)
+
+
+def test_an_imported_function_goes_by_name():
+    payload, refs = dumps_function(textwrap.dedent)
+    assert len(payload) < 100
+    assert refs == ()
+    assert serialize.loads_function(payload) is textwrap.dedent
+
+
+def test_functions_and_classes_come_back(clean):
+    f = typed("k = 3\ndef f(x):\n    return [g(x) for g in (lambda y: y + k,)]")
+    assert serialize.loads_function(dumps_function(f)[0])(1) == [4]
+    cls = typed("class C:\n    def m(self): return __class__", name="C")
+    again = serialize.loads_function(dumps_function(cls)[0])
+    assert again().m() is again
+
+
+def test_the_same_function_gives_the_same_payload(clean):
+    source = (
+        "import numpy as np\nK = {'b': 1, 'a': {1, 2, 3}}\n"
+        "class Helper:\n    '''doc'''\n    x = 'doc'\n    def go(self): return K, np.ones\n"
+        "def helper(x, y=2, *, z='z'): return Helper().go(), {'q', 'r', 's'}, x in {'t', 'u'}\n"
+        "def f(x: int, *rest) -> str:\n    'text'\n    return [helper(x) for x in rest], [lambda: K]\n"
+    )
+    f = typed(source)
+    payloads = {dumps_function(f)[0] for _ in range(5)}
+    assert len(payloads) == 1
+    # Running it, sending instances and getting them back changes nothing.
+    f(1, 2)
+    instance = dumps(f.__globals__["Helper"]())
+    assert type(loads(instance.head)) is f.__globals__["Helper"]
+    serialize.loads_function(*payloads)
+    assert dumps_function(f)[0] in payloads
+    assert serialize.digest(*payloads) == serialize.digest(*payloads)
+    assert len(serialize.digest(*payloads)) == 16
+
+
+def test_running_a_cell_again_gives_the_same_payload(clean):
+    source = "def f(x):\n    return [x, 'a', (1, 'b')]\n"
+    assert dumps_function(typed(source))[0] == dumps_function(typed(source))[0]
+
+
+def test_code_keeps_the_name_of_its_file_at_every_depth(clean):
+    f = serialize.loads_function(dumps_function(typed("def f():\n    return lambda: [lambda: 1]\n"))[0])
+    (innermost,) = f()()
+    assert ["<cell 1>"] * 3 == [fn.__code__.co_filename for fn in (f, f(), innermost)]
+
+
+def test_changed_code_and_changed_globals_give_another_payload(clean):
+    f = typed("k = 1\ndef f(): return k")
+    first = dumps_function(f)[0]
+    f.__globals__["k"] = 2
+    second = dumps_function(f)[0]
+    assert first != second
+    assert serialize.digest(first) != serialize.digest(second)
+
+
+def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
+    monkeypatch.setattr(serialize, "display_name", {"<cell 1>": "In [4]"}.get)
+    typed("def helper(x):\n    return x / 0  # in the helper\n", "<cell 2>", "helper")
+    scope = {"__name__": "__main__"}
+    for filename, source in (
+        ("<cell 2>", "def helper(x):\n    return x / 0  # in the helper\n"),
+        ("<cell 1>", "def f(x):\n    def inner():\n        return helper(x)  # in f\n    return inner()\n"),
+    ):
+        exec(compile(source, filename, "exec"), scope)
+        linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
+    payload, _ = dumps_function(scope["f"])
+    code = """
+        import linecache, sys, traceback
+        from ipyremote import serialize
+        f = serialize.loads_function(sys.stdin.buffer.read())
+        linecache.checkcache()
+        try: f(1)
+        except ZeroDivisionError: print(traceback.format_exc())
+        print(sorted(serialize.display_names.items()))
+    """
+    output = run(code, stdin=payload).decode()
+    assert "return helper(x)  # in f" in output
+    assert "return x / 0  # in the helper" in output
+    assert "[('<cell 1>', 'In [4]'), ('<cell 2>', '<cell 2>')]" in output
+
+
+def test_who_sends_a_loaded_function_on_names_its_cell_as_the_notebook_does(clean, monkeypatch):
+    monkeypatch.setattr(serialize, "display_name", {"<cell 1>": "In [4]"}.get)
+    f = serialize.loads_function(dumps_function(typed("def f(): return 1"))[0])
+    # As in a worker, which has no notebook to ask.
+    monkeypatch.setattr(serialize, "display_name", None)
+    payload, _ = dumps_function(f)
+    serialize.display_names.clear()
+    serialize.loads_function(payload)
+    assert serialize.display_names == {"<cell 1>": "In [4]"}
+
+
+def test_sources_of_imported_files_and_huge_cells_stay_at_home(clean):
+    huge = "def f():\n    return 1\n" + "# filler\n" * 40_000
+    payload = dumps_function(typed(huge))[0]
+    assert len(payload) < 2_000
+    assert serialize.loads_function(payload)() == 1
+    local = dumps_function(lambda: ROOT)[0]
+    assert serialize.loads_function(local)() == ROOT
+    assert serialize.display_names == {}
+
+
+def test_known_sources_are_not_replaced(clean):
+    payload = dumps_function(typed("def f():\n    return 1 / 0\n"))[0]
+    mine = linecache.cache["<cell 1>"]
+    f = serialize.loads_function(payload)
+    assert linecache.cache["<cell 1>"] is mine
+    with pytest.raises(ZeroDivisionError) as info:
+        f()
+    assert "return 1 / 0" in "".join(traceback.format_exception(info.value))

@@ -1,0 +1,7 @@
+"""Real clusters, as for tests/cluster: each test gets its own and must leave nothing behind."""
+
+from __future__ import annotations
+
+from tests.cluster.conftest import cluster, start
+
+__all__ = ["cluster", "start"]

@@ -1,0 +1,196 @@
+"""`ActorPool`, as in Ray: order, timeouts, idle actors, dead ones."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import ipyremote as ray
+from ipyremote.exceptions import ActorDiedError
+from ipyremote.util import ActorPool
+from tests.cluster.waiting import until
+
+pytestmark = pytest.mark.usefixtures("cluster")
+
+
+@ray.remote
+class Worker:
+    def double(self, value: int) -> int:
+        return 2 * value
+
+    @ray.method(num_returns=2)
+    def pair(self, value: int) -> tuple[int, int]:
+        return value, value + 1
+
+    def after(self, path: Path, value: int) -> int:
+        until(path.exists, f"{path} exists")
+        return value
+
+    def fail(self, value: int) -> None:
+        raise ValueError(value)
+
+    def die(self) -> None:
+        os._exit(1)
+
+
+@pytest.fixture
+def pool() -> ActorPool:
+    return ActorPool([Worker.remote(), Worker.remote()])
+
+
+def double(actor: Any, value: int) -> Any:
+    return actor.double.remote(value)
+
+
+def test_map_keeps_the_order(pool: ActorPool) -> None:
+    assert [2 * i for i in range(20)] == list(pool.map(double, range(20)))
+    assert pool.has_free()
+
+
+def test_map_unordered_gives_what_comes(pool: ActorPool, tmp_path: Path) -> None:
+    go = tmp_path / "go"
+
+    def call(actor: Any, value: int) -> Any:
+        return actor.after.remote(go, value) if value == 0 else actor.double.remote(value)
+
+    values = pool.map_unordered(call, range(5))
+    assert [2, 4, 6, 8] == [next(values) for _ in range(4)]
+    go.touch()
+    assert [0] == list(values)
+
+
+def test_results_are_asked_for_one_by_one(pool: ActorPool) -> None:
+    assert not pool.has_next()
+    for value in range(3):
+        pool.submit(double, value)
+    assert not pool.has_free()
+    assert [0, 2, 4] == [pool.get_next() for _ in range(3)]
+    assert not pool.has_next()
+    with pytest.raises(StopIteration, match="No more results"):
+        pool.get_next()
+    with pytest.raises(StopIteration, match="No more results"):
+        pool.get_next_unordered()
+
+
+def test_a_result_that_was_overtaken_cannot_be_asked_for_in_order(pool: ActorPool, tmp_path: Path) -> None:
+    pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
+    pool.submit(double, 2)
+    assert pool.get_next_unordered() == 4
+    with pytest.raises(ValueError, match="not allowed to call get_next"):
+        pool.get_next()
+    (tmp_path / "go").touch()
+    assert pool.get_next_unordered() == 1
+
+
+@pytest.mark.parametrize("ask", ["get_next", "get_next_unordered"])
+def test_a_result_that_is_late_stays_or_is_given_up(pool: ActorPool, tmp_path: Path, ask: str) -> None:
+    pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
+    with pytest.raises(TimeoutError, match="Timed out"):
+        getattr(pool, ask)(timeout=0.01)
+    assert pool.has_next()
+    with pytest.raises(TimeoutError, match="has been ignored"):
+        getattr(pool, ask)(timeout=0.01, ignore_if_timedout=True)
+    assert not pool.has_next()
+    assert pool.has_free()
+    (tmp_path / "go").touch()
+
+
+def test_map_gives_up_what_came_before(pool: ActorPool, tmp_path: Path) -> None:
+    pool.submit(lambda actor, value: actor.fail.remote(value), 1)
+    pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
+    pool.submit(double, 100)
+    (tmp_path / "go").touch()
+    assert [2, 4] == list(pool.map(double, [1, 2]))
+    assert [2, 4] == sorted(pool.map_unordered(double, [1, 2]))
+
+
+def test_a_failure_is_raised_and_its_actor_goes_on(pool: ActorPool) -> None:
+    pool.submit(lambda actor, value: actor.fail.remote(value), 1)
+    pool.submit(double, 1)
+    pool.submit(double, 2)
+    with pytest.raises(ValueError, match="1"):
+        pool.get_next()
+    assert [2, 4] == [pool.get_next(), pool.get_next()]
+    assert pool.pop_idle() is not None
+    assert pool.pop_idle() is not None
+    assert pool.pop_idle() is None
+
+
+def test_a_method_may_have_several_returns(pool: ActorPool) -> None:
+    pairs = pool.map(lambda actor, value: actor.pair.remote(value), range(3))
+    assert [[0, 1], [1, 2], [2, 3]] == list(pairs)
+    assert [[0, 1], [1, 2]] == sorted(
+        pool.map_unordered(lambda actor, value: actor.pair.remote(value), range(2))
+    )
+
+
+def test_actors_are_taken_out_and_put_in() -> None:
+    first, second = Worker.remote(), Worker.remote()
+    pool = ActorPool([first])
+    with pytest.raises(ValueError, match="already belongs"):
+        pool.push(first)
+    pool.submit(double, 1)
+    assert pool.pop_idle() is None
+    with pytest.raises(ValueError, match="already belongs"):
+        pool.push(first)
+    pool.submit(double, 2)
+    pool.push(second)
+    assert [2, 4] == [pool.get_next(), pool.get_next()]
+    assert {pool.pop_idle(), pool.pop_idle()} == {first, second}
+    with pytest.raises(ValueError, match="already belongs"):
+        ActorPool([first, first])
+
+
+def test_a_dead_actor_leaves_the_pool(pool: ActorPool) -> None:
+    pool.submit(lambda actor, value: actor.die.remote(), 0)
+    for value in range(1, 6):
+        pool.submit(double, value)
+    with pytest.raises(ActorDiedError):
+        pool.get_next()
+    assert [2, 4, 6, 8, 10] == [pool.get_next() for _ in range(5)]
+    assert pool.pop_idle() is not None
+    assert pool.pop_idle() is None
+
+
+def test_work_that_no_actor_is_left_for_is_not_lost_in_silence() -> None:
+    pool = ActorPool([Worker.remote()])
+    pool.submit(lambda actor, value: actor.die.remote(), 0)
+    pool.submit(double, 1)
+    pool.submit(double, 2)
+    with pytest.raises(ActorDiedError):
+        pool.get_next()
+    assert pool.has_next()
+    with pytest.raises(ActorDiedError, match="No actor of the pool is left to work on 1"):
+        pool.get_next()
+    pool.push(Worker.remote())
+    assert pool.get_next() == 4
+    assert not pool.has_next()
+
+
+def test_what_is_no_actor_and_what_gives_no_ref_is_refused(pool: ActorPool) -> None:
+    with pytest.raises(TypeError, match="handles of actors"):
+        ActorPool([Worker])  # type: ignore[list-item]
+    with pytest.raises(TypeError, match="returns the ref of a call"):
+        pool.submit(lambda actor, value: value, 1)
+    assert pool.has_free()
+
+
+def test_a_pool_works_inside_a_task() -> None:
+    @ray.remote
+    def inside() -> list[int]:
+        return list(ActorPool([Worker.remote(), Worker.remote()]).map(double, range(4)))
+
+    assert ray.get(inside.remote(), timeout=30) == [0, 2, 4, 6]
+
+
+def test_waiting_is_bounded_by_the_timeout(pool: ActorPool, tmp_path: Path) -> None:
+    pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        pool.get_next_unordered(timeout=0.2)
+    assert 0.2 <= time.monotonic() - began < 5
+    (tmp_path / "go").touch()

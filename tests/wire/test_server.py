@@ -1,0 +1,416 @@
+"""The server: who gets in, what is dropped, and what arrives exactly once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import time
+from pathlib import Path
+
+import pytest
+import zmq
+
+from ipyremote.messages import (
+    Define,
+    Hello,
+    Hold,
+    Notice,
+    Release,
+    Welcome,
+    decode_to_client,
+    encode_frame,
+    encode_greeting,
+)
+from ipyremote.wire import server as server_module
+from ipyremote.wire.connection import Connection, routing_id
+from ipyremote.wire.server import AddressInUse, Server
+
+SECRET = bytes(range(32))
+
+
+class Peer:
+    """A raw DEALER that can send anything."""
+
+    def __init__(self, path: Path, client_id: int, route: bytes | None = None) -> None:
+        self.client_id = client_id
+        self._context = zmq.Context()
+        self.socket = self._context.socket(zmq.DEALER)
+        self.socket.setsockopt(zmq.ROUTING_ID, routing_id(client_id) if route is None else route)
+        self.socket.setsockopt(zmq.LINGER, 0)
+        self.socket.connect(f"ipc://{path}")
+
+    def greet(self, secret: bytes = SECRET, client_id: int | None = None, role: str = "driver") -> None:
+        number = self.client_id if client_id is None else client_id
+        self.socket.send(encode_greeting(secret, Hello(number, os.getpid(), role)))
+
+    def frames(self, count: int) -> list[tuple[int, list[object]]]:
+        found = []
+        for _ in range(count):
+            assert self.socket.poll(5000), "nothing came"
+            found.append(decode_to_client(self.socket.recv()))
+        return found
+
+    def close(self) -> None:
+        self.socket.close(0)
+        self._context.term()
+
+
+class Bench:
+    """A server, and peers that are closed with it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.log: list[str] = []
+        self.refused: dict[int, str] = {}
+        self.server = Server(
+            path, SECRET, admit=lambda hello: self.refused.get(hello.client_id, ""), log=self.log.append
+        )
+        self._peers: list[Peer] = []
+
+    def peer(self, client_id: int, route: bytes | None = None, *, greet: bool = False) -> Peer:
+        peer = Peer(self.path, client_id, route)
+        self._peers.append(peer)
+        if greet:
+            peer.greet()
+            self.receive(1)
+        return peer
+
+    def receive(self, count: int) -> list[tuple[int, object]]:
+        """Wait for that many messages, and for no more than that."""
+        found: list[tuple[int, object]] = []
+        self.until(lambda: found.extend(self.server.receive()) or len(found) >= count)
+        assert len(found) == count
+        return found
+
+    def until_dropped(self, count: int) -> list[tuple[int, object]]:
+        found: list[tuple[int, object]] = []
+        self.until(lambda: found.extend(self.server.receive()) or self.server.dropped >= count)
+        assert self.server.dropped == count
+        return found
+
+    def until(self, condition) -> None:
+        deadline = time.monotonic() + 5
+        poll = zmq.Poller()
+        poll.register(self.server.fd, zmq.POLLIN)
+        while not condition():
+            assert time.monotonic() < deadline, "it did not happen"
+            if not self.server.readable():
+                poll.poll(5)
+
+    def close(self) -> None:
+        for peer in self._peers:
+            peer.close()
+        self.server.close(0)
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(tmp_path / "s")
+    yield bench
+    bench.close()
+
+
+def test_a_greeting_and_the_messages_after_it_arrive_in_order(bench):
+    peer = bench.peer(1)
+    peer.greet()
+    peer.socket.send(encode_frame(1, [Hold((5,)), Release((5,))]))
+    peer.socket.send(encode_frame(2, [Hold((6,))]))
+    assert bench.receive(4) == [
+        (1, Hello(1, os.getpid(), "driver")),
+        (1, Hold((5,))),
+        (1, Release((5,))),
+        (1, Hold((6,))),
+    ]
+    assert bench.server.dropped == 0
+
+
+def test_our_own_connection_talks_to_it(bench):
+    connection = Connection(str(bench.path), SECRET, Hello(9, os.getpid(), "worker"))
+    connection.queue(Hold((1, 2)))
+    connection.flush()
+    assert bench.receive(2)[1] == (9, Hold((1, 2)))
+    bench.server.send(9, Welcome(9, 77))
+    bench.server.flush()
+    got: list[object] = []
+    bench.until(lambda: got.extend(connection.messages()) or got)
+    assert got == [Welcome(9, 77)]
+    connection.close()
+
+
+def test_a_frame_that_is_sent_twice_counts_once(bench):
+    peer = bench.peer(1, greet=True)
+    frame = encode_frame(1, [Hold((5,))])
+    peer.socket.send(frame)
+    peer.socket.send(frame)
+    peer.socket.send(encode_frame(2, [Hold((6,))]))
+    assert bench.receive(2) == [(1, Hold((5,))), (1, Hold((6,)))]
+
+
+def test_missing_frames_are_logged(bench):
+    peer = bench.peer(1, greet=True)
+    peer.socket.send(encode_frame(4, [Hold((5,))]))
+    bench.receive(1)
+    assert bench.log == ["client 1: frames 1 to 3 are missing"]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"",
+        b"x",
+        b"x" * 31,
+        b"x" * 32,
+        bytes(32) + b"\x93\x01\x02\xa6driver",
+        SECRET[:31],
+        SECRET[:31] + b"\x00" + b"\x93\x01\x02\xa6driver",
+        encode_frame(1, [Hold((5,))]),
+        os.urandom(1 << 20),
+    ],
+    ids=["empty", "byte", "short", "wrong", "zeros", "part", "nearly", "no-greeting", "megabyte"],
+)
+def test_without_the_secret_nothing_is_decoded(bench, monkeypatch, frame):
+    def decoded(data):
+        raise AssertionError("decoded before the peer was known")
+
+    monkeypatch.setattr(server_module, "decode_hello", decoded)
+    monkeypatch.setattr(server_module, "decode_from_client", decoded)
+    bench.peer(1).socket.send(frame)
+    assert bench.until_dropped(1) == []
+    assert bench.log == ["dropped a connection without the session's secret"]
+
+
+def test_a_peer_that_was_dropped_may_greet_correctly_later(bench):
+    peer = bench.peer(1)
+    peer.socket.send(b"hello?")
+    peer.greet()
+    assert bench.until_dropped(1) + bench.server.receive() == [(1, Hello(1, os.getpid(), "driver"))]
+
+
+@pytest.mark.parametrize("rest", [b"", b"\xc1", b"\x93\x01\x02\xff", b"\x93\xff\x02\xa6driver" + b"x"])
+def test_a_greeting_that_cannot_be_decoded_is_refused(bench, rest):
+    bench.peer(1).socket.send(SECRET + rest)
+    assert bench.until_dropped(1) == []
+
+
+@pytest.mark.parametrize("client_id", [-1, 1 << 63])
+def test_a_greeting_with_an_impossible_number_is_refused(bench, client_id):
+    bench.peer(1).greet(client_id=client_id)
+    assert bench.until_dropped(1) == []
+
+
+@pytest.mark.parametrize("route", [b"somebody", b"\x01", routing_id(2)])
+def test_a_routing_id_that_is_not_the_clients_is_refused(bench, route):
+    bench.peer(1, route).greet()
+    assert bench.until_dropped(1) == []
+    assert "its routing id is another's" in bench.log[0]
+
+
+def test_whom_the_owner_does_not_admit_is_refused_with_the_reason(bench):
+    bench.refused[3] = "no such worker"
+    bench.peer(3).greet(role="worker")
+    assert bench.until_dropped(1) == []
+    assert bench.log == [f"dropped the greeting of worker 3 (pid {os.getpid()}): no such worker"]
+
+
+def test_a_second_connection_cannot_take_a_live_clients_number(bench):
+    first = bench.peer(1, greet=True)
+    second = bench.peer(1)
+    second.greet()
+    second.socket.send(encode_frame(1, [Hold((666,))]))
+    first.socket.send(encode_frame(1, [Hold((5,))]))
+    assert bench.receive(1) == [(1, Hold((5,)))]
+    bench.server.send(1, Notice("for the first"))
+    bench.server.flush()
+    assert first.frames(1) == [(1, [Notice("for the first")])]
+    assert not second.socket.poll(20)
+
+
+def test_a_second_greeting_on_the_same_connection_is_a_fault(bench):
+    peer = bench.peer(1, greet=True)
+    peer.greet()
+    assert bench.until_dropped(1) == []
+    assert [fault.client_id for fault in bench.server.faults()] == [1]
+
+
+def test_a_forgotten_number_can_greet_again_and_counts_from_one(bench):
+    first = bench.peer(1, greet=True)
+    first.socket.send(encode_frame(1, [Hold((5,))]))
+    bench.receive(1)
+    first.close()
+    bench.until(lambda: not bench.server.is_connected(1))
+    bench.server.forget(1)
+    second = bench.peer(1, greet=True)
+    second.socket.send(encode_frame(1, [Hold((6,))]))
+    assert bench.receive(1) == [(1, Hold((6,)))]
+
+
+@pytest.mark.parametrize(
+    "garbage", [b"", b"\x00", os.urandom(500), b"\x92\x01\x91\x91\x63", b"\xdd\xff\xff\xff\xff"]
+)
+def test_garbage_from_a_known_client_is_reported_and_the_rest_goes_on(bench, garbage):
+    peer = bench.peer(4, greet=True)
+    peer.socket.send(garbage)
+    peer.socket.send(encode_frame(1, [Hold((5,))]))
+    assert bench.receive(1) == [(4, Hold((5,)))]
+    (fault,) = bench.server.faults()
+    assert fault.client_id == 4
+    assert "cannot be decoded" in fault.text
+    assert bench.server.faults() == ()
+
+
+def test_a_message_for_clients_only_is_garbage_here(bench):
+    peer = bench.peer(4, greet=True)
+    peer.socket.send(encode_frame(1, [Notice("I am the scheduler")]))
+    bench.until_dropped(1)
+    assert len(bench.server.faults()) == 1
+
+
+def test_a_message_of_many_frames_is_dropped_whole(bench):
+    peer = bench.peer(4, greet=True)
+    peer.socket.send_multipart([encode_frame(1, [Hold((5,))]), b"more", b"and more"])
+    peer.socket.send(encode_frame(1, [Hold((6,))]))
+    assert bench.receive(1) == [(4, Hold((6,)))]
+    assert bench.server.dropped == 1
+
+
+def test_an_oversized_frame_ends_its_connection_only(bench, monkeypatch, tmp_path):
+    monkeypatch.setattr(server_module, "MAX_FRAME_BYTES", 1 << 20)
+    small = Bench(tmp_path / "small")
+    try:
+        honest = small.peer(1, greet=True)
+        small.peer(2).socket.send(SECRET + bytes(1 << 21))
+        honest.socket.send(encode_frame(1, [Define(b"d", bytes(1 << 19))]))
+        assert small.receive(1) == [(1, Define(b"d", bytes(1 << 19)))]
+        assert small.server.dropped == 0
+    finally:
+        small.close()
+
+
+def test_what_is_sent_goes_as_one_frame_for_each_client_and_flush(bench):
+    one, two = bench.peer(1, greet=True), bench.peer(2, greet=True)
+    for text in ("a", "b", "c"):
+        bench.server.send(1, Notice(text))
+    bench.server.send(2, Notice("d"))
+    bench.server.flush()
+    bench.server.flush()
+    bench.server.send(1, Notice("e"))
+    bench.server.flush()
+    assert one.frames(2) == [(1, [Notice("a"), Notice("b"), Notice("c")]), (2, [Notice("e")])]
+    assert two.frames(1) == [(1, [Notice("d")])]
+
+
+def test_a_long_batch_is_split_by_number(bench):
+    peer = bench.peer(1, greet=True)
+    sent = [Notice(str(number)) for number in range(server_module.SPLIT_MESSAGES * 2 + 1)]
+    for notice in sent:
+        bench.server.send(1, notice)
+    bench.server.flush()
+    frames = peer.frames(3)
+    assert [sequence for sequence, _ in frames] == [1, 2, 3]
+    assert [message for _, batch in frames for message in batch] == sent
+
+
+def test_a_heavy_batch_is_split_by_size(bench):
+    peer = bench.peer(1, greet=True)
+    sent = [Define(bytes([number]), bytes(3 << 20)) for number in range(6)]
+    for define in sent:
+        bench.server.send(1, define)
+    bench.server.flush()
+    got: list[object] = []
+    sequences = []
+    while len(got) < len(sent):
+        ((sequence, batch),) = peer.frames(1)
+        sequences.append(sequence)
+        got.extend(batch)
+        assert sum(len(define.payload) for define in batch) <= server_module.SPLIT_BYTES
+    assert got == sent
+    assert sequences == list(range(1, len(sequences) + 1))
+
+
+def test_sending_to_who_is_gone_or_unknown_is_harmless(bench):
+    peer = bench.peer(1, greet=True)
+    bench.server.send(5, Notice("nobody"))
+    peer.close()
+    bench.until(lambda: not bench.server.is_connected(1))
+    bench.server.send(1, Notice("too late"))
+    bench.server.flush()
+    bench.server.send(1, Notice("later still"))
+    bench.server.forget(1)
+    bench.server.flush()
+    bench.server.forget(1)
+
+
+def test_all_that_a_dead_peer_sent_is_there_once_its_connection_is_gone(bench):
+    peer = bench.peer(3, greet=True)
+    count = 3000
+    for number in range(count):
+        peer.socket.send(encode_frame(number + 1, [Hold((number,))]))
+    peer.socket.close(5000)
+    peer._context.term()
+    bench.until(lambda: not bench.server.is_connected(3))
+    got = bench.server.receive()
+    while bench.server.readable():
+        got += bench.server.receive()
+    assert [message.ids[0] for _, message in got] == list(range(count))
+
+
+def test_one_turn_reads_a_bounded_number_of_frames(bench, monkeypatch):
+    monkeypatch.setattr(server_module, "FRAMES_PER_RECEIVE", 10)
+    peer = bench.peer(1, greet=True)
+    for number in range(25):
+        peer.socket.send(encode_frame(number + 1, [Hold((number,))]))
+    turns = []
+    bench.until(lambda: turns.append(len(bench.server.receive())) or sum(turns) == 25)
+    assert max(turns) <= 10
+
+
+def test_a_flood_in_both_directions_does_not_block(bench):
+    peer = bench.peer(1, greet=True)
+    payload = bytes(1 << 20)
+    for number in range(40):
+        peer.socket.send(encode_frame(number + 1, [Define(b"d", payload)]))
+        bench.server.send(1, Define(b"d", payload))
+        bench.server.flush()
+    assert len(bench.receive(40)) == 40
+    assert len(peer.frames(40)) == 40
+
+
+def test_the_socket_is_open_to_its_owner_only(bench):
+    assert stat.S_IMODE(bench.path.stat().st_mode) == 0o600
+    umask = os.umask(0o022)
+    os.umask(umask)
+    assert umask != 0o177
+
+
+def test_a_live_servers_address_is_not_stolen(bench):
+    with pytest.raises(AddressInUse):
+        Server(bench.path, SECRET)
+    bench.peer(1, greet=True)
+
+
+def test_the_file_of_a_killed_server_is_in_nobodys_way(tmp_path):
+    path = tmp_path / "s"
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(path))
+    bench = Bench(path)
+    bench.peer(1, greet=True)
+    bench.close()
+
+
+def test_a_secret_of_the_wrong_length_is_a_mistake(tmp_path):
+    with pytest.raises(ValueError, match="32 bytes"):
+        Server(tmp_path / "s", b"short")
+
+
+def test_a_closed_server_leaves_no_descriptor(tmp_path):
+    def cycle() -> None:
+        bench = Bench(tmp_path / "s")
+        bench.peer(1, greet=True)
+        bench.close()
+        bench.close()
+
+    cycle()
+    fds = len(os.listdir("/proc/self/fd"))
+    cycle()
+    assert len(os.listdir("/proc/self/fd")) == fds

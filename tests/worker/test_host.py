@@ -1,0 +1,191 @@
+"""The queue of a worker: what is recalled or cancelled has either started or never will."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from typing import Any
+
+import pytest
+
+from ipyremote.messages import (
+    CancelRun,
+    Define,
+    Exit,
+    Failure,
+    Inline,
+    Recall,
+    Returned,
+    RunTask,
+    Stored,
+    TaskDone,
+    TaskSpec,
+)
+from ipyremote.worker.host import Host
+
+
+class Link:
+    """The session as the host sees it."""
+
+    def __init__(self) -> None:
+        self.replies: list[Any] = []
+        self.ahead: dict[int, Inline | Stored | Failure] = {}
+
+    def reply(self, message: Any) -> None:
+        self.replies.append(message)
+
+    def take_ahead(self, object_id: int) -> Inline | Stored | Failure | None:
+        return self.ahead.get(object_id)
+
+    def forget_ahead(self) -> None:
+        self.ahead.clear()
+
+
+@pytest.fixture
+def link() -> Link:
+    return Link()
+
+
+@pytest.fixture
+def host(link: Link) -> Host:
+    host = Host()
+    host.connect(link)
+    return host
+
+
+def run(number: int, task_id: int = 0, **more: Any) -> RunTask:
+    spec = TaskSpec(task_id or number * 10, b"", f"f#{number}", Inline(b""), **more)
+    return RunTask(spec, 1, number, (None,) * len(spec.deps))
+
+
+def taken(host: Host) -> list[int]:
+    """Run numbers of everything that the main thread would run."""
+    runs = []
+    while not host.empty:
+        host.take()
+        assert host.current is not None
+        runs.append(host.current.message.run)
+    return runs
+
+
+def test_runs_are_taken_in_the_order_sent(host: Host) -> None:
+    assert not host.take()
+    for number in (1, 2, 3):
+        host.on_message(run(number))
+    assert taken(host) == [1, 2, 3]
+
+
+def test_a_message_that_is_repeated_changes_nothing(host: Host, link: Link) -> None:
+    for message in (Define(b"d", b"payload"), Define(b"d", b"other"), run(1), run(1), run(2), run(1)):
+        host.on_message(message)
+    assert taken(host) == [1, 2]
+    assert host.payloads == {b"d": b"payload"}
+    host.on_message(Recall((10, 20)))
+    host.on_message(Recall((10, 20)))
+    assert link.replies == [Returned(()), Returned(())]
+
+
+def test_values_that_came_ahead_are_taken_once(host: Host, link: Link) -> None:
+    link.ahead[5] = Inline(b"five")
+    host.on_message(run(1, deps=(5,)))
+    host.on_message(run(2, deps=(5,)))
+    host.take()
+    assert host.current is not None
+    assert host.current.values == (Inline(b"five"),)
+    host.take()
+    assert isinstance(host.current.values[0], Failure)
+    assert host.current.values[0].kind == "object_lost"
+
+
+def test_what_has_not_started_is_recalled_and_the_rest_stays(host: Host, link: Link) -> None:
+    for number in (1, 2, 3):
+        host.on_message(run(number))
+    host.take()
+    host.on_message(Recall((10, 30, 99)))
+    assert link.replies == [Returned((30,))]
+    assert taken(host) == [2]
+
+
+def test_a_task_that_waits_hands_everything_back_but_an_actor_keeps_its_calls(host: Host) -> None:
+    for number in (1, 2):
+        host.on_message(run(number))
+    assert host.hand_back() == (10, 20)
+    assert host.empty
+    host.on_message(run(3))
+    host.is_actor = True
+    assert host.hand_back() == ()
+    assert not host.empty
+
+
+def test_a_queued_run_that_is_cancelled_is_answered_and_never_taken(host: Host, link: Link) -> None:
+    host.on_message(run(1, returns=2))
+    host.on_message(run(2))
+    host.on_message(CancelRun(10, 1))
+    host.on_message(CancelRun(10, 1))
+    assert len(link.replies) == 1
+    done = link.replies[0]
+    assert isinstance(done, TaskDone)
+    assert [value.kind for value in done.values if isinstance(value, Failure)] == ["task_cancelled"] * 2
+    assert taken(host) == [2]
+
+
+def test_a_cancel_of_another_attempt_is_ignored(host: Host, link: Link) -> None:
+    host.on_message(run(1))
+    host.on_message(CancelRun(10, 2))
+    assert link.replies == []
+    host.take()
+    host.on_message(CancelRun(10, 2))
+    assert host.current is not None
+    assert not host.current.cancelled
+
+
+def test_the_signal_interrupts_only_user_code_of_the_cancelled_run(host: Host) -> None:
+    host.on_sigint(signal.SIGINT, None)
+    host.on_message(run(1))
+    host.take()
+    host.interruptible = True
+    host.on_sigint(signal.SIGINT, None)
+    host.interruptible = False
+    host.on_message(CancelRun(10, 1))
+    assert host.current is not None
+    assert host.current.cancelled
+    host.on_sigint(signal.SIGINT, None)
+    host.interruptible = True
+    with pytest.raises(KeyboardInterrupt):
+        host.on_sigint(signal.SIGINT, None)
+    # Once is enough: a second signal must not hit the report.
+    host.on_sigint(signal.SIGINT, None)
+    host.current = None
+    host.interruptible = True
+    host.on_sigint(signal.SIGINT, None)
+
+
+def test_a_cancel_from_another_thread_interrupts_the_main_thread(host: Host) -> None:
+    waiting = threading.Event()
+
+    def cancel_soon() -> None:
+        waiting.wait(0.05)
+        host.on_message(CancelRun(10, 1))
+
+    before = signal.signal(signal.SIGINT, host.on_sigint)
+    try:
+        host.on_message(run(1))
+        host.take()
+        host.interruptible = True
+        thread = threading.Thread(target=cancel_soon)
+        thread.start()
+        with pytest.raises(KeyboardInterrupt):
+            threading.Event().wait(10)
+        thread.join()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_exit_is_obeyed_when_nothing_is_queued(host: Host) -> None:
+    host.on_message(run(1))
+    host.on_message(Exit())
+    assert host.take()
+    assert host.current is not None
+    host.current = None
+    assert host.take()
+    assert host.current is None

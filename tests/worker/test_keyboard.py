@@ -1,0 +1,54 @@
+"""Nobody can type into a worker; whoever asks is told so."""
+
+from __future__ import annotations
+
+import builtins
+import getpass
+import pdb
+import sys
+
+import pytest
+
+from ipyremote.worker import keyboard
+
+
+@pytest.fixture(autouse=True)
+def restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(builtins, "input", builtins.input)
+    monkeypatch.setattr(getpass, "getpass", getpass.getpass)
+    monkeypatch.setattr(pdb, "set_trace", pdb.set_trace)
+    monkeypatch.setattr(sys, "breakpointhook", sys.breakpointhook)
+    monkeypatch.delenv("PYTHONBREAKPOINT", raising=False)
+    monkeypatch.setattr(getpass, "unix_getpass", getattr(getpass, "unix_getpass", None))
+
+
+def test_input_and_getpass_say_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
+    keyboard.install()
+    with pytest.raises(RuntimeError, match=r"^input\(\) does not work in a remote cell or task"):
+        input("name? ")
+    with pytest.raises(RuntimeError, match=r"^getpass\(\) does not work"):
+        getpass.getpass("word? ", stream=None)
+
+
+def test_who_sets_a_breakpoint_is_told_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
+    keyboard.install()
+    with pytest.raises(RuntimeError, match=r'^breakpoint\(\) does not work .*init\(backend="inline"\)'):
+        breakpoint()  # what is tested
+    with pytest.raises(RuntimeError, match=r"^pdb\.set_trace\(\) does not work"):
+        pdb.set_trace()
+
+
+def test_a_breakpoint_that_the_user_has_set_otherwise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
+    monkeypatch.setenv("PYTHONBREAKPOINT", "0")
+    keyboard.install()
+    breakpoint()  # it does nothing
+
+
+def test_they_are_left_alone_where_there_is_a_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: False)
+    before = builtins.input
+    keyboard.install()
+    assert builtins.input is before

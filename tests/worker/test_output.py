@@ -1,0 +1,155 @@
+"""What user code prints: in order, in few pieces, and always such that it can be sent."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from ipyremote.worker import output as module
+from ipyremote.worker.output import CHUNK, STDERR, STDOUT, OutputCapture, TextStream
+
+
+class Recorder:
+    """An `OutputCapture` with its two streams, on a clock of its own, and what it has sent."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, int, str]] = []
+        self.wakes = 0
+        self.task = 7
+        self.capture = OutputCapture(lambda: self.task, lambda *chunk: self.sent.append(chunk), self._wake)
+        self.out = TextStream(self.capture, STDOUT, "<stdout>")
+        self.err = TextStream(self.capture, STDERR, "<stderr>")
+
+    def _wake(self) -> None:
+        self.wakes += 1
+
+
+class Clock:
+    now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    clock = Clock()
+    monkeypatch.setattr(module, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def recorder(clock: Clock) -> Recorder:
+    return Recorder()
+
+
+def test_the_first_line_goes_at_once_and_those_that_follow_soon_go_together(
+    recorder: Recorder, clock: Clock
+) -> None:
+    print("one", file=recorder.out, flush=False)
+    recorder.out.write("two\n")
+    recorder.out.write("three\n")
+    recorder.capture.send_all()
+    assert "".join(text for _, _, text in recorder.sent) == "one\ntwo\nthree\n"
+    assert len(recorder.sent) <= 3
+    assert not recorder.capture.waiting
+
+
+def test_text_without_a_line_end_waits_until_it_is_late(recorder: Recorder, clock: Clock) -> None:
+    recorder.out.write("progress")
+    assert recorder.wakes == 1
+    assert recorder.capture.send_late()
+    assert recorder.sent == []
+    clock.now += 1
+    assert not recorder.capture.send_late()
+    assert recorder.sent == [(7, STDOUT, "progress")]
+
+
+def test_both_streams_keep_their_order(recorder: Recorder) -> None:
+    recorder.out.write("a")
+    recorder.err.write("b")
+    recorder.out.write("c")
+    recorder.capture.send_all()
+    assert recorder.sent == [(7, STDOUT, "a"), (7, STDERR, "b"), (7, STDOUT, "c")]
+
+
+def test_lines_of_threads_stay_whole(recorder: Recorder) -> None:
+    begun = threading.Barrier(4)
+
+    def say(word: str) -> None:
+        recorder.out.write(word)
+        begun.wait(10)
+        recorder.out.write(f"-{word}")
+        begun.wait(10)
+        recorder.out.write("\n")
+
+    threads = [threading.Thread(target=say, args=(word,)) for word in ("one", "two", "three", "four")]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recorder.capture.send_all()
+    text = "".join(text for _, _, text in recorder.sent)
+    assert sorted(text.splitlines()) == ["four-four", "one-one", "three-three", "two-two"]
+
+
+def test_a_long_line_does_not_wait_for_its_end(recorder: Recorder) -> None:
+    for _ in range(CHUNK):
+        recorder.out.write("x")
+    assert recorder.sent == [(7, STDOUT, "x" * CHUNK)]
+
+
+def test_text_of_two_tasks_is_kept_apart(recorder: Recorder) -> None:
+    recorder.out.write("a")
+    recorder.task = 8
+    recorder.out.write("b")
+    recorder.capture.send_all()
+    assert recorder.sent == [(7, STDOUT, "a"), (8, STDOUT, "b")]
+
+
+def test_much_text_goes_in_pieces_without_waiting(recorder: Recorder) -> None:
+    for _ in range(10):
+        recorder.out.write("x" * (CHUNK // 2))
+    assert len(recorder.sent) == 5
+
+
+def test_a_flush_sends_what_waits(recorder: Recorder) -> None:
+    print("no end", end="", file=recorder.out, flush=True)
+    assert recorder.sent == [(7, STDOUT, "no end")]
+    recorder.out.flush()
+    assert len(recorder.sent) == 1
+
+
+def test_bytes_and_text_that_cannot_be_encoded_are_shown_with_replacements(recorder: Recorder) -> None:
+    recorder.out.buffer.write(b"caf\xc3\xa9 \xff\n")
+    recorder.out.write("name \udc80\n")
+    recorder.capture.send_all()
+    text = "".join(text for _, _, text in recorder.sent)
+    assert text == "café �\nname ?\n"
+    text.encode()
+
+
+def test_a_stream_is_like_a_text_stream(recorder: Recorder) -> None:
+    assert recorder.out.write("äö") == 2
+    assert recorder.out.buffer.write(memoryview(b"abc")) == 3
+    assert (recorder.out.writable(), recorder.out.isatty(), recorder.out.fileno()) == (True, False, STDOUT)
+    assert recorder.err.fileno() == STDERR
+    with pytest.raises(TypeError, match="bytes"):
+        recorder.out.write(b"bytes")  # type: ignore[arg-type]  # that is the point
+
+
+def test_threads_write_whole_pieces(recorder: Recorder) -> None:
+    def write(letter: str) -> None:
+        for _ in range(200):
+            recorder.out.write(letter * 10 + "\n")
+
+    threads = [threading.Thread(target=write, args=(letter,)) for letter in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    recorder.capture.send_all()
+    lines = "".join(text for _, _, text in recorder.sent).splitlines()
+    assert sorted(lines) == sorted(letter * 10 for letter in "abcd" for _ in range(200))
