@@ -37,6 +37,7 @@ __all__ = [
     "display_name",
     "is_library",
     "local_lines",
+    "shortened",
 ]
 
 #: Every file of ipyremote starts with this.
@@ -60,6 +61,8 @@ _MOST_OF_ONE: Final = 400
 _QUICK: Final = frozenset(
     {"numpy", "pandas", "polars", "torch", "datetime", "pathlib", "decimal", "uuid", "ipyremote"}
 )
+#: Characters of a text about an exception that are kept, half of them from its end, where the message is.
+_MOST_OF_ALL: Final = 1 << 18
 _LIBRARY: Final = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3[^/]*/|<frozen ")
 
 
@@ -132,12 +135,23 @@ def describe_stack(
 ) -> tuple[str, tuple[Frame, ...]]:
     """Like `describe`, without the causes and without the closing line of the exception itself."""
     summary = _summary(error, hide, names or {})
-    return _cells_unquoted("".join(summary.stack.format())), _frames(summary, task, _values(error, hide))
+    return _cells_unquoted(shortened("".join(summary.stack.format()))), _frames(
+        summary, task, _values(error, hide)
+    )
 
 
 def body_of(text: str) -> str:
     """A traceback's text without its first line, when that is the usual one."""
     return text.removeprefix(HEADER)
+
+
+def shortened(text: str) -> str:
+    """A text about an exception without its middle, if a message of megabytes is part of it."""
+    left_out = len(text) - _MOST_OF_ALL
+    if left_out <= 0:
+        return text
+    half = _MOST_OF_ALL // 2
+    return f"{text[:half]}\n[{left_out:,} characters are left out here]\n{text[-half:]}"
 
 
 def local_lines(trace: TracebackType | None, *, hide: str = PACKAGE, until: str = "") -> list[str]:
@@ -248,7 +262,7 @@ def _renamed(
 
 
 def _text(summary: traceback.TracebackException) -> str:
-    text = _cells_unquoted("".join(summary.format()))
+    text = _cells_unquoted(shortened("".join(summary.format())))
     return text if summary.stack or not text.startswith(HEADER) else body_of(text)
 
 

@@ -27,20 +27,39 @@ _NAMED: Final = 3
 #: A pickled function or class above these many bytes is worth a warning, or refused.
 FUNCTION_WARN_BYTES: Final = 10 << 20
 FUNCTION_ERROR_BYTES: Final = 100 << 20
+#: An exception travels beside the values, not through the store: one whose pickle is larger stays where it is.
+EXCEPTION_BYTES: Final = 100 << 20
 
 
 def failure_of(error: TaskError) -> Failure:
     """What a worker reports about an exception of user code, which must live until the report is on its way."""
-    # A message travels as UTF-8, which has no surrogates.
-    text = str(error).encode("utf-8", "replace").decode()
     try:
         pickled = serialize.dumps_whole(error)
     except BaseException:  # the user's exception refuses to be pickled, in whatever way
-        try:
-            pickled = serialize.dumps_whole(error.without_cause())
-        except Exception:  # a frame or label that cannot travel either
-            return Failure("task_error", text)
+        return _without_cause(error)
+    if len(pickled.head) <= EXCEPTION_BYTES:
+        return Failure("task_error", _text_of(error), pickled.head, pickled.refs)
+    return _without_cause(
+        error,
+        f"(The exception itself stays in its process: its pickle has {len(pickled.head) >> 20:,} MiB, "
+        f"and at most {EXCEPTION_BYTES >> 20} MiB travel.)\n",
+    )
+
+
+def _without_cause(error: TaskError, note: str = "") -> Failure:
+    text = _text_of(error) + note
+    alone = error.without_cause()
+    alone.traceback_text += note
+    try:
+        pickled = serialize.dumps_whole(alone)
+    except Exception:  # a frame or label that cannot travel either
+        return Failure("task_error", text)
     return Failure("task_error", text, pickled.head, pickled.refs)
+
+
+def _text_of(error: TaskError) -> str:
+    # A message travels as UTF-8, which has no surrogates.
+    return tracebacks.shortened(str(error)).encode("utf-8", "replace").decode()
 
 
 def exception_of(failure: Failure) -> IPyRemoteError:

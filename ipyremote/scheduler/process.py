@@ -54,7 +54,7 @@ from ipyremote.core.events import (
     WorkerStarted,
 )
 from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, SCHEDULER
-from ipyremote.messages import Boot, Bye, Environment, Exit, Hello, Notice, Welcome
+from ipyremote.messages import Boot, Bye, Environment, Exit, Hello, Kept, Notice, Welcome
 from ipyremote.scheduler.environments import EnvironmentLink, Environments
 from ipyremote.scheduler.journal import Journal
 from ipyremote.scheduler.link import ZygoteLink
@@ -105,6 +105,8 @@ class Scheduler:
         self._drivers: dict[int, int] = {}
         #: Drivers whose process has ended, and how long to wait for the last that they sent.
         self._leaving: dict[int, float] = {}
+        #: What was asked about the session's driver while one was leaving.
+        self._asked: list[Received] = []
         #: All drivers that have left.
         self._left: set[int] = set()
         self._lifeline = Lifeline(boot.lifeline)
@@ -215,6 +217,8 @@ class Scheduler:
                 # A driver that only joined: the session goes on without it.
                 self._unwatch_driver(client_id)
                 self._forget_driver(client_id, events)
+            elif isinstance(message, Kept) and self._leaving:
+                self._asked.append(Received(client_id, message))
             else:
                 events.append(Received(client_id, message))
         for fault in self._server.faults():
@@ -285,10 +289,14 @@ class Scheduler:
                 continue
             if client_id in self._leaving:
                 self._forget_driver(client_id, events)
+        if self._asked and not self._leaving:
+            events += self._asked
+            self._asked.clear()
 
     def _forget_driver(self, client_id: int, events: list[Event]) -> None:
         self._leaving.pop(client_id, None)
         self._left.add(client_id)
+        self._asked = [asked for asked in self._asked if asked.sender != client_id]
         self._server.forget(client_id)
         self._journal.write(f"driver {client_id} has left")
         events.append(ClientGone(client_id))

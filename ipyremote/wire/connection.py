@@ -16,15 +16,18 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import Final
 
 import zmq
 
 from ipyremote.messages import FromClient, Hello, ToClient, decode_to_client, encode_frame, encode_greeting
 
-__all__ = ["Connection", "routing_id"]
+__all__ = ["MAX_FRAME_BYTES", "Connection", "routing_id"]
 
 #: A batch above this many bytes of payload is split, so that no single frame grows without bound.
-FRAME_BYTES = 4 << 20
+FRAME_BYTES: Final = 4 << 20
+#: The server ends the connection of who sends it a larger frame. Big data goes through the store.
+MAX_FRAME_BYTES: Final = 1 << 30
 #: How long unsent frames may hold up `close`, in milliseconds.
 LINGER_MS = 500
 
@@ -87,10 +90,10 @@ class Connection:
                 self._unsent = []
                 self._unsent_bytes = 0
             try:
-                frame = encode_frame(number, batch)
+                frame = _encoded(number, batch)
             except (
                 Exception
-            ):  # a number beyond 64 bits, say: what else is in the batch must not wait for ever
+            ):  # it has a number beyond 64 bits, say: what else is in it must not wait for ever
                 self._batch = (number - 1, [])
                 self._unsent = [message for message in batch if _can_be_encoded(message)] + self._unsent
                 raise
@@ -130,9 +133,19 @@ class Connection:
             self._context.term()
 
 
+def _encoded(number: int, batch: list[FromClient]) -> bytes:
+    frame = encode_frame(number, batch)
+    if len(frame) > MAX_FRAME_BYTES:
+        raise ValueError(
+            f"a message of {len(frame) >> 20:,} MiB is too large: at most {MAX_FRAME_BYTES >> 20:,} MiB travel at "
+            "once. Put large values into the store, with put(), and pass their refs."
+        )
+    return frame
+
+
 def _can_be_encoded(message: FromClient) -> bool:
     try:
-        encode_frame(0, [message])
+        _encoded(0, [message])
     except Exception:  # whatever the encoder has against it
         return False
     return True

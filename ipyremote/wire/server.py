@@ -9,8 +9,8 @@ Rules.
   anything of it is decoded; until a greeting is accepted, frames are dropped unread.
 - The routing id of a connection is chosen by the peer. It must be the one of the client number in the greeting, and no
   number is accepted twice while its client is known.
-- A frame of an accepted client that cannot be decoded is dropped and reported as a `Fault`: what was in it is lost, so
-  the owner must not wait for it.
+- A frame of an accepted client that cannot be decoded, or that is missing, is reported as a `Fault`: what was in it is
+  lost, so the owner must not wait for it.
 - No call blocks. Queues are unbounded in both directions: two peers that both wait for room would wait for ever.
 - libzmq's descriptor is edge-triggered: any operation on the socket may consume the event. Whoever polls `fd` therefore
   asks `readable()` after its last operation, immediately before it polls.
@@ -38,15 +38,13 @@ from ipyremote.messages import (
     decode_hello,
     encode_frame,
 )
-from ipyremote.wire.connection import routing_id
+from ipyremote.wire.connection import MAX_FRAME_BYTES, routing_id
 
 __all__ = ["AddressInUse", "Fault", "Incoming", "Server"]
 
 #: What `receive` yields: a `Hello` is an accepted greeting.
 Incoming: TypeAlias = tuple[int, FromClient | Hello]
 
-#: A larger frame ends its connection; no honest client makes one, because big data goes through the store.
-MAX_FRAME_BYTES: Final = 1 << 30
 #: A batch that encodes to more than this is sent as several frames.
 SPLIT_BYTES: Final = 8 << 20
 #: At most so many messages in a frame, so that the receiver starts on the first while later ones are on the way.
@@ -155,12 +153,13 @@ class Server:
             try:
                 sequence, batch = decode_from_client(frame.buffer)
             except DecodeError as error:
+                self.dropped += 1
                 self._fault(peer, f"a frame that cannot be decoded: {error}")
                 continue
             if sequence <= peer.seen:
                 continue
             if sequence > peer.seen + 1:
-                self._log(f"client {peer.client_id}: frames {peer.seen + 1} to {sequence - 1} are missing")
+                self._fault(peer, f"frame {sequence} after frame {peer.seen}, and nothing between them")
             peer.seen = sequence
             client_id = peer.client_id
             incoming.extend((client_id, message) for message in batch)
@@ -194,7 +193,7 @@ class Server:
         self._log(f"dropped {what}")
 
     def _fault(self, peer: _Peer, what: str) -> None:
-        self._drop(f"{what} (client {peer.client_id})")
+        self._log(f"client {peer.client_id} sent {what}")
         self._faults.append(Fault(peer.client_id, what))
 
     def faults(self) -> Sequence[Fault]:

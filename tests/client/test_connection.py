@@ -15,6 +15,7 @@ import pytest
 import zmq
 
 from ipyremote.messages import (
+    Define,
     Hello,
     Hold,
     Notice,
@@ -265,3 +266,17 @@ def test_what_cannot_be_encoded_does_not_stop_what_follows(pair: tuple[Connectio
     connection.queue(Hold((3,)))
     connection.flush()
     assert wire.got == [1, 2, 3]
+
+
+def test_a_message_that_is_too_large_is_refused_and_does_not_stop_what_follows(
+    pair: tuple[Connection, Wire], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_FRAME_BYTES", 1 << 20)
+    connection, wire = pair
+    connection.queue(Hold((1,)))
+    connection.queue(Define(b"d", bytes(1 << 20)))
+    connection.queue(Hold((2,)))
+    with pytest.raises(ValueError, match="at most 1 MiB travel at once"):
+        connection.flush()
+    connection.flush()
+    assert wire.got == [1, 2]

@@ -16,6 +16,7 @@ import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.recovery import recoverable
 from ipyremote.util import list_named_actors
+from tests import leaks
 from tests.cluster.waiting import until
 
 
@@ -277,8 +278,6 @@ os._exit(0)
 
 
 def test_named_actors_are_there_again_after_the_kernels_end(tmp_path: Path) -> None:
-    from tests import leaks
-
     with leaks.leakless():
         out = subprocess.run(
             [sys.executable, "-c", _KERNEL], capture_output=True, text=True, timeout=60, cwd=Path.cwd()

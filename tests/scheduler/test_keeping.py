@@ -51,6 +51,21 @@ def test_the_next_driver_gets_what_the_first_one_left() -> None:
         until(lambda: not any(process.is_running() for process in processes), "all are gone")
 
 
+def test_who_asks_while_a_driver_leaves_is_answered_when_it_has_left() -> None:
+    with session(keep_alive=60) as side:
+        _bind(side, "echo hello")
+        side.cut_lifeline()
+        # Its connection is still open, so more might come from it.
+        _, seen = _join(side, 0, claim=False)
+        assert not seen.is_taken
+        assert [saved.bound.name for saved in seen.saved] == ["x"]
+        heir, reply = _join(side, 1, claim=True)
+        assert not reply.is_taken
+        heir.queue(Bye())
+        heir.flush()
+        assert side.wait() == 0
+
+
 def test_what_a_driver_sent_last_is_heard_before_its_end() -> None:
     with session(keep_alive=60) as side:
         driver = subprocess.Popen(["sleep", "1000"])

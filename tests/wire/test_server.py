@@ -24,7 +24,7 @@ from ipyremote.messages import (
 )
 from ipyremote.wire import server as server_module
 from ipyremote.wire.connection import Connection, routing_id
-from ipyremote.wire.server import AddressInUse, Server
+from ipyremote.wire.server import AddressInUse, Fault, Server
 
 SECRET = bytes(range(32))
 
@@ -147,11 +147,15 @@ def test_a_frame_that_is_sent_twice_counts_once(bench):
     assert bench.receive(2) == [(1, Hold((5,))), (1, Hold((6,)))]
 
 
-def test_missing_frames_are_logged(bench):
+def test_missing_frames_are_a_fault(bench):
     peer = bench.peer(1, greet=True)
-    peer.socket.send(encode_frame(4, [Hold((5,))]))
-    bench.receive(1)
-    assert bench.log == ["client 1: frames 1 to 3 are missing"]
+    peer.socket.send(encode_frame(1, [Hold((5,))]))
+    peer.socket.send(encode_frame(4, [Hold((6,))]))
+    peer.socket.send(encode_frame(5, [Hold((7,))]))
+    assert bench.receive(3) == [(1, Hold((5,))), (1, Hold((6,))), (1, Hold((7,)))]
+    assert bench.server.faults() == [Fault(1, "frame 4 after frame 1, and nothing between them")]
+    assert bench.log == ["client 1 sent frame 4 after frame 1, and nothing between them"]
+    assert bench.server.dropped == 0
 
 
 @pytest.mark.parametrize(
