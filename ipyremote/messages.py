@@ -256,6 +256,12 @@ class TaskSpec(Struct, frozen=True):
     environment: str = ""
 
 
+def share_parts(spec: TaskSpec, resources: Resources, digest: bytes) -> None:
+    """Let a decoded spec have these, which equal its own, in common with others. They are a quarter of its size."""
+    msgspec.structs.force_setattr(spec, "resources", resources)
+    msgspec.structs.force_setattr(spec, "digest", digest)
+
+
 class ActorSpec(Struct, frozen=True):
     """What an actor needs beyond the `TaskSpec` of its creation (whose `task_id` is the actor's id)."""
 

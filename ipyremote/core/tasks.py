@@ -15,7 +15,7 @@ from ipyremote.core.resources import intern_shape
 from ipyremote.core.state import Function, Ledger, Object, Task
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
 from ipyremote.core.unheard import tell_unheard
-from ipyremote.messages import Failure, TaskSpec, Value
+from ipyremote.messages import Failure, TaskSpec, Value, share_parts
 
 __all__ = [
     "end",
@@ -61,7 +61,8 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
         where = spec.environment
         shape = intern_shape(ledger, spec.resources, exclusive=exclusive, place=place, environment=where)
     task.shape = shape
-    task.function = ledger.functions.get(spec.digest) or function_of(ledger, spec.digest)
+    task.function = function = ledger.functions.get(spec.digest) or function_of(ledger, spec.digest)
+    share_parts(spec, shape.needs, function.digest)
     if (spec.deps or spec.refs) and not wait_for(ledger, task, -spec.task_id):
         return
     push(ledger, shape, task)
@@ -127,7 +128,7 @@ def function_of(ledger: Ledger, digest: bytes) -> Function:
     """The one record of a function."""
     function = ledger.functions.get(digest)
     if function is None:
-        function = ledger.functions[digest] = Function()
+        function = ledger.functions[digest] = Function(digest)
     return function
 
 

@@ -192,3 +192,15 @@ def test_large_inline_values_are_sent_ahead() -> None:
     t >> submit(spec) << define(W3) << ready(1, big, to=W3) << ready(2, to=W3)
     t << run(W3, spec, 1, None, None, None, stored)
     t.quiet()
+
+
+def test_waiting_tasks_have_equal_parts_in_common() -> None:
+    t = Transcript(cpus=1)
+    frame = m.encode_frame(1, [m.Submit(task(1)), m.Submit(task(2))])
+    specs = [message.spec for message in m.decode_from_client(frame)[1] if isinstance(message, m.Submit)]
+    assert specs[0].resources is not specs[1].resources, "as they come"
+    # Not through `>>`, which sends copies.
+    t.core.handle([submit(spec) for spec in specs], 1.0)
+    assert specs[0].resources is specs[1].resources
+    assert specs[0].digest is specs[1].digest
+    assert specs == [task(1), task(2)]
