@@ -28,6 +28,15 @@ def _join(side: DriverSide, number: int, *, claim: bool) -> tuple[Connection, Ke
     return connection, reply
 
 
+def _end(side: DriverSide) -> None:
+    """End a session that has lost its driver."""
+    heir, reply = _join(side, 1, claim=True)
+    assert not reply.is_taken
+    heir.queue(Bye())
+    heir.flush()
+    assert side.wait() == 0
+
+
 def test_the_next_driver_gets_what_the_first_one_left() -> None:
     with session(keep_alive=60) as side:
         object_id = _bind(side, "echo hello")
@@ -59,11 +68,7 @@ def test_who_asks_while_a_driver_leaves_is_answered_when_it_has_left() -> None:
         _, seen = _join(side, 0, claim=False)
         assert not seen.is_taken
         assert [saved.bound.name for saved in seen.saved] == ["x"]
-        heir, reply = _join(side, 1, claim=True)
-        assert not reply.is_taken
-        heir.queue(Bye())
-        heir.flush()
-        assert side.wait() == 0
+        _end(side)
 
 
 def test_what_a_driver_sent_last_is_heard_before_its_end() -> None:
@@ -76,6 +81,7 @@ def test_what_a_driver_sent_last_is_heard_before_its_end() -> None:
         driver.kill()
         driver.wait()
         until(lambda: "5000 of its names are kept" in side.log(), "its names are known")
+        _end(side)
 
 
 def test_without_names_the_session_ends_with_its_driver() -> None:
@@ -108,7 +114,4 @@ def test_who_has_left_cannot_come_back_under_its_number() -> None:
         side.driver.close(quickly=True)
         side.connect(DRIVER, pid=os.getpid())
         until(lambda: "this number was another driver's" in side.log(), "it is refused")
-        heir, _ = _join(side, 1, claim=True)
-        heir.queue(Bye())
-        heir.flush()
-        assert side.wait() == 0
+        _end(side)
