@@ -269,6 +269,10 @@ class _Joiner:
         except OSError as error:
             raise ClusterLostError("The session has just ended.") from error
 
+    def call_off(self) -> bool:
+        """It has started: somebody has worked in it."""
+        return False
+
     def stop(self) -> None:
         """See the scheduler end; kill it if it does not; remove the directory."""
         if self.has_claimed:

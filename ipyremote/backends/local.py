@@ -188,6 +188,14 @@ class _Scheduler:
         """Process id of the scheduler."""
         return self._process.pid
 
+    def call_off(self) -> bool:
+        """Kill a scheduler that is only starting: nobody can have asked it for anything. What it has forked ends with
+        it."""
+        is_starting = not self._directory.socket_path.exists()
+        if is_starting:
+            self._process.kill()
+        return is_starting
+
     def stop(self) -> None:
         """See the scheduler end; kill it if it does not; remove the directory."""
         # Whether or not it has heard a goodbye: one that was sent before it listened may have been lost.

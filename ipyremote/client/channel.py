@@ -48,14 +48,16 @@ BATCH_SECONDS: Final = 0.001
 #: A waiting thread looks again at least so often: its messages may have been read by another thread.
 SLICE_SECONDS: Final = 0.02
 CROWDED_SLICE_SECONDS: Final = 0.002
-#: A thread that has waited alone for so many slices goes on in long ones: it dozes, and is nudged when another thread
-#: has read the socket.
+#: A thread that has waited alone for so many slices goes on in long ones: it dozes, until nudged by who has read.
 PATIENT_SLICES: Final = 15
 LONG_SLICE_SECONDS: Final = 0.5
 
 
 class Owner(Protocol):
     """Whoever started the scheduler, from the client's point of view."""
+
+    def call_off(self) -> bool:
+        """End a scheduler that has not begun to listen; whether it was one."""
 
     def stop(self) -> None:
         """The client said goodbye: see the scheduler end, and clean up."""
@@ -412,7 +414,7 @@ class Channel:
         self._background.stop()
         self.spiller.close()
         with self.lock:
-            self.connection.close(quickly=self._lost)
+            self.connection.close(quickly=self._lost or (self._owner is not None and self._owner.call_off()))
             self.objects.fail_callbacks(m.Failure("cluster_lost", self.ended))
         self.deliver()
         with self.lock:

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: JupyterLab and Chromium once per module, a page per test, pictures of failures."""
+"""Fixtures of the browser tests: one JupyterLab and one Chromium for all, pages used again, pictures of failures."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.lab import CHROMIUM_FLAGS, Lab, Server, chromium
+from tests.browser.lab import CHROMIUM_FLAGS, Lab, Server, chromium, serving
 
 #: Milliseconds that a page may take to look as expected: on a machine that is busy, Playwright's own five seconds are
 #: not enough.
@@ -41,18 +41,19 @@ def pytest_runtest_makereport(
     return report
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A JupyterLab."""
-    server = Server(tmp_path_factory.mktemp("jupyter"))
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.stop()
+@pytest.fixture(scope="package")
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The JupyterLab of all tests here."""
+    yield from serving(tmp_path_factory.mktemp("jupyter"))
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
+def server(jupyterlab: Server) -> Server:
+    """Where the notebooks of a test are."""
+    return jupyterlab
+
+
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
     """A headless Chromium. Not for the session: as long as it lives, an event loop runs in this thread."""
     from playwright.sync_api import sync_playwright
@@ -65,7 +66,7 @@ def browser() -> Iterator[Any]:
             browser.close()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def profile(browser: Any) -> Iterator[Any]:
     """What the pages share: the browser's cache, without which an application takes long to load."""
     profile = browser.new_context()
@@ -73,9 +74,9 @@ def profile(browser: Any) -> Iterator[Any]:
     profile.close()
 
 
-@pytest.fixture(scope="module")
-def pages(server: Server, profile: Any) -> Iterator[list[Lab]]:
-    """The page of the test before, if it can be used again."""
+@pytest.fixture(scope="package")
+def pages(jupyterlab: Server, profile: Any) -> Iterator[list[Lab]]:
+    """The page of the JupyterLab, if there is one that can be used again."""
     pages: list[Lab] = []
     yield pages
     for lab in pages:
@@ -85,7 +86,7 @@ def pages(server: Server, profile: Any) -> Iterator[list[Lab]]:
 @pytest.fixture
 def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
     """A page without a notebook yet."""
-    lab = pages.pop() if pages else Lab(server, profile)
+    lab = pages.pop() if pages and server.app == "lab" else Lab(server, profile)
     yield lab
     if request.node.stash.get(_FAILED, False):
         lab.screenshot(request.node.name)

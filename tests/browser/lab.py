@@ -19,14 +19,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import nbformat
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-__all__ = ["APPS", "CHROMIUM_FLAGS", "App", "Lab", "Server", "chromium", "eventually", "notebook"]
+__all__ = ["APPS", "CHROMIUM_FLAGS", "App", "Lab", "Server", "chromium", "eventually", "notebook", "serving"]
 
 App = Literal["lab", "notebook"]
 
@@ -151,6 +151,16 @@ class Server:
                 except subprocess.TimeoutExpired:
                     continue
         self._log.close()
+
+
+def serving(home: Path, app: App = "lab") -> Iterator[Server]:
+    """The server of an application, for a fixture."""
+    server = Server(home, app)
+    try:
+        server.wait()
+        yield server
+    finally:
+        server.stop()
 
 
 class Lab:

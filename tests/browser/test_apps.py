@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
 from tests.browser.clusters import shown
-from tests.browser.lab import APPS, Lab, Server, eventually
+from tests.browser.lab import APPS, Lab, Server, eventually, serving
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -63,15 +64,16 @@ CONTRAST = """() => {
 }"""
 
 
-@pytest.fixture(scope="module", params=APPS)
-def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+@pytest.fixture(scope="module")
+def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A Notebook 7."""
+    yield from serving(tmp_path_factory.mktemp("jupyter"), "notebook")
+
+
+@pytest.fixture(params=APPS)
+def server(request: pytest.FixtureRequest) -> Any:
     """A server of each application."""
-    server = Server(tmp_path_factory.mktemp("jupyter"), request.param)
-    try:
-        server.wait()
-        yield server
-    finally:
-        server.stop()
+    return request.getfixturevalue({"lab": "jupyterlab", "notebook": "notebook7"}[request.param])
 
 
 def test_a_pending_ref_becomes_resolved_although_no_cell_runs(lab: Lab, tmp_path: Path, gate: Path) -> None:

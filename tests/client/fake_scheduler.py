@@ -102,6 +102,9 @@ class _Owner:
         while self._fds:
             os.close(self._fds.pop())
 
+    def call_off(self) -> bool:
+        return False
+
     def obituary(self) -> str:
         return " It had been faked."
 
