@@ -235,6 +235,8 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         if not isinstance(backend, _Ending) or backend.ended:
             _slot.session = None
             seam.remove(backend)
+        # Freed in here: an interrupt that strikes in a `__del__`, such as that of the scheduler's Popen, is lost.
+        del backend, session
 
 
 def is_initialized() -> bool:

@@ -109,6 +109,9 @@ while interrupts < 20:
     try:
         while True:
             ray.init(num_cpus=1)
+            if interrupts % 4:
+                # Else it ends before it has begun.
+                ray.cluster_resources()
             ray.shutdown()
     except KeyboardInterrupt:
         interrupts += 1
