@@ -143,6 +143,13 @@ def test_a_ref_that_is_refused_stops_the_call() -> None:
 # ---- failures
 
 
+def captured(cause: Exception) -> TaskError:
+    try:
+        raise cause
+    except Exception as error:
+        return TaskError.capture(error, label="f#1", pid=1, hide="", display_names={})
+
+
 def test_a_failure_without_data_is_its_kind_and_text() -> None:
     error = exception_of(Failure("worker_crashed", "killed"))
     assert isinstance(error, WorkerCrashedError)
@@ -150,21 +157,10 @@ def test_a_failure_without_data_is_its_kind_and_text() -> None:
 
 
 def test_an_error_whose_text_is_no_utf8_can_be_sent() -> None:
-    try:
-        raise ValueError("name \udc80")
-    except ValueError as cause:
-        error = TaskError.capture(cause, label="f#1", pid=1, hide="", display_names={})
-    failure = failure_of(error)
+    failure = failure_of(captured(ValueError("name \udc80")))
     assert encode_frame(1, [])
     assert "name ?" in failure.text
     assert isinstance(exception_of(failure), ValueError)
-
-
-def captured(cause: Exception) -> TaskError:
-    try:
-        raise cause
-    except Exception as error:
-        return TaskError.capture(error, label="f#1", pid=1, hide="", display_names={})
 
 
 def test_an_exception_that_is_too_large_travels_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
