@@ -28,7 +28,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from ipyremote import absent, exceptions
+from ipyremote import exceptions
 from ipyremote.api import (
     available_resources,
     cancel,
@@ -47,10 +47,11 @@ from ipyremote.api import (
     shutdown,
     wait,
 )
-from ipyremote.context import ClusterContext
-from ipyremote.logs import LoggingConfig
+from ipyremote.compat import absent
 from ipyremote.refs import ObjectRef
 from ipyremote.remote import ActorClass, ActorHandle, RemoteFunction, method, remote
+from ipyremote.session.context import ClusterContext
+from ipyremote.session.logging import LoggingConfig
 from ipyremote.streams import DynamicObjectRefGenerator, ObjectRefGenerator
 
 __version__ = "0.1.0"
@@ -102,9 +103,9 @@ def progress(refs: Any) -> None:
     In a notebook a live board, and the cell goes on at once. Elsewhere a bar of text on stderr, and it waits until all
     have ended; failures do not raise. Raises TypeError for anything else.
     """
-    from ipyremote.notebook import entrances
+    from ipyremote.notebook import views
 
-    entrances.progress(refs)
+    views.progress(refs)
 
 
 def dashboard() -> None:
@@ -112,9 +113,9 @@ def dashboard() -> None:
 
     In a notebook a live view, elsewhere text. Raises IPyRemoteSystemError when no session is running.
     """
-    from ipyremote.notebook import entrances
+    from ipyremote.notebook import views
 
-    entrances.dashboard()
+    views.dashboard()
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
@@ -122,9 +123,9 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
 
     chrome://tracing and Perfetto open such files. Raises RuntimeError when no session is running.
     """
-    from ipyremote.notebook import entrances
+    from ipyremote.notebook import views
 
-    return entrances.timeline(filename)
+    return views.timeline(filename)
 
 
 def install_as_ray() -> None:

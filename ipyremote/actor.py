@@ -17,18 +17,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from ipyremote import backend as seam
-from ipyremote.backend import ActorOptions, Backend, Exported, NamedHandle, TaskOptions
-from ipyremote.collector import collect
-from ipyremote.exceptions import (
-    ActorAlreadyExistsError,
-    ActorClassInheritanceException,
-    ActorHandleNotFoundError,
-)
-from ipyremote.exports import Export
-from ipyremote.inside import exit_actor
-from ipyremote.methods import ActorRecord, MethodRecord, is_async, method, record_of
-from ipyremote.options import (
+from ipyremote.backend import ActorOptions, Backend, Exported, NamedHandle, TaskOptions, current
+from ipyremote.backend.current_task import exit_actor
+from ipyremote.declare.call_limit import PendingCalls
+from ipyremote.declare.exports import Export
+from ipyremote.declare.methods import ActorRecord, MethodRecord, is_async, method, record_of
+from ipyremote.declare.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
     actor_options,
@@ -38,9 +32,14 @@ from ipyremote.options import (
     method_options,
     settled,
 )
-from ipyremote.pending import PendingCalls
+from ipyremote.declare.signatures import parameters_of_class
+from ipyremote.exceptions import (
+    ActorAlreadyExistsError,
+    ActorClassInheritanceException,
+    ActorHandleNotFoundError,
+)
 from ipyremote.refs import ObjectRef, refs_of
-from ipyremote.signatures import parameters_of_class
+from ipyremote.serialization.nested_refs import collect
 from ipyremote.streams import ObjectRefGenerator, stream_of
 
 __all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "method"]
@@ -90,7 +89,7 @@ class ActorClass:
         parameters = self._parameters
         if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):
             parameters.check(args, kwargs)
-        backend = seam.current()
+        backend = current.backend()
         exported = self._export.to(backend)
         if actor.name or actor.get_if_exists:
             return _start_named(backend, exported, args, kwargs, creation, actor, record)
@@ -251,7 +250,7 @@ def _record_of(handle: ActorHandle) -> ActorRecord:
 def owner(handle: ActorHandle) -> Backend:
     """The running session of a handle. Raises ActorHandleNotFoundError when that has ended, or is another process's."""
     backend = handle._backend
-    if backend is seam.peek():
+    if backend is current.peek():
         return backend
     raise ActorHandleNotFoundError(
         f"{handle!r} belongs to a session that was shut down, or to the process that this one was forked from. "
@@ -263,7 +262,7 @@ def _rebuild_handle(
     key: str, actor_id: int, label: str, record: ActorRecord, weak: bool = False
 ) -> ActorHandle:
     """Unpickles a handle: a further holder in this process, unless it is weak, which it stays."""
-    backend = seam.peek()
+    backend = current.peek()
     if backend is None or backend.key != key:
         raise ActorHandleNotFoundError(
             f"Actor({label}) belongs to another session than the one running here, so it cannot be called."
@@ -291,7 +290,7 @@ class ActorMethod:
         handle = self._handle
         record = self._record
         backend = handle._backend
-        if seam.peek() is not backend:
+        if current.peek() is not backend:
             owner(handle)
         parameters = record.parameters
         if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):

@@ -14,16 +14,16 @@ from collections.abc import Sequence
 from typing import Any, Final, Protocol, runtime_checkable
 
 from ipyremote import actor as actors
-from ipyremote import backend as seam
-from ipyremote import exports, refs
+from ipyremote import refs
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import Backend
+from ipyremote.backend import Backend, current
+from ipyremote.declare import exports
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import hex_of
-from ipyremote.lifecycle import init, init_tentatively, is_initialized, shutdown
-from ipyremote.recovery import recover
 from ipyremote.refs import ObjectRef
 from ipyremote.runtime_context import RuntimeContext
+from ipyremote.session.lifecycle import init, init_tentatively, is_initialized, shutdown
+from ipyremote.session.recovery import recover
 from ipyremote.streams import ObjectRefGenerator
 
 __all__ = [
@@ -72,7 +72,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         _check_timeout(timeout)
     if isinstance(object_refs, ObjectRef):
         owner = refs.owner(object_refs)
-        if seam.waiting() is not None and not owner.is_ready(object_refs._id):
+        if current.waiting() is not None and not owner.is_ready(object_refs._id):
             return _get([object_refs], owner, [object_refs._id], timeout)[0]
         return owner.get((object_refs._id,), timeout)[0]
     if isinstance(object_refs, ObjectRefGenerator):
@@ -89,7 +89,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
         return []
     backend = refs.owner(object_refs[0])
     ids = [refs.id_for(ref, backend) for ref in object_refs]
-    if seam.waiting() is None:
+    if current.waiting() is None:
         return backend.get(ids, timeout)
     return _get(object_refs, backend, ids, timeout)
 
@@ -98,7 +98,7 @@ def _get(
     object_refs: list[ObjectRef[Any]], backend: Backend, ids: list[int], timeout: float | None
 ) -> list[Any]:
     """The values, with somebody looking on who shows what is waited for."""
-    waiting = seam.waiting()
+    waiting = current.waiting()
     assert waiting is not None, "asked before"
     wait = waiting.begin(object_refs)
     try:
@@ -119,7 +119,7 @@ def put(value: Any, *, _owner: Any = None) -> ObjectRef[Any]:
         raise ValueError("put() has no _owner any more: objects belong to the session")
     if isinstance(value, ObjectRef):
         raise TypeError(f"put() does not take {value!r}: it names a stored value already")
-    backend = seam.current()
+    backend = current.backend()
     any_id, label = backend.put(value)
     exports.mark_used(backend)
     return ObjectRef(any_id, backend, label)
@@ -187,7 +187,7 @@ def wait(
     try:
         places = _places(ids, backend.wait(ids, num_returns, timeout))
     except KeyboardInterrupt as error:
-        if (waiting := seam.waiting()) is not None:
+        if (waiting := current.waiting()) is not None:
             waiting.interrupted(error)
         raise
     rest = object_refs.copy()
@@ -257,7 +257,7 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
             raise TypeError(f"get_actor() takes a text as {what}, not {type(text).__name__}: {text!r}")
         if not text:
             raise ValueError(f"get_actor() takes a {what} that is not empty")
-    backend = seam.current()
+    backend = current.backend()
     named = backend.names.find(name, namespace or "")
     if named is None:
         where = f"namespace {namespace!r}" if namespace else "the namespace of this session"
@@ -327,17 +327,17 @@ def nodes() -> list[dict[str, Any]]:
 
 def get_gpu_ids() -> list[int]:
     """Indices of the GPUs that the running task may use; empty outside of tasks."""
-    backend = seam.current()
+    backend = current.backend()
     return list(backend.gpus) if isinstance(backend, _WithGpus) else []
 
 
 def get_runtime_context() -> RuntimeContext:
     """What the calling code can know of where it runs: ids of its task, actor and session, resources, namespace."""
-    return RuntimeContext(seam.current())
+    return RuntimeContext(current.backend())
 
 
 def _running_backend(what: str) -> Backend:
-    backend = seam.peek()
+    backend = current.peek()
     if backend is None:
         raise IPyRemoteSystemError(f"{what}() needs a running session: call ipyremote.init() first.")
     return backend

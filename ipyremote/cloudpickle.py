@@ -14,7 +14,7 @@ from typing import IO, Any
 import cloudpickle
 from cloudpickle import register_pickle_by_value, unregister_pickle_by_value
 
-from ipyremote import serialize
+from ipyremote.serialization import pickling
 
 __all__ = [
     "CloudPickler",
@@ -34,7 +34,7 @@ loads = pickle.loads
 class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type hints
     """Pickles functions and classes of `__main__` by value."""
 
-    dispatch_table = serialize.dispatch_table
+    dispatch_table = pickling.dispatch_table
 
 
 Pickler = CloudPickler

@@ -42,7 +42,7 @@ from typing import Any, Final, TypeAlias
 import msgspec
 
 from ipyremote.backend import DYNAMIC, ENDLESS
-from ipyremote.places import GroupRecord, LabelMatch, Place
+from ipyremote.backend.placement import GroupRecord, LabelMatch, Place
 
 __all__ = [
     "DYNAMIC",

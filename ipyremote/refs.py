@@ -15,12 +15,11 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ipyremote import backend as seam
-from ipyremote.backend import Backend, TaskOptions
-from ipyremote.collector import collect
+from ipyremote.backend import Backend, TaskOptions, current
+from ipyremote.declare.exports import Export
 from ipyremote.exceptions import ObjectLostError
-from ipyremote.exports import Export
 from ipyremote.ids import Identifier, client_of, hex_of, job_hex_of, task_hex_of
+from ipyremote.serialization.nested_refs import collect
 
 __all__ = ["ObjectRef", "id_for"]
 
@@ -349,7 +348,7 @@ def _key(ref: ObjectRef[Any]) -> str:
 def owner(ref: Any) -> Backend:
     """A ref's or generator's running session. Raises ObjectLostError when that has ended, or is another process's."""
     backend: Backend | None = ref._backend
-    if backend is not None and backend is seam.peek():
+    if backend is not None and backend is current.peek():
         return backend
     raise foreign(ref)
 
@@ -386,7 +385,7 @@ def _rebuild(key: str, any_id: int, label: str, task: int, actor: int) -> Object
     """Unpickles a ref: a further holder in this process. What was inside a value is never deferred."""
     if not key:
         return ObjectRef(any_id, None, label)
-    backend = seam.peek()
+    backend = current.peek()
     if backend is None or backend.key != key:
         raise ObjectLostError(
             f"ObjectRef({label}) belongs to another session than the one running here, so its value cannot be had."

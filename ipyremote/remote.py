@@ -12,10 +12,10 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn, overload
 
-from ipyremote import backend as seam
 from ipyremote.actor import ActorClass, ActorHandle, ActorMethod, method
-from ipyremote.exports import Export, bump_epoch
-from ipyremote.options import (
+from ipyremote.backend import current
+from ipyremote.declare.exports import Export, bump_epoch
+from ipyremote.declare.options import (
     ACTOR_OPTIONS,
     TASK_OPTIONS,
     check_options,
@@ -23,8 +23,8 @@ from ipyremote.options import (
     settled,
     task_options,
 )
+from ipyremote.declare.signatures import parameters_of
 from ipyremote.refs import ObjectRef, refs_of
-from ipyremote.signatures import parameters_of
 from ipyremote.streams import stream_of
 
 __all__ = [
@@ -62,7 +62,7 @@ class RemoteFunction:
         parameters = self._parameters
         if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):
             parameters.check(args, kwargs)
-        backend = seam.current()
+        backend = current.backend()
         options = self._options
         first, label = backend.submit(self._export.to(backend), args, kwargs, options)
         if options.stream:
@@ -113,7 +113,7 @@ class ConfiguredFunction:
         parameters = base._parameters
         if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):
             parameters.check(args, kwargs)
-        backend = seam.current()
+        backend = current.backend()
         first, label = backend.submit(base._export.to(backend), args, kwargs, self._options)
         if self._options.stream:
             return stream_of(first, label, backend, self._options)

@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ipyremote import inside
-from ipyremote.backend import Backend
+from ipyremote.backend import Backend, current_task
+from ipyremote.backend.current_task import Identity
+from ipyremote.declare.options import UNIT
 from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
-from ipyremote.inside import Identity
-from ipyremote.options import UNIT
 from ipyremote.runtime_env import RuntimeEnv
 
 __all__ = ["RuntimeContext"]
@@ -98,7 +97,7 @@ class RuntimeContext:
     @property
     def current_actor(self) -> Any:
         """The handle of the actor that the code runs in. It does not keep the actor alive. RuntimeError outside."""
-        return inside.current_actor()
+        return current_task.current_actor()
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
@@ -110,7 +109,7 @@ class RuntimeContext:
 
     def is_canceled(self) -> bool:
         """Whether `cancel` was called for the running task or method. RuntimeError in drivers and async actors."""
-        return inside.is_canceled()
+        return current_task.is_canceled()
 
     # ----------------------------------------------------------------------------------------------------- resources
 
@@ -152,4 +151,4 @@ class RuntimeContext:
         return "RuntimeContext()"
 
     def _identity(self) -> Identity:
-        return inside.identity()
+        return current_task.identity()

@@ -12,8 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ipyremote import backend as seam
-from ipyremote.backend import Backend, TaskOptions
+from ipyremote.backend import Backend, TaskOptions, current
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.ids import Identifier
 from ipyremote.messages import DYNAMIC
@@ -112,7 +111,7 @@ class ObjectRefGenerator(Generic[T]):
 
     def _owner(self) -> Backend:
         backend = self._backend
-        if backend is seam.peek():
+        if backend is current.peek():
             return backend
         raise foreign(self)
 

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote import api, lifecycle
-from ipyremote import backend as seam
-from ipyremote.backends.inline import InlineBackend
+from ipyremote import api
+from ipyremote.backend import current
+from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteSystemError
+from ipyremote.session import lifecycle
 
 
 @pytest.fixture(autouse=True)
@@ -150,7 +151,7 @@ def test_shutdown_without_a_session_is_nothing() -> None:
 
 def test_a_lost_session_is_replaced_by_the_next_init() -> None:
     first = ray.init(backend="inline")
-    backend = seam.peek()
+    backend = current.peek()
     assert isinstance(backend, InlineBackend)
     backend.ended = "lost"
     assert not ray.is_initialized()

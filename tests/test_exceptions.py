@@ -13,7 +13,7 @@ import pytest
 
 from ipyremote import exceptions
 from ipyremote.exceptions import FAILURES, IPyRemoteError, TaskError, from_failure
-from ipyremote.tracebacks import Likeness
+from ipyremote.exceptions.tracebacks import Likeness
 
 
 def _raised(error: BaseException) -> BaseException:

@@ -6,8 +6,16 @@ from typing import Any
 
 import pytest
 
-from ipyremote.options import TASK_OPTIONS, check_options, task_options
-from ipyremote.places import ANYWHERE, LabelMatch, Place, check_labels, described, match_some, matches_of
+from ipyremote.backend.placement import (
+    ANYWHERE,
+    LabelMatch,
+    Place,
+    check_labels,
+    described,
+    match_some,
+    matches_of,
+)
+from ipyremote.declare.options import TASK_OPTIONS, check_options, task_options
 from ipyremote.remote import remote
 from ipyremote.util.placement_group import PlacementGroup
 from ipyremote.util.scheduling_strategies import (

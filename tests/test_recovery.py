@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote.backends import kept
-from ipyremote.recovery import Found, Recoverable
+from ipyremote.backends import discovery
+from ipyremote.session.recovery import Found, Recoverable
 
 NAMES = {"model": ("train#1", "running"), "parts": ("8 refs", "5 done, 3 running")}
 OURS = Found("ab" * 20, NAMES, 588.0, True, "/home/me")
@@ -62,7 +62,7 @@ def test_names_and_all_exclude_each_other() -> None:
 
 
 def test_where_nothing_is_kept_a_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept, "find", list)
+    monkeypatch.setattr(discovery, "find", list)
     with pytest.raises(LookupError, match="model: nothing is kept"):
         ray.recover("model")
     assert not ray.recover()

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend as seam
 from ipyremote import refs
-from ipyremote.backends.inline import InlineBackend
+from ipyremote.backend import current
+from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.exceptions import ObjectLostError, OufOfBandObjectRefSerializationException
 
 
@@ -22,7 +22,7 @@ def backend() -> Iterator[InlineBackend]:
     """An inline session."""
     ray.shutdown()
     inline = InlineBackend(num_cpus=1)
-    seam.install(inline)
+    current.install(inline)
     yield inline
     ray.shutdown()
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend as seam
-from ipyremote.backend import Exported, TaskOptions
-from ipyremote.backends.inline import InlineBackend
+from ipyremote.backend import Exported, TaskOptions, current
+from ipyremote.backends.inline.backend import InlineBackend
+from ipyremote.declare.exports import bump_epoch
+from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
+from ipyremote.declare.signatures import parameters_of
 from ipyremote.exceptions import ActorHandleNotFoundError
-from ipyremote.exports import bump_epoch
-from ipyremote.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
-from ipyremote.signatures import parameters_of
 
 
 class Recorder(InlineBackend):
@@ -51,7 +50,7 @@ def backend() -> Iterator[Recorder]:
     """A session that takes notes."""
     ray.shutdown()
     recorder = Recorder()
-    seam.install(recorder)
+    current.install(recorder)
     yield recorder
     ray.shutdown()
 

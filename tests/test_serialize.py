@@ -18,10 +18,18 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipyremote import collector, serialize
 from ipyremote.exceptions import OufOfBandObjectRefSerializationException
 from ipyremote.messages import Inline
-from ipyremote.serialize import Slot, dumps, dumps_function, inline, inline_size, loads, loads_inline
+from ipyremote.serialization import nested_refs, pickling
+from ipyremote.serialization.pickling import (
+    Slot,
+    dumps,
+    dumps_function,
+    inline,
+    inline_size,
+    loads,
+    loads_inline,
+)
 
 ROOT = Path(__file__).parents[1]
 
@@ -33,7 +41,7 @@ class Ref:
         self.number = number
 
     def __reduce__(self):
-        collector.collect(self.number)
+        nested_refs.collect(self.number)
         return Ref, (self.number,)
 
 
@@ -194,15 +202,15 @@ def test_refs_in_closures_are_collected():
 
 
 def test_collections_nest_and_are_closed_by_errors():
-    with collector.collecting() as outer:
-        collector.collect(1)
+    with nested_refs.collecting() as outer:
+        nested_refs.collect(1)
         assert dumps(Ref(2)).refs == (2,)
         with pytest.raises(TypeError):
             dumps([Ref(3), threading.Lock()])
-        collector.collect(4)
+        nested_refs.collect(4)
     assert outer == [1, 4]
     with pytest.raises(OufOfBandObjectRefSerializationException, match="pickled outside"):
-        collector.collect(5)
+        nested_refs.collect(5)
 
 
 def test_a_collection_belongs_to_its_thread():
@@ -210,11 +218,11 @@ def test_a_collection_belongs_to_its_thread():
 
     def other():
         try:
-            collector.collect(1)
+            nested_refs.collect(1)
         except OufOfBandObjectRefSerializationException:
             seen.append("refused")
 
-    with collector.collecting() as ids:
+    with nested_refs.collecting() as ids:
         thread = threading.Thread(target=other)
         thread.start()
         thread.join()
@@ -227,7 +235,7 @@ def test_a_collection_belongs_to_its_thread():
 
 MAIN = """
     import dataclasses, enum, functools, sys
-    from ipyremote import serialize
+    from ipyremote.serialization import pickling
     class Base:
         def __init__(self, x): self.x = x
         def double(self): return self.x * factor
@@ -256,7 +264,7 @@ MAIN = """
 
 
 def test_what_main_defines_travels_by_value():
-    data = run(MAIN + "    sys.stdout.buffer.write(serialize.dumps(value).head)\n")
+    data = run(MAIN + "    sys.stdout.buffer.write(pickling.dumps(value).head)\n")
     value = pickle.loads(data)
     assert value["instance"].double() == 9
     assert (value["point"].x, value["point"].y) == (1, [2])
@@ -278,11 +286,11 @@ def test_an_instance_that_went_and_came_back_is_still_an_instance():
         MAIN
         + """
     import subprocess
-    echo = "import sys; from ipyremote import serialize as s; " \\
+    echo = "import sys; from ipyremote.serialization import pickling as s; " \\
         "sys.stdout.buffer.write(s.dumps(s.loads(sys.stdin.buffer.read())).head)"
-    sent = serialize.dumps((Derived(4), Color.RED, Point(1))).head
+    sent = pickling.dumps((Derived(4), Color.RED, Point(1))).head
     back = subprocess.run([sys.executable, "-c", echo], input=sent, capture_output=True, check=True).stdout
-    one, color, point = serialize.loads(back)
+    one, color, point = pickling.loads(back)
     assert type(one) is Derived and color is Color.RED and point == Point(1), (one, color, point)
     """
     )
@@ -294,10 +302,10 @@ def test_an_instance_that_comes_home_does_not_reset_its_class():
         MAIN
         + """
     Base.count = 0
-    sent = serialize.dumps(Base(1)).head
+    sent = pickling.dumps(Base(1)).head
     Base.count = 1
     Base.double = lambda self: "new"
-    again = serialize.loads(sent)
+    again = pickling.loads(sent)
     assert type(again) is Base and Base.count == 1 and again.double() == "new"
     """
     )
@@ -309,14 +317,14 @@ def test_a_class_in_a_worker_follows_its_original():
         MAIN
         + """
     import subprocess
-    first = serialize.dumps(Base).head
+    first = pickling.dumps(Base).head
     factor = 10
     Base.name = "later"
-    second = serialize.dumps(Base).head
-    worker = "import sys, pickle; from ipyremote import serialize as s; " \
+    second = pickling.dumps(Base).head
+    worker = "import sys, pickle; from ipyremote.serialization import pickling as s; " \
         "a, b = pickle.load(sys.stdin.buffer); A = s.loads(a); x = A(1).double(); B = s.loads(b); " \
         "print(A is B, x, A.name, A(1).double())"
-    sent = serialize.pickle.dumps((first, second))
+    sent = pickling.pickle.dumps((first, second))
     out = subprocess.run([sys.executable, "-c", worker], input=sent, capture_output=True, check=True).stdout
     assert out == b"True 2 later 10\\n", out
     """
@@ -462,8 +470,8 @@ def typed(source, filename="<cell 1>", name="f"):
 
 @pytest.fixture
 def clean(monkeypatch):
-    monkeypatch.setattr(serialize, "display_names", {})
-    monkeypatch.setattr(serialize, "display_name", None)
+    monkeypatch.setattr(pickling, "display_names", {})
+    monkeypatch.setattr(pickling, "display_name", None)
     before = dict(linecache.cache)
     yield
     linecache.cache.clear()
@@ -474,14 +482,14 @@ def test_an_imported_function_goes_by_name():
     payload, refs = dumps_function(textwrap.dedent)
     assert len(payload) < 100
     assert refs == ()
-    assert serialize.loads_function(payload) is textwrap.dedent
+    assert pickling.loads_function(payload) is textwrap.dedent
 
 
 def test_functions_and_classes_come_back(clean):
     f = typed("k = 3\ndef f(x):\n    return [g(x) for g in (lambda y: y + k,)]")
-    assert serialize.loads_function(dumps_function(f)[0])(1) == [4]
+    assert pickling.loads_function(dumps_function(f)[0])(1) == [4]
     cls = typed("class C:\n    def m(self): return __class__", name="C")
-    again = serialize.loads_function(dumps_function(cls)[0])
+    again = pickling.loads_function(dumps_function(cls)[0])
     assert again().m() is again
 
 
@@ -499,10 +507,10 @@ def test_the_same_function_gives_the_same_payload(clean):
     f(1, 2)
     instance = dumps(f.__globals__["Helper"]())
     assert type(loads(instance.head)) is f.__globals__["Helper"]
-    serialize.loads_function(*payloads)
+    pickling.loads_function(*payloads)
     assert dumps_function(f)[0] in payloads
-    assert serialize.digest(*payloads) == serialize.digest(*payloads)
-    assert len(serialize.digest(*payloads)) == 16
+    assert pickling.digest(*payloads) == pickling.digest(*payloads)
+    assert len(pickling.digest(*payloads)) == 16
 
 
 def test_running_a_cell_again_gives_the_same_payload(clean):
@@ -511,7 +519,7 @@ def test_running_a_cell_again_gives_the_same_payload(clean):
 
 
 def test_code_keeps_the_name_of_its_file_at_every_depth(clean):
-    f = serialize.loads_function(dumps_function(typed("def f():\n    return lambda: [lambda: 1]\n"))[0])
+    f = pickling.loads_function(dumps_function(typed("def f():\n    return lambda: [lambda: 1]\n"))[0])
     (innermost,) = f()()
     assert ["<cell 1>"] * 3 == [fn.__code__.co_filename for fn in (f, f(), innermost)]
 
@@ -522,11 +530,11 @@ def test_changed_code_and_changed_globals_give_another_payload(clean):
     f.__globals__["k"] = 2
     second = dumps_function(f)[0]
     assert first != second
-    assert serialize.digest(first) != serialize.digest(second)
+    assert pickling.digest(first) != pickling.digest(second)
 
 
 def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
-    monkeypatch.setattr(serialize, "display_name", {"<cell 1>": "In [4]"}.get)
+    monkeypatch.setattr(pickling, "display_name", {"<cell 1>": "In [4]"}.get)
     typed("def helper(x):\n    return x / 0  # in the helper\n", "<cell 2>", "helper")
     scope = {"__name__": "__main__"}
     for filename, source in (
@@ -538,12 +546,12 @@ def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
     payload, _ = dumps_function(scope["f"])
     code = """
         import linecache, sys, traceback
-        from ipyremote import serialize
-        f = serialize.loads_function(sys.stdin.buffer.read())
+        from ipyremote.serialization import pickling
+        f = pickling.loads_function(sys.stdin.buffer.read())
         linecache.checkcache()
         try: f(1)
         except ZeroDivisionError: print(traceback.format_exc())
-        print(sorted(serialize.display_names.items()))
+        print(sorted(pickling.display_names.items()))
     """
     output = run(code, stdin=payload).decode()
     assert "return helper(x)  # in f" in output
@@ -552,30 +560,30 @@ def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
 
 
 def test_who_sends_a_loaded_function_on_names_its_cell_as_the_notebook_does(clean, monkeypatch):
-    monkeypatch.setattr(serialize, "display_name", {"<cell 1>": "In [4]"}.get)
-    f = serialize.loads_function(dumps_function(typed("def f(): return 1"))[0])
+    monkeypatch.setattr(pickling, "display_name", {"<cell 1>": "In [4]"}.get)
+    f = pickling.loads_function(dumps_function(typed("def f(): return 1"))[0])
     # As in a worker, which has no notebook to ask.
-    monkeypatch.setattr(serialize, "display_name", None)
+    monkeypatch.setattr(pickling, "display_name", None)
     payload, _ = dumps_function(f)
-    serialize.display_names.clear()
-    serialize.loads_function(payload)
-    assert serialize.display_names == {"<cell 1>": "In [4]"}
+    pickling.display_names.clear()
+    pickling.loads_function(payload)
+    assert pickling.display_names == {"<cell 1>": "In [4]"}
 
 
 def test_sources_of_imported_files_and_huge_cells_stay_at_home(clean):
     huge = "def f():\n    return 1\n" + "# filler\n" * 40_000
     payload = dumps_function(typed(huge))[0]
     assert len(payload) < 2_000
-    assert serialize.loads_function(payload)() == 1
+    assert pickling.loads_function(payload)() == 1
     local = dumps_function(lambda: ROOT)[0]
-    assert serialize.loads_function(local)() == ROOT
-    assert serialize.display_names == {}
+    assert pickling.loads_function(local)() == ROOT
+    assert pickling.display_names == {}
 
 
 def test_known_sources_are_not_replaced(clean):
     payload = dumps_function(typed("def f():\n    return 1 / 0\n"))[0]
     mine = linecache.cache["<cell 1>"]
-    f = serialize.loads_function(payload)
+    f = pickling.loads_function(payload)
     assert linecache.cache["<cell 1>"] is mine
     with pytest.raises(ZeroDivisionError) as info:
         f()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote.terms import seconds_of
+from ipyremote.session.init_arguments import seconds_of
 
 
 @pytest.mark.parametrize(

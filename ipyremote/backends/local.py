@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ipyremote import settings
-from ipyremote.backends.kept import LOG, STOP_SECONDS, Mark, last_lines, places, write_mark
+from ipyremote.backend.placement import NODE_ID
+from ipyremote.backends.discovery import LOG, STOP_SECONDS, Mark, last_lines, places, write_mark
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, hex_of
 from ipyremote.messages import RESOURCE_UNIT, SECRET_BYTES, Boot, encode_boot
-from ipyremote.places import NODE_ID
 from ipyremote.scheduler import command
 from ipyremote.store.directory import SessionDirectory, choose_base, sweep
 

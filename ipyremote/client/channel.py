@@ -28,10 +28,10 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from ipyremote import messages as m
 from ipyremote.backend import Listener
-from ipyremote.client.background import Background
-from ipyremote.client.deliveries import Delivery, deliver
+from ipyremote.client.console_listener import PlainListener
+from ipyremote.client.io_thread import Background
+from ipyremote.client.listener_dispatch import Delivery, deliver
 from ipyremote.client.objects import STEP, Objects, Value
-from ipyremote.client.plain import PlainListener
 from ipyremote.client.spilling import Spiller
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import ClusterLostError

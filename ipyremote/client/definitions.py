@@ -6,11 +6,11 @@ import contextlib
 from collections.abc import Callable
 from typing import Any
 
-from ipyremote import serialize
 from ipyremote.backend import Exported
 from ipyremote.client.channel import Channel
 from ipyremote.client.failures import check_size
 from ipyremote.messages import Define
+from ipyremote.serialization import pickling
 
 __all__ = ["Definitions"]
 
@@ -32,9 +32,9 @@ class Definitions:
             known = self.known.get(target)
             if known is not None:
                 return known
-        payload, refs = serialize.dumps_function(target)
+        payload, refs = pickling.dumps_function(target)
         check_size(name, len(payload))
-        digest = serialize.digest(payload)
+        digest = pickling.digest(payload)
         with channel.lock:
             if digest not in self._digests:
                 self._digests.add(digest)

@@ -15,12 +15,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ipyremote import exports, serialize
 from ipyremote.backend import Backend
 from ipyremote.client.channel import Channel
 from ipyremote.client.failures import check_size
+from ipyremote.declare import exports
 from ipyremote.messages import DefineEnvironment, Environment, Packages
 from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, merged
+from ipyremote.serialization import pickling
 from ipyremote.store.directory import SPILL_LINK
 
 __all__ = ["Environments", "run_hook", "use"]
@@ -143,7 +144,7 @@ def use(backend: Backend, asked: RuntimeEnv) -> None:
 def run_hook(environment: Environment) -> None:
     """What each worker of an environment calls first. Raises what that raises."""
     if environment.hook:
-        serialize.loads_function(environment.hook)()
+        pickling.loads_function(environment.hook)()
 
 
 def _packages(asked: Mapping[str, Any]) -> Packages | None:
@@ -178,7 +179,7 @@ def _pickled(hook: Callable[[], Any] | str) -> bytes:
             module, _, function = name.rpartition(".")
             return getattr(importlib.import_module(module), function)()
 
-    payload, _ = serialize.dumps_function(hook)
+    payload, _ = pickling.dumps_function(hook)
     check_size(getattr(hook, "__name__", _HOOK), len(payload))
     return payload
 

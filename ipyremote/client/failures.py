@@ -13,9 +13,9 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
 
-from ipyremote import serialize, tracebacks
-from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure
+from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure, tracebacks
 from ipyremote.messages import Failure
+from ipyremote.serialization import pickling
 
 __all__ = ["check_size", "exception_of", "failure_of", "together"]
 
@@ -34,7 +34,7 @@ EXCEPTION_BYTES: Final = 100 << 20
 def failure_of(error: TaskError) -> Failure:
     """What a worker reports about an exception of user code, which must live until the report is on its way."""
     try:
-        pickled = serialize.dumps_whole(error)
+        pickled = pickling.dumps_whole(error)
     except BaseException:  # the user's exception refuses to be pickled, in whatever way
         return _without_cause(error)
     if len(pickled.head) <= EXCEPTION_BYTES:
@@ -51,7 +51,7 @@ def _without_cause(error: TaskError, note: str = "") -> Failure:
     alone = error.without_cause()
     alone.traceback_text += note
     try:
-        pickled = serialize.dumps_whole(alone)
+        pickled = pickling.dumps_whole(alone)
     except Exception:  # a frame or label that cannot travel either
         return Failure("task_error", text)
     return Failure("task_error", text, pickled.head, pickled.refs)
@@ -67,7 +67,7 @@ def exception_of(failure: Failure) -> IPyRemoteError:
     if not failure.data:
         return from_failure(failure.kind, failure.text)
     try:
-        error = serialize.loads(failure.data)
+        error = pickling.loads(failure.data)
     except Exception as problem:  # the user's exception can be pickled but not unpickled here
         return UnserializableException(
             f"The task failed, and its exception cannot be unpickled here ({problem!r}). Its traceback:\n{failure.text}"

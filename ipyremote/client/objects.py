@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
 from ipyremote.client.streams import Stream
-from ipyremote.client.unasked import Unasked
+from ipyremote.client.unretrieved import Unasked
 from ipyremote.client.waiting import Waiter
 from ipyremote.messages import DYNAMIC, Failure, Inline, Stored
 

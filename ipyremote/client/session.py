@@ -12,28 +12,28 @@ from itertools import islice
 from typing import Any
 
 from ipyremote import messages as m
-from ipyremote import serialize
 from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
+from ipyremote.backend.current_task import Inside
+from ipyremote.client.actor_names import ActorNames, creation
 from ipyremote.client.blocking import block
-from ipyremote.client.calls import Calls
+from ipyremote.client.call_context import Running, concurrent
 from ipyremote.client.channel import Channel, Host, Owner
 from ipyremote.client.definitions import Definitions
 from ipyremote.client.environments import Environments
 from ipyremote.client.failures import exception_of, together
-from ipyremote.client.groups import PlacementGroups
 from ipyremote.client.history import History
-from ipyremote.client.names import ActorNames, creation
-from ipyremote.client.questions import Questions
-from ipyremote.client.room import pack_when_room
-from ipyremote.client.running import Running, concurrent
+from ipyremote.client.placement_groups import PlacementGroups
+from ipyremote.client.requests import Questions
+from ipyremote.client.resubmission import Calls
+from ipyremote.client.store_pressure import pack_when_room
 from ipyremote.client.streams import Streams
 from ipyremote.client.values import PackedArguments, Values, pack_arguments, retry_types
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
 from ipyremote.ids import IdSource
-from ipyremote.inside import Inside
 from ipyremote.refs import ObjectRef, id_for
-from ipyremote.serialize import Pickled
+from ipyremote.serialization import pickling
+from ipyremote.serialization.pickling import Pickled
 from ipyremote.store.segments import SegmentStore, StoreFull
 
 __all__ = ["Session"]
@@ -250,7 +250,7 @@ class Session:
 
     def put(self, value: Any) -> tuple[int, str]:
         self.channel.check()
-        pickled = serialize.dumps(value)
+        pickled = pickling.dumps(value)
         object_id = self.put_value(self.pack(pickled), pickled.refs)
         with self._lock:
             return object_id, self.running.label_of("put")

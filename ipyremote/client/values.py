@@ -15,7 +15,7 @@ from ipyremote.backend import ActorOptions
 from ipyremote.exceptions import ObjectLostError
 from ipyremote.messages import ActorSpec, Inline, Stored
 from ipyremote.refs import ObjectRef
-from ipyremote.serialize import (
+from ipyremote.serialization.pickling import (
     INLINE_LIMIT,
     Pickled,
     Slot,

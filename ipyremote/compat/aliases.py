@@ -16,8 +16,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Final
 
-from ipyremote import exports, serialize
-from ipyremote.absent import AbsentModule, advice
+from ipyremote.compat.absent import AbsentModule, advice
+from ipyremote.declare import exports
+from ipyremote.serialization import pickling
 
 __all__ = ["install_as_ray"]
 
@@ -114,6 +115,6 @@ def install_as_ray() -> None:
         )
     sys.meta_path.insert(0, _aliases)
     sys.meta_path.append(_Absences())
-    serialize.before_loading(_RAY, install_as_ray)
+    pickling.before_loading(_RAY, install_as_ray)
     # What was exported before does not know it.
     exports.bump_epoch()

@@ -50,7 +50,7 @@ from ipyremote.core.events import (
     WorkerExited,
     WorkerStarted,
 )
-from ipyremote.core.story import Step
+from ipyremote.core.task_log import Step
 from ipyremote.core.transitions import CoreError, InvalidTransition
 
 __all__ = [

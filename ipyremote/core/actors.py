@@ -16,16 +16,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from ipyremote.core.bundles import refusal
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import back_to_ready, detach_all, send
+from ipyremote.core.group_reservation import refusal
+from ipyremote.core.history import facts_of
 from ipyremote.core.lifetimes import release, seal
 from ipyremote.core.moves import move_actor
-from ipyremote.core.past import facts_of
 from ipyremote.core.pool import Pool
 from ipyremote.core.queues import push, put_back
 from ipyremote.core.resources import intern_shape, larger, swap
-from ipyremote.core.state import Actor, Ledger, Task, Worker
+from ipyremote.core.state.ledger import Actor, Ledger, Task, Worker
 from ipyremote.core.tasks import end, fail, function_of, may_retry, promise, wait_for
 from ipyremote.core.transitions import (
     ALIVE,

@@ -11,11 +11,11 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import chain, islice
 
-from ipyremote.core.past import Attempt
-from ipyremote.core.state import Function, Ledger, Shape, Task, Worker
+from ipyremote.core.history import Attempt
+from ipyremote.core.state.ledger import Function, Ledger, Shape, Task, Worker
+from ipyremote.core.streams import is_paused
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import BLOCKED, RUNNING
-from ipyremote.core.yields import is_paused
 
 __all__ = ["Attempts", "Present"]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ipyremote.core.environment import OPEN
+from ipyremote.core.capacity import Stock
 from ipyremote.core.resources import key_of
-from ipyremote.core.state import DETACHED, FIRST_ID, SAVED, SESSION, Ledger, Object, Task, Worker
-from ipyremote.core.stock import Stock
+from ipyremote.core.state.environments import OPEN
+from ipyremote.core.state.ledger import DETACHED, FIRST_ID, SAVED, SESSION, Ledger, Object, Task, Worker
+from ipyremote.core.streams import is_stream
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import (
     ALIVE,
@@ -26,7 +27,6 @@ from ipyremote.core.transitions import (
     WAITING,
     CoreError,
 )
-from ipyremote.core.yields import is_stream
 from ipyremote.messages import Failure, Stored
 
 __all__ = ["audit"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import detach, move
 from ipyremote.core.pool import Pool
-from ipyremote.core.state import Ledger, Task
+from ipyremote.core.state.ledger import Ledger, Task
 from ipyremote.core.tasks import fail, is_creation
 from ipyremote.core.transitions import BLOCKED, CANCELLED, CANCELLING, READY, RUNNING, SENT, WAITING
 from ipyremote.messages import CancelRun, CancelTask, Failure

@@ -13,11 +13,13 @@ from typing import assert_never
 
 from ipyremote import messages as m
 from ipyremote.core import cancel, explain, lifetimes, spilling, tasks
+from ipyremote.core.actor_names import ActorNames
 from ipyremote.core.actors import Actors
-from ipyremote.core.audience import show
 from ipyremote.core.audit import audit
 from ipyremote.core.commands import Command, Log, Quit, Send
+from ipyremote.core.detached import Keeping
 from ipyremote.core.dispatch import detach, move, rest
+from ipyremote.core.environments import Setups
 from ipyremote.core.events import (
     ClientGone,
     ClientJoined,
@@ -29,21 +31,19 @@ from ipyremote.core.events import (
     WorkerExited,
     WorkerStarted,
 )
-from ipyremote.core.groups import Groups
-from ipyremote.core.keeping import Keeping
-from ipyremote.core.listing import Listings
-from ipyremote.core.losses import Losses
-from ipyremote.core.names import ActorNames
+from ipyremote.core.output_routing import show
 from ipyremote.core.placement import Placement
+from ipyremote.core.placement_groups import Groups
 from ipyremote.core.pool import Pool
 from ipyremote.core.queues import push, put_back
-from ipyremote.core.runs import Runs
-from ipyremote.core.setups import Setups
-from ipyremote.core.state import SESSION, Client, Ledger, Task
-from ipyremote.core.story import Step, told
+from ipyremote.core.reports import Runs
+from ipyremote.core.state.ledger import SESSION, Client, Ledger, Task
+from ipyremote.core.state_query import Listings
+from ipyremote.core.streams import Yields
+from ipyremote.core.task_log import Step, told
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import READY, WAITING, InvalidTransition
-from ipyremote.core.yields import Yields
+from ipyremote.core.worker_loss import Losses
 
 __all__ = ["Core"]
 

@@ -13,7 +13,7 @@ from ipyremote.core.lifetimes import show
 from ipyremote.core.moves import move_task
 from ipyremote.core.resources import give_back, lend_cpus, unlend_cpus
 from ipyremote.core.spilling import touch
-from ipyremote.core.state import Ledger, Task, Worker
+from ipyremote.core.state.ledger import Ledger, Task, Worker
 from ipyremote.core.transitions import BLOCKED, CANCELLING, READY, RUNNING, SENT, SHOWN
 from ipyremote.messages import Inline, ObjectReady, RunTask, Stored
 

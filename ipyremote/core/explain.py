@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 
+from ipyremote.backend.placement import GroupRecord
+from ipyremote.core.capacity import Group, Stock
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import run_seconds
-from ipyremote.core.environment import OPEN, OPENING, Environment
 from ipyremote.core.lifetimes import final_state
 from ipyremote.core.placement import AGING_SECONDS
 from ipyremote.core.pool import Pool
 from ipyremote.core.resources import amount_text, fits, gpus_of
-from ipyremote.core.state import Ledger, Object, Shape, Task, Worker
-from ipyremote.core.stock import Group, Stock
+from ipyremote.core.state.environments import OPEN, OPENING, Environment
+from ipyremote.core.state.ledger import Ledger, Object, Shape, Task, Worker
+from ipyremote.core.streams import is_paused
 from ipyremote.core.transitions import (
     ALIVE,
     BLOCKED,
@@ -25,9 +27,7 @@ from ipyremote.core.transitions import (
     SHOWN,
     WAITING,
 )
-from ipyremote.core.yields import is_paused
 from ipyremote.messages import RESOURCE_UNIT, ClusterStatus, Resources, TaskUpdate, WorkerStatus
-from ipyremote.places import GroupRecord
 
 __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from ipyremote.core.commands import DropSegment, Send
 from ipyremote.core.moves import move_object
 from ipyremote.core.spilling import end_moves, forget, keep, lose, touch
-from ipyremote.core.state import FIRST_ID, SAVED, Ledger, Object, Task
+from ipyremote.core.state.ledger import FIRST_ID, SAVED, Ledger, Object, Task
 from ipyremote.core.transitions import DEAD, DROPPED, FAILED, PROMISED, SEALED, WAITING
 from ipyremote.ids import DRIVER
 from ipyremote.messages import (

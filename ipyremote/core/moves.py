@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ipyremote.core.story import told
+from ipyremote.core.task_log import told
 from ipyremote.core.transitions import ACTOR_MOVES, GROUP_MOVES, OBJECT_MOVES, TASK_MOVES, InvalidTransition
 
 if TYPE_CHECKING:
-    from ipyremote.core.state import Actor, Object, Task
-    from ipyremote.core.stock import Group
+    from ipyremote.core.capacity import Group
+    from ipyremote.core.state.ledger import Actor, Object, Task
 
 __all__ = ["move_actor", "move_group", "move_object", "move_task"]
 

@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from ipyremote.core.actors import Actors
-from ipyremote.core.bundles import reserve
+from ipyremote.core.capacity import Stock
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import send
+from ipyremote.core.group_reservation import reserve
 from ipyremote.core.pool import Pool
 from ipyremote.core.queues import head, take_head
 from ipyremote.core.resources import fits, give_back, has, take
-from ipyremote.core.state import Ledger, Shape, Task, Worker
-from ipyremote.core.stock import Stock
+from ipyremote.core.state.ledger import Ledger, Shape, Task, Worker
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import SENT
 from ipyremote.messages import RESOURCE_UNIT, Recall

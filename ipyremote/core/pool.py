@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import Final
 
 from ipyremote.core.commands import Log, Send, StartWorker, StopWorker
-from ipyremote.core.environment import OPEN, Environment
-from ipyremote.core.state import Ledger, Task, Worker
+from ipyremote.core.state.environments import OPEN, Environment
+from ipyremote.core.state.ledger import Ledger, Task, Worker
 from ipyremote.messages import RESOURCE_UNIT, Notice
 
 __all__ = ["Pool"]

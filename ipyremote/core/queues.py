@@ -11,8 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from ipyremote.core.commands import Send
-from ipyremote.core.environment import OPEN
-from ipyremote.core.state import Ledger, Shape, Task
+from ipyremote.core.state.environments import OPEN
+from ipyremote.core.state.ledger import Ledger, Shape, Task
 from ipyremote.core.transitions import READY
 from ipyremote.messages import Notice
 

@@ -8,11 +8,11 @@ devices that nobody else has, a fraction shares one device.
 
 from __future__ import annotations
 
-from ipyremote.core.environment import Environment
-from ipyremote.core.state import Ledger, Shape, ShapeKey, Worker
-from ipyremote.core.stock import Stock
+from ipyremote.backend.placement import Place, described, labels_text, match_some
+from ipyremote.core.capacity import Stock
+from ipyremote.core.state.environments import Environment
+from ipyremote.core.state.ledger import Ledger, Shape, ShapeKey, Worker
 from ipyremote.messages import RESOURCE_UNIT, Resources
-from ipyremote.places import Place, described, labels_text, match_some
 
 __all__ = [
     "amount_text",

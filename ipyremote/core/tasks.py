@@ -6,15 +6,15 @@ values, the other calls of its actor) is left in `Ledger.woken` and `Ledger.touc
 
 from __future__ import annotations
 
-from ipyremote.core.bundles import refusal
 from ipyremote.core.dispatch import move, run_seconds
+from ipyremote.core.group_reservation import refusal
+from ipyremote.core.history import attempt_of
 from ipyremote.core.lifetimes import discard_value, hold, lost, release, seal, settle_value
-from ipyremote.core.past import attempt_of
 from ipyremote.core.queues import push, withdraw
 from ipyremote.core.resources import intern_shape
-from ipyremote.core.state import Function, Ledger, Object, Task
+from ipyremote.core.state.ledger import Function, Ledger, Object, Task
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
-from ipyremote.core.unheard import tell_unheard
+from ipyremote.core.unretrieved import tell_unheard
 from ipyremote.messages import Failure, TaskSpec, Value, share_parts
 
 __all__ = [

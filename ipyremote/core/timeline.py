@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from ipyremote.core.past import Attempt, Facts
+from ipyremote.core.history import Attempt, Facts
 from ipyremote.messages import Span
 
 __all__ = ["KEPT", "Timeline"]

@@ -11,8 +11,8 @@ from typing import Any, Final
 from traitlets import Bool, Float, Integer, TraitError, Unicode, Union, validate
 from traitlets.config import Configurable
 
-from ipyremote import terms
-from ipyremote.notebook.shipments import LARGE
+from ipyremote.notebook.cells.inputs import LARGE
+from ipyremote.session import init_arguments
 
 __all__ = ["OF_CLUSTERS", "IPyRemote"]
 
@@ -56,7 +56,7 @@ class IPyRemote(Configurable):
     @validate("keep_alive")
     def _check_duration(self, proposal: dict[str, Any]) -> Any:
         try:
-            terms.seconds_of(proposal["value"] or None)
+            init_arguments.seconds_of(proposal["value"] or None)
         except ValueError as error:
             raise TraitError(str(error)) from None
         return proposal["value"]

@@ -20,26 +20,28 @@ import threading
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
-from ipyremote import backend as seam
-from ipyremote import lifecycle, recovery, serialize, settings, tracebacks
-from ipyremote.backend import Backend
-from ipyremote.notebook.clicks import Retrying
-from ipyremote.notebook.completion import matcher_of
+from ipyremote import settings
+from ipyremote.backend import Backend, current
+from ipyremote.exceptions import tracebacks
+from ipyremote.notebook.autoreload import Reloads
+from ipyremote.notebook.cells.completion import matcher_of
 from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
-from ipyremote.notebook.dashboard import Dashboards
-from ipyremote.notebook.errors import Tracebacks
-from ipyremote.notebook.failures import Submissions, UnaskedFailures, interrupted_get
-from ipyremote.notebook.groups import refs_in
-from ipyremote.notebook.live import ClusterCard, Screen
-from ipyremote.notebook.logs import TaskLogs
+from ipyremote.notebook.display.actions import Retrying
+from ipyremote.notebook.display.dashboard import Dashboards
+from ipyremote.notebook.display.html import Bar, ClusterView
+from ipyremote.notebook.display.ref_groups import refs_in
+from ipyremote.notebook.display.screen import ClusterCard, Screen
+from ipyremote.notebook.display.updater import Updater
+from ipyremote.notebook.display.waiting import Waits
 from ipyremote.notebook.magics import RemoteMagics, resources_of
-from ipyremote.notebook.outlet import Outlet, outlet_of
-from ipyremote.notebook.outputs import CellOutput, Cells
-from ipyremote.notebook.reloads import Reloads
-from ipyremote.notebook.updater import Updater
-from ipyremote.notebook.views import Bar, ClusterView
-from ipyremote.notebook.waits import Waits
+from ipyremote.notebook.output.cell_output import CellOutput, Cells
+from ipyremote.notebook.output.error_rendering import Tracebacks
+from ipyremote.notebook.output.frontend import Outlet, outlet_of
+from ipyremote.notebook.output.task_logs import TaskLogs
+from ipyremote.notebook.output.unretrieved import Submissions, UnaskedFailures, interrupted_get
 from ipyremote.refs import ObjectRef
+from ipyremote.serialization import pickling
+from ipyremote.session import lifecycle, recovery
 from ipyremote.streams import ObjectRefGenerator
 
 __all__ = ["IPyRemote", "Notebook", "load", "unload"]
@@ -168,7 +170,7 @@ class Notebook:
         self._events = (("pre_run_cell", self._pre_run_cell), ("post_run_cell", self._post_run_cell))
         #: What the formatter had before for each type that gets a printer from us.
         self._printers: dict[type, tuple[Callable[[Any], object], Callable[[Any], object] | None]] = {}
-        self._display_name = serialize.display_name
+        self._display_name = pickling.display_name
 
     # ------------------------------------------------------------------------------------------------ load and unload
 
@@ -185,12 +187,12 @@ class Notebook:
         self._tracebacks.install()
         lifecycle.remember(shell.user_ns, self.magics.sessions.handles)
         self._register_printers()
-        serialize.display_name = tracebacks.display_name
-        seam.observe(self._on_backend)
-        seam.set_waiting(self.waits)
+        pickling.display_name = tracebacks.display_name
+        current.observe(self._on_backend)
+        current.set_waiting(self.waits)
         self.cells.begin(self.outlet.parent())
         self._offer()
-        backend = seam.peek()
+        backend = current.peek()
         if backend is not None:
             self._on_backend(backend, True)
         elif self.config.autostart:
@@ -211,15 +213,15 @@ class Notebook:
     def unload(self) -> None:
         """Take away what `load` added, and shut down the cluster that it started."""
         started, self.started = self.started, None
-        if started is not None and seam.peek() is started:
+        if started is not None and current.peek() is started:
             lifecycle.shutdown()
-        seam.unobserve(self._on_backend)
+        current.unobserve(self._on_backend)
         lifecycle.start_with(None)
         lifecycle.remember()
         self.failures.follow(None)
-        seam.set_waiting(None)
+        current.set_waiting(None)
         self.dashboards.close()
-        backend = seam.peek()
+        backend = current.peek()
         if backend is not None:
             backend.listen(None)
             backend.cell = 0
@@ -227,7 +229,7 @@ class Notebook:
         self.reloads.close()
         self.screen.clear("ipyremote was unloaded before it ended")
         self.updater.close()
-        serialize.display_name = self._display_name
+        pickling.display_name = self._display_name
         self._unregister_printers()
         self._unregister_magics()
         self.shell.Completer.custom_matchers.remove(self._matcher)
@@ -254,7 +256,7 @@ class Notebook:
         self._follows = True
         try:
             lifecycle.init_tentatively(**self.config.init_arguments())
-            self.started = seam.peek()
+            self.started = current.peek()
         except Exception as error:  # loading succeeds even where no cluster can be started
             self._report(None, ClusterView("failed", detail=f"{type(error).__name__}: {error}"))
         if self.card is not None:
@@ -262,13 +264,13 @@ class Notebook:
 
     def _reconfigured(self, change: Any) -> None:
         """`%config` has changed what the cluster should be like. One that has had no work is replaced."""
-        backend = seam.peek()
+        backend = current.peek()
         if backend is None:
             return
         if backend is self.started and lifecycle.is_unused(backend):
             lifecycle.shutdown()
             lifecycle.init_tentatively(**self.config.init_arguments())
-            self.started = seam.peek()
+            self.started = current.peek()
             return
         self.output.on_notice(
             self.cells.token,
@@ -292,7 +294,7 @@ class Notebook:
 
     def _report(self, backend: Backend | None, view: ClusterView) -> None:
         """Say on the card what became of the current backend; of another one, nothing."""
-        if backend is not None and seam.peek() is not backend:
+        if backend is not None and current.peek() is not backend:
             return
         if self.card is not None:
             self.screen.set_cluster(self.card, view)
@@ -337,7 +339,7 @@ class Notebook:
         self.reloads.look()
         self.waits.cell_began(token)
         self.magics.jobs.large = self.config.large_value
-        backend = seam.peek()
+        backend = current.peek()
         cell_id = getattr(info, "cell_id", None) or ""
         if backend is not None:
             backend.cell = token
@@ -408,7 +410,7 @@ class Notebook:
 
     def show_dashboard(self) -> None:
         """Display the cluster as it is, and as it goes on."""
-        backend = seam.peek()
+        backend = current.peek()
         if backend is not None:
             self.dashboards.show(backend)
 
@@ -422,7 +424,7 @@ class Notebook:
 
 def _widget_class() -> Callable[..., Any] | None:
     try:
-        from ipyremote.notebook.widgets import LiveWidget
+        from ipyremote.notebook.display.widgets import LiveWidget
     except Exception:  # not installed, or broken: HTML does without
         log.debug("no widgets", exc_info=True)
         return None

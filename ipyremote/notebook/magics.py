@@ -28,20 +28,19 @@ from IPython.core.magic import (
 )
 from IPython.core.magic_arguments import magic_arguments
 
-from ipyremote import backend as seam
-from ipyremote import lifecycle, tracebacks
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import Backend
-from ipyremote.exceptions import IPyRemoteError, TaskError
-from ipyremote.notebook import leftovers
-from ipyremote.notebook.arguments import CellArguments, parsed, takes_cell_arguments
-from ipyremote.notebook.failures import WithHistory
-from ipyremote.notebook.jobs import CellInputError, CellSyntaxError, Jobs
-from ipyremote.notebook.live import Screen
-from ipyremote.notebook.logs import TaskLogs
-from ipyremote.notebook.sessions import Sessions
-from ipyremote.notebook.views import bytes_text
+from ipyremote.backend import Backend, current
+from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
+from ipyremote.notebook.cells.arguments import CellArguments, parsed, takes_cell_arguments
+from ipyremote.notebook.cells.sessions import Sessions
+from ipyremote.notebook.cells.submission import CellInputError, CellSyntaxError, Jobs
+from ipyremote.notebook.display.html import bytes_text
+from ipyremote.notebook.display.screen import Screen
+from ipyremote.notebook.output import output_history
+from ipyremote.notebook.output.task_logs import TaskLogs
+from ipyremote.notebook.output.unretrieved import WithHistory
 from ipyremote.refs import ObjectRef
+from ipyremote.session import lifecycle
 
 __all__ = ["CellInputError", "CellInterruptedError", "CellSyntaxError", "RemoteMagics", "resources_of"]
 
@@ -125,7 +124,7 @@ class RemoteMagics(Magics):
     @line_magic
     def remote_status(self, line: str) -> None:
         """Show what the cluster has and uses, and why the refs on screen wait."""
-        backend = seam.peek()
+        backend = current.peek()
         if backend is None:
             print("No cluster is running. init(), or the first .remote(), starts one.")
             return
@@ -163,7 +162,7 @@ class RemoteMagics(Magics):
 
         Code that runs gets a KeyboardInterrupt. Actors go on.
         """
-        backend = seam.peek()
+        backend = current.peek()
         if backend is None:
             print("No cluster is running.")
             return
@@ -200,13 +199,13 @@ class RemoteMagics(Magics):
         if line.strip() not in ("", "--free"):
             raise UsageError("%remote_gc: the only flag is --free")
         if line.strip():
-            count = leftovers.free(self._shell)
+            count = output_history.free(self._shell)
             stored = self.jobs.shipments.prune(self._shell.user_ns)
             print(
                 f"Forgot {count} output{'s' * (count != 1)} with refs, and {stored} stored values of cells."
             )
             return
-        found = leftovers.kept(self._shell)
+        found = output_history.kept(self._shell)
         for name, refs in found.items():
             print(f"{name}: {_some(refs)}")
         print("%remote_gc --free forgets them." if found else "No output keeps a ref or an actor alive.")
@@ -228,7 +227,7 @@ class RemoteMagics(Magics):
     @line_magic
     def remote_shutdown(self, line: str) -> None:
         """End the cluster, with everything that runs and all values that were not fetched."""
-        if seam.peek() is None:
+        if current.peek() is None:
             print("No cluster is running.")
             return
         lifecycle.shutdown()
@@ -284,7 +283,7 @@ class RemoteMagics(Magics):
 
 def _refs_in(value: Any, expression: str, magic: str) -> list[ObjectRef[Any]]:
     """The refs inside of what an expression gave. Raises UsageError."""
-    found = [ref for ref in leftovers.all_refs(value) if isinstance(ref, ObjectRef)]
+    found = [ref for ref in output_history.all_refs(value) if isinstance(ref, ObjectRef)]
     if not found:
         raise UsageError(f"%{magic}: {expression.strip()} is no ref, and has none inside")
     return list(dict.fromkeys(found))
@@ -301,7 +300,7 @@ def _in_place(error: IPyRemoteError) -> list[str]:
 
 def _explain(refs: list[ObjectRef[Any]], more: str) -> None:
     for ref in refs[:_EXPLAINED]:
-        if ref._backend is None or ref._backend is not seam.peek():
+        if ref._backend is None or ref._backend is not current.peek():
             print(f"{ref._label} belongs to a session that has ended.")
         else:
             print(_explained(ref, ref._backend))

@@ -1,437 +1,75 @@
-"""What a ref, a board of refs and the cluster look like: pure functions from a snapshot to escaped, bounded HTML.
+"""`progress`, `dashboard` and `timeline` of the public API: in a notebook live views, elsewhere text.
 
-They know no clock, kernel or widget. The same HTML serves the live widget, the `display_id` fallback and the saved
-notebook, so it carries its own small style sheet and names every state in words. Rules: all text from outside goes
-through `escaped`; `Preview.html` alone is trusted, because `worker/preview.py` has sanitised it.
-
-    <div class="ipyremote ipyremote-ref" data-state="pending|running|resolved|failed|cancelled|lost"> ... </div>
-
-Lost is a ref whose session is gone: whether its task ended, and how, is not known any more.
+Importing this imports neither IPython nor widgets; they are there when the extension was loaded.
 """
 
 from __future__ import annotations
 
-import html
-import re
-from dataclasses import dataclass, field
-from typing import Final
+import sys
+from typing import TYPE_CHECKING, Any
 
-from ipyremote.notebook.traces import own_frames
+from ipyremote.backend import current
+from ipyremote.exceptions import IPyRemoteSystemError
+from ipyremote.notebook.display.ref_groups import refs_in
+from ipyremote.notebook.display.textbar import follow
+from ipyremote.notebook.display.timeline import WithSpans, chrome_trace, write_trace
+from ipyremote.refs import ObjectRef
+from ipyremote.session.lifecycle import is_initialized
+from ipyremote.streams import ObjectRefGenerator
 
-__all__ = [
-    "END_STATES",
-    "STATES",
-    "Bar",
-    "BoardView",
-    "ClusterView",
-    "Preview",
-    "RefView",
-    "board_html",
-    "box",
-    "bytes_text",
-    "cluster_html",
-    "detail_html",
-    "escaped",
-    "head_html",
-    "numbered",
-    "ref_html",
-    "seconds_text",
-]
+if TYPE_CHECKING:
+    from ipyremote.notebook.extension import Notebook
 
-#: What `data-state` of a ref or a board may be, in the order in which counts are listed.
-STATES: Final = ("pending", "running", "resolved", "failed", "cancelled", "lost")
-#: From these a ref does not move on.
-END_STATES: Final = frozenset({"resolved", "failed", "cancelled", "lost"})
-
-_LABEL_LIMIT: Final = 120
-_DETAIL_LIMIT: Final = 500
-_REPR_LIMIT: Final = 2_000
-_TRACEBACK_LIMIT: Final = 20_000
-#: Of a table or a picture.
-_HTML_LIMIT: Final = 50_000
-#: Failures that a board lists; the others are counted.
-FAILURES_SHOWN: Final = 10
-#: A board of up to so many refs lists each of them.
-ITEMS_SHOWN: Final = 20
-
-#: Lines of its output that a running ref shows.
-_LINES_SHOWN: Final = 3
-_LINE_LIMIT: Final = 300
-_SAID_LIMIT: Final = 12_000
-_SEPARATOR: Final = "\n"
-
-_ANSI: Final = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-#: Control characters that mean nothing in HTML.
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
-
-_STYLE: Final = """<style>
-.ipyremote{font-family:var(--jp-ui-font-family,system-ui,sans-serif);font-size:var(--jp-ui-font-size1,13px);
-line-height:1.45;color:var(--jp-ui-font-color1,inherit);border:1px solid var(--jp-border-color2,#8885);
-border-left:3px solid var(--ipyremote-accent);border-radius:3px;padding:4px 10px;margin:2px 0;max-width:60em;
-box-sizing:border-box;overflow:hidden}
-.ipyremote,.ipyremote-items>div{--ipyremote-accent:var(--jp-ui-font-color2,#888)}
-.ipyremote[data-state=running],.ipyremote[data-state=starting],.ipyremote-items>[data-state=running]{
---ipyremote-accent:var(--jp-info-color1,#0288d1)}
-.ipyremote[data-state=resolved],.ipyremote[data-state=ready],.ipyremote-items>[data-state=resolved]{
---ipyremote-accent:var(--jp-success-color1,#388e3c)}
-.ipyremote[data-state=failed],.ipyremote-items>[data-state=failed]{--ipyremote-accent:var(--jp-error-color1,#d32f2f)}
-.ipyremote[data-state=cancelled],.ipyremote[data-state=lost],.ipyremote-items>[data-state=cancelled],
-.ipyremote-items>[data-state=lost]{--ipyremote-accent:var(--jp-warn-color1,#f57c00)}
-.ipyremote-label,.ipyremote pre{font-family:var(--jp-code-font-family,monospace);background:none;color:inherit;
-font-size:var(--jp-code-font-size,12px);border:0}
-.ipyremote pre{margin:4px 0;padding:0;white-space:pre-wrap;overflow:auto;max-height:24em}
-.ipyremote-word{color:var(--ipyremote-accent);font-weight:600;margin-left:.6em;
-color:color-mix(in srgb,var(--ipyremote-accent) 65%,var(--jp-ui-font-color1,currentColor))}
-.ipyremote-time,.ipyremote-facts,.ipyremote-detail{color:var(--jp-ui-font-color2,inherit)}
-.ipyremote-time,.ipyremote-facts{margin-left:.6em}
-.ipyremote-table{overflow:auto;max-height:24em;margin:4px 0}
-.ipyremote-table:has(img){max-height:none}
-.ipyremote-table img{display:block;max-width:100%;height:auto}
-.ipyremote-bar{display:flex;height:6px;border-radius:3px;overflow:hidden;margin:5px 0;
-background:var(--jp-layout-color2,#8883)}
-.ipyremote-bar span{display:block}
-.ipyremote-bar [data-part=running]{background:var(--jp-info-color1,#0288d1)}
-.ipyremote-bar [data-part=resolved]{background:var(--jp-success-color1,#388e3c)}
-.ipyremote-bar [data-part=failed]{min-width:3px;background:var(--jp-error-color1,#d32f2f)}
-.ipyremote-bar [data-part=cancelled],.ipyremote-bar [data-part=lost]{background:var(--jp-warn-color1,#f57c00)}
-.ipyremote-items{display:grid;grid-template-columns:repeat(auto-fill,minmax(15em,1fr));gap:0 1.5em;margin:4px 0;
-overflow-wrap:anywhere}
-.ipyremote-wide{grid-column:1/-1}
-.ipyremote-items .ipyremote-detail{margin-left:.6em}
-.ipyremote summary{cursor:pointer}
-.ipyremote-task{display:flex;align-items:center;gap:.6em;margin:3px 0}
-.ipyremote-task .ipyremote-bar{flex:1 1 12em;max-width:28em;margin:0}
-.ipyremote-task .ipyremote-bar span{background:var(--jp-info-color1,#0288d1)}
-.ipyremote-task .ipyremote-facts{margin-left:0;white-space:nowrap}
-.ipyremote-said{border-left:2px solid var(--jp-border-color2,#8885);padding-left:8px;margin:4px 0}
-.ipyremote-said summary{color:var(--jp-ui-font-color2,inherit);font-size:var(--jp-ui-font-size0,11px)}
-</style>"""
+__all__ = ["dashboard", "progress", "timeline"]
 
 
-@dataclass(frozen=True, slots=True)
-class Preview:
-    """What a worker says of a value; every field but `type` may be empty."""
-
-    type: str
-    #: The value's repr.
-    text: str = ""
-    shape: str = ""
-    dtype: str = ""
-    #: Bytes, or None when unknown.
-    size: int | None = None
-    #: A table, sanitised, or a picture.
-    html: str = ""
-    #: Why there is no preview.
-    problem: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A progress bar of a task."""
-
-    description: str
-    done: float
-    #: Below 0: not known.
-    total: float
-    unit: str = ""
-    closed: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class RefView:
-    """A ref at one moment."""
-
-    label: str
-    state: str
-    #: How long its task has run; None: not shown.
-    seconds: float | None = None
-    #: Why it waits, or the first line of its failure.
-    detail: str = ""
-    preview: Preview | None = None
-    #: The failure in full.
-    error: str = ""
-    #: From the outermost in.
-    bars: tuple[Bar, ...] = ()
-    #: The end of what it printed.
-    text: str = ""
-    #: So many lines before that are not in `text`.
-    lines_left_out: int = 0
-    #: What came of a click.
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class BoardView:
-    """A group of refs at one moment."""
-
-    counts: dict[str, int]
-    #: (label, first line) of the failures to list.
-    failures: tuple[tuple[str, str], ...] = ()
-    seconds: float | None = None
-    #: A sentence about all of them.
-    detail: str = ""
-    #: (label, state) of the other refs to list, of a group that is small enough.
-    others: tuple[tuple[str, str], ...] = ()
-    #: Refs that end in a second; None: not known.
-    rate: float | None = None
-    #: What came of a click.
-    note: str = ""
-    #: What there are so many of, one and several.
-    what: tuple[str, str] = ("ref", "refs")
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    @property
-    def state(self) -> str:
-        """The state of the whole: running as long as any runs, then the worst."""
-        counts = self.counts
-        if counts.get("running") or (counts.get("pending") and self.ended):
-            return "running"
-        if counts.get("pending"):
-            return "pending"
-        return next((state for state in ("failed", "lost", "cancelled") if counts.get(state)), "resolved")
-
-    @property
-    def ended(self) -> int:
-        """How many are in an end state."""
-        return sum(self.counts.get(state, 0) for state in END_STATES)
-
-
-@dataclass(frozen=True, slots=True)
-class ClusterView:
-    """The cluster at one moment: "starting", "ready", "failed", "stopped" or "lost"."""
-
-    state: str
-    #: (name, amount) of its resources, for people; empty when unknown or not to be shown.
-    facts: tuple[tuple[str, str], ...] = field(default=())
-    #: Why it failed.
-    detail: str = ""
-
-
-def ref_html(view: RefView) -> str:
-    """A ref."""
-    parts = [head_html(_label(view.label), view.state, view.seconds)]
-    if view.state == "resolved" and view.preview is not None:
-        parts[0] = parts[0].removesuffix("</div>") + _facts(view.preview) + "</div>"
-        parts.append(_preview(view.preview))
-    elif view.error:
-        parts.append(_failure(view.error.strip("\n")))
-    elif view.detail:
-        parts.append(detail_html(view.detail))
-    if view.bars and view.state in ("running", "failed", "cancelled", "lost"):
-        parts[1:1] = [_task_bar(bar) for bar in view.bars]
-    if view.text:
-        parts.append(_said(view.text, view.lines_left_out, view.state == "running"))
-    if view.note:
-        parts.append(detail_html(view.note))
-    return box("ref", view.state, f"Result of {view.label}: {view.state}", "".join(parts))
-
-
-def board_html(view: BoardView) -> str:
-    """A group of refs: counts, a bar, and the failures first."""
-    total = view.total
-    words = ", ".join(f"{count} {state}" for state in STATES if (count := view.counts.get(state, 0)))
-    facts = words + _pace(view)
-    many = f"{total} {view.what[total != 1]}"
-    head = head_html(escaped(many, 200), view.state, view.seconds)
-    head = head.removesuffix("</div>") + f'<span class="ipyremote-facts">{facts}</span></div>'
-    bar = "".join(
-        f'<span data-part="{state}" style="width:{100 * count / max(total, 1):.2f}%"></span>'
-        for state in ("failed", "resolved", "cancelled", "lost", "running")
-        if (count := view.counts.get(state, 0))
-    )
-    bar = (
-        f'<div class="ipyremote-bar" role="progressbar" aria-valuemin="0" aria-valuemax="{total}" '
-        f'aria-valuenow="{view.ended}" aria-label="{view.ended} of {total} ended">{bar}</div>'
-    )
-    shown = view.failures if total <= ITEMS_SHOWN else view.failures[:FAILURES_SHOWN]
-    items = [_item(label, "failed", line) for label, line in shown]
-    more = view.counts.get("failed", 0) - len(items)
-    if items and more > 0:
-        items.append(f'<div role="listitem" class="ipyremote-wide">and {more} more failed</div>')
-    items.extend(_item(label, state) for label, state in view.others[:ITEMS_SHOWN])
-    listed = (
-        f'<div class="ipyremote-items" role="list" aria-label="refs">{"".join(items)}</div>' if items else ""
-    )
-    detail = "".join(detail_html(text) for text in (view.detail, view.note) if text)
-    name = f"{many}: {words}"
-    return box("board", view.state, name, head + bar + listed + detail)
-
-
-def cluster_html(view: ClusterView) -> str:
-    """The card that `%load_ext` shows."""
-    facts = "".join(
-        f'<span class="ipyremote-facts">{escaped(name, 40)} {escaped(amount, 40)}</span>'
-        for name, amount in view.facts
-    )
-    head = (
-        head_html("<b>ipyremote</b> local cluster", view.state, None).removesuffix("</div>")
-        + facts
-        + "</div>"
-    )
-    detail = detail_html(view.detail) if view.detail else ""
-    return box("cluster", view.state, f"ipyremote cluster: {view.state}", head + detail)
-
-
-def numbered(html_text: str, number: int) -> str:
-    """The same with the display's number, by which a page finds it."""
-    return html_text.replace(" data-state=", f' data-view="{number}" data-state=', 1)
-
-
-def escaped(text: str, limit: int) -> str:
-    """Text for HTML, attributes included: without control characters, cut at `limit` characters."""
-    text = _CONTROL.sub("", _ANSI.sub("", text))
-    if len(text) > limit:
-        text = text[: limit - 1] + "…"
-    return html.escape(text)
-
-
-def seconds_text(seconds: float) -> str:
-    """A duration for people: 4 ms, 1.2 s, 3 min 05 s, 2 h 04 min."""
-    if seconds < 0.9995:
-        return f"{max(seconds, 0.0) * 1000:.0f} ms"
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-
-
-def bytes_text(count: float) -> str:
-    """A size for people, in powers of 1024."""
-    for unit in ("bytes", "KiB", "MiB", "GiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
-        count /= 1024
-    return f"{count:.1f} TiB"
-
-
-def box(kind: str, state: str, name: str, inner: str) -> str:
-    """The frame of everything that is shown; `inner` is HTML."""
-    return (
-        f'<div class="ipyremote ipyremote-{kind}" data-state="{escaped(state, 20)}" role="group" '
-        f'aria-label="{escaped(name, 200)}">{_STYLE}{inner}</div><!--/ipyremote-->'
-    )
-
-
-def head_html(title: str, state: str, seconds: float | None) -> str:
-    """The first line: what it is (HTML), its state, and how long it has taken."""
-    time = ""
-    if seconds is not None:
-        ticking = " data-ticking" if state == "running" else ""
-        time = (
-            f'<span class="ipyremote-time" data-seconds="{seconds:.3f}"{ticking}>'
-            f"{seconds_text(seconds)}</span>"
+def progress(refs: Any) -> None:
+    """See `ipyremote.progress`."""
+    found = refs_in([refs]) if isinstance(refs, ObjectRef | ObjectRefGenerator) else refs_in(refs)
+    if found is None:
+        if isinstance(refs, list | tuple | dict) and not refs:
+            return
+        raise TypeError(
+            f"progress() takes a ref, or a list, tuple or dict of refs, not {type(refs).__name__}: {refs!r:.80}"
         )
-    word = f'<span class="ipyremote-word">{escaped(state, 20)}</span>'
-    return f'<div class="ipyremote-head">{title}{word}{time}</div>'
+    if len({id(ref._backend) for ref in found}) > 1:
+        raise ValueError("progress() takes refs of one session")
+    notebook = _notebook()
+    if notebook is not None:
+        notebook.screen.show_board(found)
+    else:
+        follow(found)
 
 
-def _label(text: str) -> str:
-    return f'<span class="ipyremote-label">{escaped(text, _LABEL_LIMIT)}</span>'
+def dashboard() -> None:
+    """See `ipyremote.dashboard`."""
+    backend = current.peek()
+    if backend is None:
+        raise IPyRemoteSystemError("dashboard() needs a running session: call ipyremote.init() first.")
+    notebook = _notebook()
+    if notebook is not None:
+        notebook.show_dashboard()
+        return
+    from ipyremote.notebook.display.dashboard import status_text
+
+    print(status_text(backend))
 
 
-def _item(label: str, state: str, line: str = "") -> str:
-    """One ref of a board; with a line about it, it takes a row of its own."""
-    wide, about = "", ""
-    if line:
-        wide = ' class="ipyremote-wide"'
-        about = f'<span class="ipyremote-detail">{escaped(line, _DETAIL_LIMIT)}</span>'
-    word = f'<span class="ipyremote-word">{escaped(state, 20)}</span>'
-    return f'<div role="listitem" data-state="{escaped(state, 20)}"{wide}>{_label(label)}{word}{about}</div>'
+def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
+    """See `ipyremote.timeline`."""
+    backend = current.peek()
+    if backend is None or not is_initialized():
+        raise RuntimeError("timeline() needs a running session: call init() first")
+    spans = backend.spans()[1] if isinstance(backend, WithSpans) else ()
+    events = chrome_trace(spans)
+    if filename is None:
+        return events
+    write_trace(filename, events)
+    return None
 
 
-def _failure(text: str) -> str:
-    """A traceback, which is about its last line; nothing is said twice."""
-    head, _, line = text.rpartition("\n")
-    if not head:
-        if len(line) <= _DETAIL_LIMIT:
-            return detail_html(line)
-        head = line
-    head = _middle_cut(head, _TRACEBACK_LIMIT)
-    shown = f"<pre>{escaped(head, _TRACEBACK_LIMIT + 100)}</pre>"
-    if own := own_frames(head):
-        all_of_it = f"<details><summary>with the frames of libraries</summary>{shown}</details>"
-        shown = f"<pre>{escaped(own, _TRACEBACK_LIMIT + 100)}</pre>{all_of_it}"
-    return f"<details open><summary>{escaped(line, _DETAIL_LIMIT)}</summary>{shown}</details>"
-
-
-def _task_bar(bar: Bar) -> str:
-    """A bar that a task reports: its name, the bar itself, and how far it is."""
-    known = bar.total > 0
-    share = min(max(bar.done / bar.total, 0.0), 1.0) if known else 0.0
-    amount = f"{bar.done:g}/{bar.total:g}" if bar.total >= 0 else f"{bar.done:g}"
-    words = f"{amount} {bar.unit}".strip() + (f" · {share:.0%}" if known else "")
-    range_ = f' aria-valuemax="{bar.total:g}"' if known else ""
-    part = f'<span style="width:{100 * share:.1f}%"></span>' if known else ""
-    name = f'<span class="ipyremote-label">{escaped(bar.description, 60)}</span>' if bar.description else ""
-    return (
-        f'<div class="ipyremote-task">{name}<div class="ipyremote-bar" role="progressbar" aria-valuemin="0"'
-        f'{range_} aria-valuenow="{bar.done:g}" aria-label="{escaped(bar.description or "progress", 60)}">'
-        f'{part}</div><span class="ipyremote-facts">{escaped(words, 80)}</span></div>'
-    )
-
-
-def _said(text: str, left_out: int, running: bool) -> str:
-    """What the task printed: its last lines while it runs, the rest on demand."""
-    lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").replace("\r\n", "\n").split("\n")]
-    shown = lines[-_LINES_SHOWN:] if running else []
-    rest = lines[: len(lines) - len(shown)]
-    count = len(rest) + left_out
-    folded = ""
-    if rest:
-        note = f"… {left_out} lines before …\n" if left_out else ""
-        body = escaped(_middle_cut(note + "\n".join(rest), _SAID_LIMIT), _SAID_LIMIT + 100)
-        title = (
-            f"{count} earlier line{'' if count == 1 else 's'} of output"
-            if shown
-            else (f"{count} line{'' if count == 1 else 's'} of output")
-        )
-        folded = f'<details data-key="said"><summary>{title}</summary><pre>{body}</pre></details>'
-    last = (
-        f"<pre>{escaped(_SEPARATOR.join(line[:_LINE_LIMIT] for line in shown), 2_000)}</pre>" if shown else ""
-    )
-    return f'<div class="ipyremote-said">{folded}{last}</div>'
-
-
-def _pace(view: BoardView) -> str:
-    if not view.rate or view.ended >= view.total:
-        return ""
-    left = (view.total - view.ended) / view.rate
-    rate = f"{view.rate:.1f}" if view.rate < 10 else f"{view.rate:.0f}"
-    return f" · {rate}/s · {seconds_text(max(left, 1.0)).replace('.0 s', ' s')} left"
-
-
-def detail_html(text: str) -> str:
-    """A sentence."""
-    return f'<div class="ipyremote-detail">{escaped(text, _DETAIL_LIMIT)}</div>'
-
-
-def _facts(preview: Preview) -> str:
-    if preview.type == "NoneType":
-        return '<span class="ipyremote-facts">None</span>'
-    facts = [preview.type, preview.shape, preview.dtype]
-    if preview.size is not None:
-        facts.append(bytes_text(preview.size))
-    shown = " · ".join(escaped(fact, _LABEL_LIMIT) for fact in facts if fact)
-    return f'<span class="ipyremote-facts">{shown}</span>' if shown else ""
-
-
-def _preview(preview: Preview) -> str:
-    if preview.type == "NoneType":
-        return ""
-    if preview.html and len(preview.html) <= _HTML_LIMIT:
-        return f'<div class="ipyremote-table">{preview.html}</div>'
-    if preview.text:
-        return f"<pre>{escaped(preview.text, _REPR_LIMIT)}</pre>"
-    return detail_html(f"no preview: {preview.problem}") if preview.problem else ""
-
-
-def _middle_cut(text: str, limit: int) -> str:
-    """A traceback's ends matter most."""
-    if len(text) <= limit:
-        return text
-    return f"{text[: limit // 3]}\n… {len(text) - limit} characters left out …\n{text[-2 * limit // 3 :]}"
+def _notebook() -> Notebook | None:
+    """The notebook that the extension was loaded into, if it can show HTML."""
+    extension = sys.modules.get("ipyremote.notebook.extension")
+    loaded: Notebook | None = extension._Loaded.notebook if extension is not None else None
+    return loaded if loaded is not None and loaded.outlet.rich else None

@@ -1,8 +1,8 @@
 """`tqdm` and `safe_print`: progress bars that work in tasks and in the driver alike, as in `ray.experimental.tqdm_ray`.
 
-In a task, the bar is a plain tqdm, which the worker reports instead of drawing it (`worker/progress.py`), so it appears
-where the task's output does. In the driver it is `tqdm.auto`: a bar of the notebook, or of text. (tqdm itself works in
-tasks just as well; this is the part of it that Ray's has.)
+In a task, the bar is a plain tqdm, which the worker reports instead of drawing it (`remote_cells/progress_bars.py`), so
+it appears where the task's output does. In the driver it is `tqdm.auto`: a bar of the notebook, or of text. (tqdm
+itself works in tasks just as well; this is the part of it that Ray's has.)
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipyremote import backend as seam
+from ipyremote.backend import current
 
 __all__ = ["list_named_actors"]
 
@@ -14,7 +14,7 @@ def list_named_actors(all_namespaces: bool = False) -> list[Any]:
 
     With `all_namespaces`, as in Ray: records such as `{"name": "counter", "namespace": "mine"}`, of all of them.
     """
-    found = seam.current().names.all(everywhere=all_namespaces)
+    found = current.backend().names.all(everywhere=all_namespaces)
     if all_namespaces:
         return [{"name": named.name, "namespace": named.namespace} for named in found]
     return [named.name for named in found]

@@ -8,9 +8,8 @@ import copy
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from ipyremote import backend as seam
-from ipyremote.backend import Backend
-from ipyremote.client.running import Running, concurrently
+from ipyremote.backend import Backend, current
+from ipyremote.client.call_context import Running, concurrently
 
 __all__ = ["Origin", "inside_task", "origin"]
 
@@ -20,7 +19,7 @@ Origin = Callable[[], AbstractContextManager[None]]
 
 def origin() -> Origin:
     """Of the calling code, as of now. Starts a session if there is none."""
-    running = _running(seam.current())
+    running = _running(current.backend())
     if running is None:
         return contextlib.nullcontext
     # A copy has the cell of this moment, and shares the numbers of the labels.
@@ -30,7 +29,7 @@ def origin() -> Origin:
 
 def inside_task() -> bool:
     """Whether this process runs a task, which holds resources while it waits for others."""
-    running = _running(seam.peek())
+    running = _running(current.peek())
     return running is not None and running.task_id != 0
 
 

@@ -14,16 +14,15 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ipyremote import api, inside
-from ipyremote import backend as seam
-from ipyremote.backend import Backend, TaskOptions
+from ipyremote import api
+from ipyremote.backend import Backend, TaskOptions, current, current_task
+from ipyremote.backend.placement import ANYWHERE, GroupRecord, Place, matches_of
+from ipyremote.declare.exports import Export
+from ipyremote.declare.options import UNIT, check_bundle, to_units
+from ipyremote.declare.placement_options import Resources
 from ipyremote.exceptions import TaskPlacementGroupRemoved
-from ipyremote.exports import Export
 from ipyremote.ids import Identifier, group_hex_of, hex_of
-from ipyremote.options import UNIT, check_bundle, to_units
-from ipyremote.places import ANYWHERE, GroupRecord, Place, matches_of
 from ipyremote.refs import ObjectRef
-from ipyremote.strategies import Resources
 
 __all__ = [
     "PlacementGroup",
@@ -126,7 +125,7 @@ class PlacementGroup:
         self.check_bundle(bundle)
         if self.is_empty:
             return ANYWHERE
-        backend = seam.peek()
+        backend = current.peek()
         if backend is not None and backend.key != self._key:
             raise ValueError(f"{self!r} belongs to a session that was shut down, or to another program's.")
         bundles = self._known_bundles() if bundle < 0 else self._known_bundles()[bundle : bundle + 1]
@@ -139,7 +138,7 @@ class PlacementGroup:
 
     def _owner(self) -> Backend:
         """Its session, which must be the running one. Raises ValueError."""
-        backend = seam.current()
+        backend = current.backend()
         if backend.key != self._key:
             raise ValueError(
                 f"{self!r} belongs to a session that was shut down, or to another program's: create it again here."
@@ -148,7 +147,7 @@ class PlacementGroup:
 
     def _remote_why_(self) -> str:
         """What `%remote_why` says of it."""
-        backend = seam.peek()
+        backend = current.peek()
         if backend is None or backend.key != self._key:
             return f"{self!r} belongs to a session that has ended."
         known = backend.groups.all(self._id)
@@ -207,7 +206,7 @@ def placement_group(
         raise ValueError(f"_soft_target_node_id goes with strategy='STRICT_PACK' only, not {strategy!r}")
     units = tuple(to_units(bundle) for bundle in bundles)
     labels = tuple(matches_of("bundle_label_selector", some) for some in bundle_label_selector or () if some)
-    backend = seam.current()
+    backend = current.backend()
     group, created = backend.groups.create(
         units, strategy or "PACK", name, detached=lifetime == "detached", labels=labels
     )
@@ -257,7 +256,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
         raise TypeError(f"get_placement_group() takes a text, not {type(name).__name__}: {name!r}")
     if not name:
         raise ValueError("get_placement_group() takes a name that is not empty")
-    backend = seam.current()
+    backend = current.backend()
     group = backend.groups.find(name)
     if group is None:
         raise ValueError(
@@ -269,8 +268,8 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 def get_current_placement_group() -> PlacementGroup | None:
     """The group that the calling task or actor is in; None outside of groups, and in a program. Asks the scheduler."""
-    backend = seam.current()
-    group_id = inside.identity().group
+    backend = current.backend()
+    group_id = current_task.identity().group
     known = backend.groups.all(group_id) if group_id else []
     return _handle(backend, known[0]) if known else None
 
@@ -282,7 +281,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     or "REMOVED") and `stats`; and `detail`, why it waits.
     """
     group = _checked("placement_group_table", placement_group) if placement_group is not None else None
-    backend = seam.current()
+    backend = current.backend()
     known = [_described(backend.key, record) for record in backend.groups.all(group._id if group else 0)]
     if group is not None:
         return known[0] if known else {}

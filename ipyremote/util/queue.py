@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ipyremote import api
-from ipyremote import backend as seam
 from ipyremote.actor import ActorHandle
+from ipyremote.backend import current
 from ipyremote.exceptions import ActorDiedError
 from ipyremote.refs import ObjectRef
 from ipyremote.remote import remote
@@ -94,8 +94,8 @@ class _QueueActor:
 
 def _check_parallel(timeout: float | None, consequence: str) -> None:
     """Refuse to wait for ever in the inline backend."""
-    inline = sys.modules.get("ipyremote.backends.inline")
-    if timeout is None and inline is not None and isinstance(seam.peek(), inline.InlineBackend):
+    inline = sys.modules.get("ipyremote.backends.inline.backend")
+    if timeout is None and inline is not None and isinstance(current.peek(), inline.InlineBackend):
         raise RuntimeError(f'With backend="inline" nothing runs while somebody waits, so {consequence}.')
 
 

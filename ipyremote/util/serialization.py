@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import IO, Any, Final
 
-from ipyremote import culprit, serialize
+from ipyremote.serialization import diagnosis, pickling
 
 __all__ = ["FailureTuple", "deregister_serializer", "inspect_serializability", "register_serializer"]
 
@@ -26,12 +26,12 @@ def register_serializer(
     for name, given in (("serializer", serializer), ("deserializer", deserializer)):
         if not callable(given):
             raise TypeError(f"{name} is a function of one argument, not {given!r}")
-    serialize.register(cls, serializer, deserializer)
+    pickling.register(cls, serializer, deserializer)
 
 
 def deregister_serializer(cls: type) -> None:
     """Undo `register_serializer`; nothing happens if there was none. What was pickled before can still be read."""
-    serialize.deregister(cls)
+    pickling.deregister(cls)
 
 
 class FailureTuple:
@@ -66,7 +66,7 @@ def inspect_serializability(
         print("    " * level + text, file=print_file)
 
     say(f"{rule}\n{title}\n{rule}")
-    for part in culprit.explore(base_obj, name or str(base_obj), depth, serialize.why_not):
+    for part in diagnosis.explore(base_obj, name or str(base_obj), depth, pickling.why_not):
         if part.level:
             say(f"Serializing {part.name!r} {part.value!r:.200}...", part.level)
         say(f"!!! FAIL serialization: {part.reason}", part.level)

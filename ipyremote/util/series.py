@@ -26,7 +26,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from ipyremote import backend as seam
+from ipyremote.backend import Backend, current
 
 __all__ = ["Numbers", "Record", "numbers", "read_all"]
 
@@ -163,7 +163,7 @@ def numbers(
 
 
 def _table() -> _Table:
-    backend = seam.peek()
+    backend = current.peek()
     session = _tables.session
     pid = os.getpid()
     # Not a protocol's isinstance, which costs more than all the rest.
@@ -187,7 +187,7 @@ def _new_table(directory: Path | None, key: str) -> _Table:
             return table
         if not _tables.observed:
             _tables.observed = True
-            seam.observe(_on_backend)
+            current.observe(_on_backend)
         number = os.urandom(4).hex()
         try:
             table = _Table(directory / f"{_PREFIX}{os.getpid()}-{number}")
@@ -197,7 +197,7 @@ def _new_table(directory: Path | None, key: str) -> _Table:
         return table
 
 
-def _on_backend(backend: seam.Backend, begins: bool) -> None:
+def _on_backend(backend: Backend, begins: bool) -> None:
     """A session begins or ends in this process."""
     session = _tables.session
     if session is not None and not begins:
@@ -210,7 +210,7 @@ def read_all() -> Iterator[Record]:
     alone = _tables.alone
     if alone is not None:
         yield from _records(bytes(alone.buffer))
-    directory: Path | None = getattr(seam.peek(), "directory", None)
+    directory: Path | None = getattr(current.peek(), "directory", None)
     if directory is None:
         return
     with suppress(OSError):  # the session is ending

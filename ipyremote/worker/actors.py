@@ -20,7 +20,7 @@ from contextlib import ExitStack
 
 from ipyremote.client.session import Session
 from ipyremote.messages import ActorSpec
-from ipyremote.worker.groups import DEFAULT, Group, Groups
+from ipyremote.worker.concurrency_groups import DEFAULT, Group, Groups
 from ipyremote.worker.host import Assignment, Host
 from ipyremote.worker.run import Runner
 

@@ -15,18 +15,18 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-from ipyremote import backend
+from ipyremote.backend import current
 from ipyremote.client.environments import run_hook
 from ipyremote.client.session import Session
 from ipyremote.messages import Display, Output, WorkerBoot
+from ipyremote.remote_cells import keyboard
+from ipyremote.remote_cells.display import Displays
+from ipyremote.remote_cells.output import OutputCapture
+from ipyremote.remote_cells.progress_bars import Bars
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.progress import ProgressPage
 from ipyremote.store.segments import SegmentStore
-from ipyremote.worker import keyboard
-from ipyremote.worker.display import Displays
 from ipyremote.worker.host import Host
-from ipyremote.worker.output import OutputCapture
-from ipyremote.worker.progress import Bars
 from ipyremote.worker.run import Runner
 
 __all__ = ["main"]
@@ -42,7 +42,7 @@ def main(boot: WorkerBoot) -> None:
     environment = boot.environment
     if environment is not None:
         # Before the scheduler hears of this process, and before there is a session to ask anything of.
-        backend.start_with(_refuse)
+        current.start_with(_refuse)
         run_hook(environment)
         _flush()
     directory = SessionDirectory.attach(Path(boot.directory))
@@ -59,7 +59,7 @@ def main(boot: WorkerBoot) -> None:
     )
     if environment is not None:
         session.environments.inherit(environment)
-    backend.install(session)
+    current.install(session)
     progress = ProgressPage.create(directory.path, boot.worker_id)
     output = _capture(session)
     host.look_after(output.send_late, output.send_all)

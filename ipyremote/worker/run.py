@@ -17,13 +17,13 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias
 
-from ipyremote import serialize
+from ipyremote.backend.current_task import INTERRUPTIBLE, ActorExit
+from ipyremote.backend.placement import Place
+from ipyremote.client.call_context import Running, concurrently
 from ipyremote.client.failures import exception_of, failure_of
-from ipyremote.client.running import Running, concurrently
 from ipyremote.client.session import Session
 from ipyremote.client.values import fill_slots
 from ipyremote.exceptions import AsyncioActorExit, ObjectStoreFullError, OutOfDiskError, TaskError
-from ipyremote.inside import INTERRUPTIBLE, ActorExit
 from ipyremote.messages import (
     DYNAMIC,
     ActorSpec,
@@ -38,12 +38,12 @@ from ipyremote.messages import (
     Value,
     encode_report,
 )
-from ipyremote.places import Place
 from ipyremote.refs import ObjectRef
+from ipyremote.remote_cells.output import OutputCapture
+from ipyremote.serialization import pickling
 from ipyremote.store.progress import ProgressPage
+from ipyremote.worker.current_task import Inside
 from ipyremote.worker.host import Assignment, Host
-from ipyremote.worker.inside import Inside
-from ipyremote.worker.output import OutputCapture
 from ipyremote.worker.streams import StreamWriter, collect_items
 
 __all__ = ["Runner"]
@@ -213,7 +213,7 @@ class Runner:
         if spec.packed:
             arguments = values.pop()
         elif spec.args.data:
-            arguments = serialize.loads_inline(spec.args)
+            arguments = pickling.loads_inline(spec.args)
         else:
             arguments = ((), {})
         args, kwargs = fill_slots(arguments, values)
@@ -230,7 +230,7 @@ class Runner:
         if fn is None:
             payload = self._host.payloads.pop(spec.digest)
             try:
-                fn = serialize.loads_function(payload)
+                fn = pickling.loads_function(payload)
             except BaseException:
                 self._host.payloads[spec.digest] = payload
                 raise
@@ -349,7 +349,7 @@ class Runner:
         """A wire value and the ids of the refs inside it. A deferred ref stands for its value."""
         if isinstance(result, ObjectRef) and result._deferred:
             return Forward(self._session.id_of(result)), ()
-        pickled = serialize.dumps(result)
+        pickled = pickling.dumps(result)
         return self._session.pack(pickled), pickled.refs
 
     def _failure(self, spec: TaskSpec, error: BaseException) -> Failure:
@@ -357,7 +357,7 @@ class Runner:
             kind = "store_full" if isinstance(error, ObjectStoreFullError) else "out_of_disk"
             return Failure(kind, str(error))
         captured = TaskError.capture(
-            error, label=spec.label, pid=os.getpid(), display_names=serialize.display_names
+            error, label=spec.label, pid=os.getpid(), display_names=pickling.display_names
         )
         return failure_of(captured)
 
@@ -366,7 +366,7 @@ class Runner:
             return isinstance(error, Exception)
         cause = error.cause if isinstance(error, TaskError) else error
         with contextlib.suppress(Exception):  # a type that cannot be unpickled here matches nothing
-            return isinstance(cause, serialize.loads(spec.retry_on))
+            return isinstance(cause, pickling.loads(spec.retry_on))
         return False
 
     def _leave(self, error: SystemExit) -> NoReturn:

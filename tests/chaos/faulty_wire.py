@@ -74,9 +74,9 @@ def _faulty(fault: str, send: Callable[[bytes], None], lost: Path) -> Callable[[
 
 
 def _is_worker() -> bool:
-    from ipyremote import backend
+    from ipyremote.backend import current
 
-    session: Any = backend.current()
+    session: Any = current.backend()
     return session.channel.host is not None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import psutil
 
-from ipyremote import backend
+from ipyremote.backend import current
 from tests.cluster.waiting import until
 
 __all__ = ["cpu_seconds", "processes", "scheduler", "session", "worker_pids"]
@@ -15,7 +15,7 @@ __all__ = ["cpu_seconds", "processes", "scheduler", "session", "worker_pids"]
 
 def session() -> Any:
     """The driver's session."""
-    return backend.current()
+    return current.backend()
 
 
 def scheduler() -> psutil.Process:

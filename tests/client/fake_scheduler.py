@@ -12,7 +12,7 @@ from typing import Any
 from ipyremote.client.session import Session
 from ipyremote.ids import DRIVER
 from ipyremote.messages import FromClient, Hello, Inline, Submit, ToClient, Welcome
-from ipyremote.serialize import dumps, inline
+from ipyremote.serialization.pickling import dumps, inline
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.server import Server

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from ipyremote.client import failures
+from ipyremote.client.call_context import Running, concurrent, concurrently
 from ipyremote.client.failures import exception_of, failure_of
 from ipyremote.client.objects import Objects
-from ipyremote.client.running import Running, concurrent, concurrently
 from ipyremote.client.values import fill_slots, pack_arguments
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import TaskError, WorkerCrashedError
 from ipyremote.messages import Failure, Inline, encode_frame
 from ipyremote.refs import ObjectRef
-from ipyremote.serialize import Slot, loads, loads_inline
+from ipyremote.serialization.pickling import Slot, loads, loads_inline
 
 
 def ref(number: int) -> ObjectRef[Any]:

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend as seam
-from ipyremote import serialize
-from ipyremote.client.keeping import Keeping, contents
+from ipyremote.backend import current
+from ipyremote.client.detached import Keeping, contents
 from ipyremote.messages import Bind
 from ipyremote.refs import ObjectRef
+from ipyremote.serialization import pickling
 from tests import leaks
 from tests.client.fake_scheduler import scheduler_and_session
 
@@ -79,11 +79,11 @@ def test_containers_that_differ_are_told_apart(backend: Any) -> None:
 def told() -> Iterator[tuple[Any, Any, Keeping]]:
     """A session whose scheduler records what it hears, and its names' keeper."""
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, _):
-        seam.install(session)
+        current.install(session)
         keeping = Keeping(session)
         yield scheduler, session, keeping
         keeping.close()
-        seam.remove(session)
+        current.remove(session)
 
 
 def _put(session: Any) -> ObjectRef[Any]:
@@ -110,12 +110,12 @@ def test_the_scheduler_is_told_what_has_changed_and_nothing_else(told: Any) -> N
     second = scheduler.wait_heard(Bind, 2)[1]
     assert [bound.name for bound in second.bound] == ["b", "c"]
     assert second.unbound == ("a",)
-    assert serialize.loads(second.bound[0].payload) == [one, two, one, two]
+    assert pickling.loads(second.bound[0].payload) == [one, two, one, two]
 
 
 def test_names_are_looked_through_now_and_then(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, session, keeping = told
-    monkeypatch.setattr("ipyremote.client.keeping.LOOK_SECONDS", 0.02)
+    monkeypatch.setattr("ipyremote.client.detached.LOOK_SECONDS", 0.02)
     names: dict[str, Any] = {}
     keeping.watch([names])
     names["late"] = _put(session)

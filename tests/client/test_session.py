@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ipyremote import backend
 from ipyremote import messages as m
-from ipyremote.backend import TaskOptions
+from ipyremote.backend import TaskOptions, current
 from ipyremote.client.session import Session
 from ipyremote.exceptions import ClusterLostError, GetTimeoutError, WorkerCrashedError
 from ipyremote.refs import ObjectRef
@@ -32,11 +31,11 @@ def function(*args: Any) -> Any:
 @pytest.fixture
 def trio() -> Iterator[tuple[FakeScheduler, Session, Callable[[], None]]]:
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, end):
-        backend.install(session)
+        current.install(session)
         try:
             yield scheduler, session, end
         finally:
-            backend.remove(session)
+            current.remove(session)
 
 
 @pytest.fixture

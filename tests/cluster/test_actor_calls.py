@@ -14,7 +14,7 @@ import pytest
 import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.actor import exit_actor
-from ipyremote.inside import current_actor, is_canceled
+from ipyremote.backend.current_task import current_actor, is_canceled
 from tests.cluster.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")

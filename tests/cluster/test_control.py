@@ -171,13 +171,13 @@ def test_a_full_store_is_a_clear_error_and_room_is_found_again(start: Callable[.
 
 @pytest.mark.usefixtures("cluster")
 def test_dropped_objects_free_the_store_also_of_dead_workers() -> None:
-    from ipyremote import backend
+    from ipyremote.backend import current
 
     @ray.remote
     def make() -> tuple[int, np.ndarray]:
         return os.getpid(), np.ones(10 << 20, dtype=np.uint8)
 
-    session: Any = backend.current()
+    session: Any = current.backend()
     ref = make.remote()
     worker, array = ray.get(ref, timeout=30)
     assert session.status().stored_bytes > 0
@@ -191,9 +191,9 @@ def test_dropped_objects_free_the_store_also_of_dead_workers() -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_nothing_is_kept_of_finished_tasks() -> None:
-    from ipyremote import backend
+    from ipyremote.backend import current
 
-    session: Any = backend.current()
+    session: Any = current.backend()
     refs = [pid.remote() for _ in range(500)]
     ray.get(refs, timeout=30)
     del refs

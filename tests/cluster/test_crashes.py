@@ -312,8 +312,8 @@ def _take_until_lost() -> None:
 
 
 def _scheduler_pid() -> int:
-    from ipyremote import backend
+    from ipyremote.backend import current
 
-    session: Any = backend.current()
+    session: Any = current.backend()
     until(lambda: session.scheduler_pid != 0, "the scheduler has greeted")
     return int(session.scheduler_pid)

@@ -143,13 +143,13 @@ def test_too_few_and_too_many_items_for_num_returns_fail_the_task() -> None:
 
 @pytest.mark.usefixtures("cluster")
 def test_a_request_that_can_never_be_met_waits_and_says_why(capfd: pytest.CaptureFixture[str]) -> None:
-    from ipyremote import backend
+    from ipyremote.backend import current
 
     ref = add.options(num_cpus=1000).remote(1)
     with pytest.raises(exceptions.GetTimeoutError):
         ray.get(ref, timeout=0.2)
-    assert "1000" in backend.current().explain(ref._id)
-    assert "CPU" in backend.current().explain(ref._id)
+    assert "1000" in current.backend().explain(ref._id)
+    assert "CPU" in current.backend().explain(ref._id)
     ray.cancel(ref)
     with pytest.raises(exceptions.TaskCancelledError):
         ray.get(ref, timeout=30)

@@ -19,9 +19,9 @@ import pytest
 from jupyter_client.manager import start_new_kernel
 
 import ipyremote as ray
-from ipyremote import lifecycle, recovery
-from ipyremote.backends import kept
-from ipyremote.notebook import sessions
+from ipyremote.backends import discovery
+from ipyremote.notebook.cells import sessions
+from ipyremote.session import lifecycle, recovery
 from tests import leaks
 from tests.cluster.waiting import until
 
@@ -31,7 +31,7 @@ _DRIVER = """
 import sys, time, pathlib
 import numpy as np
 import ipyremote as ray
-from ipyremote import lifecycle
+from ipyremote.session import lifecycle
 gate = pathlib.Path(sys.argv[1])
 ray.init(num_cpus=2, keep_alive={keep_alive!r})
 lifecycle.remember(globals())
@@ -85,7 +85,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Sessions of a place of their own: what others on this machine keep is not seen."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="kept-") as place:
         monkeypatch.setenv("IPYREMOTE_TEMP_DIR", place)
-        monkeypatch.setattr(kept, "places", lambda: {Path(place)})
+        monkeypatch.setattr(discovery, "places", lambda: {Path(place)})
         yield
         until(lambda: not os.listdir(place), "the sessions' directories are gone")
 
@@ -117,10 +117,10 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 def _none_is_kept() -> bool:
     """End what is kept, as soon as it has noticed that its driver is gone."""
-    for session in kept.find():
+    for session in discovery.find():
         with suppress(Exception):
-            kept.join(session)[0].shutdown()
-    return not kept.find()
+            discovery.join(session)[0].shutdown()
+    return not discovery.find()
 
 
 @pytest.fixture
@@ -227,7 +227,7 @@ def test_the_next_driver_owns_it_and_its_shutdown_ends_it(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ray.recover("done")
-    directory = kept.find()[0].path
+    directory = discovery.find()[0].path
     ray.shutdown()
     assert not directory.exists()
     assert not ray.recover()
@@ -237,9 +237,9 @@ def test_the_next_driver_owns_it_and_its_shutdown_ends_it(drive: Any) -> None:
 _HEIR = """
 import sys, time, pathlib
 import ipyremote as ray
-from ipyremote import lifecycle
-from ipyremote.backends import kept
-kept.places = lambda: {pathlib.Path(sys.argv[1])}
+from ipyremote.session import lifecycle
+from ipyremote.backends import discovery
+discovery.places = lambda: {pathlib.Path(sys.argv[1])}
 lifecycle.remember(globals())
 mine = ray.recover("running")
 made = ray.put(8)
@@ -259,9 +259,9 @@ def test_the_next_drivers_death_starts_the_time_again(
     assert [] == recovery.recoverable()
     with pytest.raises(LookupError, match=r"nothing is kept.*Sessions of other programs are in use"):
         ray.recover("done")
-    (session,) = kept.find()
+    (session,) = discovery.find()
     with monkeypatch.context() as patch:
-        patch.setattr(kept, "origin", lambda: session.mark.origin)
+        patch.setattr(discovery, "origin", lambda: session.mark.origin)
         with pytest.raises(RuntimeError, match="done: another process has recovered the session"):
             ray.recover("done")
     _kill(heir)
@@ -275,11 +275,11 @@ def test_the_next_drivers_death_starts_the_time_again(
 def test_when_two_try_one_is_refused(drive: Any) -> None:
     _kill(drive())
     _orphaned()
-    (session,) = kept.find()
-    first, _ = kept.join(session)
+    (session,) = discovery.find()
+    first, _ = discovery.join(session)
     with pytest.raises(RuntimeError, match="Another process has recovered this session"):
-        kept.join(session)
-    assert kept.look(session).is_taken  # type: ignore[union-attr]  # it answers
+        discovery.join(session)
+    assert discovery.look(session).is_taken  # type: ignore[union-attr]  # it answers
     first.shutdown()
 
 
@@ -302,13 +302,13 @@ def test_names_are_found_while_the_driver_is_busy(drive: Any) -> None:
 def test_the_drivers_shutdown_ends_it_at_once(drive: Any) -> None:
     driver = drive("done = double.remote(4)", ending="ray.shutdown()")
     assert driver.wait(30) == 0
-    assert [] == kept.find()
+    assert [] == discovery.find()
 
 
 def test_when_its_time_is_over_everything_is_gone(gate: Path, drive: Any) -> None:
     with leaks.leakless(within=6.0):
         driver = drive(keep_alive="2s")
-        (session,) = kept.find()
+        (session,) = discovery.find()
         _kill(driver)
         killed = time.monotonic()
         _orphaned()
@@ -326,16 +326,16 @@ def test_with_nothing_to_keep_it_is_gone_at_once(drive: Any) -> None:
 def test_without_keep_alive_it_is_gone_within_three_seconds(drive: Any) -> None:
     with leaks.leakless(within=3.0):
         driver = drive(keep_alive=None)
-        assert [] == kept.find()
+        assert [] == discovery.find()
         _kill(driver)
 
 
 def test_a_kept_session_whose_scheduler_is_killed_leaves_nothing(drive: Any) -> None:
     _kill(drive())
     _orphaned()
-    (session,) = kept.find()
+    (session,) = discovery.find()
     psutil.Process(session.mark.pid).kill()
-    until(lambda: not kept.find(), "nobody holds its lock")
+    until(lambda: not discovery.find(), "nobody holds its lock")
     with pytest.raises(LookupError):
         ray.recover("done")
     ray.init(num_cpus=1)
@@ -346,7 +346,7 @@ def test_the_heir_is_told_of_the_schedulers_death(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ref = ray.recover("running")
-    (session,) = kept.find()
+    (session,) = discovery.find()
     psutil.Process(session.mark.pid).kill()
     with pytest.raises(ray.exceptions.ClusterLostError):
         ray.get(ref, timeout=30)
@@ -396,12 +396,12 @@ talking = talk.remote(gate)
 
 def test_the_mark_is_for_its_user_only(drive: Any) -> None:
     drive("done = double.remote(1)")
-    (session,) = kept.find()
+    (session,) = discovery.find()
     assert (session.path / "session").stat().st_mode & 0o777 == 0o600
     command = " ".join(psutil.Process(session.mark.pid).cmdline())
     assert session.mark.secret.hex() not in command
     session.path.chmod(0o755)
-    assert [] == kept.find()
+    assert [] == discovery.find()
     session.path.chmod(0o700)
 
 
@@ -418,7 +418,7 @@ def test_a_kernel_finds_what_it_had_before_its_restart(now: bool) -> None:
             client = manager.client()
             client.start_channels()
             client.wait_for_ready(timeout=30)
-            _run(client, "import ipyremote as ray\nfrom ipyremote import recovery")
+            _run(client, "import ipyremote as ray\nfrom ipyremote.session import recovery")
             look = (
                 "print(*[(*found.names, found.is_ours) for found in recovery.recoverable() if found.is_ours])"
             )
@@ -439,14 +439,14 @@ def test_loading_offers_what_an_earlier_kernel_left_and_its_sessions_go_on() -> 
             _run(client, "import ipyremote\nipyremote.init(num_cpus=1, keep_alive='1m')\n%load_ext ipyremote")
             _run(client, "%%remote -s lab -b\nkept = 6 * 7")
             # The scheduler has heard of the session's name.
-            _run(client, "ipyremote.lifecycle.remember(*ipyremote.lifecycle._slot.names)")
+            _run(client, "ipyremote.session.lifecycle.remember(*ipyremote.session.lifecycle._slot.names)")
             _run(client, "ipyremote.cluster_resources()")
             client.stop_channels()
             manager.restart_kernel(now=True)
             client = manager.client()
             client.start_channels()
             client.wait_for_ready(timeout=30)
-            _run(client, "from ipyremote import recovery, recover")
+            _run(client, "from ipyremote import recover; from ipyremote.session import recovery")
             look = "print(any(found.is_ours for found in recovery.recoverable()))"
             until(lambda: _run(client, look) == "True", "the kernel finds its session")
             offered = _run(client, "%load_ext ipyremote")
@@ -476,7 +476,7 @@ def test_a_new_session_beside_a_kept_one_of_the_same_name_is_told(
 
 _CELL = """
 import ipyremote as ray
-from ipyremote import lifecycle
+from ipyremote.session import lifecycle
 lifecycle.remember(get_ipython().user_ns)
 ray.init(num_cpus=1, keep_alive="1m")
 @ray.remote

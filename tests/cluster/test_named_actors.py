@@ -14,7 +14,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from ipyremote.recovery import recoverable
+from ipyremote.session.recovery import recoverable
 from ipyremote.util import list_named_actors
 from tests import leaks
 from tests.cluster.waiting import until

@@ -526,7 +526,7 @@ def test_groups_outlive_a_kernel_with_the_session_that_is_kept(tmp_path: Path) -
 
 
 def _kept_session() -> str:
-    from ipyremote.recovery import recoverable
+    from ipyremote.session.recovery import recoverable
 
     (found,) = (found for found in recoverable() if "model" in found.names)
     return found.key

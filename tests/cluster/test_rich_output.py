@@ -17,10 +17,10 @@ from tqdm.auto import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 
 import ipyremote as ray
-from ipyremote import backend as seam
+from ipyremote.backend import current
 from ipyremote.client.session import Session
-from ipyremote.worker.cells import Cell, run_cell
-from ipyremote.worker.preview import preview
+from ipyremote.remote_cells.cell import Cell, run_cell
+from ipyremote.remote_cells.preview import preview
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
@@ -76,9 +76,9 @@ class Recorder:
 @pytest.fixture
 def recorder(cluster: Any) -> Iterator[Recorder]:
     recorder = Recorder()
-    seam.current().listen(recorder)
+    current.backend().listen(recorder)
     yield recorder
-    seam.current().listen(None)
+    current.backend().listen(None)
 
 
 def home() -> None:
@@ -269,7 +269,7 @@ def test_the_runs_of_a_cluster_can_be_asked_for() -> None:
     def work(seconds: float) -> None:
         time.sleep(seconds)
 
-    session = seam.current()
+    session = current.backend()
     assert isinstance(session, Session)
     ray.get([work.remote(0.1), work.remote(0.0)], timeout=60)
     now, spans = session.spans()

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend
+from ipyremote.backend import current
 from ipyremote.exceptions import RuntimeEnvSetupError
 from ipyremote.runtime_env import RuntimeEnv
 from tests.chaos.sessions import scheduler
@@ -413,8 +413,8 @@ def test_a_task_that_waits_for_a_set_up_says_so_and_a_set_up_has_its_time(tmp_pa
         "config": {"setup_timeout_seconds": 5},
     }
     ref = variable.options(runtime_env=env).remote("HOME")
-    current: Any = backend.current()
-    until(lambda: "waits for its environment (pip: " in current.explain(ref._id), "it is said")
+    backend: Any = current.backend()
+    until(lambda: "waits for its environment (pip: " in backend.explain(ref._id), "it is said")
     # Others are not held up.
     assert ray.get(variable.remote("HOME"), timeout=5) == os.environ["HOME"]
     with pytest.raises(RuntimeEnvSetupError, match="took too long"):

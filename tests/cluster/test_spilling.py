@@ -244,13 +244,13 @@ _CRASHED = """
 import os, signal, sys
 import numpy as np
 import ipyremote as ray
-from ipyremote import backend
+from ipyremote.backend import current
 ray.init(num_cpus=1, object_store_memory=32 << 20, object_spilling_directory=sys.argv[1])
 refs = [ray.put(np.full(2 << 20, i, np.uint8)) for i in range(30)]
 ray.get(ray.remote(lambda: 1).remote())
 print(len(os.listdir(sys.argv[1])), flush=True)
 if sys.argv[2] == "both":
-    os.kill(backend.current().scheduler_pid, signal.SIGKILL)
+    os.kill(current.backend().scheduler_pid, signal.SIGKILL)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 

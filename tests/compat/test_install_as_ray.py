@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ipyremote.absent import ABSENT
+from ipyremote.compat.absent import ABSENT
 
 ROOT = Path(__file__).parents[2]
 

@@ -260,7 +260,7 @@ def test_a_detached_actor_needs_no_handle() -> None:
 
 def test_an_actor_leaves_on_purpose_and_nothing_else_can() -> None:
     from ipyremote.actor import exit_actor
-    from ipyremote.inside import current_actor
+    from ipyremote.backend.current_task import current_actor
 
     @ray.remote
     class Leaving:

@@ -13,19 +13,20 @@ import numpy as np
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend, exceptions
+from ipyremote import exceptions
+from ipyremote.backend import current
 
 
 def objects() -> int:
     """Number of objects that the session keeps."""
     gc.collect()
-    current: Any = backend.current()
-    if hasattr(current, "status"):
+    backend: Any = current.backend()
+    if hasattr(backend, "status"):
         # What was released by now is said after the first question.
-        current.status()
-        return int(current.status().objects)
-    current.explain(0)
-    return len(current._objects._objects)
+        backend.status()
+        return int(backend.status().objects)
+    backend.explain(0)
+    return len(backend._objects._objects)
 
 
 def until_objects(count: int) -> None:

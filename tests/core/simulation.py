@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ipyremote import messages as m
+from ipyremote.backend.placement import Place
 from ipyremote.core import (
     ClientGone,
     ClientJoined,
@@ -35,7 +36,6 @@ from ipyremote.core import (
     WorkerStarted,
 )
 from ipyremote.ids import DRIVER, SCHEDULER, IdSource
-from ipyremote.places import Place
 from tests.core.files import Files
 from tests.core.peers import CPU, Plan, SimDriver, SimWorker, inline, read, spec_of
 

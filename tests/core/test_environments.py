@@ -20,7 +20,7 @@ from ipyremote.core import (
     StartWorker,
     StopWorker,
 )
-from ipyremote.core.environment import ENVIRONMENT_MOVES, Environment, move_environment
+from ipyremote.core.state.environments import ENVIRONMENT_MOVES, Environment, move_environment
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     FN,

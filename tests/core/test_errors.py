@@ -9,7 +9,7 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, CoreError, Log, Quit, Received, StopWorker
 from ipyremote.core import placement as placement_module
-from ipyremote.core import runs as runs_module
+from ipyremote.core import reports as runs_module
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     W2,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from ipyremote import messages as m
+from ipyremote.backend.placement import LabelMatch, Place
 from ipyremote.core import ClientGone, ClientJoined, Received, Send, StartWorker, StopWorker
 from ipyremote.ids import DRIVER
-from ipyremote.places import LabelMatch, Place
 from tests.core.transcript import (
     CPU,
     W2,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipyremote import messages as m
-from ipyremote.core import ClientJoined, Received, Send, listing, past
+from ipyremote.core import ClientJoined, Received, Send, history, state_query
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     CPU,
@@ -215,7 +215,7 @@ def test_what_is_beyond_the_limit_is_counted() -> None:
 def test_a_question_looks_at_a_bounded_number_and_says_what_it_has_not_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(listing, "LOOKED_AT", 5)
+    monkeypatch.setattr(state_query, "LOOKED_AT", 5)
     t = Transcript(cpus=1)
     given(t, *(submit(task(number, resources={"GPU": 1})) for number in range(1, 9)))
     given(t, submit(task(9, label="g#1", resources={"GPU": 1})))
@@ -250,7 +250,7 @@ def test_what_is_remembered_is_bounded_and_holds_no_values(monkeypatch: pytest.M
         assert attempt.failure is not None
         assert not attempt.failure.data
     records = t.core._ledger.past
-    assert (past.KEPT, past.KEPT, past.KEPT_WORKERS) == (
+    assert (history.KEPT, history.KEPT, history.KEPT_WORKERS) == (
         records.unrun.maxlen,
         records.actors.maxlen,
         records.workers.maxlen,
@@ -399,7 +399,7 @@ def test_rows_that_are_alike_are_counted() -> None:
 
 
 def test_counting_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listing, "LOOKED_AT", 5)
+    monkeypatch.setattr(state_query, "LOOKED_AT", 5)
     t = Transcript(cpus=1)
     given(t, *(submit(task(number, resources={"GPU": 1})) for number in range(1, 9)))
     t >> Received(DRIVER, m.Summarize(8, "tasks"))

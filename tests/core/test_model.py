@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
 
 from ipyremote import messages as m
-from ipyremote.places import Place
+from ipyremote.backend.placement import Place
 from tests.core.peers import CPU, Plan, SimDriver
 from tests.core.simulation import CANCELS, LOSSES, SECOND_DRIVER, World
 

@@ -8,7 +8,7 @@ import pytest
 
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, ClientJoined, Log, Received, Send, StartWorker, StopWorker
-from ipyremote.core.names import SLACK
+from ipyremote.core.actor_names import SLACK
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     W2,

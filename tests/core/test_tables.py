@@ -11,12 +11,12 @@ from collections.abc import Callable
 import pytest
 
 from ipyremote import messages as m
+from ipyremote.backend.placement import Place
 from ipyremote.core import Command, Event, InvalidTransition, Log, Received, Tick, WorkerExited
 from ipyremote.core.moves import move_actor, move_group, move_object, move_task
-from ipyremote.core.state import Actor, Object, Task
+from ipyremote.core.state.ledger import Actor, Object, Task
 from ipyremote.core.transitions import ACTOR_MOVES, ENDED, GROUP_MOVES, OBJECT_MOVES, TASK_MOVES
 from ipyremote.ids import DRIVER
-from ipyremote.places import Place
 from tests.core.transcript import (
     W2,
     W3,

@@ -35,7 +35,7 @@ ENTRANCES = {
 READERS = {
     "settings.py": "it is its subject",
     "worker/run.py": "it sets CUDA_VISIBLE_DEVICES for the user's code",
-    "worker/shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
+    "remote_cells/shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
     "benchmark/processes.py": "the benchmark is a program of its own, around several engines",
 }
 

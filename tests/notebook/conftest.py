@@ -9,7 +9,7 @@ import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
-from ipyremote import backend as seam
+from ipyremote.backend import current
 from ipyremote.notebook.extension import Notebook
 from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
 
@@ -55,11 +55,11 @@ def shell(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interac
 @pytest.fixture
 def loaded(shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend) -> Iterator[Notebook]:
     """The extension in the shell, with a fake front end and the fake backend."""
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     try:
         yield notebook
     finally:
         notebook.unload()
-        seam.remove(backend)
+        current.remove(backend)

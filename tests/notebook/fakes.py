@@ -8,10 +8,10 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ipyremote import serialize
 from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
-from ipyremote.notebook.outlet import Bundle, Parent
+from ipyremote.notebook.output.frontend import Bundle, Parent
 from ipyremote.refs import ObjectRef
+from ipyremote.serialization import pickling
 
 
 class Clock:
@@ -147,7 +147,7 @@ class FakeBackend:
     def submit(
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
     ) -> tuple[int, str]:
-        serialize.dumps(tuple(None if isinstance(arg, ObjectRef) else arg for arg in args))
+        pickling.dumps(tuple(None if isinstance(arg, ObjectRef) else arg for arg in args))
         object_id, label = next(self._ids), self._label(options.name or exported.name)
         self.submitted.append((object_id, label, exported, args, options))
         if exported.name == "_preview" and self.previews:

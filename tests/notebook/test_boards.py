@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from ipyremote.notebook.grid import CODES, Grid
-from ipyremote.notebook.live import Screen
-from ipyremote.notebook.models import BoardModel
-from ipyremote.notebook.records import Record, Records
-from ipyremote.notebook.traces import own_frames
-from ipyremote.notebook.views import Bar, RefView, ref_html
+from ipyremote.notebook.display.grid import CODES, Grid
+from ipyremote.notebook.display.html import Bar, RefView, ref_html
+from ipyremote.notebook.display.models import BoardModel
+from ipyremote.notebook.display.screen import Screen
+from ipyremote.notebook.display.task_records import Record, Records
+from ipyremote.notebook.output.traceback_text import own_frames
 from ipyremote.refs import ObjectRef
 from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
 from tests.notebook.test_live import FakeWidget, Reports, state_of

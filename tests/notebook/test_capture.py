@@ -9,7 +9,7 @@ from textwrap import dedent
 
 import pytest
 
-from ipyremote.notebook.capture import capture, names_read, sources_of
+from ipyremote.notebook.cells.capture import capture, names_read, sources_of
 
 CASES = [
     ("f-string", "print(f'{a:>{b}}')", "print a b"),

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipyremote.worker.cells import Cell, run_cell
+from ipyremote.remote_cells.cell import Cell, run_cell
 
 
 def home() -> None:

@@ -17,13 +17,18 @@ import pytest
 import ipyremote
 from ipyremote.messages import ClusterStatus, Span, WorkerStatus
 from ipyremote.notebook import extension
-from ipyremote.notebook.dashboard import DashboardModel, Dashboards, Meter
+from ipyremote.notebook.display.dashboard import DashboardModel, Dashboards, Meter
+from ipyremote.notebook.display.dashboard_html import (
+    DashboardView,
+    WorkerRow,
+    dashboard_html,
+    dashboard_text,
+)
+from ipyremote.notebook.display.screen import Screen
+from ipyremote.notebook.display.textbar import bar_text, follow
+from ipyremote.notebook.display.timeline import chrome_trace, condensed
+from ipyremote.notebook.display.waiting import Waits
 from ipyremote.notebook.extension import Notebook
-from ipyremote.notebook.live import Screen
-from ipyremote.notebook.panels import DashboardView, WorkerRow, dashboard_html, dashboard_text
-from ipyremote.notebook.textbar import bar_text, follow
-from ipyremote.notebook.timeline import chrome_trace, condensed
-from ipyremote.notebook.waits import Waits
 from tests.cluster.waiting import until
 from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
 
@@ -233,7 +238,7 @@ def test_in_a_plain_program_progress_waits_and_timeline_writes_a_file(session: A
 
 
 def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any, tmp_path: Path) -> None:
-    from ipyremote import backend as seam
+    from ipyremote.backend import current
 
     @ipyremote.remote
     def once(path: str) -> int:
@@ -242,7 +247,7 @@ def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any,
             raise ValueError("not yet")
         return 7
 
-    backend: Any = seam.current()
+    backend: Any = current.backend()
     backend.remember_calls()
     ref = once.remote(str(tmp_path / "mark"))
     with pytest.raises(ValueError, match="not yet"):

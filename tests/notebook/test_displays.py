@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from ipyremote.notebook.outlet import KernelOutlet, TerminalOutlet
-from ipyremote.notebook.outputs import CellOutput, Cells
+from ipyremote.notebook.output.cell_output import CellOutput, Cells
+from ipyremote.notebook.output.frontend import KernelOutlet, TerminalOutlet
 from tests.notebook.fakes import Clock, FakeOutlet, ManualUpdater
 
 SHOWN: dict[str, Any] = {

@@ -12,13 +12,15 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from ipyremote import backend as seam
-from ipyremote import exports, lifecycle, serialize
+from ipyremote.backend import current
+from ipyremote.declare import exports
 from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
 from ipyremote.notebook import extension
 from ipyremote.notebook.extension import Notebook, refs_in
-from ipyremote.notebook.outlet import TerminalOutlet
-from ipyremote.notebook.outputs import CELL_LABEL
+from ipyremote.notebook.output.cell_output import CELL_LABEL
+from ipyremote.notebook.output.frontend import TerminalOutlet
+from ipyremote.serialization import pickling
+from ipyremote.session import lifecycle
 from tests.notebook.fakes import FakeBackend, FakeOutlet
 
 
@@ -49,9 +51,9 @@ def surroundings(shell: InteractiveShell) -> dict[str, Any]:
         "names": {name for name in shell.user_ns if not name.startswith("_")},
         "transformers": list(shell.input_transformers_post),
         "threads": {one.name for one in threading.enumerate() if one.name.startswith("ipyremote")},
-        "observers": list(seam._current.observers),
-        "display name": serialize.display_name,
-        "backend": seam.peek(),
+        "observers": list(current._current.observers),
+        "display name": pickling.display_name,
+        "backend": current.peek(),
     }
 
 
@@ -87,26 +89,26 @@ def test_other_peoples_printers_come_back(
     seen: list[Any] = []
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(list, seen.append)
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     shell.run_cell("[1, 2]")
     assert seen == [[1, 2]]
     notebook.unload()
-    seam.remove(backend)
+    current.remove(backend)
     assert formatter.type_printers[list] == seen.append
 
 
 def test_a_printer_that_replaced_ours_stays(
     shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
 ) -> None:
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(list, repr)
     notebook.unload()
-    seam.remove(backend)
+    current.remove(backend)
     assert formatter.type_printers[list] is repr
 
 
@@ -146,7 +148,7 @@ def test_loading_starts_a_cluster_and_its_card_turns_ready(
     eventually(lambda: bool(outlet.updates) and state_of(outlet.updates[-1][1]) == "ready")
     assert "CPUs 4" in outlet.updates[-1][1]["text/html"]
     notebook.unload()
-    assert seam.peek() is None
+    assert current.peek() is None
 
 
 def test_a_cluster_without_work_follows_its_settings(
@@ -160,7 +162,7 @@ def test_a_cluster_without_work_follows_its_settings(
     notebook.config.object_store_memory = None
     assert startable[-1] == {"num_cpus": 3.0}
     notebook.unload()
-    assert seam.peek() is None
+    assert current.peek() is None
 
 
 def test_the_first_task_starts_a_cluster_with_the_settings(
@@ -171,11 +173,11 @@ def test_the_first_task_starts_a_cluster_with_the_settings(
     notebook = Notebook(shell, outlet)
     notebook.load()
     assert startable == []
-    seam.current()
+    current.backend()
     assert startable == [{"num_cpus": 3.0}]
     lifecycle.shutdown()
     notebook.unload()
-    seam.current()
+    current.backend()
     assert startable[-1] == {}
     lifecycle.shutdown()
 
@@ -204,14 +206,14 @@ def test_an_init_with_other_arguments_replaces_the_cluster_silently_before_any_w
 ) -> None:
     notebook = Notebook(shell, outlet)
     notebook.load()
-    first = seam.peek()
+    first = current.peek()
     lifecycle.init(num_cpus=2)
-    second = seam.peek()
+    second = current.peek()
     assert isinstance(second, FakeBackend)
     assert second is not first
     assert second.listener is not None
     notebook.unload()
-    assert seam.peek() is second
+    assert current.peek() is second
 
 
 def test_an_init_without_arguments_returns_the_running_cluster(
@@ -219,9 +221,9 @@ def test_an_init_without_arguments_returns_the_running_cluster(
 ) -> None:
     notebook = Notebook(shell, outlet)
     notebook.load()
-    first = seam.peek()
+    first = current.peek()
     lifecycle.init()
-    assert seam.peek() is first
+    assert current.peek() is first
     notebook.unload()
 
 
@@ -231,7 +233,7 @@ def test_an_init_with_other_arguments_after_work_is_refused(
     notebook = Notebook(shell, outlet)
     notebook.load()
     shell.run_cell_magic("remote", "", "1")
-    assert exports.last_used() is seam.peek()
+    assert exports.last_used() is current.peek()
     with pytest.raises(RuntimeError, match="Maybe you called init twice"):
         lifecycle.init(num_cpus=2)
     notebook.unload()
@@ -240,15 +242,15 @@ def test_an_init_with_other_arguments_after_work_is_refused(
 def test_a_running_cluster_is_used_and_left_running(
     shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend, startable: list[dict[str, Any]]
 ) -> None:
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     assert startable == []
     assert backend.listener is not None
     notebook.unload()
-    assert seam.peek() is backend
+    assert current.peek() is backend
     assert (backend.listener, backend.cell) == (None, 0)
-    seam.remove(backend)
+    current.remove(backend)
 
 
 def test_without_autostart_nothing_is_started_or_shown(
@@ -368,7 +370,7 @@ def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
     notebook = Notebook(shell, outlet)
     notebook.load()
     eventually(lambda: shows("ready"))
-    first = seam.peek()
+    first = current.peek()
     assert isinstance(first, FakeBackend)
     assert first.listener is not None
     first.listener.on_lost("killed by signal 9")
@@ -508,7 +510,7 @@ def test_a_display_that_fails_falls_back_to_text(
 def test_a_terminal_shows_text(
     shell: InteractiveShell, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, TerminalOutlet())
     notebook.load()
     try:
@@ -525,7 +527,7 @@ def test_a_terminal_shows_text(
         assert shown.err == "ipyremote: careful\n"
     finally:
         notebook.unload()
-        seam.remove(backend)
+        current.remove(backend)
 
 
 def test_refs_in_looks_into_nested_groups_only(backend: FakeBackend) -> None:
@@ -541,12 +543,12 @@ def test_refs_in_looks_into_nested_groups_only(backend: FakeBackend) -> None:
 def test_unloading_ends_what_is_on_screen(
     shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
 ) -> None:
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     notebook.screen.show_ref(backend.new_ref())
     notebook.unload()
-    seam.remove(backend)
+    current.remove(backend)
     assert state_of(outlet.updates[-1][1]) == "lost"
     assert "ipyremote was unloaded before it ended" in outlet.updates[-1][1]["text/html"]
     assert notebook.screen.count == 0

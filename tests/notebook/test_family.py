@@ -19,9 +19,9 @@ from IPython.core.interactiveshell import InteractiveShell
 
 import ipyremote
 from ipyremote.exceptions import ActorDiedError, TaskCancelledError, TaskError
-from ipyremote.notebook import failures
 from ipyremote.notebook.extension import Notebook
 from ipyremote.notebook.magics import CellInterruptedError
+from ipyremote.notebook.output import unretrieved
 from ipyremote.refs import ObjectRef
 from tests import leaks
 from tests.notebook.fakes import FakeOutlet
@@ -474,7 +474,7 @@ def test_a_failure_that_was_asked_for_is_not_told_again(cells: Cells, outlet: Fa
 def test_what_fails_after_get_has_raised_another_failure_was_asked_for(
     cells: Cells, outlet: FakeOutlet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(failures, "_PATIENCE", 0.0)
+    monkeypatch.setattr(unretrieved, "_PATIENCE", 0.0)
     cells(
         "import ipyremote, os, time, pathlib\n"
         f"place = pathlib.Path({str(tmp_path)!r})\n"

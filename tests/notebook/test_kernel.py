@@ -13,7 +13,7 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
-from ipyremote.notebook.widgets import WIDGET_MIME
+from ipyremote.notebook.display.widgets import WIDGET_MIME
 
 _ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 15.0

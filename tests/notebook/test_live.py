@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from ipyremote.exceptions import TaskError
-from ipyremote.notebook.live import Screen
-from ipyremote.notebook.views import ClusterView
+from ipyremote.notebook.display.html import ClusterView
+from ipyremote.notebook.display.screen import Screen
 from ipyremote.refs import ObjectRef
 from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
 
@@ -153,7 +153,7 @@ def test_the_value_is_looked_at_by_a_task_without_cpu_or_retries_and_given_back(
 
 
 def test_a_ref_that_has_ended_is_static_at_once(outlet: FakeOutlet, backend: FakeBackend) -> None:
-    from ipyremote.notebook.updater import Updater
+    from ipyremote.notebook.display.updater import Updater
 
     updater = Updater()
     screen = Screen(outlet, updater, dict)
@@ -440,7 +440,7 @@ def test_a_preview_that_never_comes_does_not_hold_up_the_end(
 
 
 def test_in_static_mode_a_display_waits_and_shows_no_times(outlet: FakeOutlet, backend: FakeBackend) -> None:
-    from ipyremote.notebook.updater import Updater
+    from ipyremote.notebook.display.updater import Updater
 
     updater = Updater()
     screen = Screen(outlet, updater, dict, static=lambda: True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipyremote.notebook.logs import TaskLogs
+from ipyremote.notebook.output.task_logs import TaskLogs
 
 
 def test_a_log_has_all_that_its_task_printed() -> None:

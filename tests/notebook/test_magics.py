@@ -10,8 +10,8 @@ import pytest
 from IPython.core.error import UsageError
 from IPython.core.interactiveshell import InteractiveShell
 
-from ipyremote import backend as seam
-from ipyremote.backends.inline import InlineBackend
+from ipyremote.backend import current
+from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.exceptions import ClusterLostError, TaskError
 from ipyremote.notebook.extension import Notebook
 from ipyremote.notebook.magics import CellSyntaxError
@@ -23,7 +23,7 @@ from tests.notebook.fakes import FakeBackend, FakeOutlet
 def inline(shell: InteractiveShell, outlet: FakeOutlet) -> Iterator[InteractiveShell]:
     """A shell whose cells run in this process."""
     backend = InlineBackend()
-    seam.install(backend)
+    current.install(backend)
     notebook = Notebook(shell, outlet)
     notebook.load()
     try:
@@ -31,7 +31,7 @@ def inline(shell: InteractiveShell, outlet: FakeOutlet) -> Iterator[InteractiveS
     finally:
         notebook.unload()
         backend.shutdown()
-        seam.remove(backend)
+        current.remove(backend)
 
 
 def remote(shell: InteractiveShell, cell: str, line: str = "") -> Any:
@@ -40,7 +40,7 @@ def remote(shell: InteractiveShell, cell: str, line: str = "") -> Any:
 
 def value_of(shell: InteractiveShell, cell: str) -> Any:
     ref = remote(shell, cell)
-    return seam.current().get([ref._id])[0]
+    return current.backend().get([ref._id])[0]
 
 
 # ---- what is sent
@@ -229,7 +229,7 @@ def test_status_of_a_lost_cluster_says_why(
 def test_status_without_a_cluster(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    seam.remove(backend)
+    current.remove(backend)
     shell.run_line_magic("remote_status", "")
     assert "No cluster is running" in capsys.readouterr().out
 
@@ -294,7 +294,7 @@ def test_the_cell_is_named_by_its_own_number(inline: InteractiveShell) -> None:
     inline.run_cell("1", store_history=True)
     result = inline.run_cell("%%remote\n1 / 0", store_history=True)
     with pytest.raises(TaskError) as caught:
-        seam.current().get([result.result._id])
+        current.backend().get([result.result._id])
     assert "In [2], line 2, in <module>" in str(caught.value)
 
 

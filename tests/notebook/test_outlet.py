@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipyremote.notebook.outlet import KernelOutlet, TerminalOutlet, outlet_of
+from ipyremote.notebook.output.frontend import KernelOutlet, TerminalOutlet, outlet_of
 
 
 class FakeSession:

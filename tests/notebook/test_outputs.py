@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ipyremote.notebook.outputs import CellOutput, Cells
+from ipyremote.notebook.output.cell_output import CellOutput, Cells
 from tests.notebook.fakes import Clock, FakeOutlet, ManualUpdater
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipyremote.worker.preview import preview, sanitised
+from ipyremote.remote_cells.preview import preview, sanitised
 
 
 class Loud:
@@ -122,7 +122,7 @@ def test_workers_do_not_import_ipython_for_it() -> None:
     import subprocess
 
     code = (
-        "import sys, ipyremote.worker.preview, ipyremote.worker.cells; "
+        "import sys, ipyremote.remote_cells.preview, ipyremote.remote_cells.cell; "
         "sys.exit(any(name in sys.modules for name in ('IPython', 'anywidget', 'ipywidgets')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ipyremote import reloading
+from ipyremote.remote_cells import reloading
 from tests.notebook.test_kernel import Kernel, kernel
 
 __all__ = ["kernel"]

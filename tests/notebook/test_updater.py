@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from ipyremote.notebook import updater as module
-from ipyremote.notebook.updater import Budget, Updater
+from ipyremote.notebook.display import updater as module
+from ipyremote.notebook.display.updater import Budget, Updater
 
 
 def test_functions_run_in_order_on_one_thread_with_an_empty_context() -> None:

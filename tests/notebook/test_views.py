@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from ipyremote.notebook.views import (
+from ipyremote.notebook.display.html import (
     STATES,
     BoardView,
     ClusterView,

@@ -10,9 +10,9 @@ from pathlib import Path
 import ipywidgets
 import pytest
 
-from ipyremote.notebook import widgets as module
-from ipyremote.notebook.views import seconds_text
-from ipyremote.notebook.widgets import WIDGET_MIME, LiveWidget
+from ipyremote.notebook.display import widgets as module
+from ipyremote.notebook.display.html import seconds_text
+from ipyremote.notebook.display.widgets import WIDGET_MIME, LiveWidget
 
 
 def instances() -> dict[str, ipywidgets.Widget]:
@@ -77,7 +77,7 @@ def test_the_bundle_refers_to_the_widget_and_its_repr_is_always_the_same() -> No
 
 
 def test_the_front_end_needs_nothing_from_the_network() -> None:
-    static = Path(module.__file__).parent / "static"
+    static = Path(module.__file__).parents[1] / "static"
     for name in ("remote.js", "remote.css"):
         text = (static / name).read_text(encoding="utf-8")
         assert "http" not in text
@@ -87,7 +87,7 @@ def test_the_front_end_needs_nothing_from_the_network() -> None:
 
 
 def test_python_and_javascript_know_the_same_durations() -> None:
-    text = (Path(module.__file__).parent / "static" / "remote.js").read_text(encoding="utf-8")
+    text = (Path(module.__file__).parents[1] / "static" / "remote.js").read_text(encoding="utf-8")
     for limit in ("0.9995", "59.95", "3600"):
         assert limit in text
     assert seconds_text(59.95) == "0 min 59 s"

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipyremote import serialize
 from ipyremote.messages import Stored
+from ipyremote.serialization import pickling
 from ipyremote.store import segments as segments_module
 from ipyremote.store.mapping import copy_into, map_file
 from ipyremote.store.pool import SMALLEST
@@ -52,13 +52,13 @@ def store(path):
 
 
 def put(store, value):
-    pickled = serialize.dumps(value)
+    pickled = pickling.dumps(value)
     return store.write(pickled.head, pickled.buffers)
 
 
 def get(store, stored, object_id=1, released=None):
     head, buffers, _ = store.read(stored, object_id, deque() if released is None else released)
-    return serialize.loads(head, buffers)
+    return pickling.loads(head, buffers)
 
 
 def files(path):
@@ -164,7 +164,7 @@ def test_another_process_reads_it(store, path):
     stored = put(store, np.arange(100_000))
     code = (
         "import sys; from collections import deque; from pathlib import Path\n"
-        "from ipyremote import serialize; from ipyremote.messages import Stored\n"
+        "from ipyremote.serialization import pickling as serialize; from ipyremote.messages import Stored\n"
         "from ipyremote.store.segments import SegmentStore\n"
         "store = SegmentStore(Path(sys.argv[1]), 8, 1 << 30)\n"
         "head, buffers, _ = store.read(eval(sys.argv[2]), 1, deque())\n"
@@ -198,7 +198,7 @@ def test_whatever_looks_at_the_memory_is_a_pin_and_it_fires_once(store, kind):
     released = deque()
     head, buffers, fresh = store.read(stored, 42, released)
     assert fresh
-    held = views(serialize.loads(head, buffers), head, buffers)[kind]
+    held = views(pickling.loads(head, buffers), head, buffers)[kind]
     del head, buffers
     gc.collect()
     assert list(released) == []
@@ -246,7 +246,7 @@ def test_recycling_never_writes_under_a_reader(store):
         live[object_id] = put(store, array)
         if rng.random() < 0.5:
             head, buffers, _ = store.read(live[object_id], object_id, released)
-            view = rng.choice(list(views(serialize.loads(head, buffers), head, buffers).items()))
+            view = rng.choice(list(views(pickling.loads(head, buffers), head, buffers).items()))
             held[object_id] = (view, object_id)
             del head, buffers, view
         else:

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ipyremote import serialize
 from ipyremote.messages import Stored
+from ipyremote.serialization import pickling
 from ipyremote.store import spill as spill_module
 from ipyremote.store.directory import SessionDirectory, sweep
 from ipyremote.store.segments import SegmentLost, SegmentStore, reap, unlink
@@ -43,13 +43,13 @@ def store(session: SessionDirectory) -> Iterator[SegmentStore]:
 
 
 def put(store: SegmentStore, value: Any = VALUE) -> Stored:
-    pickled = serialize.dumps(value)
+    pickled = pickling.dumps(value)
     return store.write(pickled.head, pickled.buffers)
 
 
 def get(store: SegmentStore, stored: Stored, object_id: int = 1) -> Any:
     head, buffers, _ = store.read(stored, object_id, deque())
-    return serialize.loads(head, buffers)
+    return pickling.loads(head, buffers)
 
 
 def names(path: Path) -> set[str]:
@@ -82,7 +82,7 @@ def test_the_copy_has_the_bytes_of_the_object_only(session: SessionDirectory, st
 
 
 def test_an_object_can_be_made_on_disk(session: SessionDirectory, store: SegmentStore) -> None:
-    pickled = serialize.dumps(VALUE)
+    pickled = pickling.dumps(VALUE)
     stored = store.disk.write(pickled.head, pickled.buffers)
     assert {"disk-7-1"} == {stored.segment} == on_disk(session)
     np.testing.assert_array_equal(VALUE, get(store, stored))

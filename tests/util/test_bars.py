@@ -9,8 +9,8 @@ import pytest
 from tqdm.std import tqdm as standard
 
 import ipyremote as ray
-from ipyremote import backend as seam
-from ipyremote.silence import Silence
+from ipyremote.backend import current
+from ipyremote.session.quiet_listener import Silence
 from ipyremote.util import safe_print, tqdm
 from tests.cluster.waiting import until
 
@@ -45,7 +45,7 @@ def test_a_bar_in_a_task_is_reported() -> None:
         return count
 
     heard = Heard()
-    backend = seam.current()
+    backend = current.backend()
     backend.listen(heard)
     assert ray.get(work.remote(), timeout=30) == 5
     until(lambda: sum(bar[-1] for bar in heard.bars) == 2, "both bars were closed")

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 import ipyremote as ray
-from ipyremote import backend as seam
+from ipyremote.backend import current
 from ipyremote.exceptions import WorkerCrashedError
 from ipyremote.util.joblib import register_ipyremote, register_ray
 from tests.cluster.waiting import until
@@ -262,14 +262,14 @@ class _Looker:
 
 def test_whoever_shows_what_a_cell_waits_for_is_told_how_far_it_is() -> None:
     looker = _Looker()
-    seam.set_waiting(looker)
+    current.set_waiting(looker)
     try:
         with joblib.parallel_config("ipyremote"):
             joblib.Parallel()(joblib.delayed(square)(i) for i in range(30))
             with pytest.raises(ZeroDivisionError):
                 joblib.Parallel()(joblib.delayed(divmod)(1, 0) for _ in range(1))
     finally:
-        seam.set_waiting(None)
+        current.set_waiting(None)
     assert looker.names == ["square", "divmod"]
     assert {"pending": 0, "running": 0, "resolved": 30, "failed": 0} in looker.counts
     assert looker.ends == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ipyremote.worker.output import STDERR, STDOUT, OutputCapture, TextStream
+from ipyremote.remote_cells.output import STDERR, STDOUT, OutputCapture, TextStream
 
 __all__ = ["Clock", "Recorder"]
 

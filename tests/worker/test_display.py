@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 from ipyremote.messages import decode_content
-from ipyremote.worker import display as module
-from ipyremote.worker import pacing
-from ipyremote.worker.display import Displays
+from ipyremote.remote_cells import display as module
+from ipyremote.remote_cells import rate_limit
+from ipyremote.remote_cells.display import Displays
 from tests.worker.capture import Clock, Recorder
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pacing, "time", clock)
+    monkeypatch.setattr(rate_limit, "time", clock)
     return clock
 
 

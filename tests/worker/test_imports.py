@@ -10,17 +10,17 @@ from types import ModuleType
 
 import pytest
 
-from ipyremote.worker import imports
-from ipyremote.worker.imports import after_import
+from ipyremote.remote_cells import import_hooks
+from ipyremote.remote_cells.import_hooks import after_import
 
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Hooks of this test only."""
-    monkeypatch.setattr(imports, "_hooks", imports._Hooks())
+    monkeypatch.setattr(import_hooks, "_hooks", import_hooks._Hooks())
     yield
-    if imports._hooks in sys.meta_path:
-        sys.meta_path.remove(imports._hooks)
+    if import_hooks._hooks in sys.meta_path:
+        sys.meta_path.remove(import_hooks._hooks)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from ipyremote.worker import keyboard
+from ipyremote.remote_cells import keyboard
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from ipyremote.worker import output as module
-from ipyremote.worker.output import CHUNK, STDERR, STDOUT, OutputCapture, TextStream
+from ipyremote.remote_cells import output as module
+from ipyremote.remote_cells.output import CHUNK, STDERR, STDOUT, OutputCapture, TextStream
 
 
 class Recorder:

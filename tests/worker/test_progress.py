@@ -12,15 +12,15 @@ import pytest
 import tqdm.std
 
 from ipyremote.messages import Progress
-from ipyremote.worker import pacing, progress
-from ipyremote.worker.progress import Bars
+from ipyremote.remote_cells import progress_bars, rate_limit
+from ipyremote.remote_cells.progress_bars import Bars
 from tests.worker.capture import Clock, Recorder
 
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(pacing, "time", clock)
+    monkeypatch.setattr(rate_limit, "time", clock)
     return clock
 
 
@@ -177,7 +177,7 @@ def test_a_process_that_user_code_forked_draws(
     bar: Any, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = os.getpid()
-    monkeypatch.setattr(progress.os, "getpid", lambda: here + 1)
+    monkeypatch.setattr(progress_bars.os, "getpid", lambda: here + 1)
     list(bar(range(3)))
     recorder.capture.send_all()
     assert "3/3" in "".join(text for _, _, text in recorder.taken())

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipyremote.worker.shell import RemoteShell, expanded
+from ipyremote.remote_cells.shell import RemoteShell, expanded
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ from joblib.parallel import cpu_count
 
 from ipyremote import api
 from ipyremote.refs import ObjectRef
-from ipyremote.serialize import Slot
+from ipyremote.serialization.pickling import Slot
 from ipyremote.util.calls import name_of, total_cpus
 from ipyremote.util.executor import Executor
 from ipyremote.util.joblib.batches import pack, run_batch, size_of

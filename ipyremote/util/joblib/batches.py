@@ -10,8 +10,8 @@ from __future__ import annotations
 import contextlib
 from typing import Any
 
-from ipyremote import serialize
-from ipyremote.serialize import Slot
+from ipyremote.serialization import pickling
+from ipyremote.serialization.pickling import Slot
 
 __all__ = ["pack", "run_batch", "size_of"]
 
@@ -20,7 +20,7 @@ Item = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 def pack(items: list[Item], nested: tuple[Any, Any]) -> bytes:
     """The data of a batch. Raises TypeError when something cannot be pickled."""
-    payload, _ = serialize.dumps_function((items, *nested))  # type: ignore[arg-type]  # it takes anything
+    payload, _ = pickling.dumps_function((items, *nested))  # type: ignore[arg-type]  # it takes anything
     return payload
 
 
@@ -28,7 +28,7 @@ def run_batch(data: bytes, threads: int | None, *large: Any) -> list[Any]:
     """The values of the calls of a batch. `threads`: for each numerical library in this process; None: as it is."""
     from joblib.parallel import BatchedCalls
 
-    items, backend, n_jobs = serialize.loads_function(data)
+    items, backend, n_jobs = pickling.loads_function(data)
     filled = [
         (fn, [_fill(arg, large) for arg in args], {name: _fill(arg, large) for name, arg in kwargs.items()})
         for fn, args, kwargs in items

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from ipyremote import backend as seam
-from ipyremote.backend import Work
+from ipyremote.backend import Work, current
 
 __all__ = ["Progress"]
 
@@ -25,7 +24,7 @@ class Progress:
         with self._lock:
             if not self._begun:
                 self._begun = True
-                waiting = seam.waiting()
+                waiting = current.waiting()
                 self._work = None if waiting is None else waiting.work(name)
             counts = self._counts
             counts["running"] += count

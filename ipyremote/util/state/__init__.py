@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from ipyremote import absent
+from ipyremote.compat import absent
 from ipyremote.util.state.exception import StateApiException
 from ipyremote.util.state.functions import (
     get_actor,

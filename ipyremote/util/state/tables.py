@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from ipyremote import backend as seam
 from ipyremote import messages as m
+from ipyremote.backend import current
 from ipyremote.client.session import Session
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
@@ -382,7 +382,7 @@ def _check_complete(kind: str, unseen: int, is_strict: bool) -> None:
 
 def session_of(address: str | None) -> Session:
     """The running session. Raises IPyRemoteSystemError, NotImplementedError, ValueError."""
-    backend = seam.peek()
+    backend = current.peek()
     if backend is None:
         raise IPyRemoteSystemError(
             "ipyremote.util.state needs a running session: call ipyremote.init() first."

@@ -1,0 +1,67 @@
+"""On whose behalf each thread of an inline session runs: the program's, a task's or an actor's, one in the other."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from ipyremote.backend.current_task import Identity
+from ipyremote.backend.placement import Place
+from ipyremote.backends.inline.objects import InlineActor
+from ipyremote.client.call_context import Running
+from ipyremote.ids import DRIVER
+from ipyremote.messages import Resources
+
+__all__ = ["InlineStack", "identity_of"]
+
+
+class InlineStack(threading.local):
+    """The innermost run of the calling thread."""
+
+    def __init__(self, program: Running) -> None:
+        """Called again for each thread that looks, with the same `program`: the driver's own code."""
+        #: What numbers the submissions.
+        self.task = program
+        #: An actor, a task by its label, or None.
+        self.what: InlineActor | str | None = None
+        self.identity = Identity()
+
+    @contextlib.contextmanager
+    def inside(self, label: str, actor: InlineActor | None, identity: Identity) -> Iterator[None]:
+        """What this thread submits in the block is counted as the run's."""
+        outer = self.task, self.what, self.identity
+        place = Place(identity.group, captures=identity.captures) if identity.group else None
+        self.task = Running(driver=DRIVER, label=label, place=place)
+        self.what, self.identity = actor or label, identity
+        try:
+            yield
+        finally:
+            self.task, self.what, self.identity = outer
+
+
+def identity_of(
+    first: int, label: str, resources: Resources, actor: InlineActor | None, place: Place | None = None
+) -> Identity:
+    """On whose behalf a run goes: of a task, or of an actor's method. `place`: the task's."""
+    name = label.rpartition("#")[0]
+    place = (actor.place if actor is not None else place) or Place()
+    group, captures = place.group_id, bool(place.captures)
+    if actor is None:
+        return Identity(
+            task=first,
+            task_name=name,
+            function=name,
+            resources=resources,
+            group=group,
+            captures=captures,
+        )
+    return Identity(
+        task=first,
+        task_name=name,
+        function=name,
+        actor=actor.actor_id,
+        resources=actor.options.resources,
+        group=group,
+        captures=captures,
+    )

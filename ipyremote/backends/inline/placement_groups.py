@@ -1,0 +1,198 @@
+"""The placement groups of an inline session. Everything has run when it was submitted, so a group is reserved at once
+if there is enough, and what is placed in one that is not is an error: nobody would ever wait for it."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
+
+from ipyremote.backend import TaskOptions
+from ipyremote.backend.placement import (
+    NODE_ID,
+    GroupRecord,
+    LabelMatch,
+    Place,
+    described,
+    labels_text,
+    match_some,
+)
+from ipyremote.backends.inline.call_stack import InlineStack
+from ipyremote.backends.inline.objects import InlineObjects
+from ipyremote.messages import RESOURCE_UNIT, Failure, Resources
+
+if TYPE_CHECKING:
+    from ipyremote.backends.inline.actor_names import InlineNames
+
+__all__ = ["InlineGroups"]
+
+_WHOLE: Final = "the session has"
+_OUTSIDE: Final = "outside of placement groups there is"
+
+
+class InlineGroups:
+    """Method contracts are those of `backend.PlacementGroups`."""
+
+    def __init__(
+        self,
+        objects: InlineObjects,
+        stack: InlineStack,
+        names: InlineNames,
+        total: Mapping[str, float],
+        labels: Mapping[str, str],
+    ) -> None:
+        """`total`: amounts of the whole session."""
+        self._objects = objects
+        self._stack = stack
+        self._names = names
+        self._total = {name: round(amount * RESOURCE_UNIT) for name, amount in total.items()}
+        self._labels = labels
+        self._groups: dict[int, GroupRecord] = {}
+        #: What else is known of a group: its namespace, and why it can never be reserved.
+        self._details: dict[int, tuple[str, str]] = {}
+        #: The actors that created groups with which these end.
+        self._actors: dict[int, int] = {}
+
+    # -------------------------------------------------------------------------------------------------------- groups
+
+    def create(
+        self,
+        bundles: Sequence[Resources],
+        strategy: str,
+        name: str,
+        *,
+        detached: bool,
+        labels: tuple[tuple[LabelMatch, ...], ...],
+    ) -> tuple[GroupRecord, bool]:
+        taken = self.find(name) if name else None
+        if taken is not None:
+            return taken, False
+        group_id = secrets.randbits(62) + 1
+        label = name or self._stack.task.label_of("placement_group")
+        self._details[group_id] = self._names.namespace, self._missing(bundles, strategy, labels)
+        actor_id = self._stack.identity.actor
+        if actor_id and not detached:
+            self._actors[group_id] = actor_id
+        self._groups[group_id] = GroupRecord(group_id, label, name, strategy, tuple(bundles), "pending")
+        self._reserve()
+        return self._groups[group_id], True
+
+    def _missing(
+        self, bundles: Sequence[Resources], strategy: str, labels: tuple[tuple[LabelMatch, ...], ...]
+    ) -> str:
+        if strategy == "STRICT_SPREAD" and len(bundles) > 1:
+            return f"{len(bundles)} machines, one for each bundle (STRICT_SPREAD; the session has one)"
+        unmet = [some for some in labels if not match_some((some,), self._labels)]
+        if unmet:
+            return f"a machine with {described((unmet[0],))} (this one has {labels_text(self._labels)})"
+        return _lacking(_sum(bundles), self._total, _WHOLE)
+
+    def _reserve(self) -> None:
+        """Reserve what waits and fits, in order."""
+        for group in list(self._groups.values()):
+            lacking = self._details[group.group_id][1]
+            if group.state == "pending":
+                lacking = lacking or _lacking(_sum(group.bundles), self._free(), _OUTSIDE)
+                state = "pending" if lacking else "reserved"
+                detail = f"{group.label} needs {lacking}." if lacking else ""
+                self._groups[group.group_id] = group._replace(state=state, detail=detail)
+
+    def _free(self) -> dict[str, int]:
+        """What no group has reserved."""
+        free = dict(self._total)
+        for group in self._groups.values():
+            for name, amount in _sum(group.bundles).items() if group.state == "reserved" else ():
+                free[name] -= amount
+        return free
+
+    def free(self) -> dict[str, float]:
+        """Amounts that no group has reserved; without those of which nothing is left."""
+        self._tend()
+        return {name: amount / RESOURCE_UNIT for name, amount in self._free().items() if amount}
+
+    def remove(self, group_id: int) -> None:
+        group = self._groups.get(group_id)
+        if group is None or group.state == "removed":
+            return
+        self._groups[group_id] = group._replace(state="removed", detail="")
+        for actor in self._objects.actors():
+            if actor.death is None and actor.place is not None and actor.place.group_id == group_id:
+                text = f"{actor.label} has died with its placement group, {group.label}: it was removed."
+                actor.death = Failure("actor_placement_group_removed", text)
+                actor.instance = None
+        self._reserve()
+
+    def _tend(self) -> None:
+        """Remove the groups of actors that have ended."""
+        for group_id, actor_id in list(self._actors.items()):
+            actor = self._objects.actor(actor_id)
+            if actor is None or actor.death is not None:
+                del self._actors[group_id]
+                self.remove(group_id)
+
+    def find(self, name: str) -> GroupRecord | None:
+        self._tend()
+        namespace = self._names.namespace
+        groups = (group for group in self._groups.values() if group.state != "removed" and group.name == name)
+        return next((group for group in groups if self._details[group.group_id][0] == namespace), None)
+
+    def all(self, group_id: int = 0) -> list[GroupRecord]:
+        self._tend()
+        return [group for group in self._groups.values() if group_id in (0, group.group_id)]
+
+    # ----------------------------------------------------------------------------------------------------- placement
+
+    def refusal(self, what: str, text: str, options: TaskOptions) -> Failure | None:
+        """The failure of a "task" or "actor" that cannot run; `text` is the beginning of its message."""
+        self._tend()
+        refused = self._refused(options.resources, options.place or Place())
+        return Failure(f"{what}_{refused[0]}", f"{text}: {refused[1]}.") if refused is not None else None
+
+    def _refused(self, needs: Resources, place: Place) -> tuple[str, str] | None:
+        """(kind, why), as the core's `bundles.refusal` gives them."""
+        own = self._labels.get(NODE_ID, "")
+        if place.node and place.node != own:
+            return (
+                "unschedulable",
+                f"it is to run on node {place.node}, and the only node of this session is {own}",
+            )
+        if not match_some(place.labels, self._labels):
+            has = labels_text(self._labels)
+            return "unschedulable", f"it needs a machine with {described(place.labels)} (this one has {has})"
+        if place.group_id:
+            return self._refusal_in_group(needs, place)
+        asked = dict(needs)
+        lacking = _lacking(asked, self._total, _WHOLE) or _lacking(asked, self._free(), _OUTSIDE)
+        return ("unschedulable", f"it needs {lacking}") if lacking else None
+
+    def _refusal_in_group(self, needs: Resources, place: Place) -> tuple[str, str] | None:
+        group = self._groups.get(place.group_id)
+        if group is None or group.state == "removed":
+            return "placement_group_removed", "its placement group was removed, or is another session's"
+        if group.state == "pending":
+            return (
+                "unschedulable",
+                f"its placement group is not reserved, and inline nothing waits: {group.detail}".rstrip("."),
+            )
+        bundles = group.bundles if place.bundle < 0 else group.bundles[place.bundle : place.bundle + 1]
+        if any(not _lacking(dict(needs), dict(bundle), "") for bundle in bundles):
+            return None
+        return "unschedulable", f"what it needs does not fit into a bundle of {group.label}"
+
+
+def _sum(bundles: Sequence[Resources]) -> dict[str, int]:
+    amounts: dict[str, int] = {}
+    for bundle in bundles:
+        for name, amount in bundle:
+            amounts[name] = amounts.get(name, 0) + amount
+    return amounts
+
+
+def _lacking(needs: Mapping[str, int], there: Mapping[str, int], where: str) -> str:
+    """What there is too little of, in words."""
+    short = [
+        f"{name}={amount / RESOURCE_UNIT:g}, and {where} {there.get(name, 0) / RESOURCE_UNIT:g}"
+        for name, amount in needs.items()
+        if amount > there.get(name, 0)
+    ]
+    return "; ".join(short)

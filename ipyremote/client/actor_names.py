@@ -1,0 +1,97 @@
+"""The named actors of a session, as the scheduler knows them. Drivers, tasks and actors ask, and wait for an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from ipyremote import messages as m
+from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
+from ipyremote.client.values import PackedArguments, spec_of
+from ipyremote.serialization import pickling
+
+if TYPE_CHECKING:
+    from ipyremote.client.session import Session
+
+__all__ = ["ActorNames", "creation"]
+
+
+def creation(
+    session: Session,
+    exported: Exported,
+    packed: PackedArguments,
+    options: TaskOptions,
+    actor: ActorOptions,
+    environment: str,
+    record: bytes = b"",
+    request: int = 0,
+) -> m.CreateActor:
+    """The message that starts an actor. Needs the session's lock; the caller is about to make its handle."""
+    name = options.name or exported.name
+    spec = session.spec(exported.digest, name, packed, options, environment=environment)
+    return m.CreateActor(spec, spec_of(actor, record), request)
+
+
+class ActorNames:
+    """See the module docstring. Method contracts are those of `backend.ActorNames`."""
+
+    def __init__(self, session: Session, ask: Callable[[Callable[[int], Any]], m.Names]) -> None:
+        """`ask` sends the message that is made from a request number, and waits for the answer."""
+        self._session = session
+        self._ask = ask
+
+    @property
+    def namespace(self) -> str:
+        # Nobody's name: what counts is the answer's own namespace.
+        return self._look_up(name="\0").namespace
+
+    def use(self, namespace: str) -> None:
+        self._session.channel.send(m.UseNamespace(namespace))
+
+    def create(
+        self,
+        exported: Exported,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+        actor: ActorOptions,
+        record: Any,
+    ) -> tuple[NamedHandle, bool]:
+        session = self._session
+        pickled = pickling.dumps_whole(record).head
+        minted: list[int] = []
+
+        def message(request: int) -> m.CreateActor:
+            created = creation(session, exported, packed, options, actor, environment, pickled, request)
+            minted.append(created.spec.task_id)
+            return created
+
+        session.channel.check()
+        packed = session.pack_arguments(args, kwargs)
+        environment = session.environments.key_of(options.runtime_env)
+        created = False
+        try:
+            (named,) = self._ask(message).actors
+            created = named.actor_id == minted[0]
+        finally:
+            # Refused, or interrupted: there will be no handle.
+            session.released.extend(minted if not created else ())
+            if packed.object_id:
+                session.released.append(packed.object_id)
+        return _opened(named), created
+
+    def find(self, name: str, namespace: str = "") -> NamedHandle | None:
+        actors = self._look_up(namespace=namespace, name=name).actors
+        return _opened(actors[0]) if actors else None
+
+    def all(self, *, everywhere: bool = False) -> list[NamedHandle]:
+        return [_opened(named) for named in self._look_up(everywhere=everywhere).actors]
+
+    def _look_up(self, **fields: Any) -> m.Names:
+        driver = self._session.running.driver
+        return self._ask(lambda request: m.LookUp(request, driver, **fields))
+
+
+def _opened(named: m.NamedActor) -> NamedHandle:
+    record = pickling.loads(named.record)
+    return NamedHandle(named.name, named.namespace, named.actor_id, named.label, record)

@@ -1,0 +1,169 @@
+"""A driver's part in a session that outlives it: it says in time which of its names stand for objects and actors.
+
+A name counts when its value is an `ObjectRef`, an `ActorHandle`, or a list, tuple or dict (of these, too) that holds
+nothing else. Names that begin with an underscore do not count, nor do a notebook's `In` and `Out`.
+
+Rules. A driver may be killed at any moment, so names are looked through now and then by a thread of their own, and not
+only when somebody says that they have changed. Looking holds no value of the program that is not a container of refs:
+were the last reference to it dropped here, its finalizer would run in the wrong thread.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from typing import Any, Final
+
+from ipyremote.actor import ActorHandle
+from ipyremote.backend import Backend
+from ipyremote.client.session import Session
+from ipyremote.messages import Bind, Bound
+from ipyremote.refs import ObjectRef
+from ipyremote.serialization import pickling
+
+__all__ = ["Keeping", "contents"]
+
+log = logging.getLogger(__name__)
+
+#: How often the names are looked through, in seconds; less often when that takes more than a hundredth of the time.
+LOOK_SECONDS: Final = 1.0
+LOOK_SHARE: Final = 0.01
+#: Containers inside containers are looked into so deep.
+DEPTH: Final = 4
+
+_LEAVES: Final = frozenset({ObjectRef, ActorHandle})
+_KINDS: Final = frozenset({*_LEAVES, list, tuple, dict})
+#: Types of a dict's keys that are compared and pickled without any code of the user's.
+_KEYS: Final = frozenset({str, int, float, bool, bytes, type(None)})
+_PASSED_OVER: Final = frozenset({"In", "Out"})
+
+#: (ids in order, what else tells two containers apart)
+Contents = tuple[tuple[int, ...], tuple[Any, ...]]
+
+
+class Keeping:
+    """Follows the names of one program in one session. Any thread may call it."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._lock = threading.Lock()
+        #: What the scheduler was told.
+        self._told: dict[str, Contents] = {}
+        #: Where the names are.
+        self._names: Sequence[Mapping[str, Any]] = ()
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def watch(self, names: Sequence[Mapping[str, Any]]) -> None:
+        """Look through the names in these mappings now, and from now on now and then."""
+        with self._lock:
+            self._names = names
+            if self._thread is None and not self._stopping.is_set():
+                run = contextvars.Context().run
+                self._thread = threading.Thread(
+                    target=run, args=(self._run,), name="ipyremote-names", daemon=True
+                )
+                self._thread.start()
+        self.look()
+
+    def look(self) -> None:
+        """Tell the scheduler what has changed. Does nothing when the session has ended."""
+        with self._lock:
+            if self._session.ended:
+                return
+            told: dict[str, Contents] = {}
+            bound: list[Bound] = []
+            for name, value in chain.from_iterable(map(_candidates, self._names)):
+                there = contents(value, self._session)
+                if there is None:
+                    continue
+                if self._told.get(name) != there:
+                    entry = _entry(name, value)
+                    if entry is None:
+                        continue
+                    bound.append(entry)
+                told[name] = there
+            unbound = tuple(name for name in self._told if name not in told)
+            if bound or unbound:
+                self._session.channel.send(Bind(tuple(bound), unbound), now=True)
+            self._told = told
+
+    def close(self) -> None:
+        """Look no more. Idempotent."""
+        self._stopping.set()
+        thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def leave(self) -> None:
+        """This process is about to exit and the session is to go on: look a last time, and say no goodbye."""
+        self.close()
+        try:
+            self.look()
+        finally:
+            self._session.channel.leave()
+
+    def _run(self) -> None:
+        pause = LOOK_SECONDS
+        while not self._stopping.wait(pause):
+            began = time.perf_counter()
+            try:
+                self.look()
+            except Exception:  # names that changed meanwhile, say: the next look will do
+                log.debug("looking through the names failed", exc_info=True)
+            pause = max(LOOK_SECONDS, (time.perf_counter() - began) / LOOK_SHARE)
+
+
+def _candidates(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Names whose values may count, one at a time."""
+    # All in C, and the values are not kept; see the module docstring. A mapping that is changed meanwhile raises.
+    kinds = list(zip(names, map(type, names.values()), strict=True))
+    for name, kind in kinds:
+        if kind in _KINDS and not name.startswith("_") and name not in _PASSED_OVER:
+            yield name, names.get(name)
+
+
+def _entry(name: str, value: Any) -> Bound | None:
+    """A name for the scheduler; None if its value cannot be pickled."""
+    try:
+        pickled = pickling.dumps_whole(value)
+    except Exception:  # of an actor's class, perhaps, which is the user's
+        log.debug("%s cannot be kept", name, exc_info=True)
+        return None
+    return Bound(name, pickled.refs, pickled.head)
+
+
+def contents(value: Any, backend: Backend) -> Contents | None:
+    """What a value refers to, if it is nothing but refs and handles of this backend; else None."""
+    ids: list[int] = []
+    shape: list[Any] = []
+    return (tuple(ids), tuple(shape)) if _gather(value, backend, ids, shape, DEPTH) and ids else None
+
+
+def _gather(value: Any, backend: Backend, ids: list[int], shape: list[Any], depth: int) -> bool:
+    kind = type(value)
+    if kind in _LEAVES:
+        ids.append(value._id)
+        return value._backend is backend
+    if kind not in _KINDS or not depth:
+        return False
+    parts = value
+    if kind is dict:
+        if not all(map(_is_plain, value)):
+            return False
+        shape.append(tuple(value))
+        parts = value.values()
+    # The first of a long list of other things is enough.
+    if type(next(iter(parts), None)) not in _KINDS:
+        return not value and depth < DEPTH
+    parts = tuple(parts)
+    shape.append((kind, len(parts)))
+    return all(_gather(part, backend, ids, shape, depth - 1) for part in parts)
+
+
+def _is_plain(key: Any) -> bool:
+    return type(key) in _KEYS or (type(key) is tuple and all(map(_is_plain, key)))

@@ -1,0 +1,77 @@
+"""The placement groups of a session, as the scheduler knows them. Whoever asks waits for the answer."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from ipyremote import messages as m
+from ipyremote.backend.placement import GroupRecord, LabelMatch
+
+if TYPE_CHECKING:
+    from ipyremote.client.session import Session
+
+__all__ = ["PlacementGroups"]
+
+#: Ids are random, so that a group of another session is not taken for one of this.
+_ID_BITS: Final = 62
+
+
+class PlacementGroups:
+    """Method contracts are those of `backend.PlacementGroups`."""
+
+    def __init__(self, session: Session, ask: Callable[[Callable[[int], Any]], m.Groups]) -> None:
+        """`ask` sends the message that is made from a request number, and waits for the answer."""
+        self._session = session
+        self._ask = ask
+
+    def create(
+        self,
+        bundles: Sequence[m.Resources],
+        strategy: str,
+        name: str,
+        *,
+        detached: bool,
+        labels: tuple[tuple[LabelMatch, ...], ...],
+    ) -> tuple[GroupRecord, bool]:
+        channel = self._session.channel
+        channel.check()
+        running = self._session.running
+        group_id = secrets.randbits(_ID_BITS) + 1
+        label = name or channel.holds(lambda: running.label_of("placement_group"))
+
+        def message(request: int = 0) -> m.CreateGroup:
+            return m.CreateGroup(
+                group_id,
+                tuple(bundles),
+                strategy,
+                label,
+                name,
+                detached,
+                running.driver,
+                running.cell,
+                request,
+                labels,
+            )
+
+        if not name:
+            channel.send(message())
+            return GroupRecord(group_id, label, name, strategy, tuple(bundles), "pending"), True
+        (group,) = self._ask(message).groups
+        return group, group.group_id == group_id
+
+    def remove(self, group_id: int) -> None:
+        self._session.channel.check()
+        self._session.channel.send(m.RemoveGroup(group_id), now=True)
+
+    def find(self, name: str) -> GroupRecord | None:
+        groups = self._look_up(name=name)
+        return groups[0] if groups else None
+
+    def all(self, group_id: int = 0) -> list[GroupRecord]:
+        return list(self._look_up(group_id=group_id))
+
+    def _look_up(self, **fields: Any) -> tuple[GroupRecord, ...]:
+        driver = self._session.running.driver
+        return self._ask(lambda request: m.LookUpGroups(request, driver, **fields)).groups

@@ -1,0 +1,165 @@
+"""The names of actors: who has which, in which namespace a driver is, and under what title an actor's output is shown.
+
+A name is taken as long as its actor lives; a dead one is passed over, and forgotten when the table has grown. Each
+driver has a namespace of its own unless it says which (`UseNamespace`); tasks are in that of the driver that they run
+for, actors in that of the driver that had them created. Who claims a session takes over the namespace of the driver
+before it.
+
+A detached actor is held by `DETACHED`. Dead, it is held for a while longer, since the handles that `get_actor` gives
+hold nothing, and whoever has one is to learn how the actor ended.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from ipyremote.core.commands import Send
+from ipyremote.core.lifetimes import hold, holds, release
+from ipyremote.core.state.ledger import DETACHED, Actor, Ledger
+from ipyremote.core.transitions import DEAD
+from ipyremote.messages import Bound, CreateActor, LookUp, NamedActor, Names
+
+__all__ = ["ActorNames"]
+
+#: So many more entries than actors, and so many dead detached actors, may pile up before they are cleared away.
+SLACK: Final = 64
+
+
+class ActorNames:
+    """See the module docstring."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        #: Actor ids by (namespace, name). Their actors may be dead or gone.
+        self._ids: dict[tuple[str, str], int] = {}
+        #: The namespaces that drivers have asked for or taken over.
+        self._namespaces: dict[int, str] = {}
+        #: What stands before the output of an actor, by its id.
+        self._titles: dict[int, str] = {}
+        #: Detached actors, dead or alive.
+        self._detached: deque[int] = deque()
+
+    # ------------------------------------------------------------------------------------------------------ namespaces
+
+    def use(self, driver: int, namespace: str) -> None:
+        """A driver says which namespace is its own."""
+        self._namespaces[driver] = namespace
+
+    def inherit(self, heir: int, former: int) -> None:
+        """A driver goes on in the place of one that has ended."""
+        self._namespaces.setdefault(heir, self.namespace_of(former))
+
+    def namespace_of(self, driver: int) -> str:
+        """The namespace of a driver."""
+        return self._namespaces.get(driver) or f"anonymous-{driver}"
+
+    def own_namespace(self, sender: int, driver: int) -> str:
+        """Of the code that has sent something. `driver`: whom it says it runs for."""
+        worker = self._ledger.workers.get(sender)
+        if worker is None:
+            return self.namespace_of(sender)
+        actor = worker.actor
+        return self.namespace_of(driver if actor is None else actor.creation.spec.driver)
+
+    # ----------------------------------------------------------------------------------------------------------- names
+
+    def is_taken(self, sender: int, message: CreateActor) -> bool:
+        """Whether another actor has the name that a new one is to have. The sender is told, then."""
+        spec = message.actor
+        if not spec.name:
+            return False
+        namespace = spec.namespace or self.own_namespace(sender, message.spec.driver)
+        actor = self._find(namespace, spec.name)
+        if actor is None or actor.id == message.spec.task_id:
+            return False
+        self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
+        return True
+
+    def on_created(self, sender: int, message: CreateActor) -> None:
+        """A new actor is there, perhaps with a name, perhaps detached."""
+        spec = message.actor
+        actor = self._ledger.actors.get(message.spec.task_id)
+        if actor is None:
+            return
+        if spec.detached:
+            self._keep(actor)
+        if spec.name:
+            self._tidy()
+            namespace = spec.namespace or self.own_namespace(sender, message.spec.driver)
+            self._ids[namespace, spec.name] = actor.id
+            self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
+
+    def on_look_up(self, sender: int, message: LookUp) -> None:
+        """A client asks which names there are."""
+        own = self.own_namespace(sender, message.driver)
+        wanted = message.namespace or own
+        found: list[NamedActor] = []
+        if message.name:
+            actor = self._find(wanted, message.name)
+            if actor is not None:
+                found.append(self._entry(wanted, message.name, actor))
+        else:
+            for namespace, name in sorted(self._ids):
+                if message.everywhere or namespace == wanted:
+                    actor = self._find(namespace, name)
+                    if actor is not None:
+                        found.append(self._entry(namespace, name, actor))
+        self._answer(sender, message.request, own, found)
+
+    def left_by(self, driver: int) -> dict[str, Bound]:
+        """The named actors that a driver which has ended held, and the detached ones, as names to be saved."""
+        objects = self._ledger.objects
+        left = {}
+        for namespace, name in sorted(self._ids):
+            actor = self._find(namespace, name)
+            if actor is not None and (actor.spec.detached or holds(objects[actor.id], driver)):
+                # In other namespaces there may be the same name; the driver's own comes first.
+                own = namespace == self.namespace_of(driver)
+                if own or name not in left:
+                    left[name] = Bound(name, (actor.id,), actor.spec.record)
+        return left
+
+    # ---------------------------------------------------------------------------------------------------------- titles
+
+    def on_titled(self, sender: int, title: str) -> None:
+        """An actor says what its output is to be shown under."""
+        worker = self._ledger.workers.get(sender)
+        if worker is not None and worker.actor is not None:
+            self._tidy()
+            self._titles[worker.actor.id] = title
+
+    def title_of(self, actor_id: int) -> str:
+        """Empty: that of its calls."""
+        return self._titles.get(actor_id, "")
+
+    # --------------------------------------------------------------------------------------------------------- details
+
+    def _find(self, namespace: str, name: str) -> Actor | None:
+        actor = self._ledger.actors.get(self._ids.get((namespace, name), 0))
+        return None if actor is None or actor.state == DEAD else actor
+
+    def _entry(self, namespace: str, name: str, actor: Actor) -> NamedActor:
+        obj = self._ledger.objects.get(actor.id)
+        label = obj.label if obj is not None else actor.creation.spec.label
+        return NamedActor(name, namespace, actor.id, label, actor.spec.record)
+
+    def _answer(self, sender: int, request: int, namespace: str, actors: list[NamedActor]) -> None:
+        self._ledger.out.append(Send(sender, Names(request, namespace, tuple(actors))))
+
+    def _keep(self, actor: Actor) -> None:
+        ledger = self._ledger
+        hold(ledger, ledger.objects[actor.id], DETACHED)
+        self._detached.append(actor.id)
+        if len(self._detached) > SLACK:
+            alive = {i for i in self._detached if (a := ledger.actors.get(i)) is not None and a.state != DEAD}
+            release(ledger, [i for i in self._detached if i not in alive], DETACHED)
+            self._detached = deque(i for i in self._detached if i in alive)
+
+    def _tidy(self) -> None:
+        """Forget what actors that are gone were called, now and then."""
+        most = 2 * len(self._ledger.actors) + SLACK
+        if len(self._ids) > most:
+            self._ids = {key: i for key, i in self._ids.items() if self._find(*key) is not None}
+        if len(self._titles) > most:
+            self._titles = {i: title for i, title in self._titles.items() if i in self._ledger.actors}

@@ -1,0 +1,38 @@
+"""Who sees what a task shows: the driver and the notebook cell that it runs for."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.commands import Send
+from ipyremote.core.detached import Keeping
+from ipyremote.core.state.ledger import Ledger
+from ipyremote.ids import DRIVER
+from ipyremote.messages import Display, DisplayContent, Output, OutputText, Progress, ProgressUpdate
+
+__all__ = ["show"]
+
+
+def show(ledger: Ledger, keeping: Keeping, names: ActorNames, message: Output | Display | Progress) -> None:
+    """Hand on what a task shows."""
+    task = ledger.tasks.get(message.task_id)
+    driver, cell, label = (
+        (DRIVER, 0, "") if task is None else (task.spec.driver, task.spec.cell, task.spec.label)
+    )
+    driver, cell = keeping.audience(driver, cell)
+    if task is not None and task.actor is not None:
+        label = names.title_of(task.actor.id) or label
+    if driver not in ledger.clients:
+        return
+    shown: OutputText | DisplayContent | ProgressUpdate
+    match message:
+        case Output(task_id, stream, text):
+            shown = OutputText(cell, label, stream, text, task_id)
+        case Display(task_id, content):
+            shown = DisplayContent(cell, label, task_id, content)
+        case Progress(task_id, bar, description, done, total, unit, closed):
+            shown = ProgressUpdate(cell, label, task_id, bar, description, done, total, unit, closed)
+        case _:
+            assert_never(message)
+    ledger.out.append(Send(driver, shown))

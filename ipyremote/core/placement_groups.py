@@ -1,0 +1,169 @@
+"""Placement groups: who creates, finds and removes them, and what ends with them.
+
+Rules. A group is reserved whole or not at all (`bundles`), in its turn (`placement`); one that the session can never
+hold waits, and its driver is told once. It ends with the actor that created it, else with the driver that its creator
+ran for, unless it is detached; what a driver leaves whose session is kept stays for the next one. Removing it ends its
+tasks and actors: those that wait at once, those that run with their workers, which are killed. Names are looked up in
+the namespace of the driver, as those of actors. What was removed is remembered for a while, for those who ask.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from ipyremote.backend.placement import GroupRecord
+from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actors import Actors
+from ipyremote.core.capacity import Group
+from ipyremote.core.commands import Send
+from ipyremote.core.dispatch import detach
+from ipyremote.core.explain import group_status
+from ipyremote.core.group_reservation import dissolve, shape_of
+from ipyremote.core.moves import move_group
+from ipyremote.core.pool import Pool
+from ipyremote.core.state.ledger import Ledger, Task
+from ipyremote.core.tasks import fail, is_creation
+from ipyremote.core.transitions import DEAD, REMOVED
+from ipyremote.messages import CreateGroup, Failure, LookUpGroups, Notice
+from ipyremote.messages import Groups as GroupsReply
+
+__all__ = ["Groups"]
+
+#: Removed groups that are remembered.
+REMEMBERED: Final = 100
+
+
+class Groups:
+    """See the module docstring."""
+
+    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors, names: ActorNames) -> None:
+        self._ledger = ledger
+        self._pool = pool
+        self._actors = actors
+        self._names = names
+        #: The latest that were removed, oldest first.
+        self._removed: dict[int, GroupRecord] = {}
+        #: The groups that are not detached of actors that have created some.
+        self._by_actor: dict[int, set[int]] = {}
+        #: Drivers that have left.
+        self._left: set[int] = set()
+
+    # ------------------------------------------------------------------------------------------- creation and removal
+
+    def on_create(self, sender: int, message: CreateGroup) -> None:
+        """A client wants a group."""
+        ledger = self._ledger
+        if message.group_id in ledger.groups or message.group_id in self._removed:
+            return
+        namespace = self._names.own_namespace(sender, message.driver)
+        group = self._find(namespace, message.name)
+        if group is None:
+            group = self._create(sender, message, namespace)
+            if message.driver in self._left:
+                self.on_driver_gone(message.driver)
+        if message.request:
+            self._answer(sender, message.request, [group_status(ledger, group)])
+
+    def _create(self, sender: int, message: CreateGroup, namespace: str) -> Group:
+        ledger = self._ledger
+        worker = ledger.workers.get(sender)
+        actor_id = worker.actor.id if worker is not None and worker.actor is not None else 0
+        shape = shape_of(ledger, message)
+        group = ledger.groups[message.group_id] = Group(message, namespace, actor_id, shape, ledger.now)
+        if actor_id and not message.detached:
+            self._by_actor.setdefault(actor_id, set()).add(group.id)
+        if not shape.missing:
+            ledger.waiting_groups[group.id] = group
+        elif message.driver in ledger.clients:
+            why = f"it needs {shape.missing}. It waits until it is removed."
+            text = f"{group.label} cannot be reserved: {why}"
+            ledger.out.append(Send(message.driver, Notice(text, message.cell)))
+        return group
+
+    def on_remove(self, group_id: int, why: str = "it was removed") -> None:
+        """A group is not needed any more."""
+        ledger = self._ledger
+        group = ledger.groups.pop(group_id, None)
+        if group is None:
+            return
+        ledger.waiting_groups.pop(group_id, None)
+        self._by_actor.get(group.actor_id, set()).discard(group_id)
+        move_group(group, REMOVED)
+        if group.shapes:
+            self._end_actors(group, why)
+            self._end_tasks(group, why)
+        dissolve(ledger, group)
+        self._removed[group_id] = group_status(ledger, group)
+        if len(self._removed) > REMEMBERED:
+            del self._removed[next(iter(self._removed))]
+
+    def _end_actors(self, group: Group, why: str) -> None:
+        for actor in list(self._ledger.actors.values()):
+            if actor.shape.group is not group or actor.state == DEAD:
+                continue
+            if actor.worker is not None and actor.worker.state != "stopping":
+                self._pool.stop(actor.worker, kill=True)
+            text = f"{actor.spec.class_name} has died with its placement group, {group.label}: {why}."
+            self._actors.die(actor, Failure("actor_placement_group_removed", text))
+
+    def _end_tasks(self, group: Group, why: str) -> None:
+        ledger = self._ledger
+        for task in list(ledger.tasks.values()):
+            if task.shape is None or task.shape.group is not group or is_creation(task):
+                continue
+            self._take_off(task)
+            text = f"{task.spec.label} has ended with its placement group, {group.label}: {why}."
+            fail(ledger, task, Failure("task_placement_group_removed", text))
+
+    def _take_off(self, task: Task) -> None:
+        """From its worker, if it was sent to one, which goes on with nothing else."""
+        worker = task.worker
+        if worker is not None:
+            if worker.state != "stopping":
+                self._pool.stop(worker, kill=True)
+            detach(self._ledger, worker, task)
+
+    # ------------------------------------------------------------------------------------------------------ other ends
+
+    def on_driver_gone(self, driver: int) -> None:
+        """A driver has left that had only joined the session: remove what its program and its tasks have created."""
+        self._left.add(driver)
+        for group in list(self._ledger.groups.values()):
+            if group.spec.driver == driver and not group.spec.detached and not group.actor_id:
+                self.on_remove(group.id, "the driver that it belonged to has left")
+
+    def tend(self) -> bool:
+        """Remove the groups of actors that have died; whether there were any."""
+        gone = [actor_id for actor_id in self._by_actor if self._has_died(actor_id)]
+        for actor_id in gone:
+            for group_id in sorted(self._by_actor.pop(actor_id)):
+                self.on_remove(group_id, "the actor that had created it has died")
+        return bool(gone)
+
+    def _has_died(self, actor_id: int) -> bool:
+        actor = self._ledger.actors.get(actor_id)
+        return actor is None or actor.state == DEAD
+
+    # ------------------------------------------------------------------------------------------------------- questions
+
+    def on_look_up(self, sender: int, message: LookUpGroups) -> None:
+        """A client asks which groups there are."""
+        ledger = self._ledger
+        groups = list(ledger.groups.values())
+        removed = self._removed
+        if message.name:
+            found = self._find(self._names.own_namespace(sender, message.driver), message.name)
+            groups, removed = [found] if found is not None else [], {}
+        elif message.group_id:
+            groups = [group for group in groups if group.id == message.group_id]
+            removed = {i: status for i, status in removed.items() if i == message.group_id}
+        known = [*removed.values(), *(group_status(ledger, group) for group in groups)]
+        self._answer(sender, message.request, known)
+
+    def _find(self, namespace: str, name: str) -> Group | None:
+        groups = self._ledger.groups.values()
+        named = (group for group in groups if (group.namespace, group.spec.name) == (namespace, name))
+        return next(named, None) if name else None
+
+    def _answer(self, sender: int, request: int, groups: list[GroupRecord]) -> None:
+        self._ledger.out.append(Send(sender, GroupsReply(request, tuple(groups))))

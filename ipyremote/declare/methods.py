@@ -1,0 +1,135 @@
+"""The methods of an actor class, as its handles know them, and `@method`, which gives them options.
+
+Made when the class is decorated, and pickled with every handle, so it refers to nothing of the class itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ipyremote.backend import TaskOptions
+from ipyremote.declare.options import (
+    METHOD_OPTIONS,
+    check_group,
+    check_options,
+    check_stream,
+    method_options,
+)
+from ipyremote.declare.signatures import Parameters, parameters_of
+
+__all__ = ["ActorRecord", "MethodRecord", "is_async", "method", "record_of"]
+
+#: Attribute in which `@method` leaves its options.
+_MARK = "__ipyremote_method__"
+
+
+def method(*args: Any, **given: Any) -> Any:
+    """Options of one method of an actor class: `@method(num_returns=2)`. The bare form changes nothing."""
+    if len(args) == 1 and not given and callable(args[0]):
+        return args[0]
+    if args or not given:
+        raise AssertionError(
+            "@method is used bare or with options by name, such as @method(num_returns=2); "
+            f"options are: {', '.join(sorted(METHOD_OPTIONS))}"
+        )
+    unknown = set(given) - set(METHOD_OPTIONS)
+    if unknown:
+        raise AssertionError(
+            f"@method has no option {sorted(unknown)[0]!r}; options are: {', '.join(sorted(METHOD_OPTIONS))}"
+        )
+    check_options(given, METHOD_OPTIONS, "a method")
+
+    def mark(fn: Any) -> Any:
+        target = getattr(fn, "__func__", fn)
+        check_stream(given, getattr(target, "__name__", repr(target)), is_generator=_yields(target))
+        setattr(target, _MARK, dict(given))
+        return fn
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class MethodRecord:
+    """What a handle knows of one method."""
+
+    name: str
+    #: None: its signature cannot be read, so it takes whatever it takes.
+    parameters: Parameters | None
+    #: What `@method` said.
+    given: Mapping[str, Any]
+    options: TaskOptions
+    #: Whether it yields; None: only its run will show.
+    generator: bool | None = False
+
+
+@dataclass(frozen=True, slots=True)
+class ActorRecord:
+    """What all handles of one actor share, and take along to other processes."""
+
+    class_name: str
+    methods: Mapping[str, MethodRecord]
+    max_task_retries: int
+    #: Calls of one handle that have not ended, at most; 0: any number.
+    max_pending_calls: int = 0
+    #: Names of the concurrency groups.
+    groups: tuple[str, ...] = ()
+
+
+def _function_of(cls: type, name: str) -> tuple[Any, int] | None:
+    """The callable behind an attribute of a class, with the number of parameters that the call fills in."""
+    found = inspect.getattr_static(cls, name)
+    if isinstance(found, staticmethod):
+        return found.__func__, 0
+    if isinstance(found, classmethod):
+        return found.__func__, 1
+    if inspect.isfunction(found):
+        return found, 1
+    # Callables of other kinds, such as methods of a built-in base class; `object` alone has dozens of special ones.
+    special = name.startswith("__") and name.endswith("__")
+    if special or isinstance(found, type) or not callable(found):
+        return None
+    return found, 1 if inspect.isroutine(found) else 0
+
+
+def _yields(fn: Any) -> bool:
+    return inspect.isgeneratorfunction(fn) or inspect.isasyncgenfunction(fn)
+
+
+def is_async(cls: type) -> bool:
+    """Whether any method is a coroutine or an async generator, so that all calls run on an event loop."""
+    found = [inspect.getattr_static(cls, name) for name in dir(cls)]
+    return any(inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn) for fn in found)
+
+
+def _record_methods(cls: type, max_task_retries: int) -> dict[str, MethodRecord]:
+    records = {}
+    for name in dir(cls):
+        found = _function_of(cls, name)
+        if found is None:
+            continue
+        fn, bound = found
+        given = getattr(fn, _MARK, {})
+        records[name] = MethodRecord(
+            name=name,
+            parameters=parameters_of(fn, bound=bound),
+            given=given,
+            options=method_options(given, max_task_retries, is_generator=_yields(fn)),
+            generator=_yields(fn),
+        )
+    # Served by every actor; arguments are checked where they run.
+    for name in ("__ray_call__", "__ray_ready__", "__ray_terminate__"):
+        records[name] = MethodRecord(name, None, {}, method_options({}, max_task_retries), generator=None)
+    return records
+
+
+def record_of(
+    cls: type, max_task_retries: int = 0, max_pending_calls: int = 0, groups: tuple[str, ...] = ()
+) -> ActorRecord:
+    """What handles of this class's actors know. ValueError when a method is in a group that there is not."""
+    methods = _record_methods(cls, max_task_retries)
+    for record in methods.values():
+        check_group(record.options.group, groups, f"{cls.__name__}.{record.name}")
+    return ActorRecord(cls.__name__, methods, max_task_retries, max_pending_calls, groups)

@@ -1,0 +1,1 @@
+"""`%%remote` cells in the kernel: their arguments, what they capture, and how they are submitted."""

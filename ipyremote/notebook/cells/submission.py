@@ -1,0 +1,203 @@
+"""A remote cell before it runs: from its text to a submitted task.
+
+What can be found wrong is found here, before anything runs: syntax errors at their line, magics that no worker
+understands, names that cannot be sent. The cell's text and its inputs then go out as one ordinary task, or as a call of
+its session.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from types import FrameType, FunctionType
+from typing import Any
+
+from IPython.core.error import UsageError
+
+from ipyremote.backend import Backend, current
+from ipyremote.declare import exports
+from ipyremote.declare.exports import Export
+from ipyremote.exceptions import tracebacks
+from ipyremote.notebook.cells.arguments import FLAGS, CellArguments
+from ipyremote.notebook.cells.capture import Captured, capture, names_bound, sources_of, unsupported
+from ipyremote.notebook.cells.inputs import LARGE, Shipments
+from ipyremote.notebook.cells.sessions import Sessions
+from ipyremote.notebook.display.html import bytes_text
+from ipyremote.notebook.output.cell_output import CELL_LABEL
+from ipyremote.refs import ObjectRef
+from ipyremote.remote_cells.cell import Cell, compile_cell, run_cell
+from ipyremote.remote_cells.shell import CELL_MAGICS, LINE_MAGICS, PYTHON_MAGICS
+from ipyremote.serialization import pickling
+
+__all__ = ["CellInputError", "CellSyntaxError", "Jobs"]
+
+
+class CellSyntaxError(UsageError):
+    """A cell is not Python. IPython shows its line, as for any cell, and not how we found it."""
+
+    def __init__(self, error: SyntaxError, shell: Any) -> None:
+        super().__init__(str(error))
+        self.error = error
+        self._shell = shell
+
+    def _render_traceback_(self) -> list[str]:
+        return list(self._shell.SyntaxTB.structured_traceback(type(self.error), self.error, []))
+
+
+class CellInputError(TypeError):
+    """A name that a cell reads cannot be sent to a worker. IPython shows the sentence only."""
+
+    def _render_traceback_(self) -> list[str]:
+        return [f"TypeError: {self}"]
+
+
+class Jobs:
+    """Makes tasks of cells, for one notebook."""
+
+    def __init__(self, shell: Any, sessions: Sessions) -> None:
+        self._shell = shell
+        self.sessions = sessions
+        self.shipments = Shipments()
+        #: Bytes above which a value is stored by itself.
+        self.large = LARGE
+        self._export = Export(run_cell, CELL_LABEL)
+
+    def submit(
+        self, text: str, arguments: CellArguments, namespace: Mapping[str, Any], *, line: bool = False
+    ) -> list[ObjectRef[Any]]:
+        """Start a cell, or an expression of a `line`. Returns the refs of its value and of each output.
+
+        Raises UsageError, CellInputError, and what submitting raises.
+        """
+        __tracebackhide__ = True
+        try:
+            cell, captured = self._prepare(text, arguments, namespace, line)
+            bound = names_bound(cell.source, cell.filename) if arguments.session else frozenset()
+        except SyntaxError as error:
+            if line and text.split()[0] in FLAGS:
+                raise UsageError("%remote takes an expression and no flags; those are for %%remote") from None
+            raise CellSyntaxError(error, self._shell) from None
+        backend = current.backend()
+        values = captured.values
+        if arguments.session is not None:
+            values = self.sessions.need(arguments.session, backend, values, arguments.inputs or ())
+        shipped, fresh = self.shipments.ship(backend, values, self.large)
+        if fresh:
+            exports.mark_used(backend)
+            if not arguments.quiet:
+                print(_shipping_note(fresh))
+        job = (cell, self._home(), tuple(values))
+        try:
+            if arguments.session is not None:
+                first, label = self.sessions.submit(backend, arguments, job, values, shipped, bound)
+                exports.mark_used(backend)
+            else:
+                exported = self._export.to(backend)
+                first, label = backend.submit(
+                    exported, (*job, *shipped.values()), {}, arguments.task_options()
+                )
+        except TypeError as error:
+            raise _blame(captured, error) from None
+        return _refs(backend, first, label, arguments.outputs)
+
+    def _prepare(
+        self, text: str, arguments: CellArguments, namespace: Mapping[str, Any], line: bool
+    ) -> tuple[Cell, Captured]:
+        """The cell as it goes to the worker. Raises SyntaxError, for the caller to translate, and UsageError."""
+        shell = self._shell
+        blank = 0 if line else len(text) - len(text.lstrip())
+        # As many lines before the code as there are in the notebook: the magic's own, and those IPython strips.
+        before = "" if line else "\n" * (1 + text.count("\n", 0, blank))
+        source = before + self._transformed(text)
+        number = self._number()
+        filename = shell.compile.cache(source, number, raw_code=source)
+        compile_cell(source, filename)
+        _refuse(source)
+        for name in arguments.inputs or ():
+            if name not in namespace:
+                raise UsageError(f"%%remote: -i asks for {name!r}, and the notebook has no such name")
+        captured = capture(source, namespace, filename, only=arguments.inputs, automatic=arguments.capture)
+        typed = sources_of(captured.values.values())
+        sources = {file: (tracebacks.display_name(file) or file, text) for file, text in typed.items()}
+        cell = Cell(
+            source,
+            filename,
+            f"In [{number}]",
+            captured.modules,
+            sources,
+            text=text if line else f"%%remote\n{text}",
+            outputs=arguments.outputs,
+            timeout=arguments.timeout,
+        )
+        return cell, captured
+
+    def _transformed(self, text: str) -> str:
+        """Python, with magics and commands as calls of `get_ipython()`."""
+        transform = self._shell.transform_cell
+        first, _, body = text.lstrip().partition("\n")
+        magic = re.match(r"%%(\w+)\s*(.*)", first)
+        if magic is None or magic[1] not in PYTHON_MAGICS:
+            return str(transform(text))
+        # IPython would leave the lines of its own cell magic to that magic.
+        return f"get_ipython().run_cell_magic({magic[1]!r}, {magic[2]!r}, {transform(body)!r})\n"
+
+    def _number(self) -> int:
+        """The number of the cell that runs. `execution_count` is already the next one in some versions of IPython."""
+        frame: FrameType | None = sys._getframe()
+        while frame is not None:
+            name = tracebacks.display_name(frame.f_code.co_filename)
+            if name is not None and (number := re.fullmatch(r"In \[(\d+)\]", name)):
+                return int(number[1])
+            frame = frame.f_back
+        return int(self._shell.execution_count)
+
+    def _home(self) -> FunctionType:
+        """A function in whose globals the cell runs."""
+        home = FunctionType(_home.__code__, self._shell.user_global_ns, "home")
+        # By value, whatever the notebook calls its module: cell and captured functions then share their globals.
+        home.__module__ = "__main__"
+        return home
+
+
+def _home() -> None:
+    """Pickled with a cell for the sake of its globals."""
+
+
+def _refs(backend: Backend, first: int, label: str, outputs: tuple[str, ...]) -> list[ObjectRef[Any]]:
+    refs: list[ObjectRef[Any]] = [ObjectRef(first, backend, label, False, first)]
+    for place, name in enumerate(outputs, 1):
+        refs.append(ObjectRef(first + place, backend, f"{label}.{name}", False, first))
+    return refs
+
+
+def _refuse(source: str) -> None:
+    found = unsupported(source)
+    if found is not None:
+        line, what = found
+        works = " ".join(
+            [*(f"%{name}" for name in sorted(LINE_MAGICS)), *(f"%%{name}" for name in sorted(CELL_MAGICS))]
+        )
+        raise UsageError(
+            f"%%remote: line {line} needs IPython, and workers run plain Python: {what} does not work there. "
+            f"These do: !commands, {works}"
+        )
+
+
+def _shipping_note(fresh: list[tuple[str, int]]) -> str:
+    what = ", ".join(f"{name} ({bytes_text(size)})" for name, size in fresh)
+    return f"ipyremote: shipped {what}; used again as long as it does not change."
+
+
+def _blame(captured: Captured, error: TypeError) -> TypeError:
+    """The error to raise when a cell's inputs cannot be sent: which name it is, and why."""
+    for name, value in captured.values.items():
+        try:
+            pickling.dumps((value,), (name,))
+        except TypeError as reason:
+            return CellInputError(f"%%remote cannot send {name!r} to a worker. {reason}")
+        except Exception as reason:  # user code, from a pickle hook
+            return CellInputError(
+                f"%%remote cannot send {name!r} to a worker: {type(reason).__name__}: {reason}"
+            )
+    return error

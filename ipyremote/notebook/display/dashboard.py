@@ -1,0 +1,354 @@
+"""A live view of the cluster: what is known of it, and the thread that asks, once a second while one is on screen.
+
+The scheduler is asked on a thread of its own, so that a scheduler that takes its time holds up no other display. There
+is one live dashboard at a time; the one before it becomes still, and so does one that no page has shown for a while.
+
+What a page draws the timeline from: {"kind": "spans", "whole": bool, "now": seconds, "lanes": [[worker id, name], ...],
+"spans": [[worker id, label, start, end, state], ...], "running": [[worker id, label, start], ...]}.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
+
+import psutil
+
+from ipyremote import messages as m
+from ipyremote.backend import Backend
+from ipyremote.notebook.display.dashboard_html import (
+    DashboardView,
+    Run,
+    WorkerRow,
+    dashboard_html,
+    dashboard_text,
+)
+from ipyremote.notebook.display.displays import Shown
+from ipyremote.notebook.display.html import bytes_text
+from ipyremote.notebook.display.screen import Screen
+from ipyremote.notebook.display.timeline import WithSpans, condensed
+
+__all__ = ["DashboardModel", "Dashboards", "Meter", "WithStatus", "status_text"]
+
+log = logging.getLogger(__name__)
+
+_INTERVAL: Final = 1.0
+#: Seconds after which a dashboard that nobody looks at stops asking.
+_UNSEEN_SECONDS: Final = 600.0
+#: Runs that the still picture has, and seconds that it goes back.
+_STILL_RUNS: Final = 200
+_STILL_SECONDS: Final = 60.0
+#: Runs in one message to a page; the first message is about all that are remembered.
+_SENT_RUNS: Final = 500
+#: The order in which states are listed.
+_TASK_STATES: Final = (
+    "waiting",
+    "ready",
+    "sent",
+    "running",
+    "blocked",
+    "cancelling",
+    "done",
+    "failed",
+    "cancelled",
+)
+
+
+@runtime_checkable
+class WithStatus(Protocol):
+    """A backend that can tell how its session is."""
+
+    def status(self) -> m.ClusterStatus:
+        """A snapshot."""
+
+
+class Reading(NamedTuple):
+    """What a process is seen to do."""
+
+    #: Share of one CPU since the reading before.
+    cpu: float
+    #: Bytes of its own.
+    memory: int
+    #: Whether a signal (SIGSTOP) keeps it from running. It is waited for: whoever stopped it may let it go on.
+    stopped: bool
+
+
+class Meter:
+    """CPU and memory of processes, by their ids; what ended or may not be looked at has none."""
+
+    def __init__(self) -> None:
+        self._processes: dict[int, psutil.Process] = {}
+
+    def read(self, pids: Sequence[int]) -> dict[int, Reading]:
+        """A reading of each by pid."""
+        self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
+        found = {}
+        for pid in pids:
+            try:
+                process = self._processes.get(pid)
+                if process is None:
+                    process = self._processes[pid] = psutil.Process(pid)
+                memory = process.memory_info()
+                shared = getattr(memory, "shared", 0)
+                stopped = process.status() == psutil.STATUS_STOPPED
+                found[pid] = Reading(process.cpu_percent(None) / 100, max(memory.rss - shared, 0), stopped)
+            except psutil.Error:
+                self._processes.pop(pid, None)
+        return found
+
+
+class DashboardModel:
+    """What is known of one cluster. Changed by the thread that asks; its view is replaced as a whole."""
+
+    def __init__(self) -> None:
+        self.view = DashboardView("live")
+        self.whole_wanted = True
+        self._runs: deque[m.Span] = deque(maxlen=10 * _STILL_RUNS)
+        self._since = 0.0
+        #: Worker to what it runs and since when that has been seen.
+        self._running: dict[int, tuple[str, float]] = {}
+
+    @property
+    def state(self) -> str:
+        return self.view.state
+
+    @property
+    def settled(self) -> bool:
+        return self.view.state != "live"
+
+    @property
+    def clickable(self) -> bool:
+        return False
+
+    def on_shown(self) -> None:
+        """A page shows it, and has no runs yet."""
+        self.whole_wanted = True
+
+    def on_update(
+        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
+    ) -> None:
+        """There is no task behind it."""
+
+    def on_ended(self, reason: str) -> None:
+        view = self.view
+        self.view = DashboardView(
+            "ended",
+            view.resources,
+            view.workers,
+            view.tasks,
+            view.actors,
+            view.objects,
+            view.stored,
+            view.capacity,
+            view.runs,
+            reason,
+            view.spilled,
+        )
+
+    def html(self, now: float, *, timed: bool) -> str:
+        return dashboard_html(self.view)
+
+    def text(self) -> str:
+        """For a terminal."""
+        return dashboard_text(self.view)
+
+    def ask(self, backend: Backend, meter: Meter) -> dict[str, Any]:
+        """Ask the scheduler how things are; returns what pages draw the timeline from. Waits for the answers."""
+        if not isinstance(backend, WithStatus):
+            total, available = backend.resources()
+            self.view = DashboardView("live", _resources(total, available))
+            return {}
+        status = backend.status()
+        since = 0.0 if self.whole_wanted else self._since
+        now, spans = backend.spans(since) if isinstance(backend, WithSpans) else (0.0, ())
+        whole, self.whole_wanted, self._since = self.whole_wanted, False, now
+        if whole:
+            self._runs.clear()
+        spans = condensed(spans, _SENT_RUNS)
+        self._runs.extend(spans)
+        self._note_running(status, now)
+        self.view = self._seen(status, meter, now)
+        return {
+            "kind": "spans",
+            "whole": whole,
+            "now": now,
+            "lanes": [[worker.worker_id, f"worker {worker.pid}"] for worker in status.workers],
+            "spans": [
+                [span.worker_id, span.label[:60], round(span.start, 4), round(span.end, 4), span.state]
+                for span in spans
+            ],
+            "running": [
+                [worker_id, label[:60], start] for worker_id, (label, start) in self._running.items()
+            ],
+        }
+
+    def _note_running(self, status: m.ClusterStatus, now: float) -> None:
+        busy = {
+            worker.worker_id: worker.label
+            for worker in status.workers
+            if worker.label and (worker.state in ("busy", "blocked") or "#" in worker.label)
+        }
+        known = self._running
+        self._running = {
+            worker_id: known[worker_id]
+            if worker_id in known and known[worker_id][0] == label
+            else (label, now)
+            for worker_id, label in busy.items()
+        }
+
+    def _seen(self, status: m.ClusterStatus, meter: Meter, now: float) -> DashboardView:
+        unit = m.RESOURCE_UNIT
+        total = {name: amount / unit for name, amount in status.total}
+        available = {name: amount / unit for name, amount in status.available}
+        meters = meter.read([worker.pid for worker in status.workers])
+        workers = tuple(_row(worker, meters.get(worker.pid)) for worker in status.workers)
+        runs = tuple(
+            Run(span.worker_id, span.label, now - span.start, now - span.end, span.state)
+            for span in condensed(
+                [span for span in self._runs if now - span.start <= _STILL_SECONDS], _STILL_RUNS
+            )
+        )
+        capacity = total.get("object_store_memory")
+        return DashboardView(
+            "live",
+            _resources(total, available),
+            workers,
+            tuple((state, status.tasks[state]) for state in _TASK_STATES if state in status.tasks),
+            tuple(sorted(status.actors.items())),
+            status.objects,
+            status.stored_bytes,
+            int(capacity) if capacity else None,
+            runs,
+            spilled=status.spilled_bytes,
+        )
+
+
+def _row(worker: m.WorkerStatus, reading: Reading | None) -> WorkerRow:
+    """A worker as its scheduler and the system see it."""
+    row = WorkerRow(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
+    if reading is None:
+        return row
+    state = "stopped" if reading.stopped else worker.state
+    return replace(row, state=state, cpu=reading.cpu, memory=reading.memory)
+
+
+def status_text(backend: Backend) -> str:
+    """The cluster as it is now, where nothing but text can be shown."""
+    model = DashboardModel()
+    model.ask(backend, Meter())
+    return model.text()
+
+
+class Dashboards:
+    """Shows dashboards and keeps the latest one up to date."""
+
+    def __init__(
+        self, screen: Screen, rich: Callable[[], bool], static: Callable[[], bool] = lambda: False
+    ) -> None:
+        self._screen = screen
+        #: Whether more than text can be shown here.
+        self._rich = rich
+        #: Whether displays must say the same whenever they are made.
+        self._static = static
+        self._lock = threading.Lock()
+        self._live: tuple[Shown, DashboardModel] | None = None
+        self._thread: threading.Thread | None = None
+        self._wake = threading.Event()
+
+    def show_live(self, backend: Backend) -> bool:
+        """Display the cluster as it goes on, or as it is now, as text; False: that cannot be done here."""
+        if self._static() or not isinstance(backend, WithStatus):
+            return False
+        if self._rich():
+            self.show(backend)
+        else:
+            print(status_text(backend))
+        return True
+
+    def show(self, backend: Backend) -> None:
+        """Display the cluster as it is now and, where displays can change, as it goes on."""
+        static = not self._rich() or self._static()
+        model, meter = DashboardModel(), Meter()
+        model.ask(backend, meter)
+        model.whole_wanted = True
+        if static:
+            model.on_ended("")
+        plain = "ipyremote cluster"
+        shown = self._screen.show_model(model, plain, backend)
+        if static:
+            return
+        with self._lock:
+            former, self._live = self._live, (shown, model)
+            if self._thread is None:
+                context = contextvars.Context()
+                self._thread = threading.Thread(
+                    target=context.run, args=(self._run, meter), name="ipyremote-dashboard", daemon=True
+                )
+                self._thread.start()
+        if former is not None:
+            self._still(*former, "a later view has taken its place")
+
+    def close(self) -> None:
+        """No dashboard is live from now on."""
+        with self._lock:
+            live, self._live = self._live, None
+            thread = self._thread
+        self._wake.set()
+        if live is not None:
+            self._still(*live, "ipyremote was unloaded")
+        if thread is not None:
+            thread.join(2.0)
+
+    def _still(self, shown: Shown, model: DashboardModel, reason: str) -> None:
+        if not model.settled:
+            model.on_ended(reason)
+            self._screen.touch(shown, final=True)
+
+    def _run(self, meter: Meter) -> None:
+        begun = time.monotonic()
+        current: Shown | None = None
+        while not self._wake.wait(_INTERVAL):
+            with self._lock:
+                live = self._live
+                if live is None or live[1].settled:
+                    self._live = self._thread = None
+                    return
+            shown, model = live
+            if shown is not current:
+                current, begun = shown, time.monotonic()
+            if time.monotonic() - begun > _UNSEEN_SECONDS and not self._screen.is_seen(shown):
+                self._still(shown, model, "nobody looked at it any more")
+                continue
+            if not self._refresh(shown, model, meter):
+                self._still(shown, model, "its session has ended")
+
+    def _refresh(self, shown: Shown, model: DashboardModel, meter: Meter) -> bool:
+        backend = shown.backend
+        if backend is None:
+            return False
+        try:
+            content = model.ask(backend, meter)
+        except Exception:  # lost, or being shut down
+            log.debug("a dashboard was not answered", exc_info=True)
+            return False
+        if content:
+            self._screen.send_data(shown, content)
+        self._screen.touch(shown)
+        return True
+
+
+def _resources(total: dict[str, float], available: dict[str, float]) -> tuple[tuple[str, str, str], ...]:
+    def text(name: str, amount: float) -> str:
+        return bytes_text(amount) if name in ("memory", "object_store_memory") else f"{amount:g}"
+
+    return tuple(
+        (name, text(name, available.get(name, 0.0)), text(name, total[name]))
+        for name in sorted(total, key=lambda name: (name != "CPU", name))
+        if not name.startswith("node:") and name != "object_store_memory"
+    )

@@ -1,0 +1,124 @@
+"""What cells wait for in `get`: shown below the cell when it takes longer than a second, unless it is on screen anyway.
+
+The seam (`backend.set_waiting`) is asked by every `get` that has to wait, so `begin` and `end` only write down; while a
+cell runs, the updater looks at the notes a few times a second. In a terminal there is a bar of text instead.
+"""
+
+from __future__ import annotations
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ipyremote.notebook.display.call_board import ShownWork
+from ipyremote.notebook.display.screen import Screen
+from ipyremote.notebook.display.textbar import TextBar
+from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.output.frontend import Parent
+from ipyremote.notebook.output.unretrieved import interrupted_lines
+from ipyremote.refs import ObjectRef
+
+__all__ = ["Waits"]
+
+#: Seconds that a `get` takes before it is shown.
+_PATIENCE: Final = 1.0
+_CHECK: Final = 0.25
+
+
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """One `get` that has not returned."""
+
+    refs: Sequence[ObjectRef[Any]]
+    began: float
+    parent: Parent = field(default_factory=dict)
+    #: What to call at its end; None: it is not shown.
+    end: Callable[[], None] | None = None
+    seen: bool = False
+    over: bool = False
+    bar: TextBar | None = None
+
+
+class Waits:
+    """See the module docstring. `begin` and `end` on any thread, the rest on the user's or the updater's."""
+
+    def __init__(
+        self,
+        screen: Screen,
+        updater: Scheduler,
+        parent: Callable[[], Parent],
+        shows: Callable[[], bool],
+        *,
+        rich: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._screen = screen
+        self._updater = updater
+        self._parent = parent
+        #: Whether anything is to be shown at all.
+        self._shows = shows
+        self._rich = rich
+        self._clock = clock
+        self._open: dict[_Wait, None] = {}
+        #: The number of the cell that runs; 0: none does.
+        self._cell = 0
+
+    def begin(self, refs: Sequence[ObjectRef[Any]]) -> _Wait:
+        """A `get` starts to wait."""
+        wait = _Wait(refs, self._clock(), self._parent())
+        self._open[wait] = None
+        return wait
+
+    def end(self, wait: _Wait) -> None:
+        """It waits no longer."""
+        wait.over = True
+        self._open.pop(wait, None)
+        if wait.bar is not None:
+            wait.bar.clear()
+        if wait.end is not None:
+            wait.end()
+
+    def interrupted(self, error: KeyboardInterrupt) -> None:
+        """IPython shows where the user's code waited, and not how."""
+        error._render_traceback_ = functools.partial(interrupted_lines, error)  # type: ignore[attr-defined]  # it looks there
+
+    def work(self, name: str) -> ShownWork:
+        """The running cell waits for calls of a function. Any thread."""
+        work = ShownWork(name, self._screen, self._updater, self._parent(), self._clock)
+        if self._rich and self._shows():
+            self._updater.call_later(_PATIENCE, work.show)
+        return work
+
+    def cell_began(self, number: int) -> None:
+        """A cell runs now."""
+        self._cell = number
+        self._updater.call_later(_PATIENCE, self._check, number)
+
+    def cell_ended(self) -> None:
+        """No cell runs now."""
+        self._cell = 0
+
+    def _check(self, number: int) -> None:
+        if number != self._cell or not self._shows():
+            return
+        now = self._clock()
+        for wait in tuple(self._open):
+            if now - wait.began >= _PATIENCE and not wait.seen:
+                wait.seen = True
+                self._show(wait)
+            elif wait.bar is not None and not wait.over:
+                wait.bar.draw(now)
+        self._updater.call_later(_CHECK, self._check, number)
+
+    def _show(self, wait: _Wait) -> None:
+        if self._screen.shows(wait.refs):
+            return
+        if self._rich:
+            wait.end = self._screen.show_waiting(wait.refs, wait.parent)
+            if wait.over:
+                wait.end()
+        elif sys.stderr.isatty():
+            wait.bar = TextBar(wait.refs, wait.began)

@@ -1,0 +1,216 @@
+"""Text that tasks print, shown under the cell that asked for them.
+
+Not a log: what a front end could not take is held back, and said so. Rules.
+
+- Every chunk goes out with the parent of its cell, in the order in which it came. It is sent before `on_output`
+  returns, so a `get` that follows finds it shown. Only when a cell floods is text collected, for up to `_COLLECT`
+  seconds: Jupyter's server drops everything from a kernel that sends more than 1,000 messages or 1 MB a second. `flush`
+  sends what is collected; it is called at the end of each cell.
+- A line of a task begins with the task's label. Lines of a `%%remote` cell are bare: it is the cell itself that prints.
+- A cell may show `_CELL_BYTES` or `_CELL_LINES`; then a note counts what is held back.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from ipyremote.notebook.display.updater import Budget, Scheduler
+from ipyremote.notebook.output.frontend import Outlet, Parent
+
+__all__ = ["CELL_LABEL", "CellOutput", "Cells"]
+
+#: What the label of a `%%remote` cell starts with. No Python name does, so no function is mistaken for a cell.
+CELL_LABEL: Final = "%%remote"
+
+#: Cells whose parents are remembered.
+_CELLS: Final = 1_000
+_CELL_BYTES: Final = 1_000_000
+_CELL_LINES: Final = 50_000
+#: Messages of a cell and stream that may be sent at once, and a second after that.
+_BURST: Final = 200
+_RATE: Final = 10
+#: Seconds and characters that are collected, at most.
+_COLLECT: Final = 0.1
+_COLLECT_CHARACTERS: Final = 64_000
+#: Seconds between two updates of the note about text held back.
+_NOTE_INTERVAL: Final = 1.0
+
+_STREAMS: Final = {1: "stdout", 2: "stderr"}
+#: Where a line begins: after a newline, or after a carriage return that rewinds a line.
+_LINE_START: Final = re.compile(r"(?:\n|\r(?!\n))(?=[^\r\n])")
+
+
+class Cells:
+    """Numbers the runs of cells, and remembers the request behind each of the latest `_CELLS`."""
+
+    def __init__(self) -> None:
+        #: The number of the latest run; 0 before the first.
+        self.token = 0
+        #: The latest run's parent.
+        self.latest: Parent = {}
+        self._parents: OrderedDict[int, Parent] = OrderedDict()
+
+    def begin(self, parent: Parent) -> int:
+        """A cell starts to run. Returns its number."""
+        self.token += 1
+        self.latest = self._parents[self.token] = parent
+        if len(self._parents) > _CELLS:
+            self._parents.popitem(last=False)
+        return self.token
+
+    def parent(self, token: int) -> Parent:
+        """The request of that run; the latest one's when it is forgotten."""
+        return self._parents.get(token, self.latest)
+
+
+@dataclass(slots=True)
+class _Stream:
+    """What a cell has shown on one stream."""
+
+    #: Whose line is unfinished; None: nobody's.
+    open_line: str | None = None
+    #: Text that waits for `flush`.
+    collected: list[str] = field(default_factory=list)
+    characters: int = 0
+    budget: Budget = field(default_factory=lambda: Budget(_BURST, _RATE))
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What a cell has shown in all."""
+
+    streams: dict[int, _Stream] = field(default_factory=lambda: {1: _Stream(), 2: _Stream()})
+    size: int = 0
+    lines: int = 0
+    held_size: int = 0
+    held_lines: int = 0
+    #: When the note about held text was shown last; None: never.
+    noted: float | None = None
+    #: An update of the note is due.
+    note_due: bool = False
+
+
+class CellOutput:
+    """Publishes the text of tasks. Any thread."""
+
+    def __init__(
+        self, outlet: Outlet, cells: Cells, updater: Scheduler, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._outlet = outlet
+        self._cells = cells
+        self._updater = updater
+        self._clock = clock
+        self._shown: OrderedDict[int, _Shown] = OrderedDict()
+        #: Cell and stream of all collected text.
+        self._waiting: dict[tuple[int, int], None] = {}
+        self._notices: OrderedDict[tuple[int, str], None] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def on_output(self, cell: int, label: str, stream: int, text: str) -> None:
+        """A task of this cell wrote text."""
+        if not text:
+            return
+        with self._lock:
+            shown = self._state(cell)
+            state = shown.streams[2 if stream == 2 else 1]
+            if shown.held_size or shown.size >= _CELL_BYTES or shown.lines >= _CELL_LINES:
+                self._hold_back(cell, shown, text)
+                return
+            bare = not label or label.startswith(CELL_LABEL)
+            text = _prefixed(text, label, "" if bare else f"({label}) ", state)
+            shown.size += len(text)
+            shown.lines += text.count("\n")
+            state.collected.append(text)
+            state.characters += len(text)
+            if state.characters >= _COLLECT_CHARACTERS or state.budget.take(self._clock()):
+                self._send(cell, stream, state)
+            else:
+                if not self._waiting:
+                    self._updater.call_later(_COLLECT, self.flush)
+                self._waiting[cell, stream] = None
+
+    def on_display(self, cell: int, content: dict[str, Any]) -> None:
+        """A task of this cell displays something. What it printed before comes before."""
+        with self._lock:
+            for stream, state in self._state(cell).streams.items():
+                self._send(cell, stream, state)
+            self._outlet.content(self._cells.parent(cell), content)
+
+    def on_notice(self, cell: int, text: str) -> None:
+        """A sentence for the user: shown once under its cell."""
+        with self._lock:
+            if (cell, text) in self._notices:
+                return
+            self._notices[cell, text] = None
+            if len(self._notices) > _CELLS:
+                self._notices.popitem(last=False)
+            self.on_output(cell, "", 2, f"ipyremote: {text}\n")
+
+    def flush(self) -> None:
+        """Send what is collected."""
+        if not self._waiting:
+            return
+        with self._lock:
+            waiting, self._waiting = self._waiting, {}
+            for cell, stream in waiting:
+                self._send(cell, stream, self._state(cell).streams[stream])
+
+    def _state(self, cell: int) -> _Shown:
+        shown = self._shown.get(cell)
+        if shown is None:
+            shown = self._shown[cell] = _Shown()
+            if len(self._shown) > _CELLS:
+                self._shown.popitem(last=False)
+        return shown
+
+    def _send(self, cell: int, stream: int, state: _Stream) -> None:
+        if not state.collected:
+            return
+        text = "".join(state.collected)
+        state.collected.clear()
+        state.characters = 0
+        self._outlet.stream(_STREAMS.get(stream, "stdout"), text, self._cells.parent(cell))
+
+    def _hold_back(self, cell: int, shown: _Shown, text: str) -> None:
+        shown.held_size += len(text)
+        shown.held_lines += text.count("\n")
+        if shown.note_due:
+            return
+        shown.note_due = True
+        if shown.noted is None:
+            self._note(cell)
+        else:
+            self._updater.call_later(_NOTE_INTERVAL, self._note, cell)
+
+    def _note(self, cell: int) -> None:
+        """Show how much is held back, or update it."""
+        with self._lock:
+            shown = self._state(cell)
+            shown.note_due = False
+            first = shown.noted is None
+            shown.noted = self._clock()
+            if first:
+                for stream, state in shown.streams.items():
+                    self._send(cell, stream, state)
+            text = (
+                f"ipyremote: this cell's tasks print too much to show. Held back so far: {shown.held_lines:,} lines, "
+                f"{shown.held_size:,} characters. `%remote_log REF` shows the end of what a task has printed."
+            )
+            self._outlet.display_under(
+                self._cells.parent(cell), {"text/plain": text}, f"ipyremote-held-{cell}", update=not first
+            )
+
+
+def _prefixed(text: str, label: str, prefix: str, stream: _Stream) -> str:
+    """The text with the prefix at each start of a line, as it continues what the stream has shown."""
+    start = "\n" if stream.open_line not in (None, label) else ""
+    if stream.open_line != label and text[0] not in "\r\n":
+        start += prefix
+    stream.open_line = None if text[-1] in "\r\n" else label
+    return start + _LINE_START.sub(lambda match: match[0] + prefix, text)

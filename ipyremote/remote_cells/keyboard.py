@@ -1,0 +1,67 @@
+"""`input`, `getpass` and `breakpoint` in a worker: nobody can answer there, and they say so."""
+
+from __future__ import annotations
+
+import builtins
+import os
+import sys
+from types import ModuleType
+from typing import Any, Final, NoReturn
+
+from ipyremote import settings
+from ipyremote.remote_cells.import_hooks import after_import
+
+__all__ = ["install"]
+
+_ASK: Final = "Ask in a cell of the notebook, and use the answer here by its name."
+_DEBUG: Final = (
+    'To step through the code, run the program with init(backend="inline"), which runs tasks in the notebook\'s own '
+    "process."
+)
+
+
+def install() -> None:
+    """From now on they raise RuntimeError, if this process has no keyboard indeed."""
+    if _stdin_is_null():
+        builtins.input = _input
+        after_import("getpass", _adapt_getpass)
+        after_import("pdb", _adapt_pdb)
+        if not settings.has_breakpoint_hook():
+            sys.breakpointhook = _breakpoint
+
+
+def _input(prompt: object = "", /) -> NoReturn:
+    _refuse("input()", _ASK)
+
+
+def _getpass(prompt: object = "", *_args: Any, **_options: Any) -> NoReturn:
+    _refuse("getpass()", _ASK)
+
+
+def _breakpoint(*_args: Any, **_options: Any) -> NoReturn:
+    _refuse("breakpoint()", _DEBUG)
+
+
+def _set_trace(*_args: Any, **_options: Any) -> NoReturn:
+    _refuse("pdb.set_trace()", _DEBUG)
+
+
+def _adapt_getpass(module: ModuleType) -> None:
+    vars(module).update(getpass=_getpass, unix_getpass=_getpass)
+
+
+def _adapt_pdb(module: ModuleType) -> None:
+    vars(module).update(set_trace=_set_trace)
+
+
+def _refuse(what: str, instead: str) -> NoReturn:
+    raise RuntimeError(
+        f"{what} does not work in a remote cell or task, because a worker has no keyboard. {instead}"
+    )
+
+
+def _stdin_is_null() -> bool:
+    try:
+        return os.path.samestat(os.fstat(0), os.stat(os.devnull))
+    except OSError:  # it is closed
+        return True

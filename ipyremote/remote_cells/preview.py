@@ -1,0 +1,226 @@
+"""A look at a value, taken in a worker: the notebook shows it without fetching the value.
+
+`preview` is run as a task of its own, with the ref as its argument. It calls user code (`__repr__`, `_repr_html_`), so
+it never raises, prints nothing, and bounds all that it returns. HTML is kept only as far as `sanitised` allows. It
+must not import IPython. A figure of matplotlib becomes a small picture.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import io
+import re
+import reprlib
+import sys
+from html import escape
+from html.parser import HTMLParser
+from typing import Any, Final
+
+from ipyremote.remote_cells.figures import picture
+
+__all__ = ["preview", "sanitised", "size_of"]
+
+_REPR_LIMIT: Final = 2_000
+_TABLE_LIMIT: Final = 50_000
+#: Characters of a picture; and the widths in pixels that are tried until one keeps to that.
+_PICTURE_LIMIT: Final = 49_000
+_PICTURE_WIDTHS: Final = (640, 480, 320, 160)
+_NAME_LIMIT: Final = 120
+_ROWS: Final = 10
+_COLUMNS: Final = 12
+
+_ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
+
+_TAGS: Final = frozenset(
+    {
+        "table",
+        "thead",
+        "tbody",
+        "tfoot",
+        "tr",
+        "th",
+        "td",
+        "caption",
+        "div",
+        "span",
+        "p",
+        "ul",
+        "ol",
+        "li",
+        "br",
+    }
+    | {"b", "i", "em", "strong", "small", "code", "pre", "sub", "sup"}
+)
+_ATTRIBUTES: Final = frozenset({"colspan", "rowspan", "scope", "border"})
+#: Their text is not shown either.
+_DROPPED: Final = frozenset(
+    {"script", "style", "template", "iframe", "object", "svg", "math", "title", "textarea"}
+)
+
+_short = reprlib.Repr()
+_short.maxlevel = 4
+_short.maxlist = _short.maxtuple = _short.maxset = _short.maxfrozenset = _short.maxdeque = _short.maxarray = (
+    20
+)
+_short.maxdict = 20
+_short.maxstring = _REPR_LIMIT
+_short.maxlong = 200
+_short.maxother = _REPR_LIMIT
+_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, str, int})
+
+
+def preview(value: Any) -> dict[str, Any]:
+    """What to show of a value: `type`, and where they apply `repr`, `shape`, `dtype`, `size`, `html`, `problem`."""
+    result: dict[str, Any] = {"type": _type_name(type(value))}
+    silence = io.StringIO()
+    with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
+        for name, look in _LOOKS.items():
+            try:
+                found = look(value)
+            except Exception as error:  # user code, or an unusual class
+                if name == "repr":
+                    result["problem"] = f"its repr raised {type(error).__name__}"
+            else:
+                if found is not None:
+                    result[name] = found
+    return result
+
+
+def _type_name(kind: type) -> str:
+    module = kind.__module__
+    bare = module in ("builtins", "__main__")
+    return (kind.__qualname__ if bare else f"{module}.{kind.__qualname__}")[:_NAME_LIMIT]
+
+
+def _repr(value: Any) -> str:
+    text = _short.repr(value) if type(value) in _CONTAINERS else repr(value)
+    if not isinstance(text, str):
+        raise TypeError("repr is not text")
+    # Where an object lies in memory tells nobody anything, and makes notebooks differ.
+    text = _ADDRESS.sub("", text[: 2 * _REPR_LIMIT])
+    return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
+
+
+def _shape(value: Any) -> str | None:
+    shape = getattr(value, "shape", None)
+    if isinstance(shape, tuple):
+        return str(shape)[:_NAME_LIMIT]
+    if type(value) in (list, dict, set, frozenset, tuple, str, bytes, bytearray):
+        return f"length {len(value)}"
+    return None
+
+
+def _dtype(value: Any) -> str | None:
+    dtype = getattr(value, "dtype", None)
+    return None if dtype is None else str(dtype)[:_NAME_LIMIT]
+
+
+def size_of(value: Any) -> int | None:
+    """Bytes of the data in an array, table or byte string; None for anything else."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return memoryview(value).nbytes
+    if _is_frame(value):
+        usage = getattr(value, "memory_usage", None)
+        return int(usage(index=True).sum()) if usage is not None else int(value.estimated_size())
+    size = getattr(value, "nbytes", None)
+    return size if isinstance(size, int) else None
+
+
+def _html(value: Any) -> str | None:
+    if _is_figure(value):
+        return _picture_html(value)
+    if not _is_frame(value):
+        return None
+    pandas = sys.modules.get("pandas") if type(value).__module__.startswith("pandas.") else None
+    limits: Any = contextlib.nullcontext()
+    if pandas is not None:
+        limits = pandas.option_context(
+            "display.max_rows", _ROWS, "display.min_rows", _ROWS, "display.max_columns", _COLUMNS
+        )
+    with limits:
+        text = value._repr_html_()
+    if not isinstance(text, str) or len(text) > 4 * _TABLE_LIMIT:
+        return None
+    text = sanitised(text)
+    return text if len(text) <= _TABLE_LIMIT else None
+
+
+def _picture_html(figure: Any) -> str | None:
+    for width in _PICTURE_WIDTHS:
+        found = picture(figure, width)
+        if found is None:
+            return None
+        data = base64.b64encode(found).decode("ascii")
+        if len(data) <= _PICTURE_LIMIT:
+            return f'<img alt="{escape(repr(figure)[:_NAME_LIMIT])}" src="data:image/png;base64,{data}">'
+    return None
+
+
+def _is_figure(value: Any) -> bool:
+    """Whether it is a figure of matplotlib, on which it can be drawn as a picture."""
+    return any(
+        base.__name__ == "Figure" and base.__module__ == "matplotlib.figure" for base in type(value).__mro__
+    )
+
+
+def _is_frame(value: Any) -> bool:
+    """Whether it is a table whose HTML is worth more than its repr."""
+    return any(
+        base.__name__ == "DataFrame" and base.__module__.partition(".")[0] in ("pandas", "polars")
+        for base in type(value).__mro__
+    )
+
+
+_LOOKS: Final = {"repr": _repr, "shape": _shape, "dtype": _dtype, "size": size_of, "html": _html}
+
+
+def sanitised(text: str) -> str:
+    """HTML with a few harmless tags and attributes left; everything else is dropped or escaped."""
+    parser = _Sanitiser()
+    parser.feed(text)
+    parser.close()
+    parser.close_open_tags()
+    return "".join(parser.parts)
+
+
+class _Sanitiser(HTMLParser):
+    """Writes allowed tags and escaped text; keeps the tags balanced, so that nothing leaks into the page."""
+
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.parts: list[str] = []
+        self._open: list[str] = []
+        #: Depth inside dropped elements.
+        self._dropped = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag in _DROPPED:
+            self._dropped += 1
+        elif tag in _TAGS and not self._dropped:
+            kept = "".join(f' {name}="{escape(value or "")}"' for name, value in attrs if name in _ATTRIBUTES)
+            self.parts.append(f"<{tag}{kept}>")
+            if tag != "br":
+                self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in _DROPPED:
+            self.handle_starttag(tag, attrs)
+            self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _DROPPED:
+            self._dropped = max(0, self._dropped - 1)
+        elif tag in self._open and not self._dropped:
+            while (inner := self._open.pop()) != tag:
+                self.parts.append(f"</{inner}>")
+            self.parts.append(f"</{tag}>")
+
+    def handle_data(self, data: str) -> None:
+        if not self._dropped:
+            self.parts.append(escape(data))
+
+    def close_open_tags(self) -> None:
+        """End what the text left open."""
+        while self._open:
+            self.parts.append(f"</{self._open.pop()}>")

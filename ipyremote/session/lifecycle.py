@@ -1,0 +1,440 @@
+"""The session of this process: its beginning, at `init` or at first use, and its end, at `shutdown` or at exit.
+
+Rules. `init` with the arguments of the running session, or with none, returns the running one, so that a notebook's
+cell can be run again. A session that was lost is cleared away by the next `init`. A forked child has no session: it can
+neither use its parent's nor end it. One lock guards beginning and end, and an interrupt waits until either is complete:
+half a session has threads, processes and sockets that belong to nobody.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import FrameType
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+
+from ipyremote import settings
+from ipyremote.backend import Backend, current
+from ipyremote.backend.registry import BACKENDS as _BACKENDS
+from ipyremote.declare import exports
+from ipyremote.exceptions import IPyRemoteSystemError
+from ipyremote.runtime_env import checked
+from ipyremote.session import init_arguments, logging
+from ipyremote.session.context import ClusterContext
+from ipyremote.session.quiet_listener import Silence
+
+if TYPE_CHECKING:
+    from ipyremote.client.detached import Keeping
+    from ipyremote.client.session import Session
+
+__all__ = [
+    "adopt",
+    "changing",
+    "init",
+    "init_tentatively",
+    "is_initialized",
+    "is_unused",
+    "log_to_driver",
+    "remember",
+    "shutdown",
+]
+
+
+@dataclass(slots=True)
+class _Session:
+    """The session that this process started."""
+
+    backend: Backend
+    #: The explicit arguments of its `init` that shape it; two calls that agree in them mean the same session.
+    shape: dict[str, Any]
+    context: ClusterContext
+    pid: int
+    #: Whether `init` may replace it as long as nothing was done in it.
+    tentative: bool = False
+    #: What tells it of this program's names, if it may outlive this process.
+    keeping: Keeping | None = None
+
+
+class _Slot:
+    """The session of this process, and the lock under which it begins and ends."""
+
+    def __init__(self) -> None:
+        self.session: _Session | None = None
+        self.lock = threading.RLock()
+        self.exits = False
+        #: The program's names, for sessions that may outlive this process.
+        self.names: tuple[Mapping[str, Any], ...] = ()
+        #: What a session is started with when nobody has called `init`; None: with nothing.
+        self.arguments: Callable[[], dict[str, Any]] | None = None
+
+    @contextlib.contextmanager
+    def changing(self) -> Iterator[None]:
+        """Hold the lock, without interruption."""
+        with _interrupts_deferred(), self.lock:
+            yield
+
+
+@contextlib.contextmanager
+def _interrupts_deferred() -> Iterator[None]:
+    """A SIGINT that comes inside is handled afterwards. Only the main thread is ever interrupted."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    noted: list[FrameType | None] = []
+    signal.signal(signal.SIGINT, lambda number, frame: noted.append(frame))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if noted:
+            before(signal.SIGINT, noted[-1])
+
+
+_slot = _Slot()
+
+
+@runtime_checkable
+class _Ending(Protocol):
+    """A backend that knows that its session has ended."""
+
+    @property
+    def ended(self) -> str:
+        """Why; empty while it has not."""
+
+
+def init(
+    address: str | None = None,
+    *,
+    num_cpus: float | None = None,
+    num_gpus: float | None = None,
+    resources: Mapping[str, float] | None = None,
+    labels: Mapping[str, str] | None = None,
+    object_store_memory: int | None = None,
+    object_spilling_directory: str | os.PathLike[str] | bool | None = None,
+    local_mode: bool = False,
+    ignore_reinit_error: bool = False,
+    job_config: Any = None,
+    log_to_driver: bool | None = None,
+    namespace: str | None = None,
+    runtime_env: Mapping[str, Any] | None = None,
+    backend: str | None = None,
+    keep_alive: float | str | None = None,
+    **more: Any,
+) -> ClusterContext:
+    """Start a session, without waiting until its processes are up.
+
+    `num_cpus`, `num_gpus`, `resources`: amounts, by default what this process may use. `object_store_memory`: bytes of
+    memory for large objects; what does not fit is moved to disk, to `object_spilling_directory` (made if missing; by
+    default the temp directory if that is on a disk; False: not at all).
+    `backend`: "local" (processes on this machine, the default) or "inline" (in this process, for debugging).
+    `log_to_driver`: whether to show what tasks print. `logging_config`: a `LoggingConfig`, for the log records of this
+    program, of its tasks and its actors. `logging_level`, `logging_format`: of the records of ipyremote itself in this
+    process, unless `configure_logging=False`. Ray's arguments for its dashboard are taken and do nothing.
+    `keep_alive`: for how long the session outlives this process unless `shutdown` ends it, in seconds or like "10m"
+    (default: not at all). What the program's names stand for can be had again with `recover`. `namespace`: where the
+    names of its actors are (default: one of its own). `labels`: words with values that the machine has, for the options
+    that ask for them. `runtime_env`: what this program's tasks and actors have beyond that, see
+    `ipyremote.runtime_env.RuntimeEnv`; it is not for this process itself.
+    `address`: "local" starts a session (the default), "auto" joins the one that this user has started last on this
+    machine, and the `address_info["address"]` of a session's context joins that one. Who joins works beside the others;
+    `shutdown` then only leaves. IPYREMOTE_ADDRESS stands for an address that is not given.
+
+    With a session running: the same arguments, or none, return it; others raise RuntimeError unless
+    `ignore_reinit_error`. Raises RuntimeError for unknown arguments, ConnectionError where there is nothing to join,
+    ValueError for amounts of a session that is joined, NotImplementedError for addresses of other machines.
+    """
+    if local_mode:
+        raise RuntimeError(
+            'local_mode was removed: use init(backend="inline") to run everything in this process'
+        )
+    init_arguments.check_more(more, namespace, logging.OPTIONS)
+    logging.check(more)
+    init_arguments.refuse(job_config=job_config)
+    given = {
+        "backend": backend,
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "resources": dict(resources) if resources else None,
+        "object_store_memory": object_store_memory,
+        "object_spilling_directory": init_arguments.spilling_of(object_spilling_directory, more),
+        "log_to_driver": log_to_driver,
+        "memory": more.get("_memory"),
+        "keep_alive": init_arguments.seconds_of(keep_alive),
+        "namespace": namespace,
+        "labels": (dict(labels) if isinstance(labels, Mapping) else labels) or None,
+        "runtime_env": checked(runtime_env),
+    }
+    shape = {name: value for name, value in given.items() if value is not None}
+    init_arguments.check_terms(shape, _BACKENDS)
+    with _slot.changing():
+        context = _begun(address, shape, ignores=ignore_reinit_error)
+        # After the beginning, which may have been the end of another session.
+        logging.configure(more)
+        return context
+
+
+def _begun(address: str | None, shape: dict[str, Any], *, ignores: bool) -> ClusterContext:
+    """The session that these arguments mean: the running one, or one that starts or is joined now."""
+    _check_fork()
+    _forget_ended()
+    running = _running_session()
+    if address is None and running is None:
+        address = settings.read().address
+    if address is not None:
+        init_arguments.check_address(address, shape)
+    if running is None:
+        return (_start(shape) if address in (None, "local") else _join(address, shape)).context
+    if _is_elsewhere(running, address) or not _agrees(running, shape):
+        if running.tentative and is_unused(running.backend):
+            shutdown()
+            return _start(shape).context
+        if not ignores:
+            raise RuntimeError(
+                "Maybe you called init twice by accident? A session is running, with other arguments than these. "
+                "Call shutdown() first, or pass ignore_reinit_error=True to go on with the running one."
+            )
+    running.tentative = False
+    return running.context
+
+
+def init_tentatively(**given: Any) -> ClusterContext:
+    """`init`, but a later `init` with other arguments replaces the session if nothing was done in it by then."""
+    with _slot.changing():
+        fresh = _running_session() is None
+        context = init(**given)
+        if fresh and _slot.session is not None:
+            _slot.session.tentative = True
+        return context
+
+
+def start_with(arguments: Callable[[], dict[str, Any]] | None) -> None:
+    """What the first task starts a session with, when nobody has called `init`."""
+    _slot.arguments = arguments
+
+
+def shutdown(*, wait_for_processes: bool = False) -> None:
+    """End the session: its processes are gone when this returns, its refs and handles are void. Idempotent.
+
+    Remote functions and classes stay usable in the next session. `wait_for_processes` changes nothing, because this
+    always waits.
+    """
+    with _slot.changing():
+        backend = current.peek()
+        if backend is None:
+            return
+        session = _slot.session
+        if session is not None and session.keeping is not None:
+            session.keeping.close()
+        backend.shutdown()
+        # A worker's backend stays as it is: its process serves the session, and the task goes on.
+        if not isinstance(backend, _Ending) or backend.ended:
+            _slot.session = None
+            current.remove(backend)
+        # Freed in here: an interrupt that strikes in a `__del__`, such as that of the scheduler's Popen, is lost.
+        del backend, session
+
+
+def is_initialized() -> bool:
+    """Whether a session is running. Never starts one."""
+    backend = current.peek()
+    return backend is not None and not _reason_of_end(backend)
+
+
+def is_unused(backend: Backend) -> bool:
+    """Whether this process has given the backend nothing yet."""
+    return exports.last_used() is not backend
+
+
+def remember(*names: Mapping[str, Any]) -> None:
+    """In which mappings the program's names are: a session that outlives this process keeps what they stand for.
+
+    In such a session, this one or a later one, they are looked through every second, and when this is called. In others
+    it costs nothing.
+    """
+    _slot.names = names
+    session = _slot.session
+    if session is not None and session.keeping is not None and session.backend is current.peek():
+        session.keeping.watch(names)
+
+
+def changing() -> contextlib.AbstractContextManager[None]:
+    """Hold the lock under which a session begins and ends, without interruption."""
+    return _slot.changing()
+
+
+def adopt(backend: Session, shape: Mapping[str, Any]) -> None:
+    """Make a session that was joined the one of this process, in place of an unused one. `shape`: as at its start.
+
+    Call it inside `changing()`. Raises RuntimeError in a forked child.
+    """
+    _check_fork()
+    own = {}
+    if (running := _running_session()) is not None:
+        own = {name: value for name, value in running.shape.items() if name == "runtime_env"}
+        shutdown()
+    _install(backend, {**shape, **own})
+
+
+def _auto_start() -> Backend:
+    if not settings.read().enable_auto_connect:
+        raise IPyRemoteSystemError("ipyremote has not been started yet: call ipyremote.init() first.")
+    with _slot.changing():
+        running = _running_session()
+        if running is None:
+            init(**(_slot.arguments() if _slot.arguments is not None else {}))
+            running = _running_session()
+            assert running is not None, "it was started a line above"
+        return running.backend
+
+
+current.start_with(_auto_start)
+
+
+def _start(shape: dict[str, Any]) -> _Session:
+    kind = shape.get("backend", "local")
+    # The store's share of the memory is not known to a user who says how much memory tasks may ask for.
+    resources = {**shape.get("resources", {}), **({"memory": shape["memory"]} if "memory" in shape else {})}
+    backend = _BACKENDS[kind](shape, resources)
+    return _install(backend, shape)
+
+
+def _install(backend: Backend, shape: dict[str, Any]) -> _Session:
+    """Make a backend the session of this process."""
+    # Imported here, because importing the package should cost little.
+    from ipyremote.exceptions import tracebacks
+    from ipyremote.serialization import pickling
+
+    if not _log_to_driver(shape):
+        backend.listen(Silence())
+    if pickling.display_name is None:
+        # The notebook layer has a say in what cells are called; without it, the shell has.
+        pickling.display_name = tracebacks.display_name
+    if "namespace" in shape:
+        backend.names.use(shape["namespace"])
+    if "runtime_env" in shape:
+        from ipyremote.client import environments
+
+        environments.use(backend, shape["runtime_env"])
+    current.install(backend)
+    context = ClusterContext(
+        kind=shape.get("backend", "local"),
+        key=backend.key,
+        version=_version(),
+        stop=lambda: _stop_if_running(backend),
+        address=getattr(backend, "address", ""),
+    )
+    _slot.session = session = _Session(backend, shape, context, os.getpid())
+    if shape.get("keep_alive"):
+        from ipyremote.client.detached import Keeping
+        from ipyremote.client.session import Session
+
+        assert isinstance(backend, Session), "only a local session outlives its driver"
+        session.keeping = Keeping(backend)
+        if _slot.names:
+            session.keeping.watch(_slot.names)
+    if not _slot.exits:
+        _slot.exits = True
+        atexit.register(_at_exit)
+    return session
+
+
+def _version() -> str:
+    from ipyremote import __version__
+
+    return __version__
+
+
+def _log_to_driver(shape: Mapping[str, Any]) -> bool:
+    given = shape.get("log_to_driver")
+    return settings.read().log_to_driver if given is None else bool(given)
+
+
+def log_to_driver() -> bool:
+    """Whether the running session shows what its tasks print, for listeners that replace the default one."""
+    session = _slot.session
+    return session is None or _log_to_driver(session.shape)
+
+
+def _stop_if_running(backend: Backend) -> None:
+    with _slot.changing():
+        if current.peek() is backend:
+            shutdown()
+
+
+def _at_exit() -> None:
+    session = _slot.session
+    # A forked child inherits this, but not the session.
+    if session is None or session.pid != os.getpid():
+        return
+    if session.keeping is not None and not _reason_of_end(session.backend):
+        # A notebook's restart ends the kernel in good order, too.
+        session.keeping.leave()
+    else:
+        shutdown()
+
+
+def _running_session() -> _Session | None:
+    """The running session, also one that somebody else (a worker, a test) made current."""
+    backend = current.peek()
+    if backend is None:
+        return None
+    session = _slot.session
+    if session is None or session.backend is not backend:
+        context = ClusterContext(
+            kind="installed", key=backend.key, version=_version(), stop=lambda: _stop_if_running(backend)
+        )
+        session = _slot.session = _Session(backend, {}, context, os.getpid())
+    return session
+
+
+def _reason_of_end(backend: Backend) -> str:
+    return backend.ended if isinstance(backend, _Ending) else ""
+
+
+def _forget_ended() -> None:
+    """Clear away a session that was lost, so that a new one can start."""
+    backend = current.peek()
+    if backend is not None and _reason_of_end(backend):
+        shutdown()
+
+
+def _check_fork() -> None:
+    session = _slot.session
+    if session is not None and session.pid != os.getpid():
+        raise RuntimeError(
+            f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {session.pid}) and "
+            "can neither use it nor start one. Start work from the original process, or start this one afresh."
+        )
+
+
+def _agrees(running: _Session, shape: dict[str, Any]) -> bool:
+    """Whether these arguments mean the running session: none were given, or the same ones."""
+    return not shape or shape == running.shape
+
+
+def _is_elsewhere(running: _Session, address: str | None) -> bool:
+    """Whether an address, which was checked, means another session than the running one."""
+    if address is None or address == "auto":
+        return False
+    return address == "local" or address != running.context.address_info["address"]
+
+
+def _join(address: str, given: Mapping[str, Any]) -> _Session:
+    """Be one more driver of a session of this machine."""
+    from ipyremote.backends import discovery
+
+    found = discovery.at(address) if address != "auto" else next(iter(discovery.running()), None)
+    if found is None:
+        where = (
+            "found no running session" if address == "auto" else "finds no running session of this user there"
+        )
+        raise ConnectionError(f"init(address={address!r}) {where}. Start one with init().")
+    # As it was started, but with a namespace of its own.
+    init_arguments = {name: value for name, value in found.mark.terms.items() if name != "namespace"}
+    return _install(discovery.visit(found), {**init_arguments, "keep_alive": 0.0, **given})

@@ -1,0 +1,340 @@
+"""`recover`: what a program that has ended left in a session with `keep_alive`, seen and taken by the next one.
+
+A restarted kernel is the usual case: the refs and actors that its names stood for are there, tasks that ran go on.
+
+Actors that have names of their own (`.options(name=...)`) are recovered by these, too, and once the session is joined
+`get_actor` finds them where it found them before.
+
+Rules. Looking (`recover()`, `recoverable()`) takes nothing. The first `recover(name)` joins the kept session, which
+becomes the session of this process, as if it had been started here; that needs that no other one was used. Names stay
+recoverable until they are recovered or their time is over, and what was recovered lives as long as there are refs.
+Sessions that the same program started (for a kernel: the same kernel, before its restart) come first.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ipyremote.actor import ActorHandle
+from ipyremote.backend import current
+from ipyremote.declare.methods import ActorRecord
+from ipyremote.messages import KeptReply, Saved, Taken
+from ipyremote.session import lifecycle
+
+if TYPE_CHECKING:
+    from ipyremote.backends.discovery import KeptSession
+    from ipyremote.client.session import Session
+
+__all__ = ["Found", "Recoverable", "joined", "recover", "recoverable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A kept session without a driver, and what can be recovered from it."""
+
+    #: Hex digits that name the session; the first few do for `recover(session=...)`.
+    key: str
+    #: Name -> (what it is, its state), such as ("train#1", "running") or ("8 refs", "5 done, 3 running").
+    names: dict[str, tuple[str, str]]
+    #: For how many seconds it is kept.
+    seconds: float
+    #: Whether this program, or this kernel before its restart, has left it.
+    is_ours: bool
+    #: Where the program ran that left it.
+    directory: str
+
+    def __str__(self) -> str:
+        """One sentence about it, for a notice."""
+        some = ", ".join(list(self.names)[:5]) + (", ..." if len(self.names) > 5 else "")
+        who = "the last run" if self.is_ours else f"another program (in {self.directory})"
+        return f"{who} has left {some}, kept for {_duration(self.seconds)} more: see ipyremote.recover()"
+
+
+@dataclass(slots=True)
+class _Heritage:
+    """The session that this process has joined."""
+
+    backend: Session
+    #: What was recovered here: name -> pickle of the refs, ids.
+    taken: dict[str, Saved]
+
+
+class _Current:
+    """The one of this process. One slot; changed inside `lifecycle.changing()` only."""
+
+    heritage: _Heritage | None = None
+
+
+class Recoverable(Mapping[str, str]):
+    """What `recover()` finds: name -> state. A snapshot."""
+
+    def __init__(self, found: Found | None, others: list[Found]) -> None:
+        self._found = found
+        self._others = others
+
+    def __getitem__(self, name: str) -> str:
+        return self._names[name][1]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    @property
+    def _names(self) -> dict[str, tuple[str, str]]:
+        return self._found.names if self._found is not None else {}
+
+    @property
+    def seconds(self) -> float:
+        """For how many seconds it is kept."""
+        return self._found.seconds if self._found is not None else 0.0
+
+    def discard(self) -> None:
+        """End the session in which this is kept, at once. Raises RuntimeError when another program has recovered it."""
+        if self._found is None:
+            return
+        with lifecycle.changing():
+            heritage = _heritage()
+            if heritage is not None and heritage.backend.key == self._found.key:
+                lifecycle.shutdown()
+                return
+
+            from ipyremote.backends import discovery
+
+            for session in discovery.find():
+                if session.mark.key == self._found.key:
+                    discovery.join(session)[0].shutdown()
+
+    def _sentences(self) -> list[str]:
+        lines = []
+        if self._found is None:
+            lines.append(
+                "Nothing is kept. A cluster started with init(keep_alive=...) keeps what names stand for when its "
+                "program ends."
+            )
+        else:
+            what = "1 name is" if len(self) == 1 else f"{len(self)} names are"
+            where = "" if self._found.is_ours else f" of a program in {self._found.directory}"
+            lines.append(
+                f"{what} kept{where} for {_duration(self.seconds)} more; recover(name) gives one back, "
+                "recover(all=True) all of them:"
+            )
+        lines += [
+            f"Another session, {other.key[:8]} of a program in {other.directory}, keeps {', '.join(other.names)}: "
+            f'recover(..., session="{other.key[:8]}").'
+            for other in self._others
+        ]
+        return lines
+
+    def __repr__(self) -> str:
+        head, *rest = self._sentences()
+        rows = [(name, what, state) for name, (what, state) in self._names.items()]
+        widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
+        table = [f"  {name:<{widths[0]}}  {what:<{widths[1]}}  {state}" for name, what, state in rows]
+        return "\n".join([head, *table, *rest])
+
+    def _repr_html_(self) -> str:
+        head, *rest = map(html.escape, self._sentences())
+        rows = "".join(
+            f"<tr><th scope='row'>{name}</th><td>{what}</td><td>{state}</td></tr>"
+            for name, what, state in (map(html.escape, (name, *look)) for name, look in self._names.items())
+        )
+        table = f"<table>{rows}</table>" if rows else ""
+        return f"<div class='ipyremote-recoverable'>{head}{table}{'<br>'.join(rest)}</div>"
+
+
+def recoverable() -> list[Found]:
+    """The kept sessions of this user without a driver, those of this program first, then the latest first.
+
+    Takes nothing. Some milliseconds where there are none.
+    """
+    return [found for _, found in _found()]
+
+
+def joined() -> list[str]:
+    """The names in the kept session that this process has made its own: those that are left and those it has taken."""
+    heritage = _heritage()
+    if heritage is None:
+        return []
+    return list(
+        dict.fromkeys([*(saved.bound.name for saved in heritage.backend.claim().saved), *heritage.taken])
+    )
+
+
+def recover(
+    names: str | Iterable[str] | None = None,
+    *,
+    all: bool = False,
+    session: str | None = None,
+) -> Any:
+    """What a program that has ended left in a cluster with `init(keep_alive=...)`, such as this kernel's last run.
+
+    `recover()` shows the names and states, and takes nothing. `recover("model")` gives what the name stood for: a ref,
+    the handle of an actor, or a list, tuple or dict of them. `recover(["a", "b"])` and `recover(all=True)` give a dict.
+    The first of these makes the kept cluster the one of this process. `session`: the first digits of the session's key,
+    where there are several.
+
+    Raises LookupError for a name that is not kept (any more), RuntimeError when this process uses another cluster
+    already or another process has recovered that one.
+    """
+    wanted = [names] if isinstance(names, str) else None if names is None else list(names)
+    for name in wanted or ():
+        if not isinstance(name, str):
+            raise TypeError(f"recover() takes names, not {type(name).__name__}: {name!r}")
+    if wanted is not None and all:
+        raise ValueError("recover() takes names or all=True, not both")
+    if wanted is None and not all:
+        return _table(session)
+    with lifecycle.changing():
+        heritage = _heritage()
+        if heritage is None or (session is not None and not heritage.backend.key.startswith(session)):
+            heritage = _join(session, "everything" if wanted is None else ", ".join(wanted))
+        taken = _take(heritage, wanted)
+    return taken[names] if isinstance(names, str) else taken
+
+
+# ---------------------------------------------------------------------------------------------------------- looking
+
+
+def _heritage() -> _Heritage | None:
+    """The session that this process has joined, if it is still the current one."""
+    heritage = _Current.heritage
+    if heritage is None or heritage.backend is not current.peek() or heritage.backend.ended:
+        return None
+    return heritage
+
+
+def _found() -> list[tuple[KeptSession, Found]]:
+    from ipyremote.backends import discovery
+
+    running = current.peek()
+    found = []
+    for session in discovery.find():
+        if running is not None and session.mark.key == running.key:
+            continue
+        reply = discovery.look(session)
+        if reply is not None and reply.saved:
+            found.append(
+                (session, _as_found(reply, session.mark.key, session.is_ours, session.mark.origin[0]))
+            )
+    return sorted(found, key=lambda pair: (not pair[1].is_ours, pair[0].mark.keep_alive - pair[1].seconds))
+
+
+def _as_found(reply: KeptReply, key: str, is_ours: bool, directory: str) -> Found:
+    names = {saved.bound.name: (_described(saved), saved.state) for saved in reply.saved}
+    return Found(key, names, reply.seconds, is_ours, directory)
+
+
+def _described(saved: Saved) -> str:
+    count = len(saved.bound.ids)
+    return f"{count} refs" if count > 1 else saved.label or "value"
+
+
+def _table(session: str | None) -> Recoverable:
+    others = [found for found in recoverable() if session is None or found.key.startswith(session)]
+    heritage = _heritage()
+    if heritage is not None and (session is None or heritage.backend.key.startswith(session)):
+        reply = heritage.backend.claim()
+        if reply.saved:
+            return Recoverable(_as_found(reply, heritage.backend.key, True, ""), others)
+    return Recoverable(others[0], others[1:]) if others else Recoverable(None, [])
+
+
+# ----------------------------------------------------------------------------------------------------------- taking
+
+
+def _join(key: str | None, what: str) -> _Heritage:
+    """Make a kept session the one of this process."""
+    from ipyremote.backends import discovery
+    from ipyremote.client.session import Session
+
+    running = current.peek()
+    if running is not None and key is not None and running.key.startswith(key):
+        raise LookupError(f"{what}: this session was started here, so nothing in it is to be recovered.")
+    if isinstance(running, Session) and running.channel.host is not None:
+        raise RuntimeError("recover() is for the program that starts tasks, not for a task.")
+    if running is not None and not lifecycle.is_unused(running) and not getattr(running, "ended", ""):
+        raise RuntimeError(
+            "This process uses a cluster of its own already, and it has one at a time. Call recover() before anything "
+            "else, or shutdown() first, which loses what the present cluster has."
+        )
+    found = [pair for pair in _found() if key is None or pair[1].key.startswith(key)]
+    if not found:
+        raise _nothing(what, discovery.find())
+    chosen, first = found[0]
+    if key is None and len(found) > 1 and not first.is_ours:
+        keys = ", ".join(f"{other.key[:8]} (in {other.directory})" for _, other in found)
+        raise LookupError(f"Several programs have left something; say which one by session=...: {keys}")
+    backend, _ = discovery.join(chosen)
+    try:
+        lifecycle.adopt(backend, chosen.mark.terms)
+    except BaseException:
+        # Not its end, which would be that of everything in it: that is left to the end of this process.
+        backend.channel.leave()
+        raise
+    _Current.heritage = heritage = _Heritage(backend, {})
+    return heritage
+
+
+def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
+    """The error for there being nothing to join among these."""
+    running = current.peek()
+    used = [session for session in sessions if running is None or session.mark.key != running.key]
+    if any(session.is_ours for session in used):
+        return RuntimeError(
+            f"{what}: another process has recovered the session of the last run, and a session has one driver at a "
+            "time. What that one still has can be had when it has ended."
+        )
+    others = " (Sessions of other programs are in use, and have nothing to recover.)" if used else ""
+    return LookupError(
+        f"{what}: nothing is kept. Its time is over, or its cluster was not started with init(keep_alive=...).{others}"
+    )
+
+
+def _take(heritage: _Heritage, wanted: list[str] | None) -> dict[str, Any]:
+    """The values of these names (None: of all that is left), which this process holds from now on."""
+    backend = heritage.backend
+    refs = backend.channel.objects.counts
+    left = {saved.bound.name: saved for saved in backend.claim().saved}
+    again = {} if wanted is None else heritage.taken
+    chosen: dict[str, Saved] = {}
+    for name in left if wanted is None else wanted:
+        saved = left.get(name) or again.get(name)
+        # What was recovered before can be had again as long as this process has refs to it.
+        if saved is None or (name not in left and not all(i in refs for i in saved.bound.ids)):
+            has = f"there are: {', '.join(left)}" if left else "nothing is left"
+            gone = (
+                "was recovered before, and its last ref was released" if saved is not None else "is not kept"
+            )
+            raise LookupError(f"{name!r} {gone}; {has}.")
+        chosen[name] = saved
+    values = {name: _revived(backend, saved) for name, saved in chosen.items()}
+    heritage.taken.update(chosen)
+    backend.channel.send(Taken(tuple(name for name in chosen if name in left)), now=True)
+    return values
+
+
+def _revived(backend: Session, saved: Saved) -> Any:
+    from ipyremote.serialization import pickling
+
+    value = pickling.loads(saved.bound.payload)
+    if not isinstance(value, ActorRecord):
+        return value
+    # An actor's own name, which no name of the program need have stood for.
+    (actor_id,) = saved.bound.ids
+    backend.hold(actor_id)
+    return ActorHandle(actor_id, backend, saved.label, value)
+
+
+def _duration(seconds: float) -> str:
+    """Such as "9 min 48 s"."""
+    whole = round(seconds)
+    hours, minutes = whole // 3600, whole % 3600 // 60
+    parts = [f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)]
+    if not hours:
+        parts.append(f"{whole % 60} s")
+    return " ".join(part for part in parts if part)
