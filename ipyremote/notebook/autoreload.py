@@ -15,12 +15,12 @@ from ipyremote.declare.exports import bump_epoch
 from ipyremote.remote_cells.reloading import refresh
 from ipyremote.serialization import pickling
 
-__all__ = ["Reloads"]
+__all__ = ["Autoreload"]
 
 _KEY = "autoreload"
 
 
-class Reloads:
+class Autoreload:
     """Looks for edited modules at the beginning of each cell."""
 
     def __init__(self, shell: Any) -> None:

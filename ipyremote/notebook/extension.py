@@ -23,7 +23,7 @@ from typing import Any, ParamSpec
 from ipyremote import settings
 from ipyremote.backend import Backend, current
 from ipyremote.exceptions import tracebacks
-from ipyremote.notebook.autoreload import Reloads
+from ipyremote.notebook.autoreload import Autoreload
 from ipyremote.notebook.cells.completion import matcher_of
 from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
 from ipyremote.notebook.display.actions import Retrying
@@ -32,13 +32,13 @@ from ipyremote.notebook.display.html import Bar, ClusterView
 from ipyremote.notebook.display.ref_groups import refs_in
 from ipyremote.notebook.display.screen import ClusterCard, Screen
 from ipyremote.notebook.display.updater import Updater
-from ipyremote.notebook.display.waiting import Waits
+from ipyremote.notebook.display.waiting import WaitingDisplays
 from ipyremote.notebook.magics import RemoteMagics, resources_of
-from ipyremote.notebook.output.cell_output import CellOutput, Cells
-from ipyremote.notebook.output.error_rendering import Tracebacks
-from ipyremote.notebook.output.frontend import Outlet, outlet_of
+from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
+from ipyremote.notebook.output.error_rendering import ErrorRenderer
+from ipyremote.notebook.output.frontend import Frontend, frontend_of
 from ipyremote.notebook.output.task_logs import TaskLogs
-from ipyremote.notebook.output.unretrieved import Submissions, UnaskedFailures, interrupted_get
+from ipyremote.notebook.output.unretrieved import CellSubmissions, UnretrievedFailures, interrupted_get
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle, recovery
@@ -64,7 +64,7 @@ def _guarded(fn: Callable[P, object]) -> Callable[P, None]:
     return call
 
 
-class _Reports:
+class _NotebookListener:
     """The `Listener` of one backend."""
 
     def __init__(
@@ -129,35 +129,35 @@ class _Reports:
 class Notebook:
     """Everything that belongs to one shell."""
 
-    def __init__(self, shell: Any, outlet: Outlet | None = None) -> None:
+    def __init__(self, shell: Any, frontend: Frontend | None = None) -> None:
         self.shell = shell
-        self.outlet = outlet or outlet_of(shell)
+        self.frontend = frontend or frontend_of(shell)
         self.config = IPyRemote(parent=shell)
-        self.cells = Cells()
+        self.cells = CellRuns()
         self.updater = Updater()
-        self.output = CellOutput(self.outlet, self.cells, self.updater)
+        self.output = CellOutput(self.frontend, self.cells, self.updater)
         self.screen = Screen(
-            self.outlet,
+            self.frontend,
             self.updater,
             lambda: self.cells.latest,
-            make_widget=_widget_class() if self.outlet.rich and self.config.widgets else None,
+            make_widget=_widget_class() if self.frontend.rich and self.config.widgets else None,
             static=self._static,
         )
         self.logs = TaskLogs()
         self.magics = RemoteMagics(shell, self.screen, self.logs)
-        self.submissions = Submissions()
-        self.failures = UnaskedFailures(self.updater, self.submissions, self.output.on_notice)
-        self._tracebacks = Tracebacks(shell)
+        self.submissions = CellSubmissions()
+        self.failures = UnretrievedFailures(self.updater, self.submissions, self.output.on_notice)
+        self._error_renderer = ErrorRenderer(shell)
         self._matcher = matcher_of(shell, lambda: self.magics.sessions)
-        self.dashboards = Dashboards(self.screen, lambda: self.outlet.rich, self._static)
+        self.dashboards = Dashboards(self.screen, lambda: self.frontend.rich, self._static)
         self.magics.show_dashboard = self.dashboards.show_live
-        self.reloads = Reloads(shell)
-        self.waits = Waits(
+        self.autoreload = Autoreload(shell)
+        self.waiting = WaitingDisplays(
             self.screen,
             self.updater,
             lambda: self.cells.latest,
             lambda: not self._static(),
-            rich=self.outlet.rich,
+            rich=self.frontend.rich,
         )
         #: The backend that loading started; None: it started none.
         self.started: Backend | None = None
@@ -184,13 +184,13 @@ class Notebook:
             shell.events.register(event, callback)
         shell.register_magics(self.magics)
         shell.Completer.custom_matchers.append(self._matcher)
-        self._tracebacks.install()
+        self._error_renderer.install()
         lifecycle.remember(shell.user_ns, self.magics.sessions.handles)
         self._register_printers()
         pickling.display_name = tracebacks.display_name
         current.observe(self._on_backend)
-        current.set_waiting(self.waits)
-        self.cells.begin(self.outlet.parent())
+        current.set_waiting(self.waiting)
+        self.cells.begin(self.frontend.parent())
         self._offer()
         backend = current.peek()
         if backend is not None:
@@ -208,7 +208,7 @@ class Notebook:
                 "text/plain": f"ipyremote, from an earlier run: {offer!r}",
                 "text/html": offer._repr_html_(),
             }
-            self.outlet.display(bundle)
+            self.frontend.display(bundle)
 
     def unload(self) -> None:
         """Take away what `load` added, and shut down the cluster that it started."""
@@ -226,14 +226,14 @@ class Notebook:
             backend.listen(None)
             backend.cell = 0
         self.output.flush()
-        self.reloads.close()
+        self.autoreload.close()
         self.screen.clear("ipyremote was unloaded before it ended")
         self.updater.close()
         pickling.display_name = self._display_name
         self._unregister_printers()
         self._unregister_magics()
         self.shell.Completer.custom_matchers.remove(self._matcher)
-        self._tracebacks.remove()
+        self._error_renderer.remove()
         for event, callback in self._events:
             self.shell.events.unregister(event, callback)
         self.config.unobserve(self._reconfigured, OF_CLUSTERS)
@@ -252,7 +252,7 @@ class Notebook:
 
     def _start(self) -> None:
         """Start a cluster; all waiting is done aside, and all failures end up on the card."""
-        self.card = self.screen.new_cluster_card() if self.outlet.rich else None
+        self.card = self.screen.new_cluster_card() if self.frontend.rich else None
         self._follows = True
         try:
             lifecycle.init_tentatively(**self.config.init_arguments())
@@ -316,7 +316,7 @@ class Notebook:
             backend.cell = self.cells.token
             if isinstance(backend, Retrying):
                 backend.remember_calls()
-            backend.listen(_Reports(backend, self.output, self.logs, self.screen, self._on_lost))
+            backend.listen(_NotebookListener(backend, self.output, self.logs, self.screen, self._on_lost))
             self.submissions.begin(backend, self.cells.token)
             self.failures.follow(backend)
             if self._follows:
@@ -335,10 +335,10 @@ class Notebook:
 
     @_guarded
     def _pre_run_cell(self, info: Any) -> None:
-        token = self.cells.begin(self.outlet.parent())
-        self.reloads.look()
-        self.waits.cell_began(token)
-        self.magics.jobs.large = self.config.large_value
+        token = self.cells.begin(self.frontend.parent())
+        self.autoreload.look()
+        self.waiting.cell_began(token)
+        self.magics.submitter.large = self.config.large_value
         backend = current.peek()
         cell_id = getattr(info, "cell_id", None) or ""
         if backend is not None:
@@ -351,7 +351,7 @@ class Notebook:
 
     @_guarded
     def _post_run_cell(self, result: Any) -> None:
-        self.waits.cell_ended()
+        self.waiting.cell_ended()
         self.output.flush()
         note = interrupted_get(getattr(result, "error_in_exec", None))
         if note:
@@ -365,7 +365,7 @@ class Notebook:
     # --------------------------------------------------------------------------------------------------------- printers
 
     def _register_printers(self) -> None:
-        if not self.outlet.rich:
+        if not self.frontend.rich:
             return
         formatter = self.shell.display_formatter.ipython_display_formatter
         group = self._show_group

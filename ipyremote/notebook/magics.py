@@ -33,7 +33,7 @@ from ipyremote.backend import Backend, current
 from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
 from ipyremote.notebook.cells.arguments import CellArguments, parsed, takes_cell_arguments
 from ipyremote.notebook.cells.sessions import Sessions
-from ipyremote.notebook.cells.submission import CellInputError, CellSyntaxError, Jobs
+from ipyremote.notebook.cells.submission import CellInputError, CellSubmitter, CellSyntaxError
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.output import output_history
@@ -71,7 +71,7 @@ class RemoteMagics(Magics):
         #: Shows the cluster as a live view; False: that cannot be done here. None: nobody can.
         self.show_dashboard: Callable[[Backend], bool] | None = None
         self.sessions = Sessions()
-        self.jobs = Jobs(shell, self.sessions)
+        self.submitter = CellSubmitter(shell, self.sessions)
         #: (backend, id) of cells, the latest last.
         self._cells: deque[tuple[Backend | None, int]] = deque(maxlen=_RECENT)
 
@@ -109,7 +109,7 @@ class RemoteMagics(Magics):
             arguments = CellArguments()
         else:
             arguments = parsed(self.remote, line)
-        refs = self.jobs.submit(
+        refs = self.submitter.submit(
             line if cell is None else cell, arguments, self._namespace(local_ns), line=cell is None
         )
         results: list[Any] = self._values(refs) if arguments.block else list(refs)
@@ -200,7 +200,7 @@ class RemoteMagics(Magics):
             raise UsageError("%remote_gc: the only flag is --free")
         if line.strip():
             count = output_history.free(self._shell)
-            stored = self.jobs.shipments.prune(self._shell.user_ns)
+            stored = self.submitter.stored_inputs.prune(self._shell.user_ns)
             print(
                 f"Forgot {count} output{'s' * (count != 1)} with refs, and {stored} stored values of cells."
             )
@@ -238,7 +238,7 @@ class RemoteMagics(Magics):
     def forget(self, backend: Backend) -> None:
         """A backend has ended, and what was made in it."""
         self.sessions.forget(backend)
-        self.jobs.shipments.clear()
+        self.submitter.stored_inputs.clear()
         self._cells.clear()
         self._logs.clear()
 

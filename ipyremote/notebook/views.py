@@ -72,4 +72,4 @@ def _notebook() -> Notebook | None:
     """The notebook that the extension was loaded into, if it can show HTML."""
     extension = sys.modules.get("ipyremote.notebook.extension")
     loaded: Notebook | None = extension._Loaded.notebook if extension is not None else None
-    return loaded if loaded is not None and loaded.outlet.rich else None
+    return loaded if loaded is not None and loaded.frontend.rich else None

@@ -11,7 +11,7 @@ from traitlets.config import Config
 
 from ipyremote.backend import current
 from ipyremote.notebook.extension import Notebook
-from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
 
 
 @pytest.fixture
@@ -25,8 +25,8 @@ def updater(clock: Clock) -> ManualUpdater:
 
 
 @pytest.fixture
-def outlet() -> FakeOutlet:
-    return FakeOutlet()
+def frontend() -> FakeFrontend:
+    return FakeFrontend()
 
 
 @pytest.fixture
@@ -53,10 +53,10 @@ def shell(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[Interac
 
 
 @pytest.fixture
-def loaded(shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend) -> Iterator[Notebook]:
+def loaded(shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend) -> Iterator[Notebook]:
     """The extension in the shell, with a fake front end and the fake backend."""
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     try:
         yield notebook

@@ -53,7 +53,7 @@ class ManualUpdater:
         return not self._queue
 
 
-class FakeOutlet:
+class FakeFrontend:
     """A front end that remembers what it was sent. Shows HTML."""
 
     rich = True

@@ -13,10 +13,10 @@ from ipyremote.notebook.display.grid import CODES, Grid
 from ipyremote.notebook.display.html import Bar, RefView, ref_html
 from ipyremote.notebook.display.models import BoardModel
 from ipyremote.notebook.display.screen import Screen
-from ipyremote.notebook.display.task_records import Record, Records
+from ipyremote.notebook.display.task_records import TaskRecord, TaskRecords
 from ipyremote.notebook.output.traceback_text import own_frames
 from ipyremote.refs import ObjectRef
-from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
 from tests.notebook.test_live import FakeWidget, Reports, state_of
 
 
@@ -52,14 +52,14 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> list[FakeWidget]:
 
 @pytest.fixture
 def screen(
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     clock: Clock,
     backend: RetryingBackend,
     widgets: list[FakeWidget],
 ) -> Screen:
     made: Any = FakeWidget
-    screen = Screen(outlet, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
+    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
     backend.listen(Reports(backend, screen))
     return screen
 
@@ -176,7 +176,7 @@ def test_a_clicked_cell_opens_its_ref_and_another_takes_its_place(
 def test_a_finished_board_is_static_in_the_file_and_can_be_clicked_on_the_page(
     screen: Screen,
     backend: RetryingBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -184,8 +184,8 @@ def test_a_finished_board_is_static_in_the_file_and_can_be_clicked_on_the_page(
     for number, ref in enumerate(refs):
         backend.end(ref, "done", number * 111)
     updater.advance(0.3)
-    assert outlet.updates[-1][1].keys() == {"text/plain", "text/html"}
-    assert f'data-view="{widget.number}"' in outlet.updates[-1][1]["text/html"]
+    assert frontend.updates[-1][1].keys() == {"text/plain", "text/html"}
+    assert f'data-view="{widget.number}"' in frontend.updates[-1][1]["text/html"]
     assert (screen.count, widget.lasting, widget.discarded) == (0, True, False)
     widget.on_message("open", 3)
     updater.advance(0.3)
@@ -195,13 +195,13 @@ def test_a_finished_board_is_static_in_the_file_and_can_be_clicked_on_the_page(
     updater.advance(0.3)
     updater.advance(700)
     assert widget.discarded
-    assert screen._pages.count == 0
+    assert screen._widgets.count == 0
 
 
 def test_a_failed_ref_can_be_run_again_and_stands_for_the_new_run(
     screen: Screen,
     backend: RetryingBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -222,7 +222,7 @@ def test_a_failed_ref_can_be_run_again_and_stands_for_the_new_run(
     assert (widget.state, widget.lasting, screen.count) == ("pending", False, 1)
     backend.end(ref, "done", 7)
     updater.advance(0.3)
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "resolved"
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "resolved"
     assert screen.count == 0
 
 
@@ -245,7 +245,7 @@ def answered(
 def test_what_failed_before_a_page_has_shown_it_can_be_run_again(
     screen: Screen,
     backend: RetryingBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
     before: bool,
@@ -263,13 +263,13 @@ def test_what_failed_before_a_page_has_shown_it_can_be_run_again(
     widget.on_message("shown")
     updater.advance(0.1)
     assert (widget.state, widget.lasting) == ("failed", True)
-    assert "widget" not in outlet.updates[-1][1]
+    assert "widget" not in frontend.updates[-1][1]
     widget.on_message("retry")
     updater.advance(0.3)
     assert len(backend.retried) == 1
     backend.end(ref, "done", 7)
     updater.advance(0.3)
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "resolved"
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "resolved"
     assert screen.count == 0
 
 
@@ -278,7 +278,7 @@ def test_what_failed_before_a_page_has_shown_it_can_be_run_again(
 def test_a_failure_that_no_page_shows_becomes_static(
     screen: Screen,
     backend: RetryingBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
     end: str,
@@ -294,8 +294,8 @@ def test_a_failure_that_no_page_shows_becomes_static(
     elif end == "clear":
         screen.clear("unloaded")
     updater.advance(2.0 if end == "no page" else 0.1)
-    assert "widget" not in outlet.updates[-1][1]
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "failed"
+    assert "widget" not in frontend.updates[-1][1]
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "failed"
     assert widgets[0].discarded
     assert screen.count == 0
 
@@ -372,19 +372,19 @@ def test_a_running_ref_shows_its_bars_and_its_last_lines(
 
 
 def test_a_record_is_bounded_and_says_how_much_is_missing() -> None:
-    record = Record()
+    record = TaskRecord()
     for number in range(10_000):
         record.write(f"line {number}\n")
     assert len(record.text) <= 32_000
     assert record.lines_left_out + record.text.count("\n") == 10_000
-    records = Records()
+    records = TaskRecords()
     for number in range(600):
         records.write("a session", number, "x")
     assert len(records._of_task) == 500
 
 
 def test_an_inner_bar_that_closes_disappears_and_the_last_outer_one_stays() -> None:
-    record = Record()
+    record = TaskRecord()
     record.set_bar(1, Bar("outer", 0, 2))
     record.set_bar(2, Bar("inner", 5, 5))
     record.set_bar(2, Bar("inner", 5, 5, "", True))

@@ -17,20 +17,20 @@ import pytest
 import ipyremote
 from ipyremote.messages import ClusterStatus, Span, WorkerStatus
 from ipyremote.notebook import extension
-from ipyremote.notebook.display.dashboard import DashboardModel, Dashboards, Meter
+from ipyremote.notebook.display.dashboard import DashboardModel, Dashboards, ProcessMeter
 from ipyremote.notebook.display.dashboard_html import (
     DashboardView,
-    WorkerRow,
+    WorkerLine,
     dashboard_html,
     dashboard_text,
 )
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.textbar import bar_text, follow
 from ipyremote.notebook.display.timeline import chrome_trace, condensed
-from ipyremote.notebook.display.waiting import Waits
+from ipyremote.notebook.display.waiting import WaitingDisplays
 from ipyremote.notebook.extension import Notebook
 from tests.cluster.waiting import until
-from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
 
 SPANS = (Span(3, "square#1", 10.0, 10.5, "done"), Span(4, "square#2", 10.25, 11.0, "failed"))
 
@@ -52,7 +52,7 @@ class StatusBackend(FakeBackend):
 
 def test_a_dashboard_shows_workers_tasks_actors_store_and_runs() -> None:
     backend, model = StatusBackend(), DashboardModel()
-    content = model.ask(backend, Meter())
+    content = model.ask(backend, ProcessMeter())
     html = model.html(0.0, timed=True)
     assert "&lt;b&gt;x&lt;/b&gt;" in html
     assert "<b>x" not in html
@@ -61,15 +61,15 @@ def test_a_dashboard_shows_workers_tasks_actors_store_and_runs() -> None:
     assert content["whole"]
     assert content["spans"][0] == [3, "square#1", 10.0, 10.5, "done"]
     assert content["running"] == [[3, "<b>x</b>", 12.0]]
-    later = model.ask(backend, Meter())
+    later = model.ask(backend, ProcessMeter())
     assert (later["whole"], later["spans"]) == (False, [])
     assert later["running"] == [[3, "<b>x</b>", 12.0]]
     model.on_shown()
-    assert len(model.ask(backend, Meter())["spans"]) == 2
+    assert len(model.ask(backend, ProcessMeter())["spans"]) == 2
 
 
 def test_a_process_that_is_gone_has_no_meter() -> None:
-    found = Meter().read([os.getpid(), 2**22 + 1])
+    found = ProcessMeter().read([os.getpid(), 2**22 + 1])
     assert found.keys() == {os.getpid()}
     assert found[os.getpid()][1] > 0
 
@@ -82,7 +82,7 @@ def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
             workers = (WorkerStatus(3, sleeper.pid, "busy", "square#1"),)
             return ClusterStatus((), (), workers, {}, {}, 0, 0)
 
-    backend, model, meter = Backend(), DashboardModel(), Meter()
+    backend, model, meter = Backend(), DashboardModel(), ProcessMeter()
 
     def states() -> list[str]:
         model.ask(backend, meter)
@@ -100,7 +100,7 @@ def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
 
 
 def test_a_dashboard_is_bounded_and_has_a_text_form() -> None:
-    rows = tuple(WorkerRow(number, number, "idle", "f#1", 0, 0.5, 2**20) for number in range(500))
+    rows = tuple(WorkerLine(number, number, "idle", "f#1", 0, 0.5, 2**20) for number in range(500))
     view = DashboardView("live", workers=rows)
     assert "and 436 more" in dashboard_html(view)
     assert len(dashboard_html(view)) < 60_000
@@ -144,7 +144,7 @@ def test_what_a_page_is_sent_of_a_busy_session_is_bounded() -> None:
                 for n in range(20_000)
             )
 
-    backend, model, meter = Busy(), DashboardModel(), Meter()
+    backend, model, meter = Busy(), DashboardModel(), ProcessMeter()
     sizes = [len(json.dumps(model.ask(backend, meter))) + len(model.html(0.0, timed=True)) for _ in range(3)]
     assert max(sizes) < 100_000
 
@@ -156,17 +156,20 @@ def test_a_text_bar_says_how_far_how_fast_and_how_long() -> None:
 
 
 @pytest.fixture
-def waits(
-    outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, backend: FakeBackend
-) -> tuple[Waits, Screen]:
-    screen = Screen(outlet, updater, lambda: {"cell": "latest"}, clock=clock)
-    return Waits(screen, updater, lambda: {"cell": 7}, lambda: True, clock=clock), screen
+def waiting(
+    frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, backend: FakeBackend
+) -> tuple[WaitingDisplays, Screen]:
+    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, clock=clock)
+    return WaitingDisplays(screen, updater, lambda: {"cell": 7}, lambda: True, clock=clock), screen
 
 
 def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
-    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater, backend: FakeBackend
+    waiting: tuple[WaitingDisplays, Screen],
+    frontend: FakeFrontend,
+    updater: ManualUpdater,
+    backend: FakeBackend,
 ) -> None:
-    waiting, screen = waits
+    waiting, screen = waiting
     waiting.cell_began(1)
     quick = waiting.begin([backend.new_ref()])
     updater.advance(0.5)
@@ -174,12 +177,12 @@ def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
     refs = [backend.new_ref() for _ in range(3)]
     wait = waiting.begin(refs)
     updater.advance(0.9)
-    assert outlet.displays == []
+    assert frontend.displays == []
     updater.advance(0.6)
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert "3 refs" in bundle["text/html"]
     updater.advance(3)
-    assert len(outlet.displays) == 1
+    assert len(frontend.displays) == 1
     waiting.end(wait)
     waiting.cell_ended()
     assert screen.count == 1
@@ -188,15 +191,18 @@ def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
 
 
 def test_what_is_on_screen_is_not_shown_again(
-    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater, backend: FakeBackend
+    waiting: tuple[WaitingDisplays, Screen],
+    frontend: FakeFrontend,
+    updater: ManualUpdater,
+    backend: FakeBackend,
 ) -> None:
-    waiting, screen = waits
+    waiting, screen = waiting
     refs = [backend.new_ref() for _ in range(3)]
     screen.show_board(refs)
     waiting.cell_began(1)
     wait = waiting.begin(refs[1:])
     updater.advance(3)
-    assert len(outlet.displays) == 1
+    assert len(frontend.displays) == 1
     waiting.end(wait)
     waiting.cell_ended()
 
@@ -207,7 +213,7 @@ def test_progress_takes_groups_of_refs_and_nothing_else(
     monkeypatch.setattr(extension._Loaded, "notebook", loaded)
     refs = {"a": [backend.new_ref()], "b": backend.new_ref()}
     ipyremote.progress(refs)
-    assert "2 refs" in loaded.outlet.displays[-1][1]["text/html"]  # type: ignore[attr-defined]
+    assert "2 refs" in loaded.frontend.displays[-1][1]["text/html"]  # type: ignore[attr-defined]
     ipyremote.progress([])
     with pytest.raises(TypeError, match="progress\\(\\) takes a ref"):
         ipyremote.progress([1, 2])
@@ -260,31 +266,31 @@ def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any,
 
 
 def test_in_static_mode_a_dashboard_is_there_at_once(
-    outlet: FakeOutlet, updater: ManualUpdater, monkeypatch: pytest.MonkeyPatch
+    frontend: FakeFrontend, updater: ManualUpdater, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def waits(*_: object) -> None:
+    def waiting(*_: object) -> None:
         raise AssertionError("nothing can change, so nothing is waited for")
 
-    monkeypatch.setattr(threading.Event, "wait", waits)
-    screen = Screen(outlet, updater, dict, static=lambda: True)
+    monkeypatch.setattr(threading.Event, "wait", waiting)
+    screen = Screen(frontend, updater, dict, static=lambda: True)
     Dashboards(screen, lambda: False).show(StatusBackend())
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert "CPU 1 of 2" in bundle["text/html"]
     assert 'data-state="ended"' in bundle["text/html"]
     assert (screen.count, updater.idle) == (0, True)
 
 
 def test_a_terminal_gets_the_same_as_text(
-    outlet: FakeOutlet, updater: ManualUpdater, capsys: pytest.CaptureFixture[str]
+    frontend: FakeFrontend, updater: ManualUpdater, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    screen = Screen(outlet, updater, dict)
+    screen = Screen(frontend, updater, dict)
     assert Dashboards(screen, lambda: False).show_live(StatusBackend())
     told = capsys.readouterr().out
     assert "CPU 1 of 2 free" in told
     assert f"worker {os.getpid()}" in told
     assert not Dashboards(screen, lambda: False, lambda: True).show_live(StatusBackend())
     assert capsys.readouterr().out == ""
-    assert outlet.displays == []
+    assert frontend.displays == []
 
 
 def test_what_lies_on_disk_is_shown() -> None:
@@ -295,25 +301,25 @@ def test_what_lies_on_disk_is_shown() -> None:
 
 
 def test_calls_without_refs_have_a_board_under_their_cell(
-    waits: tuple[Waits, Screen], outlet: FakeOutlet, updater: ManualUpdater
+    waiting: tuple[WaitingDisplays, Screen], frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
-    waiting, screen = waits
+    waiting, screen = waiting
     quick = waiting.work("short")
     quick.on_counts({"resolved": 3})
     quick.end()
     work = waiting.work("fit")
     work.on_counts({"running": 2, "pending": 0})
     updater.advance(0.9)
-    assert outlet.displays == []
+    assert frontend.displays == []
     updater.advance(0.3)
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert "2 calls of fit" in bundle["text/html"]
     assert "calls of fit" in bundle["text/plain"]
     work.on_counts({"running": 2, "resolved": 97, "failed": 1})
     work.end()
     work.on_counts({"running": 5})
     updater.advance(3)
-    html = outlet.updates[-1][1]["text/html"]
+    html = frontend.updates[-1][1]["text/html"]
     assert "100 calls of fit" in html
     assert "97 resolved, 1 failed, 2 cancelled" in html
     assert screen.count == 0

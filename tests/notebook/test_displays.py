@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from ipyremote.notebook.output.cell_output import CellOutput, Cells
-from ipyremote.notebook.output.frontend import KernelOutlet, TerminalOutlet
-from tests.notebook.fakes import Clock, FakeOutlet, ManualUpdater
+from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
+from ipyremote.notebook.output.frontend import KernelFrontend, TerminalFrontend
+from tests.notebook.fakes import Clock, FakeFrontend, ManualUpdater
 
 SHOWN: dict[str, Any] = {
     "kind": "display_data",
@@ -37,27 +37,27 @@ class FakeKernel:
 
 
 def test_text_that_is_collected_goes_out_first(
-    outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    cells = Cells()
+    cells = CellRuns()
     cells.begin({"cell": 1})
-    output = CellOutput(outlet, cells, updater, clock)
+    output = CellOutput(frontend, cells, updater, clock)
     cells.begin({"cell": 2})
     for _ in range(300):
         output.on_output(1, "f#1", 1, "x\n")
-    before = len(outlet.text())
+    before = len(frontend.text())
     assert before < 300 * len("(f#1) x\n"), "a flood is collected"
     output.on_display(1, SHOWN)
-    assert len(outlet.text()) == 300 * len("(f#1) x\n")
-    assert outlet.contents == [(SHOWN, {"cell": 1})]
+    assert len(frontend.text()) == 300 * len("(f#1) x\n")
+    assert frontend.contents == [(SHOWN, {"cell": 1})]
 
 
 def test_a_kernel_sends_what_was_displayed_with_its_parent() -> None:
     kernel = FakeKernel()
-    outlet = KernelOutlet(kernel)
-    outlet.content({"cell": 1}, SHOWN)
-    outlet.content({"cell": 1}, {**SHOWN, "kind": "update_display_data"})
-    outlet.content({"cell": 1}, {"kind": "clear_output", "wait": True})
+    frontend = KernelFrontend(kernel)
+    frontend.content({"cell": 1}, SHOWN)
+    frontend.content({"cell": 1}, {**SHOWN, "kind": "update_display_data"})
+    frontend.content({"cell": 1}, {"kind": "clear_output", "wait": True})
     content = {name: SHOWN[name] for name in ("data", "metadata", "transient")}
     assert kernel.messages == [
         ("display_data", content, {"cell": 1}, "display_data"),
@@ -67,8 +67,8 @@ def test_a_kernel_sends_what_was_displayed_with_its_parent() -> None:
 
 
 def test_a_terminal_prints_the_text_and_no_updates(capsys: pytest.CaptureFixture[str]) -> None:
-    outlet = TerminalOutlet()
-    outlet.content({}, SHOWN)
-    outlet.content({}, {**SHOWN, "kind": "update_display_data"})
-    outlet.content({}, {"kind": "clear_output"})
+    frontend = TerminalFrontend()
+    frontend.content({}, SHOWN)
+    frontend.content({}, {**SHOWN, "kind": "update_display_data"})
+    frontend.content({}, {"kind": "clear_output"})
     assert capsys.readouterr().out == "1\n"

@@ -18,10 +18,10 @@ from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
 from ipyremote.notebook import extension
 from ipyremote.notebook.extension import Notebook, refs_in
 from ipyremote.notebook.output.cell_output import CELL_LABEL
-from ipyremote.notebook.output.frontend import TerminalOutlet
+from ipyremote.notebook.output.frontend import TerminalFrontend
 from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle
-from tests.notebook.fakes import FakeBackend, FakeOutlet
+from tests.notebook.fakes import FakeBackend, FakeFrontend
 
 
 @pytest.fixture
@@ -65,11 +65,11 @@ def eventually(condition: Callable[[], bool]) -> None:
 
 
 def test_unload_undoes_load_exactly(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     before = surroundings(shell)
     for _ in range(2):
-        notebook = Notebook(shell, outlet)
+        notebook = Notebook(shell, frontend)
         notebook.load()
         assert surroundings(shell).keys() == before.keys()
         assert all(
@@ -84,13 +84,13 @@ def test_unload_undoes_load_exactly(
 
 
 def test_other_peoples_printers_come_back(
-    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     seen: list[Any] = []
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(list, seen.append)
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     shell.run_cell("[1, 2]")
     assert seen == [[1, 2]]
@@ -100,10 +100,10 @@ def test_other_peoples_printers_come_back(
 
 
 def test_a_printer_that_replaced_ours_stays(
-    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     formatter = shell.display_formatter.ipython_display_formatter
     formatter.for_type(list, repr)
@@ -138,23 +138,23 @@ def state_of(bundle: dict[str, Any]) -> str:
 
 
 def test_loading_starts_a_cluster_and_its_card_turns_ready(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     shell.config.IPyRemote.num_workers = 3
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     assert startable == [{"num_cpus": 3.0}]
-    assert len(outlet.displays) == 1
-    eventually(lambda: bool(outlet.updates) and state_of(outlet.updates[-1][1]) == "ready")
-    assert "CPUs 4" in outlet.updates[-1][1]["text/html"]
+    assert len(frontend.displays) == 1
+    eventually(lambda: bool(frontend.updates) and state_of(frontend.updates[-1][1]) == "ready")
+    assert "CPUs 4" in frontend.updates[-1][1]["text/html"]
     notebook.unload()
     assert current.peek() is None
 
 
 def test_a_cluster_without_work_follows_its_settings(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     notebook.config.num_workers = 3
     notebook.config.object_store_memory = 1 << 30
@@ -166,11 +166,11 @@ def test_a_cluster_without_work_follows_its_settings(
 
 
 def test_the_first_task_starts_a_cluster_with_the_settings(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     shell.config.IPyRemote.autostart = False
     shell.config.IPyRemote.num_workers = 3
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     assert startable == []
     current.backend()
@@ -183,28 +183,28 @@ def test_the_first_task_starts_a_cluster_with_the_settings(
 
 
 def test_a_cluster_that_cannot_start_is_reported_on_the_card(
-    shell: InteractiveShell, outlet: FakeOutlet, monkeypatch: pytest.MonkeyPatch
+    shell: InteractiveShell, frontend: FakeFrontend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def start(*_: object) -> None:
         raise OSError("no room")
 
     monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     eventually(
         lambda: any(
             "OSError: no room" in bundle["text/html"]
-            for bundle in [bundle for _, bundle in outlet.displays]
-            + [bundle for _, bundle, _ in outlet.updates]
+            for bundle in [bundle for _, bundle in frontend.displays]
+            + [bundle for _, bundle, _ in frontend.updates]
         )
     )
     notebook.unload()
 
 
 def test_an_init_with_other_arguments_replaces_the_cluster_silently_before_any_work(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     first = current.peek()
     lifecycle.init(num_cpus=2)
@@ -217,9 +217,9 @@ def test_an_init_with_other_arguments_replaces_the_cluster_silently_before_any_w
 
 
 def test_an_init_without_arguments_returns_the_running_cluster(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     first = current.peek()
     lifecycle.init()
@@ -228,9 +228,9 @@ def test_an_init_without_arguments_returns_the_running_cluster(
 
 
 def test_an_init_with_other_arguments_after_work_is_refused(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     shell.run_cell_magic("remote", "", "1")
     assert exports.last_used() is current.peek()
@@ -240,10 +240,10 @@ def test_an_init_with_other_arguments_after_work_is_refused(
 
 
 def test_a_running_cluster_is_used_and_left_running(
-    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend, startable: list[dict[str, Any]]
 ) -> None:
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     assert startable == []
     assert backend.listener is not None
@@ -254,28 +254,28 @@ def test_a_running_cluster_is_used_and_left_running(
 
 
 def test_without_autostart_nothing_is_started_or_shown(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     shell.config.IPyRemote.autostart = False
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
-    assert (startable, outlet.displays) == ([], [])
+    assert (startable, frontend.displays) == ([], [])
     notebook.unload()
 
 
 def test_in_static_mode_the_card_is_the_same_everywhere(
     shell: InteractiveShell,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     startable: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("IPYREMOTE_STATIC", "1")
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert state_of(bundle) == "ready"
     assert "CPUs" not in bundle["text/html"]
-    assert outlet.updates == []
+    assert frontend.updates == []
     notebook.unload()
 
 
@@ -283,34 +283,34 @@ def test_in_static_mode_the_card_is_the_same_everywhere(
 
 
 def test_each_cell_gets_a_number_and_an_epoch(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     epoch, token = exports.epoch(), backend.cell
-    outlet.request = {"cell": "next"}
+    frontend.request = {"cell": "next"}
     shell.run_cell("1")
     assert (exports.epoch(), backend.cell) == (epoch + 1, token + 1)
     assert loaded.cells.parent(backend.cell) == {"cell": "next"}
 
 
 def test_output_appears_under_the_cell_that_asked(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
-    outlet.request = {"cell": "first"}
+    frontend.request = {"cell": "first"}
     shell.run_cell("1")
     asked = backend.cell
-    outlet.request = {"cell": "second"}
+    frontend.request = {"cell": "second"}
     shell.run_cell("2")
     assert backend.listener is not None
     backend.listener.on_output(asked, "f#1", 1, "hello\n")
     backend.listener.on_output(asked, f"{CELL_LABEL}#1", 1, "bare\n")
-    assert outlet.streams == [
+    assert frontend.streams == [
         ("stdout", "(f#1) hello\n", {"cell": "first"}),
         ("stdout", "bare\n", {"cell": "first"}),
     ]
 
 
 def test_collected_output_is_sent_before_the_cell_ends(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     assert backend.listener is not None
     shell.user_ns["print_much"] = lambda: [
@@ -318,18 +318,20 @@ def test_collected_output_is_sent_before_the_cell_ends(
         for _ in range(1_000)
     ]
     shell.run_cell("print_much();")
-    assert outlet.text() == "x\n" * 1_000
+    assert frontend.text() == "x\n" * 1_000
 
 
-def test_a_lost_cluster_is_one_clear_line(loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend) -> None:
+def test_a_lost_cluster_is_one_clear_line(
+    loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
+) -> None:
     assert backend.listener is not None
     backend.listener.on_lost("the scheduler was killed by signal 9.")
-    assert outlet.text("stderr") == "ipyremote: the scheduler was killed by signal 9.\n"
+    assert frontend.text("stderr") == "ipyremote: the scheduler was killed by signal 9.\n"
 
 
 def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
     shell: InteractiveShell,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     startable: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -348,13 +350,13 @@ def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
 
     monkeypatch.setattr(FakeBackend, "resources", resources)
     monkeypatch.setattr(FakeBackend, "shutdown", shutdown)
-    outlet.rich = False
-    notebook = Notebook(shell, outlet)
+    frontend.rich = False
+    notebook = Notebook(shell, frontend)
     notebook.load()
     assert asked.wait(5)
     notebook.unload()
     eventually(nobody_waits)
-    assert outlet.text("stderr") == ""
+    assert frontend.text("stderr") == ""
 
 
 def nobody_waits() -> bool:
@@ -362,12 +364,12 @@ def nobody_waits() -> bool:
 
 
 def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
-    shell: InteractiveShell, outlet: FakeOutlet, startable: list[dict[str, Any]]
+    shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     def shows(state: str) -> bool:
-        return bool(outlet.updates) and state_of(outlet.updates[-1][1]) == state
+        return bool(frontend.updates) and state_of(frontend.updates[-1][1]) == state
 
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     eventually(lambda: shows("ready"))
     first = current.peek()
@@ -375,7 +377,7 @@ def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
     assert first.listener is not None
     first.listener.on_lost("killed by signal 9")
     eventually(lambda: shows("lost"))
-    assert "killed by signal 9" in outlet.updates[-1][1]["text/html"]
+    assert "killed by signal 9" in frontend.updates[-1][1]["text/html"]
     lifecycle.shutdown()
     eventually(lambda: shows("stopped"))
     lifecycle.init(num_cpus=2)
@@ -386,7 +388,7 @@ def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
 
 def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
     shell: InteractiveShell,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     startable: list[dict[str, Any]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -403,21 +405,21 @@ def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
         ended.set()
         eventually(nobody_waits)
 
-    outlet.rich = False
+    frontend.rich = False
     monkeypatch.setattr(FakeBackend, "resources", never_answers)
     monkeypatch.setattr(FakeBackend, "shutdown", shut_down)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     assert asked.wait(20)
     lifecycle.shutdown()
     notebook.unload()
-    assert "did not start" not in outlet.text("stderr")
+    assert "did not start" not in frontend.text("stderr")
 
 
 def test_callbacks_never_raise(
     shell: InteractiveShell,
     loaded: Notebook,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     backend: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -426,7 +428,7 @@ def test_callbacks_never_raise(
         raise OSError("the front end is gone")
 
     for name in ("parent", "stream", "display", "display_under"):
-        monkeypatch.setattr(outlet, name, broken)
+        monkeypatch.setattr(frontend, name, broken)
     assert backend.listener is not None
     backend.listener.on_output(1, "f#1", 1, "x")
     backend.listener.on_notice(1, "x")
@@ -441,11 +443,11 @@ def test_callbacks_never_raise(
 
 
 def test_a_ref_as_last_expression_is_live(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     shell.user_ns["ref"] = backend.new_ref()
     shell.run_cell("ref")
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert 'class="ipyremote ipyremote-ref" data-state="pending"' in bundle["text/html"]
 
 
@@ -453,11 +455,11 @@ def test_a_ref_as_last_expression_is_live(
     "expression", ["[ref, ref]", "(ref,)", "{'a': ref, 'b': [ref]}", "[[ref], (ref, ref)]"]
 )
 def test_groups_of_refs_are_boards(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet, backend: FakeBackend, expression: str
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend, expression: str
 ) -> None:
     shell.user_ns["ref"] = backend.new_ref()
     shell.run_cell(expression)
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert 'class="ipyremote ipyremote-board"' in bundle["text/html"]
 
 
@@ -465,7 +467,7 @@ def test_groups_of_refs_are_boards(
 def test_everything_else_is_printed_as_ever(
     shell: InteractiveShell,
     loaded: Notebook,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     backend: FakeBackend,
     expression: str,
     capsys: pytest.CaptureFixture[str],
@@ -476,19 +478,19 @@ def test_everything_else_is_printed_as_ever(
     shown = capsys.readouterr()
     assert repr(result.result).split("(")[0] in shown.out
     assert "Error" not in shown.out
-    assert (shown.err, outlet.displays) == ("", [])
+    assert (shown.err, frontend.displays) == ("", [])
 
 
 def test_a_subclass_with_a_display_of_its_own_keeps_it(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend
 ) -> None:
     seen: list[Any] = []
 
-    class Shown(list):  # type: ignore[type-arg]
+    class Display(list):  # type: ignore[type-arg]
         def _ipython_display_(self) -> None:
             seen.append(self)
 
-    shell.user_ns["shown"] = Shown([1])
+    shell.user_ns["shown"] = Display([1])
     shell.run_cell("shown")
     assert seen == [[1]]
 
@@ -496,7 +498,7 @@ def test_a_subclass_with_a_display_of_its_own_keeps_it(
 def test_a_display_that_fails_falls_back_to_text(
     shell: InteractiveShell,
     loaded: Notebook,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     backend: FakeBackend,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -511,7 +513,7 @@ def test_a_terminal_shows_text(
     shell: InteractiveShell, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     current.install(backend)
-    notebook = Notebook(shell, TerminalOutlet())
+    notebook = Notebook(shell, TerminalFrontend())
     notebook.load()
     try:
         shell.user_ns["refs"] = [backend.new_ref()]
@@ -541,15 +543,15 @@ def test_refs_in_looks_into_nested_groups_only(backend: FakeBackend) -> None:
 
 
 def test_unloading_ends_what_is_on_screen(
-    shell: InteractiveShell, outlet: FakeOutlet, backend: FakeBackend
+    shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     notebook.screen.show_ref(backend.new_ref())
     notebook.unload()
     current.remove(backend)
-    assert state_of(outlet.updates[-1][1]) == "lost"
-    assert "ipyremote was unloaded before it ended" in outlet.updates[-1][1]["text/html"]
+    assert state_of(frontend.updates[-1][1]) == "lost"
+    assert "ipyremote was unloaded before it ended" in frontend.updates[-1][1]["text/html"]
     assert notebook.screen.count == 0
     gc.collect()

@@ -14,7 +14,7 @@ from ipyremote.exceptions import TaskError
 from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.refs import ObjectRef
-from tests.notebook.fakes import Clock, FakeBackend, FakeOutlet, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
 
 
 class FakeWidget:
@@ -84,18 +84,22 @@ def widgets(monkeypatch: pytest.MonkeyPatch) -> list[FakeWidget]:
 
 @pytest.fixture
 def screen(
-    outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, backend: FakeBackend, widgets: list[FakeWidget]
+    frontend: FakeFrontend,
+    updater: ManualUpdater,
+    clock: Clock,
+    backend: FakeBackend,
+    widgets: list[FakeWidget],
 ) -> Screen:
     made: Any = FakeWidget
-    screen = Screen(outlet, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
+    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
     backend.listen(Reports(backend, screen))
     return screen
 
 
 @pytest.fixture
-def plain(outlet: FakeOutlet, updater: ManualUpdater, clock: Clock, backend: FakeBackend) -> Screen:
+def plain(frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, backend: FakeBackend) -> Screen:
     """A screen without widgets."""
-    screen = Screen(outlet, updater, lambda: {"cell": "latest"}, clock=clock)
+    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, clock=clock)
     backend.listen(Reports(backend, screen))
     return screen
 
@@ -107,13 +111,13 @@ def state_of(html: str) -> str:
 def test_a_ref_goes_from_pending_over_running_to_static_html(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
     ref = backend.new_ref()
     screen.show_ref(ref)
-    ((display_id, first),) = outlet.displays
+    ((display_id, first),) = frontend.displays
     assert first["text/plain"] == "ObjectRef(square#1)"
     assert state_of(first["text/html"]) == "pending"
     assert "widget" in first
@@ -126,7 +130,7 @@ def test_a_ref_goes_from_pending_over_running_to_static_html(
     assert widgets[0].state == "running"
     backend.end(ref, "done", [1, 2], 1.5)
     updater.advance(0.2)
-    final_id, final, parent = outlet.updates[-1]
+    final_id, final, parent = frontend.updates[-1]
     assert final_id == display_id
     assert parent == {"cell": "latest"}
     assert final.keys() == {"text/plain", "text/html"}
@@ -152,26 +156,26 @@ def test_the_value_is_looked_at_by_a_task_without_cpu_or_retries_and_given_back(
     assert list(backend.released) == [object_id]
 
 
-def test_a_ref_that_has_ended_is_static_at_once(outlet: FakeOutlet, backend: FakeBackend) -> None:
+def test_a_ref_that_has_ended_is_static_at_once(frontend: FakeFrontend, backend: FakeBackend) -> None:
     from ipyremote.notebook.display.updater import Updater
 
     updater = Updater()
-    screen = Screen(outlet, updater, dict)
+    screen = Screen(frontend, updater, dict)
     backend.listen(Reports(backend, screen))
     ref = backend.new_ref()
     backend.end(ref, "done", 9)
     screen.show_ref(ref)
     updater.close()
-    ((display_id, bundle),) = outlet.displays
+    ((display_id, bundle),) = frontend.displays
     assert display_id is None
     assert state_of(bundle["text/html"]) == "resolved"
     assert "<pre>9</pre>" in bundle["text/html"]
-    assert outlet.updates == []
+    assert frontend.updates == []
     assert screen.count == 0
 
 
 def test_a_failure_shows_its_traceback(
-    screen: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
     screen.show_ref(ref)
@@ -179,7 +183,7 @@ def test_a_failure_shows_its_traceback(
     trace = "Traceback (most recent call last):\n  In [3]\nValueError: <bad>\n"
     backend.end(ref, "failed", TaskError("square#1", ValueError("<bad>"), trace))
     updater.advance(0.2)
-    html = outlet.updates[-1][1]["text/html"]
+    html = frontend.updates[-1][1]["text/html"]
     assert state_of(html) == "failed"
     assert "<summary>ValueError: &lt;bad&gt;</summary>" in html
     assert "In [3]</pre>" in html
@@ -188,14 +192,14 @@ def test_a_failure_shows_its_traceback(
 
 
 def test_a_cancelled_ref_says_so(
-    screen: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
     screen.show_ref(ref)
     updater.advance()
     backend.end(ref, "cancelled", RuntimeError("square#1 was cancelled"))
     updater.advance(0.2)
-    html = outlet.updates[-1][1]["text/html"]
+    html = frontend.updates[-1][1]["text/html"]
     assert state_of(html) == "cancelled"
     assert "square#1 was cancelled" in html
 
@@ -231,7 +235,7 @@ def test_at_most_ten_updates_a_second_and_the_last_is_never_dropped(
 def test_an_end_is_shown_at_once_although_the_page_was_just_told_that_the_task_runs(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -243,7 +247,7 @@ def test_an_end_is_shown_at_once_although_the_page_was_just_told_that_the_task_r
     assert "running" == widgets[0].state
     backend.end(ref, "done", 9)
     updater.advance(0.001)
-    assert "resolved" == state_of(outlet.updates[-1][1]["text/html"])
+    assert "resolved" == state_of(frontend.updates[-1][1]["text/html"])
 
 
 def test_what_a_page_draws_counts_as_what_its_display_has_sent(
@@ -252,7 +256,7 @@ def test_what_a_page_draws_counts_as_what_its_display_has_sent(
     ref = backend.new_ref()
     screen.show_ref(ref)
     updater.advance(1)
-    (shown,) = screen._publisher.shown
+    (shown,) = screen._publisher.live
     screen.send_data(shown, {"kind": "spans", "spans": ["x" * 100_000]})
     updater.advance(0.01)
     backend.update(ref, "running")
@@ -265,7 +269,7 @@ def test_what_a_page_draws_counts_as_what_its_display_has_sent(
 def test_until_a_front_end_answers_the_html_is_updated_beside_the_widget(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -274,18 +278,18 @@ def test_until_a_front_end_answers_the_html_is_updated_beside_the_widget(
     updater.advance(1.1)
     backend.update(ref, "running")
     updater.advance(0.2)
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "running"
-    assert "widget" in outlet.updates[-1][1]
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "running"
+    assert "widget" in frontend.updates[-1][1]
     widgets[0].on_message("shown")
-    before = len(outlet.updates)
+    before = len(frontend.updates)
     updater.advance(2)
     backend.update(ref, "running", 2, "more")
     updater.advance(0.2)
-    assert len(outlet.updates) == before
+    assert len(frontend.updates) == before
 
 
 def test_without_widgets_the_html_itself_is_updated(
-    plain: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    plain: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
     plain.show_ref(ref)
@@ -294,15 +298,15 @@ def test_without_widgets_the_html_itself_is_updated(
     updater.advance(0.2)
     backend.end(ref, "done", 1)
     updater.advance(0.2)
-    states = [state_of(bundle["text/html"]) for _, bundle, _ in outlet.updates]
+    states = [state_of(bundle["text/html"]) for _, bundle, _ in frontend.updates]
     assert [states[-2], states[-1]] == ["running", "resolved"]
-    assert {display_id for display_id, _, _ in outlet.updates} == {outlet.displays[0][0]}
+    assert {display_id for display_id, _, _ in frontend.updates} == {frontend.displays[0][0]}
 
 
 def test_ten_thousand_refs_leave_nothing(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -318,9 +322,9 @@ def test_ten_thousand_refs_leave_nothing(
     start = updater.clock.now
     while not updater.idle:
         updater.advance(1.0)
-        sent = len(outlet.updates) + len([widget for widget in widgets if widget.discarded])
+        sent = len(frontend.updates) + len([widget for widget in widgets if widget.discarded])
         assert sent <= 100 + 200 * (updater.clock.now - start) + 1
-    final = {display_id: bundle for display_id, bundle, _ in outlet.updates}
+    final = {display_id: bundle for display_id, bundle, _ in frontend.updates}
     assert len(final) == 10_000
     assert all(state_of(bundle["text/html"]) == "resolved" for bundle in final.values())
     assert all(widget.discarded for widget in widgets)
@@ -330,10 +334,10 @@ def test_ten_thousand_refs_leave_nothing(
     assert last() is None
     assert len(backend.released) == 20_000
     assert (
-        screen._audience._of,
+        screen._subscriptions._of,
         screen._publisher._sender.dirty,
-        screen._pages.count,
-        screen._looks._open,
+        screen._widgets.count,
+        screen._previewer._open,
     ) == (
         {},
         {},
@@ -345,16 +349,16 @@ def test_ten_thousand_refs_leave_nothing(
 def test_a_list_is_one_board_with_failures_first(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
     refs = [backend.new_ref() for _ in range(30)]
     screen.show_board([*refs, refs[0]])
     updater.advance()
-    assert len(outlet.displays) == len(widgets) == 1
-    assert outlet.displays[0][1]["text/plain"].startswith("[ObjectRef(square#1), ObjectRef(square#2)")
-    assert outlet.displays[0][1]["text/plain"].endswith("and 11 more]")
+    assert len(frontend.displays) == len(widgets) == 1
+    assert frontend.displays[0][1]["text/plain"].startswith("[ObjectRef(square#1), ObjectRef(square#2)")
+    assert frontend.displays[0][1]["text/plain"].endswith("and 11 more]")
     for ref in refs[:10]:
         backend.update(ref, "running")
     backend.end(refs[3], "failed", ValueError("bad"))
@@ -365,14 +369,14 @@ def test_a_list_is_one_board_with_failures_first(
         if ref is not refs[3]:
             backend.end(ref, "done", 1)
     updater.advance(0.2)
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "failed"
-    assert "29 resolved, 1 failed" in outlet.updates[-1][1]["text/html"]
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "failed"
+    assert "29 resolved, 1 failed" in frontend.updates[-1][1]["text/html"]
     assert backend.submitted == []
     assert screen.count == 0
 
 
 def test_the_same_ref_may_be_shown_twice(
-    screen: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
     screen.show_ref(ref)
@@ -380,14 +384,14 @@ def test_the_same_ref_may_be_shown_twice(
     updater.advance()
     backend.end(ref, "done", 1)
     updater.advance(0.2)
-    finals = [bundle for _, bundle, _ in outlet.updates if state_of(bundle["text/html"]) == "resolved"]
+    finals = [bundle for _, bundle, _ in frontend.updates if state_of(bundle["text/html"]) == "resolved"]
     assert len(finals) == 2
 
 
 def test_the_end_of_the_session_ends_its_displays(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -396,7 +400,7 @@ def test_the_end_of_the_session_ends_its_displays(
     updater.advance()
     screen.on_ended(backend, "the session was shut down")
     updater.advance(0.2)
-    finals = [bundle["text/html"] for _, bundle, _ in outlet.updates[-2:]]
+    finals = [bundle["text/html"] for _, bundle, _ in frontend.updates[-2:]]
     assert [state_of(html) for html in finals] == ["lost", "lost"]
     assert all("the session was shut down" in html for html in finals)
     assert all(widget.discarded for widget in widgets)
@@ -404,24 +408,24 @@ def test_the_end_of_the_session_ends_its_displays(
 
 
 def test_a_ref_of_an_ended_session_is_shown_as_such(
-    screen: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
     backend.shutdown()
     screen._updater = _Eager(updater)  # The cell waits for the look, and nobody else runs the updater here.
     screen.show_ref(ref)
-    assert state_of(outlet.displays[0][1]["text/html"]) == "lost"
+    assert state_of(frontend.displays[0][1]["text/html"]) == "lost"
     assert screen.count == 0
 
 
-def test_a_nil_ref_can_be_shown(screen: Screen, outlet: FakeOutlet, updater: ManualUpdater) -> None:
+def test_a_nil_ref_can_be_shown(screen: Screen, frontend: FakeFrontend, updater: ManualUpdater) -> None:
     screen._updater = _Eager(updater)
     screen.show_ref(ObjectRef.nil())
-    assert state_of(outlet.displays[0][1]["text/html"]) == "lost"
+    assert state_of(frontend.displays[0][1]["text/html"]) == "lost"
 
 
 def test_a_preview_that_never_comes_does_not_hold_up_the_end(
-    screen: Screen, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     backend.previews = False
     ref = backend.new_ref()
@@ -431,7 +435,7 @@ def test_a_preview_that_never_comes_does_not_hold_up_the_end(
     updater.advance(5)
     assert screen.count == 1
     updater.advance(40)
-    assert "no preview: it took too long" in outlet.updates[-1][1]["text/html"]
+    assert "no preview: it took too long" in frontend.updates[-1][1]["text/html"]
     assert screen.count == 0
     backend._settle(backend.submitted[0][0], "done", {"type": "int"})
     updater.advance(1)
@@ -439,22 +443,24 @@ def test_a_preview_that_never_comes_does_not_hold_up_the_end(
     assert updater.idle
 
 
-def test_in_static_mode_a_display_waits_and_shows_no_times(outlet: FakeOutlet, backend: FakeBackend) -> None:
+def test_in_static_mode_a_display_waits_and_shows_no_times(
+    frontend: FakeFrontend, backend: FakeBackend
+) -> None:
     from ipyremote.notebook.display.updater import Updater
 
     updater = Updater()
-    screen = Screen(outlet, updater, dict, static=lambda: True)
+    screen = Screen(frontend, updater, dict, static=lambda: True)
     backend.listen(Reports(backend, screen))
     ref = backend.new_ref()
     updater.call_later(0.05, backend.update, ref, "running")
     updater.call_later(0.1, backend.end, ref, "done", 9, 3.2)
     screen.show_ref(ref)
     updater.close()
-    ((display_id, bundle),) = outlet.displays
+    ((display_id, bundle),) = frontend.displays
     assert display_id is None
     assert state_of(bundle["text/html"]) == "resolved"
     assert "3.2 s" not in bundle["text/html"]
-    assert outlet.updates == []
+    assert frontend.updates == []
 
 
 def test_an_interrupt_while_a_display_waits_leaves_nothing(
@@ -463,7 +469,7 @@ def test_an_interrupt_while_a_display_waits_leaves_nothing(
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(screen._outlet, "display", interrupted)
+    monkeypatch.setattr(screen._frontend, "display", interrupted)
     with pytest.raises(KeyboardInterrupt):
         screen.show_ref(backend.new_ref())
     updater.advance()
@@ -471,22 +477,22 @@ def test_an_interrupt_while_a_display_waits_leaves_nothing(
     assert backend.watched == set()
 
 
-def test_the_cluster_card_turns_ready(plain: Screen, outlet: FakeOutlet, updater: ManualUpdater) -> None:
+def test_the_cluster_card_turns_ready(plain: Screen, frontend: FakeFrontend, updater: ManualUpdater) -> None:
     card = plain.new_cluster_card()
     plain.show_cluster(card)
-    assert state_of(outlet.displays[0][1]["text/html"]) == "starting"
+    assert state_of(frontend.displays[0][1]["text/html"]) == "starting"
     updater.advance()
     plain.set_cluster(card, ClusterView("ready", (("CPUs", "4"),)))
     updater.advance(0.2)
-    assert state_of(outlet.updates[-1][1]["text/html"]) == "ready"
-    assert "CPUs 4" in outlet.updates[-1][1]["text/html"]
+    assert state_of(frontend.updates[-1][1]["text/html"]) == "ready"
+    assert "CPUs 4" in frontend.updates[-1][1]["text/html"]
     assert plain.count == 0
 
 
 def test_clear_makes_everything_final_at_once(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -497,7 +503,7 @@ def test_clear_makes_everything_final_at_once(
     updater.advance()
     assert screen.count == 0
     assert all(widget.discarded for widget in widgets)
-    assert len(outlet.updates) >= 300
+    assert len(frontend.updates) >= 300
 
 
 class _Eager:
@@ -514,7 +520,7 @@ class _Eager:
 
 
 def test_a_card_tells_of_the_end_of_its_cluster_and_of_the_next_one(
-    screen: Screen, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     card = screen.new_cluster_card()
     screen.show_cluster(card)
@@ -524,12 +530,12 @@ def test_a_card_tells_of_the_end_of_its_cluster_and_of_the_next_one(
     for state in ("stopped", "starting", "ready", "lost"):
         screen.set_cluster(card, ClusterView(state))
         updater.advance(0.2)
-        assert state_of(outlet.updates[-1][1]["text/html"]) == state
-    assert {display_id for display_id, _, _ in outlet.updates} == {outlet.displays[0][0]}
+        assert state_of(frontend.updates[-1][1]["text/html"]) == state
+    assert {display_id for display_id, _, _ in frontend.updates} == {frontend.displays[0][0]}
 
 
 def test_a_card_that_is_ready_before_it_is_shown_is_final(
-    screen: Screen, outlet: FakeOutlet, updater: ManualUpdater
+    screen: Screen, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     card = screen.new_cluster_card()
     screen.set_cluster(card, ClusterView("ready"))
@@ -555,7 +561,7 @@ def test_a_small_board_lists_its_refs_with_their_states(
 def test_a_widget_is_kept_with_the_final_state_until_no_page_shows_it(
     screen: Screen,
     backend: FakeBackend,
-    outlet: FakeOutlet,
+    frontend: FakeFrontend,
     updater: ManualUpdater,
     widgets: list[FakeWidget],
 ) -> None:
@@ -567,15 +573,15 @@ def test_a_widget_is_kept_with_the_final_state_until_no_page_shows_it(
     widget.on_message("shown")
     backend.end(ref, "done", 1)
     updater.advance(0.5)
-    assert state_of(widget.html) == state_of(outlet.updates[-1][1]["text/html"]) == "resolved"
-    assert set(outlet.updates[-1][1]) == {"text/plain", "text/html"}
+    assert state_of(widget.html) == state_of(frontend.updates[-1][1]["text/html"]) == "resolved"
+    assert set(frontend.updates[-1][1]) == {"text/plain", "text/html"}
     widget.on_message("gone")
     updater.advance()
     assert not widget.discarded
     widget.on_message("gone")
     updater.advance()
     assert widget.discarded
-    assert (screen.count, screen._pages.count) == (0, 0)
+    assert (screen.count, screen._widgets.count) == (0, 0)
 
 
 def test_widgets_that_are_kept_for_pages_are_bounded(

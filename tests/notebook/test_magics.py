@@ -16,15 +16,15 @@ from ipyremote.exceptions import ClusterLostError, TaskError
 from ipyremote.notebook.extension import Notebook
 from ipyremote.notebook.magics import CellSyntaxError
 from ipyremote.refs import ObjectRef
-from tests.notebook.fakes import FakeBackend, FakeOutlet
+from tests.notebook.fakes import FakeBackend, FakeFrontend
 
 
 @pytest.fixture
-def inline(shell: InteractiveShell, outlet: FakeOutlet) -> Iterator[InteractiveShell]:
+def inline(shell: InteractiveShell, frontend: FakeFrontend) -> Iterator[InteractiveShell]:
     """A shell whose cells run in this process."""
     backend = InlineBackend()
     current.install(backend)
-    notebook = Notebook(shell, outlet)
+    notebook = Notebook(shell, frontend)
     notebook.load()
     try:
         yield shell
@@ -163,20 +163,20 @@ def test_what_cannot_be_sent_is_one_line_without_our_own_frames(
 
 
 def test_a_semicolon_silences_the_display_but_not_the_name(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend
 ) -> None:
     result = shell.run_cell("%%remote total\n1 + 1;\n")
     assert result.result is None
-    assert outlet.displays == []
+    assert frontend.displays == []
     assert isinstance(shell.user_ns["total"], ObjectRef)
 
 
 def test_the_ref_of_a_cell_is_displayed(
-    shell: InteractiveShell, loaded: Notebook, outlet: FakeOutlet
+    shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend
 ) -> None:
     result = shell.run_cell("%%remote\n1 + 1\n")
     assert isinstance(result.result, ObjectRef)
-    ((_, bundle),) = outlet.displays
+    ((_, bundle),) = frontend.displays
     assert bundle["text/plain"] == "ObjectRef(%%remote#1)"
 
 

@@ -10,7 +10,7 @@ import ipyremote
 from ipyremote.notebook import extension
 from ipyremote.notebook.extension import Notebook
 from ipyremote.streams import ObjectRefGenerator
-from tests.notebook.fakes import FakeBackend, FakeOutlet, ManualUpdater
+from tests.notebook.fakes import FakeBackend, FakeFrontend, ManualUpdater
 
 
 class HoldingBackend(FakeBackend):
@@ -31,11 +31,11 @@ def generator(backend: FakeBackend, name: str) -> ObjectRefGenerator[Any]:
 
 
 def test_a_shown_generator_follows_its_task(
-    loaded: Notebook, shell: Any, backend: FakeBackend, outlet: FakeOutlet, updater: ManualUpdater
+    loaded: Notebook, shell: Any, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     gen = generator(backend, "count")
     shell.display_formatter.format(gen)
-    bundle = outlet.displays[-1][1]
+    bundle = frontend.displays[-1][1]
     assert bundle["text/plain"] == "ObjectRefGenerator(count#1)"
     assert "count#1" in bundle["text/html"]
 
@@ -46,7 +46,7 @@ def test_progress_takes_generators(
     monkeypatch.setattr(extension._Loaded, "notebook", loaded)
     ipyremote.progress(generator(backend, "count"))
     ipyremote.progress([generator(backend, "one"), backend.new_ref()])
-    assert "2 refs" in loaded.outlet.displays[-1][1]["text/html"]  # type: ignore[attr-defined]
+    assert "2 refs" in loaded.frontend.displays[-1][1]["text/html"]  # type: ignore[attr-defined]
 
 
 def test_a_generator_of_an_ended_session_is_text(loaded: Notebook, shell: Any, backend: FakeBackend) -> None:

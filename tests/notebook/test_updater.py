@@ -9,7 +9,7 @@ import time
 import pytest
 
 from ipyremote.notebook.display import updater as module
-from ipyremote.notebook.display.updater import Budget, Updater
+from ipyremote.notebook.display.updater import TokenBucket, Updater
 
 
 def test_functions_run_in_order_on_one_thread_with_an_empty_context() -> None:
@@ -71,7 +71,7 @@ def test_close_forgets_what_is_scheduled_and_refuses_more() -> None:
 
 
 def test_a_budget_allows_a_burst_and_then_a_rate() -> None:
-    budget = Budget(burst=5, rate=10)
+    budget = TokenBucket(burst=5, rate=10)
     assert [budget.take(0.0) for _ in range(6)] == [True] * 5 + [False]
     assert budget.wait(0.0) == pytest.approx(0.1)
     assert budget.take(0.1)
@@ -80,7 +80,7 @@ def test_a_budget_allows_a_burst_and_then_a_rate() -> None:
 
 
 def test_a_cost_above_the_burst_is_paid_by_the_whole_burst() -> None:
-    budget = Budget(burst=2, rate=1)
+    budget = TokenBucket(burst=2, rate=1)
     assert budget.take(0.0, 3)
     assert not budget.take(0.5, 3)
     assert budget.wait(0.5, 3) == pytest.approx(2.5)

@@ -29,7 +29,7 @@ __all__ = ["Captured", "capture", "names_bound", "names_read", "sources_of", "un
 _FUNCTIONS: Final = 2_000
 _SOURCES_LIMIT: Final = 1_000_000
 #: What IPython puts into each notebook, and what means something else in a worker.
-_KEPT_AT_HOME: Final = frozenset({"exit", "quit", "open", "get_ipython", "display"})
+_NOT_SENT: Final = frozenset({"exit", "quit", "open", "get_ipython", "display"})
 #: What a remote cell may ask of `get_ipython()`.
 _SHELL: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "user_ns"})
 #: Python in a command: `{expression}` or `$name`.
@@ -65,7 +65,7 @@ def capture(
     values: dict[str, Any] = {}
     modules: list[tuple[str, str]] = []
     for name in sorted(read | (chosen or frozenset())):
-        if name not in namespace or (name in _KEPT_AT_HOME and _is_ipythons(namespace[name])):
+        if name not in namespace or (name in _NOT_SENT and _is_from_ipython(namespace[name])):
             continue
         value = namespace[name]
         if isinstance(value, ModuleType) and sys.modules.get(value.__name__) is value:
@@ -278,7 +278,7 @@ def _mentions(node: ast.AST) -> Iterator[str]:
                 pass
 
 
-def _is_ipythons(value: Any) -> bool:
+def _is_from_ipython(value: Any) -> bool:
     """Whether IPython provides it: a worker has Python's own, or none."""
     module = getattr(value, "__module__", None) or type(value).__module__
     return str(module).partition(".")[0] in ("IPython", "ipykernel")

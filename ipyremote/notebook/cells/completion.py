@@ -18,10 +18,10 @@ __all__ = ["completions", "matcher_of"]
 
 _MAGIC: Final = re.compile(r"\s*(%%?)(remote\w*)\s+(.*)", re.DOTALL)
 #: Magics that take refs, and their own flags.
-_OF_REFS: Final = {"remote_why": (), "remote_cancel": ("--all",), "remote_log": ()}
+_REF_MAGICS: Final = {"remote_why": (), "remote_cancel": ("--all",), "remote_log": ()}
 #: What IPython keeps there itself.
-_IPYTHONS: Final = frozenset({"In", "Out"})
-_OTHERS: Final = {"remote_gc": ("--free",), "remote_sessions": ("--end",)}
+_IPYTHON_NAMES: Final = frozenset({"In", "Out"})
+_OTHER_MAGICS: Final = {"remote_gc": ("--free",), "remote_sessions": ("--end",)}
 
 
 def completions(
@@ -43,11 +43,13 @@ def completions(
         if before in ("-s", "--session"):
             return [name for name in sorted(sessions()) if name.startswith(last)]
         return [flag for flag in FLAGS if flag.startswith(last)] if last.startswith("-") or not last else []
-    if magic in _OF_REFS:
-        refs = [name for name in _names(namespace) if name not in _IPYTHONS and _has_refs(namespace[name])]
-        return [word for word in (*_OF_REFS[magic], *refs) if word.startswith(last)]
-    if magic in _OTHERS:
-        known = sessions() if magic == "remote_sessions" and before == "--end" else _OTHERS[magic]
+    if magic in _REF_MAGICS:
+        refs = [
+            name for name in _names(namespace) if name not in _IPYTHON_NAMES and _has_refs(namespace[name])
+        ]
+        return [word for word in (*_REF_MAGICS[magic], *refs) if word.startswith(last)]
+    if magic in _OTHER_MAGICS:
+        known = sessions() if magic == "remote_sessions" and before == "--end" else _OTHER_MAGICS[magic]
         return [word for word in known if word.startswith(last)]
     return None
 

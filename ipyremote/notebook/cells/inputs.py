@@ -21,7 +21,7 @@ from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 from ipyremote.serialization.pickling import Pickled
 
-__all__ = ["LARGE", "Same", "Shipments"]
+__all__ = ["LARGE", "SameObject", "StoredInputs"]
 
 #: Bytes above which a value is stored.
 LARGE: Final = 10_000_000
@@ -31,7 +31,7 @@ _CHUNK: Final = 1 << 20
 _NEVER: Final = (ObjectRef, ActorHandle, FunctionType, type, bool, int, float, complex, type(None))
 
 
-class Same:
+class SameObject:
     """Remembers an object, without keeping it alive where that is possible."""
 
     __slots__ = ("_get",)
@@ -54,22 +54,22 @@ class Same:
 
 
 @dataclass(frozen=True, slots=True)
-class _Stored:
+class _StoredInput:
     """A value in the store."""
 
-    original: Same
+    original: SameObject
     ref: ObjectRef[Any]
     #: Of the pickle without its buffers.
     digest: bytes
 
 
-class Shipments:
+class StoredInputs:
     """What was stored for the cells of one notebook. Used by the user's cells only."""
 
     def __init__(self) -> None:
-        self._stored: dict[int, _Stored] = {}
+        self._stored: dict[int, _StoredInput] = {}
 
-    def ship(
+    def store_large(
         self, backend: Backend, values: Mapping[str, Any], limit: int = LARGE
     ) -> tuple[dict[str, Any], list[tuple[str, int]]]:
         """(the values, large ones replaced by refs; name and size of those that had to be stored)."""
@@ -85,7 +85,7 @@ class Shipments:
             if known is None or not _is_current(known, value, pickled, backend):
                 object_id, _ = backend.put(value)
                 ref: ObjectRef[Any] = ObjectRef(object_id, backend, f"{name} of the notebook")
-                known = _Stored(Same(value), ref, pickling.digest(pickled.head))
+                known = _StoredInput(SameObject(value), ref, pickling.digest(pickled.head))
                 self._stored[id(value)] = known
                 fresh.append((name, pickled.size))
             replaced[name] = known.ref
@@ -120,7 +120,7 @@ def _large(value: Any, limit: int) -> Pickled | None:
     return pickled if pickled.size > limit and b"__main__" not in pickled.head else None
 
 
-def _is_current(stored: _Stored, value: Any, pickled: Pickled, backend: Backend) -> bool:
+def _is_current(stored: _StoredInput, value: Any, pickled: Pickled, backend: Backend) -> bool:
     """Whether the store has exactly this."""
     if not stored.original.is_(value) or stored.ref._backend is not backend:
         return False

@@ -21,7 +21,7 @@ from ipyremote.backend import Backend, current
 from ipyremote.declare.options import method_options
 from ipyremote.exceptions import ActorError, GetTimeoutError, IPyRemoteError, TaskError
 from ipyremote.notebook.cells.arguments import CellArguments
-from ipyremote.notebook.cells.inputs import Same
+from ipyremote.notebook.cells.inputs import SameObject
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.remote_cells.sessions import CellSession, Variable
 from ipyremote.session.recovery import joined, recover, recoverable
@@ -36,7 +36,7 @@ NAME_PREFIX: Final = "%%remote -s "
 
 
 @dataclass(slots=True)
-class _Session:
+class _OpenSession:
     """One session."""
 
     handle: ActorHandle
@@ -46,7 +46,7 @@ class _Session:
     #: Names that its cells bind.
     own: set[str] = field(default_factory=set)
     #: What was sent, by name.
-    sent: dict[str, Same] = field(default_factory=dict)
+    sent: dict[str, SameObject] = field(default_factory=dict)
     #: It has lost its process, or is about to.
     dead: bool = False
 
@@ -56,7 +56,7 @@ class Sessions:
 
     def __init__(self) -> None:
         self._class = ActorClass(CellSession, {})
-        self._sessions: dict[str, _Session] = {}
+        self._sessions: dict[str, _OpenSession] = {}
         #: Handles by what they are called for a kernel that comes later.
         self.handles: dict[str, ActorHandle] = {}
 
@@ -100,7 +100,7 @@ class Sessions:
             {},
             options,
         )
-        session.sent.update((name, Same(value)) for name, value in values.items())
+        session.sent.update((name, SameObject(value)) for name, value in values.items())
         session.own.difference_update(asked)
         session.own.update(bound)
         backend.on_ready(first, lambda object_id: self._on_ended(session, object_id, label))
@@ -145,18 +145,18 @@ class Sessions:
             if backend is not None and name not in self._sessions:
                 handle = _recovered(name, backend)
                 if handle is not None:
-                    self._add(name, _Session(handle, backend, ()))
+                    self._add(name, _OpenSession(handle, backend, ()))
 
-    def _add(self, name: str, session: _Session) -> _Session:
+    def _add(self, name: str, session: _OpenSession) -> _OpenSession:
         self._sessions[name] = session
         self.handles[NAME_PREFIX + name] = session.handle
         return session
 
-    def _found(self, name: str, backend: Backend) -> _Session | None:
+    def _found(self, name: str, backend: Backend) -> _OpenSession | None:
         session = self._sessions.get(name)
         return session if session is not None and session.backend is backend and not session.dead else None
 
-    def _session(self, name: str, backend: Backend, options: tuple[tuple[str, Any], ...]) -> _Session:
+    def _session(self, name: str, backend: Backend, options: tuple[tuple[str, Any], ...]) -> _OpenSession:
         session = self._found(name, backend)
         if session is None:
             lost = self._sessions.get(name)
@@ -168,7 +168,7 @@ class Sessions:
             if handle is None:
                 _warn_of_kept(name)
                 handle = self._class.options(**dict(options)).remote()
-            session = self._add(name, _Session(handle, backend, options))
+            session = self._add(name, _OpenSession(handle, backend, options))
         elif options and options != session.options:
             raise UsageError(
                 f"%%remote: the session {name!r} is running, so its resources cannot be chosen any more. "
@@ -176,7 +176,7 @@ class Sessions:
             )
         return session
 
-    def _on_ended(self, session: _Session, object_id: int, label: str) -> None:
+    def _on_ended(self, session: _OpenSession, object_id: int, label: str) -> None:
         """A cell has ended. If it never ran, what was sent with it did not arrive."""
         error = _failure(session.backend, object_id)
         if isinstance(error, ActorError):
@@ -203,7 +203,7 @@ def _warn_of_kept(name: str) -> None:
         )
 
 
-def _has(session: _Session, name: str, value: Any) -> bool:
+def _has(session: _OpenSession, name: str, value: Any) -> bool:
     sent = session.sent.get(name)
     return sent is not None and not isinstance(value, FunctionType | type) and sent.is_(value)
 
@@ -222,7 +222,7 @@ def _failure(backend: Backend, object_id: int) -> BaseException | None:
     return None
 
 
-def _variables(session: _Session) -> tuple[str, list[Variable]]:
+def _variables(session: _OpenSession) -> tuple[str, list[Variable]]:
     """(state, variables)"""
     if session.dead:
         return "dead; the next cell that names it starts it afresh", []

@@ -21,7 +21,7 @@ from ipyremote.declare.exports import Export
 from ipyremote.exceptions import tracebacks
 from ipyremote.notebook.cells.arguments import FLAGS, CellArguments
 from ipyremote.notebook.cells.capture import Captured, capture, names_bound, sources_of, unsupported
-from ipyremote.notebook.cells.inputs import LARGE, Shipments
+from ipyremote.notebook.cells.inputs import LARGE, StoredInputs
 from ipyremote.notebook.cells.sessions import Sessions
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.output.cell_output import CELL_LABEL
@@ -30,7 +30,7 @@ from ipyremote.remote_cells.cell import Cell, compile_cell, run_cell
 from ipyremote.remote_cells.shell import CELL_MAGICS, LINE_MAGICS, PYTHON_MAGICS
 from ipyremote.serialization import pickling
 
-__all__ = ["CellInputError", "CellSyntaxError", "Jobs"]
+__all__ = ["CellInputError", "CellSubmitter", "CellSyntaxError"]
 
 
 class CellSyntaxError(UsageError):
@@ -52,13 +52,13 @@ class CellInputError(TypeError):
         return [f"TypeError: {self}"]
 
 
-class Jobs:
+class CellSubmitter:
     """Makes tasks of cells, for one notebook."""
 
     def __init__(self, shell: Any, sessions: Sessions) -> None:
         self._shell = shell
         self.sessions = sessions
-        self.shipments = Shipments()
+        self.stored_inputs = StoredInputs()
         #: Bytes above which a value is stored by itself.
         self.large = LARGE
         self._export = Export(run_cell, CELL_LABEL)
@@ -82,11 +82,11 @@ class Jobs:
         values = captured.values
         if arguments.session is not None:
             values = self.sessions.need(arguments.session, backend, values, arguments.inputs or ())
-        shipped, fresh = self.shipments.ship(backend, values, self.large)
+        shipped, fresh = self.stored_inputs.store_large(backend, values, self.large)
         if fresh:
             exports.mark_used(backend)
             if not arguments.quiet:
-                print(_shipping_note(fresh))
+                print(_stored_note(fresh))
         job = (cell, self._home(), tuple(values))
         try:
             if arguments.session is not None:
@@ -98,7 +98,7 @@ class Jobs:
                     exported, (*job, *shipped.values()), {}, arguments.task_options()
                 )
         except TypeError as error:
-            raise _blame(captured, error) from None
+            raise _input_error(captured, error) from None
         return _refs(backend, first, label, arguments.outputs)
 
     def _prepare(
@@ -113,7 +113,7 @@ class Jobs:
         number = self._number()
         filename = shell.compile.cache(source, number, raw_code=source)
         compile_cell(source, filename)
-        _refuse(source)
+        _check_magics(source)
         for name in arguments.inputs or ():
             if name not in namespace:
                 raise UsageError(f"%%remote: -i asks for {name!r}, and the notebook has no such name")
@@ -171,7 +171,7 @@ def _refs(backend: Backend, first: int, label: str, outputs: tuple[str, ...]) ->
     return refs
 
 
-def _refuse(source: str) -> None:
+def _check_magics(source: str) -> None:
     found = unsupported(source)
     if found is not None:
         line, what = found
@@ -184,12 +184,12 @@ def _refuse(source: str) -> None:
         )
 
 
-def _shipping_note(fresh: list[tuple[str, int]]) -> str:
+def _stored_note(fresh: list[tuple[str, int]]) -> str:
     what = ", ".join(f"{name} ({bytes_text(size)})" for name, size in fresh)
     return f"ipyremote: shipped {what}; used again as long as it does not change."
 
 
-def _blame(captured: Captured, error: TypeError) -> TypeError:
+def _input_error(captured: Captured, error: TypeError) -> TypeError:
     """The error to raise when a cell's inputs cannot be sent: which name it is, and why."""
     for name, value in captured.values.items():
         try:

@@ -11,7 +11,7 @@ from contextlib import suppress
 from typing import Any, Protocol, runtime_checkable
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Opened, Shown
+from ipyremote.notebook.display.displays import Display, OpenedRef
 from ipyremote.notebook.display.models import BoardModel, RefModel
 from ipyremote.refs import ObjectRef
 
@@ -29,54 +29,54 @@ class Retrying(Protocol):
         """Run the task of an object again; the id of the object that stands for it. ValueError: it cannot."""
 
 
-def cancel(shown: Shown, backend: Backend, place: int) -> None:
+def cancel(display: Display, backend: Backend, place: int) -> None:
     """Cancel one ref of a display, or all (-1)."""
-    refs = [shown.ref_at(place)] if place >= 0 else list(shown.refs)
+    refs = [display.ref_at(place)] if place >= 0 else list(display.refs)
     for ref in refs:
         if ref is not None:
             with suppress(Exception):  # it has ended meanwhile, or its session has
                 backend.cancel(ref._id)
 
 
-def retry(shown: Shown, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
+def retry(display: Display, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
     """Run one ref of a display again, or all that failed or were cancelled (-1). Gives (old, new) ids."""
-    model = shown.model
+    model = display.model
     if not isinstance(model, RefModel | BoardModel):
         return
-    count = max(len(shown.refs), len(shown.former))
+    count = max(len(display.refs), len(display.former))
     for at in [place] if place >= 0 else range(count):
-        ref = shown.ref_at(at)
-        if ref is None or _state(shown, ref) not in ("failed", "cancelled"):
+        ref = display.ref_at(at)
+        if ref is None or _state(display, ref) not in ("failed", "cancelled"):
             continue
         try:
             if not isinstance(backend, Retrying):
                 raise ValueError("this session cannot run a task again")
             new = backend.retry(ref._id)
         except Exception as error:  # said where the click was
-            said = shown.opened.model if shown.opened is not None and place >= 0 else model
+            said = display.opened.model if display.opened is not None and place >= 0 else model
             said.note = f"It cannot be run again: {error}"
             continue
         old, ref._id, ref._task = ref._id, new, new
         backend.released.append(old)
         model.on_retried(old, new)
-        if shown.opened is not None and shown.opened.object_id == old:
-            shown.opened = _opened(at, ref)
+        if display.opened is not None and display.opened.object_id == old:
+            display.opened = _opened(at, ref)
         yield old, new
 
 
-def open_ref(shown: Shown, place: int) -> Opened | None:
+def open_ref(display: Display, place: int) -> OpenedRef | None:
     """Show one ref of a board below it."""
-    ref = shown.ref_at(place)
-    if ref is None or not isinstance(shown.model, BoardModel):
+    ref = display.ref_at(place)
+    if ref is None or not isinstance(display.model, BoardModel):
         return None
-    shown.opened = _opened(place, ref)
-    return shown.opened
+    display.opened = _opened(place, ref)
+    return display.opened
 
 
-def _opened(place: int, ref: ObjectRef[Any]) -> Opened:
-    return Opened(place, ref._id, RefModel(ref._label))
+def _opened(place: int, ref: ObjectRef[Any]) -> OpenedRef:
+    return OpenedRef(place, ref._id, RefModel(ref._label))
 
 
-def _state(shown: Shown, ref: ObjectRef[Any]) -> str:
-    model = shown.model
+def _state(display: Display, ref: ObjectRef[Any]) -> str:
+    model = display.model
     return model.state_of(ref._id) if isinstance(model, BoardModel) else model.state

@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ipyremote.backend import current
-from ipyremote.notebook.display.displays import Shown
+from ipyremote.notebook.display.displays import Display
 from ipyremote.notebook.display.html import BoardView, board_html
 from ipyremote.notebook.display.screen import Screen
-from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.frontend import Parent
 
-__all__ = ["ShownWork", "WorkModel"]
+__all__ = ["CallBoard", "CallBoardModel"]
 
 
-class WorkModel:
+class CallBoardModel:
     """A `Model` of so many calls of one function."""
 
     def __init__(self, name: str, began: float) -> None:
@@ -81,19 +81,19 @@ class WorkModel:
         )
 
 
-class ShownWork:
+class CallBoard:
     """See `backend.Work`."""
 
     def __init__(
-        self, name: str, screen: Screen, updater: Scheduler, parent: Parent, clock: Callable[[], float]
+        self, name: str, screen: Screen, updater: UpdateScheduler, parent: Parent, clock: Callable[[], float]
     ) -> None:
         self._name = name
         self._screen = screen
         self._updater = updater
         self._parent = parent
         self._clock = clock
-        self._model = WorkModel(name, clock())
-        self._shown: Shown | None = None
+        self._model = CallBoardModel(name, clock())
+        self._display: Display | None = None
 
     def on_counts(self, counts: Mapping[str, int]) -> None:
         """How many are in which state by now. Any thread."""
@@ -107,14 +107,14 @@ class ShownWork:
         """It has taken long enough to be worth a look. On the updater's thread, as the rest."""
         if not self._model.settled:
             plain = f"calls of {self._name}"
-            self._shown = self._screen.show_under(self._model, plain, current.peek(), self._parent)
+            self._display = self._screen.show_under(self._model, plain, current.peek(), self._parent)
 
     def _on_counts(self, counts: Mapping[str, int]) -> None:
         self._model.on_counts(counts)
-        if self._shown is not None:
-            self._screen.touch(self._shown)
+        if self._display is not None:
+            self._screen.touch(self._display)
 
     def _on_end(self) -> None:
         self._model.on_end(self._clock())
-        if self._shown is not None:
-            self._screen.touch(self._shown, final=True)
+        if self._display is not None:
+            self._screen.touch(self._display, final=True)

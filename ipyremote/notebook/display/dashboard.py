@@ -24,17 +24,17 @@ from ipyremote import messages as m
 from ipyremote.backend import Backend
 from ipyremote.notebook.display.dashboard_html import (
     DashboardView,
-    Run,
-    WorkerRow,
+    FinishedRun,
+    WorkerLine,
     dashboard_html,
     dashboard_text,
 )
-from ipyremote.notebook.display.displays import Shown
+from ipyremote.notebook.display.displays import Display
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.timeline import WithSpans, condensed
 
-__all__ = ["DashboardModel", "Dashboards", "Meter", "WithStatus", "status_text"]
+__all__ = ["DashboardModel", "Dashboards", "ProcessMeter", "WithStatus", "status_text"]
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class WithStatus(Protocol):
         """A snapshot."""
 
 
-class Reading(NamedTuple):
+class ProcessReading(NamedTuple):
     """What a process is seen to do."""
 
     #: Share of one CPU since the reading before.
@@ -79,13 +79,13 @@ class Reading(NamedTuple):
     stopped: bool
 
 
-class Meter:
+class ProcessMeter:
     """CPU and memory of processes, by their ids; what ended or may not be looked at has none."""
 
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
 
-    def read(self, pids: Sequence[int]) -> dict[int, Reading]:
+    def read(self, pids: Sequence[int]) -> dict[int, ProcessReading]:
         """A reading of each by pid."""
         self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
         found = {}
@@ -97,7 +97,9 @@ class Meter:
                 memory = process.memory_info()
                 shared = getattr(memory, "shared", 0)
                 stopped = process.status() == psutil.STATUS_STOPPED
-                found[pid] = Reading(process.cpu_percent(None) / 100, max(memory.rss - shared, 0), stopped)
+                found[pid] = ProcessReading(
+                    process.cpu_percent(None) / 100, max(memory.rss - shared, 0), stopped
+                )
             except psutil.Error:
                 self._processes.pop(pid, None)
         return found
@@ -158,7 +160,7 @@ class DashboardModel:
         """For a terminal."""
         return dashboard_text(self.view)
 
-    def ask(self, backend: Backend, meter: Meter) -> dict[str, Any]:
+    def ask(self, backend: Backend, meter: ProcessMeter) -> dict[str, Any]:
         """Ask the scheduler how things are; returns what pages draw the timeline from. Waits for the answers."""
         if not isinstance(backend, WithStatus):
             total, available = backend.resources()
@@ -202,14 +204,14 @@ class DashboardModel:
             for worker_id, label in busy.items()
         }
 
-    def _seen(self, status: m.ClusterStatus, meter: Meter, now: float) -> DashboardView:
+    def _seen(self, status: m.ClusterStatus, meter: ProcessMeter, now: float) -> DashboardView:
         unit = m.RESOURCE_UNIT
         total = {name: amount / unit for name, amount in status.total}
         available = {name: amount / unit for name, amount in status.available}
         meters = meter.read([worker.pid for worker in status.workers])
-        workers = tuple(_row(worker, meters.get(worker.pid)) for worker in status.workers)
+        workers = tuple(_worker_line(worker, meters.get(worker.pid)) for worker in status.workers)
         runs = tuple(
-            Run(span.worker_id, span.label, now - span.start, now - span.end, span.state)
+            FinishedRun(span.worker_id, span.label, now - span.start, now - span.end, span.state)
             for span in condensed(
                 [span for span in self._runs if now - span.start <= _STILL_SECONDS], _STILL_RUNS
             )
@@ -229,9 +231,9 @@ class DashboardModel:
         )
 
 
-def _row(worker: m.WorkerStatus, reading: Reading | None) -> WorkerRow:
+def _worker_line(worker: m.WorkerStatus, reading: ProcessReading | None) -> WorkerLine:
     """A worker as its scheduler and the system see it."""
-    row = WorkerRow(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
+    row = WorkerLine(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
     if reading is None:
         return row
     state = "stopped" if reading.stopped else worker.state
@@ -241,7 +243,7 @@ def _row(worker: m.WorkerStatus, reading: Reading | None) -> WorkerRow:
 def status_text(backend: Backend) -> str:
     """The cluster as it is now, where nothing but text can be shown."""
     model = DashboardModel()
-    model.ask(backend, Meter())
+    model.ask(backend, ProcessMeter())
     return model.text()
 
 
@@ -257,7 +259,7 @@ class Dashboards:
         #: Whether displays must say the same whenever they are made.
         self._static = static
         self._lock = threading.Lock()
-        self._live: tuple[Shown, DashboardModel] | None = None
+        self._live: tuple[Display, DashboardModel] | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
@@ -274,17 +276,17 @@ class Dashboards:
     def show(self, backend: Backend) -> None:
         """Display the cluster as it is now and, where displays can change, as it goes on."""
         static = not self._rich() or self._static()
-        model, meter = DashboardModel(), Meter()
+        model, meter = DashboardModel(), ProcessMeter()
         model.ask(backend, meter)
         model.whole_wanted = True
         if static:
             model.on_ended("")
         plain = "ipyremote cluster"
-        shown = self._screen.show_model(model, plain, backend)
+        display = self._screen.show_model(model, plain, backend)
         if static:
             return
         with self._lock:
-            former, self._live = self._live, (shown, model)
+            former, self._live = self._live, (display, model)
             if self._thread is None:
                 context = contextvars.Context()
                 self._thread = threading.Thread(
@@ -305,31 +307,31 @@ class Dashboards:
         if thread is not None:
             thread.join(2.0)
 
-    def _still(self, shown: Shown, model: DashboardModel, reason: str) -> None:
+    def _still(self, display: Display, model: DashboardModel, reason: str) -> None:
         if not model.settled:
             model.on_ended(reason)
-            self._screen.touch(shown, final=True)
+            self._screen.touch(display, final=True)
 
-    def _run(self, meter: Meter) -> None:
+    def _run(self, meter: ProcessMeter) -> None:
         begun = time.monotonic()
-        current: Shown | None = None
+        current: Display | None = None
         while not self._wake.wait(_INTERVAL):
             with self._lock:
                 live = self._live
                 if live is None or live[1].settled:
                     self._live = self._thread = None
                     return
-            shown, model = live
-            if shown is not current:
-                current, begun = shown, time.monotonic()
-            if time.monotonic() - begun > _UNSEEN_SECONDS and not self._screen.is_seen(shown):
-                self._still(shown, model, "nobody looked at it any more")
+            display, model = live
+            if display is not current:
+                current, begun = display, time.monotonic()
+            if time.monotonic() - begun > _UNSEEN_SECONDS and not self._screen.is_seen(display):
+                self._still(display, model, "nobody looked at it any more")
                 continue
-            if not self._refresh(shown, model, meter):
-                self._still(shown, model, "its session has ended")
+            if not self._refresh(display, model, meter):
+                self._still(display, model, "its session has ended")
 
-    def _refresh(self, shown: Shown, model: DashboardModel, meter: Meter) -> bool:
-        backend = shown.backend
+    def _refresh(self, display: Display, model: DashboardModel, meter: ProcessMeter) -> bool:
+        backend = display.backend
         if backend is None:
             return False
         try:
@@ -338,8 +340,8 @@ class Dashboards:
             log.debug("a dashboard was not answered", exc_info=True)
             return False
         if content:
-            self._screen.send_data(shown, content)
-        self._screen.touch(shown)
+            self._screen.send_data(display, content)
+        self._screen.touch(display)
         return True
 
 

@@ -10,7 +10,7 @@ from typing import Final
 
 from ipyremote.notebook.display.html import box, bytes_text, detail_html, escaped, head_html
 
-__all__ = ["DashboardView", "Run", "WorkerRow", "dashboard_html", "dashboard_text"]
+__all__ = ["DashboardView", "FinishedRun", "WorkerLine", "dashboard_html", "dashboard_text"]
 
 _WORKERS: Final = 64
 _RUNS: Final = 400
@@ -39,7 +39,7 @@ overflow:hidden}
 
 
 @dataclass(frozen=True, slots=True)
-class WorkerRow:
+class WorkerLine:
     """A worker at one moment."""
 
     worker_id: int
@@ -56,7 +56,7 @@ class WorkerRow:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class FinishedRun:
     """A run that has ended, in seconds before now."""
 
     worker_id: int
@@ -74,7 +74,7 @@ class DashboardView:
     state: str
     #: (name, free, total), for people.
     resources: tuple[tuple[str, str, str], ...] = ()
-    workers: tuple[WorkerRow, ...] = ()
+    workers: tuple[WorkerLine, ...] = ()
     #: (state, number) of tasks; of actors.
     tasks: tuple[tuple[str, int], ...] = ()
     actors: tuple[tuple[str, int], ...] = ()
@@ -82,7 +82,7 @@ class DashboardView:
     stored: int = 0
     #: Bytes that the store may have; None: not known.
     capacity: int | None = None
-    runs: tuple[Run, ...] = ()
+    runs: tuple[FinishedRun, ...] = ()
     #: Why it ended.
     detail: str = ""
     #: Bytes of objects that were moved to disk.
@@ -151,7 +151,7 @@ def _meter(share: float, name: str) -> str:
     )
 
 
-def _workers(rows: tuple[WorkerRow, ...]) -> str:
+def _workers(rows: tuple[WorkerLine, ...]) -> str:
     if not rows:
         return detail_html("no workers yet")
     shown = []

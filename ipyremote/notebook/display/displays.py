@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend
 from ipyremote.notebook.display.models import Model, RefModel
-from ipyremote.notebook.display.updater import Budget, Scheduler
+from ipyremote.notebook.display.updater import TokenBucket, UpdateScheduler
 from ipyremote.refs import ObjectRef
 
 if TYPE_CHECKING:
     from ipyremote.notebook.display.widgets import LiveWidget
 
-__all__ = ["ClusterCard", "Opened", "Sender", "Shown", "plain_of"]
+__all__ = ["ClusterCard", "Display", "OpenedRef", "Sender", "plain_of"]
 
 _PLAIN_REFS: Final = 20
 #: Seconds between two messages for one display: eight in a second, which leaves two for its end.
@@ -37,7 +37,7 @@ _FINAL_COST: Final = 3
 
 
 @dataclass(slots=True, eq=False)
-class Opened:
+class OpenedRef:
     """The ref of a board that was clicked."""
 
     place: int
@@ -48,7 +48,7 @@ class Opened:
 
 
 @dataclass(slots=True, eq=False)
-class Shown:
+class Display:
     """One display, until it is final, and longer if some page may still act on it."""
 
     model: Model
@@ -64,7 +64,7 @@ class Shown:
     #: All of them in order, from its first end on: then it holds none.
     former: tuple[weakref.ref[ObjectRef[Any]], ...] = ()
     widget: LiveWidget | None = None
-    opened: Opened | None = None
+    opened: OpenedRef | None = None
     #: Its value will be looked at by whoever waits for it: a preview would be for nothing.
     looks: bool = True
     #: Its output exists: changes may be sent.
@@ -100,7 +100,7 @@ def plain_of(refs: Sequence[ObjectRef[Any]]) -> str:
 class ClusterCard:
     """A name for the display of a cluster."""
 
-    shown: Shown
+    display: Display
 
 
 class Sender:
@@ -108,37 +108,37 @@ class Sender:
 
     def __init__(
         self,
-        updater: Scheduler,
-        send: Callable[[Shown, float], int],
+        updater: UpdateScheduler,
+        send: Callable[[Display, float], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._updater = updater
         self._send = send
         self._clock = clock
         #: With something to send, oldest first.
-        self.dirty: dict[Shown, None] = {}
+        self.dirty: dict[Display, None] = {}
         self._flush_at: float | None = None
-        self._budget = Budget(_BURST, _RATE)
+        self._budget = TokenBucket(_BURST, _RATE)
 
-    def mark(self, shown: Shown) -> None:
+    def mark(self, display: Display) -> None:
         """It has something new to show."""
         now = self._clock()
-        self.dirty.setdefault(shown)
-        self._flush_soon(now, max(_turn(shown, now), now + self._budget.wait(now)))
+        self.dirty.setdefault(display)
+        self._flush_soon(now, max(_turn(display, now), now + self._budget.wait(now)))
 
-    def spend(self, shown: Shown, size: int) -> None:
+    def spend(self, display: Display, size: int) -> None:
         """So many bytes were sent for it otherwise."""
-        shown.due = max(shown.due, self._clock()) + size / _BYTES
+        display.due = max(display.due, self._clock()) + size / _BYTES
 
-    def drop(self, shown: Shown) -> None:
+    def drop(self, display: Display) -> None:
         """It has nothing to say any more."""
-        self.dirty.pop(shown, None)
+        self.dirty.pop(display, None)
 
     def send_all(self) -> None:
         """Send everything at once: nothing comes after it."""
         now = self._clock()
-        for shown in tuple(self.dirty):
-            self._send_one(shown, now)
+        for display in tuple(self.dirty):
+            self._send_one(display, now)
 
     def _flush_soon(self, now: float, at: float) -> None:
         if self._flush_at is None or at < self._flush_at:
@@ -151,27 +151,27 @@ class Sender:
         self._flush_at = None
         now = self._clock()
         following: float | None = None
-        for shown in tuple(self.dirty):
-            if (due := _turn(shown, now)) > now:
+        for display in tuple(self.dirty):
+            if (due := _turn(display, now)) > now:
                 following = due if following is None else min(following, due)
                 continue
-            cost = _FINAL_COST if shown.final.is_set() else 1
+            cost = _FINAL_COST if display.final.is_set() else 1
             if not self._budget.take(now, cost):
                 following = now + self._budget.wait(now, cost)
                 break
-            self._send_one(shown, now)
+            self._send_one(display, now)
         if following is not None:
             # A little late rather than a little early: a flush that finds nothing due would be for nothing.
             self._flush_soon(now, following + 0.001)
 
-    def _send_one(self, shown: Shown, now: float) -> None:
-        del self.dirty[shown]
-        shown.due = now + _INTERVAL
-        size = self._send(shown, now)
+    def _send_one(self, display: Display, now: float) -> None:
+        del self.dirty[display]
+        display.due = now + _INTERVAL
+        size = self._send(display, now)
         # What had nothing to say has its turn still.
-        shown.due = now + max(_INTERVAL, size / _BYTES) if size else now
+        display.due = now + max(_INTERVAL, size / _BYTES) if size else now
 
 
-def _turn(shown: Shown, now: float) -> float:
+def _turn(display: Display, now: float) -> float:
     """When it may send."""
-    return now if shown.ending else shown.due
+    return now if display.ending else display.due

@@ -23,7 +23,7 @@ from ipyremote.notebook.display.html import (
     cluster_html,
     ref_html,
 )
-from ipyremote.notebook.display.task_records import Record
+from ipyremote.notebook.display.task_records import TaskRecord
 
 __all__ = ["STATE_OF", "BoardModel", "ClusterModel", "Model", "RefModel"]
 
@@ -89,7 +89,7 @@ class RefModel:
         self.preview: Preview | None = None
         self.error = ""
         #: What its task has said; None: nothing yet.
-        self.record: Record | None = None
+        self.record: TaskRecord | None = None
         #: What came of a click.
         self.note = ""
 

@@ -7,23 +7,23 @@ from contextlib import suppress
 from typing import Final
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Shown
+from ipyremote.notebook.display.displays import Display
 from ipyremote.notebook.display.models import RefModel
-from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.display.updater import UpdateScheduler
 
-__all__ = ["Reasons"]
+__all__ = ["PendingReasons"]
 
 #: Seconds between two questions, and how many refs are asked about.
 _INTERVAL: Final = 2.0
 _REFS: Final = 20
 
 
-class Reasons:
+class PendingReasons:
     """Asks now and then, as long as something on screen waits. The answers come as any change of state does."""
 
-    def __init__(self, updater: Scheduler, shown: Callable[[], Iterable[Shown]]) -> None:
+    def __init__(self, updater: UpdateScheduler, displays: Callable[[], Iterable[Display]]) -> None:
         self._updater = updater
-        self._shown = shown
+        self._displays = displays
         self._asking = False
 
     def ask(self) -> None:
@@ -35,12 +35,12 @@ class Reasons:
     def _ask(self) -> None:
         self._asking = False
         waiting: dict[Backend, list[int]] = {}
-        for shown in self._shown():
-            backend, opened = shown.backend, shown.opened
-            if backend is None or not shown.refs:
+        for display in self._displays():
+            backend, opened = display.backend, display.opened
+            if backend is None or not display.refs:
                 continue
-            if isinstance(shown.model, RefModel) and shown.model.state == "pending":
-                waiting.setdefault(backend, []).append(shown.refs[0]._id)
+            if isinstance(display.model, RefModel) and display.model.state == "pending":
+                waiting.setdefault(backend, []).append(display.refs[0]._id)
             elif opened is not None and opened.model.state == "pending":
                 waiting.setdefault(backend, []).append(opened.object_id)
         for backend, ids in waiting.items():

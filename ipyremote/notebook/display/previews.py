@@ -16,12 +16,12 @@ from ipyremote.backend import Backend, TaskOptions
 from ipyremote.exceptions import TaskError
 from ipyremote.notebook.display.html import Preview
 from ipyremote.notebook.display.models import RefModel
-from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.unretrieved import WithHistory
 from ipyremote.refs import ObjectRef
 from ipyremote.remote_cells.preview import preview
 
-__all__ = ["Looks"]
+__all__ = ["Previewer"]
 
 #: Not a name that a user's function is likely to have: labels are counted by name.
 _NAME: Final = "_preview"
@@ -34,19 +34,19 @@ _CHECK: Final = 1.0
 _NEWS: Final = 0.5
 
 
-class Looks:
+class Previewer:
     """Takes looks. `done` is called once for each, on the updater's thread."""
 
-    def __init__(self, updater: Scheduler, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, updater: UpdateScheduler, clock: Callable[[], float] = time.monotonic) -> None:
         self._updater = updater
         self._clock = clock
         #: Looks that were not answered yet and when they end without an answer, oldest first.
-        self._open: dict[_Look, float] = {}
+        self._open: dict[_PreviewRequest, float] = {}
         self._checking = False
 
     def take(self, backend: Backend, ref: ObjectRef[Any], model: RefModel, done: Callable[[], None]) -> None:
         """Put the preview or the failure's text into `model`, then call `done`."""
-        look = _Look(model, done)
+        look = _PreviewRequest(model, done)
         try:
             if model.state == "resolved":
                 exported = backend.define(preview, _NAME)
@@ -84,7 +84,7 @@ class Looks:
             look.finish("it took too long")
         self._check_soon()
 
-    def _on_preview(self, look: _Look, backend: Backend, object_id: int) -> None:
+    def _on_preview(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
         self._open.pop(look, None)
         try:
             if not look.finished:
@@ -96,7 +96,7 @@ class Looks:
             # No ObjectRef stands for the preview, so nobody else gives it back.
             backend.released.append(object_id)
 
-    def _on_failure(self, look: _Look, backend: Backend, object_id: int) -> None:
+    def _on_failure(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
         self._open.pop(look, None)
         try:
             if not look.finished:
@@ -107,7 +107,7 @@ class Looks:
         look.finish("")
 
 
-class _Look:
+class _PreviewRequest:
     """One look, which ends once: with an answer, or by itself."""
 
     __slots__ = ("_done", "finished", "model")

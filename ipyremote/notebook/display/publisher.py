@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Sender, Shown
+from ipyremote.notebook.display.displays import Display, Sender
 from ipyremote.notebook.display.html import numbered
 from ipyremote.notebook.display.models import BoardModel
-from ipyremote.notebook.display.updater import Scheduler
-from ipyremote.notebook.display.widget_pool import LASTING_SECONDS, Pages
-from ipyremote.notebook.output.frontend import Bundle, Outlet, Parent
+from ipyremote.notebook.display.updater import UpdateScheduler
+from ipyremote.notebook.display.widget_pool import LASTING_SECONDS, WidgetPool
+from ipyremote.notebook.output.frontend import Bundle, Frontend, Parent
 
 if TYPE_CHECKING:
     from ipyremote.notebook.display.widgets import LiveWidget
@@ -42,148 +42,148 @@ class Publisher:
 
     def __init__(
         self,
-        outlet: Outlet,
+        frontend: Frontend,
         parent: Callable[[], Parent],
-        pages: Pages,
-        updater: Scheduler,
+        pages: WidgetPool,
+        updater: UpdateScheduler,
         clock: Callable[[], float],
-        forget: Callable[[Shown], None],
+        forget: Callable[[Display], None],
     ) -> None:
-        self._outlet = outlet
+        self._frontend = frontend
         self._parent = parent
-        self._pages = pages
+        self._widgets = pages
         self._updater = updater
         self._clock = clock
         self._forget = forget
         self._sender = Sender(updater, self._send, clock)
         #: Displays that are not final.
-        self.shown: dict[Shown, None] = {}
+        self.live: dict[Display, None] = {}
         #: Widget to its display, of those that last.
-        self._lasting: dict[LiveWidget, Shown] = {}
+        self._lasting: dict[LiveWidget, Display] = {}
 
-    def mark(self, shown: Shown) -> None:
+    def mark(self, display: Display) -> None:
         """It has something new to show."""
-        if shown.placed and (shown in self.shown or shown.widget in self._lasting):
-            self._sender.mark(shown)
+        if display.placed and (display in self.live or display.widget in self._lasting):
+            self._sender.mark(display)
 
-    def drop(self, shown: Shown) -> None:
+    def drop(self, display: Display) -> None:
         """It has nothing to say any more."""
-        self._sender.drop(shown)
+        self._sender.drop(display)
 
     def send_all(self) -> None:
         """Send everything at once: nothing comes after it."""
-        self._hurry(tuple(self.shown))
+        self._hurry(tuple(self.live))
         self._sender.send_all()
         self._lasting.clear()
 
-    def update_output(self, shown: Shown, html: str) -> None:
+    def update_output(self, display: Display, html: str) -> None:
         """Replace its output by static HTML."""
-        bundle = bundle_of(shown.plain, html)
-        self._outlet.display_under(self._parent(), bundle, shown.display_id, update=True)
+        bundle = bundle_of(display.plain, html)
+        self._frontend.display_under(self._parent(), bundle, display.display_id, update=True)
 
-    def send_data(self, shown: Shown, content: dict[str, Any]) -> None:
+    def send_data(self, display: Display, content: dict[str, Any]) -> None:
         """Send something that is not HTML to the pages that show it."""
-        if shown.widget is not None:
-            shown.widget.send_data(content)
-            self._sender.spend(shown, len(json.dumps(content)))
+        if display.widget is not None:
+            display.widget.send_data(content)
+            self._sender.spend(display, len(json.dumps(content)))
 
     def revive(self, widget: LiveWidget) -> None:
         """A display that lasted is live again."""
         if self._lasting.pop(widget, None) is not None:
-            self._pages.revive(widget)
+            self._widgets.revive(widget)
 
     def end_lasting(self, backend: Backend) -> None:
         """A session ended: nothing of it can be clicked any more."""
-        self._hurry([shown for shown in self.shown if shown.backend is backend])
-        for widget, shown in tuple(self._lasting.items()):
-            if shown.backend is backend:
+        self._hurry([display for display in self.live if display.backend is backend])
+        for widget, display in tuple(self._lasting.items()):
+            if display.backend is backend:
                 self._drop_lasting(widget)
 
-    def _hurry(self, displays: Iterable[Shown]) -> None:
+    def _hurry(self, displays: Iterable[Display]) -> None:
         """Wait for no page."""
-        for shown in displays:
-            if shown.final.is_set() and shown.former:
-                shown.former = ()
-                self.mark(shown)
+        for display in displays:
+            if display.final.is_set() and display.former:
+                display.former = ()
+                self.mark(display)
 
-    def _awaits_page(self, shown: Shown, now: float) -> bool:
+    def _awaits_page(self, display: Display, now: float) -> bool:
         """Whether a page may be about to show what can still be clicked, though it is final."""
-        widget = shown.widget
+        widget = display.widget
         return (
             widget is not None
-            and self._pages.answered
-            and not self._pages.views(widget)
-            and shown.model.clickable
-            and bool(shown.former)
-            and now < shown.placed_at + PAGE_SECONDS
+            and self._widgets.answered
+            and not self._widgets.views(widget)
+            and display.model.clickable
+            and bool(display.former)
+            and now < display.placed_at + PAGE_SECONDS
         )
 
-    def _send(self, shown: Shown, now: float) -> int:
+    def _send(self, display: Display, now: float) -> int:
         """Send what changed; how many bytes it was."""
-        html = shown.model.html(now, timed=True)
-        card = "" if shown.opened is None else shown.opened.model.html(now, timed=True)
-        if shown.final.is_set() and shown.widget not in self._lasting:
-            if not self._awaits_page(shown, now):
-                self._send_final(shown, html, card, now)
+        html = display.model.html(now, timed=True)
+        card = "" if display.opened is None else display.opened.model.html(now, timed=True)
+        if display.final.is_set() and display.widget not in self._lasting:
+            if not self._awaits_page(display, now):
+                self._send_final(display, html, card, now)
                 return 0
-            self._updater.call_later(shown.placed_at + PAGE_SECONDS - now, self.mark, shown)
-        changed = (html, card) != shown.sent
-        shown.sent = html, card
-        if shown.widget is None:
+            self._updater.call_later(display.placed_at + PAGE_SECONDS - now, self.mark, display)
+        changed = (html, card) != display.sent
+        display.sent = html, card
+        if display.widget is None:
             if changed:
-                self.update_output(shown, html)
+                self.update_output(display, html)
             return len(html) if changed else 0
-        size = self._send_cells(shown, shown.widget)
+        size = self._send_cells(display, display.widget)
         if changed:
-            shown.widget.update(html, shown.model.state, card, shown.widget in self._lasting)
+            display.widget.update(html, display.model.state, card, display.widget in self._lasting)
             size += len(html) + len(card)
-        if changed and not self._pages.answered and now >= shown.fallback_due:
+        if changed and not self._widgets.answered and now >= display.fallback_due:
             # Perhaps this front end has no widgets: then it shows the HTML of the same output.
-            shown.fallback_due = now + FALLBACK_INTERVAL
-            bundle = shown.widget.bundle(bundle_of(shown.plain, html))
-            self._outlet.display_under(self._parent(), bundle, shown.display_id, update=True)
+            display.fallback_due = now + FALLBACK_INTERVAL
+            bundle = display.widget.bundle(bundle_of(display.plain, html))
+            self._frontend.display_under(self._parent(), bundle, display.display_id, update=True)
             size += len(html)
         return size
 
     @staticmethod
-    def _send_cells(shown: Shown, widget: LiveWidget) -> int:
-        if not isinstance(shown.model, BoardModel) or (cells := shown.model.grid.take()) is None:
+    def _send_cells(display: Display, widget: LiveWidget) -> int:
+        if not isinstance(display.model, BoardModel) or (cells := display.model.grid.take()) is None:
             return 0
         widget.send_grid(*cells)
         return len(cells[1])
 
-    def _send_final(self, shown: Shown, html: str, card: str, now: float) -> None:
+    def _send_final(self, display: Display, html: str, card: str, now: float) -> None:
         """The output becomes static; the widget ends, unless there is something left to click."""
-        widget, model = shown.widget, shown.model
+        widget, model = display.widget, display.model
         lasts = False
         try:
-            if widget is not None and self._pages.views(widget) > 0:
-                lasts = model.clickable and bool(shown.former)
+            if widget is not None and self._widgets.views(widget) > 0:
+                lasts = model.clickable and bool(display.former)
                 if lasts:
-                    self._make_lasting(shown, widget, html, card, now)
-                elif self._pages.keep(widget, html, model.state):
-                    shown.widget = None
-            self.update_output(shown, numbered(html, shown.number) if lasts else html)
+                    self._make_lasting(display, widget, html, card, now)
+                elif self._widgets.keep(widget, html, model.state):
+                    display.widget = None
+            self.update_output(display, numbered(html, display.number) if lasts else html)
         finally:
             if lasts:
-                self.shown.pop(shown, None)
+                self.live.pop(display, None)
             else:
-                self._forget(shown)
+                self._forget(display)
 
-    def _make_lasting(self, shown: Shown, widget: LiveWidget, html: str, card: str, now: float) -> None:
-        self._send_cells(shown, widget)
-        widget.update(html, shown.model.state, card, True)
-        shown.sent = html, card
-        self._lasting[widget] = shown
-        for other in self._pages.last(widget, now):
+    def _make_lasting(self, display: Display, widget: LiveWidget, html: str, card: str, now: float) -> None:
+        self._send_cells(display, widget)
+        widget.update(html, display.model.state, card, True)
+        display.sent = html, card
+        self._lasting[widget] = display
+        for other in self._widgets.last(widget, now):
             self._drop_lasting(other)
         self._updater.call_later(LASTING_SECONDS + 1.0, self._end_old)
 
     def _end_old(self) -> None:
-        for widget in self._pages.over(self._clock()):
+        for widget in self._widgets.over(self._clock()):
             self._drop_lasting(widget)
 
     def _drop_lasting(self, widget: LiveWidget) -> None:
-        shown = self._lasting.pop(widget, None)
-        if shown is not None:
-            self._forget(shown)
+        display = self._lasting.pop(widget, None)
+        if display is not None:
+            self._forget(display)

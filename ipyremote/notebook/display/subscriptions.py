@@ -8,39 +8,39 @@ from typing import TYPE_CHECKING
 from ipyremote.backend import Backend
 
 if TYPE_CHECKING:
-    from ipyremote.notebook.display.displays import Shown
+    from ipyremote.notebook.display.displays import Display
 
-__all__ = ["Audience"]
+__all__ = ["Subscriptions"]
 
 
-class Audience:
+class Subscriptions:
     """Displays by object. An entry lives as long as its displays, and with them the backend whose id it has."""
 
     def __init__(self) -> None:
-        self._of: dict[tuple[int, int], list[Shown]] = {}
+        self._of: dict[tuple[int, int], list[Display]] = {}
 
     def has(self, backend: Backend | None, object_id: int) -> bool:
         """Whether any display shows it."""
         return (id(backend), object_id) in self._of
 
-    def of(self, backend: Backend, object_id: int) -> tuple[Shown, ...]:
+    def of(self, backend: Backend, object_id: int) -> tuple[Display, ...]:
         """Those that show it."""
         return tuple(self._of.get((id(backend), object_id), ()))
 
-    def add(self, shown: Shown, backend: Backend, ids: Iterable[int]) -> None:
+    def add(self, display: Display, backend: Backend, ids: Iterable[int]) -> None:
         """A display shows these from now on."""
         for object_id in ids:
             displays = self._of.setdefault((id(backend), object_id), [])
-            if shown not in displays:
-                displays.append(shown)
+            if display not in displays:
+                displays.append(display)
 
-    def remove(self, shown: Shown, backend: Backend | None, ids: Iterable[int]) -> list[int]:
+    def remove(self, display: Display, backend: Backend | None, ids: Iterable[int]) -> list[int]:
         """A display does not show these any more; those of them that none shows now."""
         lonely = []
         for object_id in dict.fromkeys(ids):
             displays = self._of.get((id(backend), object_id))
-            if displays is not None and shown in displays:
-                displays.remove(shown)
+            if displays is not None and display in displays:
+                displays.remove(display)
                 if not displays:
                     self.forget(backend, object_id)
                     lonely.append(object_id)

@@ -12,14 +12,14 @@ from typing import Final
 
 from ipyremote.notebook.display.html import Bar
 
-__all__ = ["Record", "Records"]
+__all__ = ["TaskRecord", "TaskRecords"]
 
 _TEXT: Final = 16_000
 _TASKS: Final = 500
 _BARS: Final = 12
 
 
-class Record:
+class TaskRecord:
     """What one task has said. Written under the lock of `Records`; a reader takes whole values."""
 
     __slots__ = ("bars", "lines_left_out", "text")
@@ -54,14 +54,14 @@ class Record:
         self.bars = dict(sorted(bars.items()))
 
 
-class Records:
+class TaskRecords:
     """The records of all tasks, by session and task."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._of_task: OrderedDict[tuple[int, int], Record] = OrderedDict()
+        self._of_task: OrderedDict[tuple[int, int], TaskRecord] = OrderedDict()
 
-    def get(self, backend: object, task_id: int) -> Record | None:
+    def get(self, backend: object, task_id: int) -> TaskRecord | None:
         """The record of a task that has said something."""
         return self._of_task.get((id(backend), task_id))
 
@@ -81,11 +81,11 @@ class Records:
             for key in [key for key in self._of_task if key[0] == id(backend)]:
                 del self._of_task[key]
 
-    def _record(self, backend: object, task_id: int) -> Record:
+    def _record(self, backend: object, task_id: int) -> TaskRecord:
         key = (id(backend), task_id)
         record = self._of_task.get(key)
         if record is None:
-            record = self._of_task[key] = Record()
+            record = self._of_task[key] = TaskRecord()
             if len(self._of_task) > _TASKS:
                 self._of_task.popitem(last=False)
         else:

@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-__all__ = ["Budget", "Scheduler", "Updater"]
+__all__ = ["TokenBucket", "UpdateScheduler", "Updater"]
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 _LINGER: Final = 1.0
 
 
-class Scheduler(Protocol):
+class UpdateScheduler(Protocol):
     """What the displays need of an `Updater`; functions run one at a time, in order."""
 
     def call(self, fn: Callable[..., object], *args: Any) -> None:
@@ -105,7 +105,7 @@ class Updater:
                     return None
 
 
-class Budget:
+class TokenBucket:
     """A token bucket: `burst` messages at once, `rate` a second in the long run. Knows no clock."""
 
     __slots__ = ("_burst", "_last", "_rate", "_tokens")

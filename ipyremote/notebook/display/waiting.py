@@ -13,15 +13,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ipyremote.notebook.display.call_board import ShownWork
+from ipyremote.notebook.display.call_board import CallBoard
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.textbar import TextBar
-from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.frontend import Parent
 from ipyremote.notebook.output.unretrieved import interrupted_lines
 from ipyremote.refs import ObjectRef
 
-__all__ = ["Waits"]
+__all__ = ["WaitingDisplays"]
 
 #: Seconds that a `get` takes before it is shown.
 _PATIENCE: Final = 1.0
@@ -29,7 +29,7 @@ _CHECK: Final = 0.25
 
 
 @dataclass(slots=True, eq=False)
-class _Wait:
+class _WaitingGet:
     """One `get` that has not returned."""
 
     refs: Sequence[ObjectRef[Any]]
@@ -42,13 +42,13 @@ class _Wait:
     bar: TextBar | None = None
 
 
-class Waits:
+class WaitingDisplays:
     """See the module docstring. `begin` and `end` on any thread, the rest on the user's or the updater's."""
 
     def __init__(
         self,
         screen: Screen,
-        updater: Scheduler,
+        updater: UpdateScheduler,
         parent: Callable[[], Parent],
         shows: Callable[[], bool],
         *,
@@ -62,17 +62,17 @@ class Waits:
         self._shows = shows
         self._rich = rich
         self._clock = clock
-        self._open: dict[_Wait, None] = {}
+        self._open: dict[_WaitingGet, None] = {}
         #: The number of the cell that runs; 0: none does.
         self._cell = 0
 
-    def begin(self, refs: Sequence[ObjectRef[Any]]) -> _Wait:
+    def begin(self, refs: Sequence[ObjectRef[Any]]) -> _WaitingGet:
         """A `get` starts to wait."""
-        wait = _Wait(refs, self._clock(), self._parent())
+        wait = _WaitingGet(refs, self._clock(), self._parent())
         self._open[wait] = None
         return wait
 
-    def end(self, wait: _Wait) -> None:
+    def end(self, wait: _WaitingGet) -> None:
         """It waits no longer."""
         wait.over = True
         self._open.pop(wait, None)
@@ -85,9 +85,9 @@ class Waits:
         """IPython shows where the user's code waited, and not how."""
         error._render_traceback_ = functools.partial(interrupted_lines, error)  # type: ignore[attr-defined]  # it looks there
 
-    def work(self, name: str) -> ShownWork:
+    def work(self, name: str) -> CallBoard:
         """The running cell waits for calls of a function. Any thread."""
-        work = ShownWork(name, self._screen, self._updater, self._parent(), self._clock)
+        work = CallBoard(name, self._screen, self._updater, self._parent(), self._clock)
         if self._rich and self._shows():
             self._updater.call_later(_PATIENCE, work.show)
         return work
@@ -113,7 +113,7 @@ class Waits:
                 wait.bar.draw(now)
         self._updater.call_later(_CHECK, self._check, number)
 
-    def _show(self, wait: _Wait) -> None:
+    def _show(self, wait: _WaitingGet) -> None:
         if self._screen.shows(wait.refs):
             return
         if self._rich:

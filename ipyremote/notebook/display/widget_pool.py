@@ -18,20 +18,20 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from ipyremote.notebook.display.widgets import LiveWidget
 
-__all__ = ["LASTING_SECONDS", "Pages"]
+__all__ = ["LASTING_SECONDS", "WidgetPool"]
 
 log = logging.getLogger(__name__)
 
 #: Live widgets at a time; further displays are plain HTML, which costs one message instead of three.
-_LIVE: Final = 50
+_MAX_LIVE: Final = 50
 #: Widgets that are final, but may be on some page.
-_KEPT: Final = 200
+_MAX_KEPT: Final = 200
 #: Widgets that can be clicked after the end.
-_LASTING: Final = 20
+_MAX_LASTING: Final = 20
 LASTING_SECONDS: Final = 600.0
 
 
-class Pages:
+class WidgetPool:
     """All widgets that are not closed, and how many views of each the pages have told of."""
 
     def __init__(self, make_widget: Callable[..., LiveWidget] | None) -> None:
@@ -55,7 +55,7 @@ class Pages:
         self, html: str, state: str, on_message: Callable[[LiveWidget, str, int], None], number: int = 0
     ) -> LiveWidget | None:
         """A widget, or None where there should or can be none. What pages say of it goes to `on_message`."""
-        if self._make_widget is None or len(self._live) >= _LIVE:
+        if self._make_widget is None or len(self._live) >= _MAX_LIVE:
             return None
         try:
             widget: LiveWidget = self._make_widget(
@@ -90,7 +90,7 @@ class Pages:
         widget.update(html, state)
         del self._live[widget]
         self._kept[widget] = views
-        if len(self._kept) > _KEPT:
+        if len(self._kept) > _MAX_KEPT:
             self.discard(next(iter(self._kept)))
         return True
 
@@ -99,7 +99,7 @@ class Pages:
         self._live.pop(widget, None)
         self._lasting[widget] = now + LASTING_SECONDS
         over = [other for other, end in self._lasting.items() if end <= now]
-        if not over and len(self._lasting) > _LASTING:
+        if not over and len(self._lasting) > _MAX_LASTING:
             over = [next(iter(self._lasting))]
         return over
 

@@ -20,16 +20,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ipyremote.notebook.display.updater import Budget, Scheduler
-from ipyremote.notebook.output.frontend import Outlet, Parent
+from ipyremote.notebook.display.updater import TokenBucket, UpdateScheduler
+from ipyremote.notebook.output.frontend import Frontend, Parent
 
-__all__ = ["CELL_LABEL", "CellOutput", "Cells"]
+__all__ = ["CELL_LABEL", "CellOutput", "CellRuns"]
 
 #: What the label of a `%%remote` cell starts with. No Python name does, so no function is mistaken for a cell.
 CELL_LABEL: Final = "%%remote"
 
 #: Cells whose parents are remembered.
-_CELLS: Final = 1_000
+_MAX_CELLS: Final = 1_000
 _CELL_BYTES: Final = 1_000_000
 _CELL_LINES: Final = 50_000
 #: Messages of a cell and stream that may be sent at once, and a second after that.
@@ -46,7 +46,7 @@ _STREAMS: Final = {1: "stdout", 2: "stderr"}
 _LINE_START: Final = re.compile(r"(?:\n|\r(?!\n))(?=[^\r\n])")
 
 
-class Cells:
+class CellRuns:
     """Numbers the runs of cells, and remembers the request behind each of the latest `_CELLS`."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ class Cells:
         """A cell starts to run. Returns its number."""
         self.token += 1
         self.latest = self._parents[self.token] = parent
-        if len(self._parents) > _CELLS:
+        if len(self._parents) > _MAX_CELLS:
             self._parents.popitem(last=False)
         return self.token
 
@@ -70,7 +70,7 @@ class Cells:
 
 
 @dataclass(slots=True)
-class _Stream:
+class _CellStream:
     """What a cell has shown on one stream."""
 
     #: Whose line is unfinished; None: nobody's.
@@ -78,14 +78,14 @@ class _Stream:
     #: Text that waits for `flush`.
     collected: list[str] = field(default_factory=list)
     characters: int = 0
-    budget: Budget = field(default_factory=lambda: Budget(_BURST, _RATE))
+    budget: TokenBucket = field(default_factory=lambda: TokenBucket(_BURST, _RATE))
 
 
 @dataclass(slots=True)
-class _Shown:
+class _CellText:
     """What a cell has shown in all."""
 
-    streams: dict[int, _Stream] = field(default_factory=lambda: {1: _Stream(), 2: _Stream()})
+    streams: dict[int, _CellStream] = field(default_factory=lambda: {1: _CellStream(), 2: _CellStream()})
     size: int = 0
     lines: int = 0
     held_size: int = 0
@@ -100,13 +100,17 @@ class CellOutput:
     """Publishes the text of tasks. Any thread."""
 
     def __init__(
-        self, outlet: Outlet, cells: Cells, updater: Scheduler, clock: Callable[[], float] = time.monotonic
+        self,
+        frontend: Frontend,
+        cells: CellRuns,
+        updater: UpdateScheduler,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._outlet = outlet
+        self._frontend = frontend
         self._cells = cells
         self._updater = updater
         self._clock = clock
-        self._shown: OrderedDict[int, _Shown] = OrderedDict()
+        self._shown: OrderedDict[int, _CellText] = OrderedDict()
         #: Cell and stream of all collected text.
         self._waiting: dict[tuple[int, int], None] = {}
         self._notices: OrderedDict[tuple[int, str], None] = OrderedDict()
@@ -140,7 +144,7 @@ class CellOutput:
         with self._lock:
             for stream, state in self._state(cell).streams.items():
                 self._send(cell, stream, state)
-            self._outlet.content(self._cells.parent(cell), content)
+            self._frontend.content(self._cells.parent(cell), content)
 
     def on_notice(self, cell: int, text: str) -> None:
         """A sentence for the user: shown once under its cell."""
@@ -148,7 +152,7 @@ class CellOutput:
             if (cell, text) in self._notices:
                 return
             self._notices[cell, text] = None
-            if len(self._notices) > _CELLS:
+            if len(self._notices) > _MAX_CELLS:
                 self._notices.popitem(last=False)
             self.on_output(cell, "", 2, f"ipyremote: {text}\n")
 
@@ -161,23 +165,23 @@ class CellOutput:
             for cell, stream in waiting:
                 self._send(cell, stream, self._state(cell).streams[stream])
 
-    def _state(self, cell: int) -> _Shown:
+    def _state(self, cell: int) -> _CellText:
         shown = self._shown.get(cell)
         if shown is None:
-            shown = self._shown[cell] = _Shown()
-            if len(self._shown) > _CELLS:
+            shown = self._shown[cell] = _CellText()
+            if len(self._shown) > _MAX_CELLS:
                 self._shown.popitem(last=False)
         return shown
 
-    def _send(self, cell: int, stream: int, state: _Stream) -> None:
+    def _send(self, cell: int, stream: int, state: _CellStream) -> None:
         if not state.collected:
             return
         text = "".join(state.collected)
         state.collected.clear()
         state.characters = 0
-        self._outlet.stream(_STREAMS.get(stream, "stdout"), text, self._cells.parent(cell))
+        self._frontend.stream(_STREAMS.get(stream, "stdout"), text, self._cells.parent(cell))
 
-    def _hold_back(self, cell: int, shown: _Shown, text: str) -> None:
+    def _hold_back(self, cell: int, shown: _CellText, text: str) -> None:
         shown.held_size += len(text)
         shown.held_lines += text.count("\n")
         if shown.note_due:
@@ -202,12 +206,12 @@ class CellOutput:
                 f"ipyremote: this cell's tasks print too much to show. Held back so far: {shown.held_lines:,} lines, "
                 f"{shown.held_size:,} characters. `%remote_log REF` shows the end of what a task has printed."
             )
-            self._outlet.display_under(
+            self._frontend.display_under(
                 self._cells.parent(cell), {"text/plain": text}, f"ipyremote-held-{cell}", update=not first
             )
 
 
-def _prefixed(text: str, label: str, prefix: str, stream: _Stream) -> str:
+def _prefixed(text: str, label: str, prefix: str, stream: _CellStream) -> str:
     """The text with the prefix at each start of a line, as it continues what the stream has shown."""
     start = "\n" if stream.open_line not in (None, label) else ""
     if stream.open_line != label and text[0] not in "\r\n":

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 from ipyremote.exceptions import TaskError
-from ipyremote.notebook.output.postmortem import lengthen
+from ipyremote.notebook.output.postmortem import extend_traceback
 
-__all__ = ["Tracebacks"]
+__all__ = ["ErrorRenderer"]
 
 
-class Tracebacks:
+class ErrorRenderer:
     """The wrapping of one shell."""
 
     def __init__(self, shell: Any) -> None:
@@ -47,7 +47,7 @@ class Tracebacks:
         except ValueError:  # there is none
             error = None
         if isinstance(error, TaskError):
-            lengthen(error, shell)
+            extend_traceback(error, shell)
         if (
             isinstance(error, TaskError)
             and isinstance(error, BaseExceptionGroup)

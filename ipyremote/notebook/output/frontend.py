@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from typing import Any, Protocol, TypeAlias
 
-__all__ = ["Bundle", "KernelOutlet", "Outlet", "Parent", "TerminalOutlet", "outlet_of"]
+__all__ = ["Bundle", "Frontend", "KernelFrontend", "Parent", "TerminalFrontend", "frontend_of"]
 
 #: A request's message, or its header; opaque here. Empty outside kernels.
 Parent: TypeAlias = dict[str, Any]
@@ -19,7 +19,7 @@ Parent: TypeAlias = dict[str, Any]
 Bundle: TypeAlias = dict[str, Any]
 
 
-class Outlet(Protocol):
+class Frontend(Protocol):
     """Where output goes."""
 
     #: Whether it shows HTML and can update it later.
@@ -41,7 +41,7 @@ class Outlet(Protocol):
         """What a task displays, as `messages` draws it, under a parent. Any thread."""
 
 
-class KernelOutlet:
+class KernelFrontend:
     """Front ends of an ipykernel. Messages bypass ipykernel's own routing by thread, which differs by version."""
 
     rich = True
@@ -85,7 +85,7 @@ class KernelOutlet:
         kernel.session.send(kernel.iopub_socket, kind, content, parent=parent, ident=kernel._topic(topic))
 
 
-class TerminalOutlet:
+class TerminalFrontend:
     """A terminal: text only, and what was printed cannot change."""
 
     rich = False
@@ -111,9 +111,9 @@ class TerminalOutlet:
             self.stream("stdout", f"{text}\n", parent)
 
 
-def outlet_of(shell: Any) -> Outlet:
+def frontend_of(shell: Any) -> Frontend:
     """The outlet of an IPython shell."""
     kernel = getattr(shell, "kernel", None)
     if kernel is not None and getattr(kernel, "iopub_socket", None) is not None:
-        return KernelOutlet(shell)
-    return TerminalOutlet()
+        return KernelFrontend(shell)
+    return TerminalFrontend()

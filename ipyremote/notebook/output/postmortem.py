@@ -16,14 +16,14 @@ from typing import Any, Final
 from ipyremote.exceptions import TaskError
 from ipyremote.exceptions.tracebacks import PACKAGE, TASK_FRAME, Frame
 
-__all__ = ["lengthen"]
+__all__ = ["extend_traceback"]
 
 _CELL: Final = re.compile(r"In \[(\d+)\]")
 #: Something that raises without needing a name.
 _STOP: Final = compile("0 / 0", "<task>", "exec")
 
 
-def lengthen(error: TaskError, shell: Any) -> None:
+def extend_traceback(error: TaskError, shell: Any) -> None:
     """Let the error's traceback go on inside the task, without frames of ours, and have debuggers look at that."""
     frames = _frames_of(error)
     if not frames:

@@ -16,7 +16,7 @@ _TASK: Final = 1_000_000
 _ALL: Final = 100_000_000
 
 
-class _Log:
+class _TaskLog:
     """Text of one task."""
 
     __slots__ = ("dropped", "parts", "size")
@@ -54,7 +54,7 @@ class TaskLogs:
     """The logs of the tasks of one session. Any thread."""
 
     def __init__(self) -> None:
-        self._logs: OrderedDict[int, _Log] = OrderedDict()
+        self._logs: OrderedDict[int, _TaskLog] = OrderedDict()
         self._size = 0
         self._lock = threading.Lock()
 
@@ -65,7 +65,7 @@ class TaskLogs:
         with self._lock:
             log = self._logs.get(task_id)
             if log is None:
-                log = self._logs[task_id] = _Log()
+                log = self._logs[task_id] = _TaskLog()
             self._logs.move_to_end(task_id)
             self._size += log.write(text)
             while self._size > _ALL and len(self._logs) > 1:

@@ -20,9 +20,9 @@ from ipyremote.client.failures import exception_of
 from ipyremote.client.history import History
 from ipyremote.exceptions import TaskError, tracebacks
 from ipyremote.messages import Failure
-from ipyremote.notebook.display.updater import Scheduler
+from ipyremote.notebook.display.updater import UpdateScheduler
 
-__all__ = ["Submissions", "UnaskedFailures", "WithHistory", "interrupted_get", "interrupted_lines"]
+__all__ = ["CellSubmissions", "UnretrievedFailures", "WithHistory", "interrupted_get", "interrupted_lines"]
 
 #: Where `get` and `wait` are.
 _API: Final = f"{tracebacks.PACKAGE}api.py"
@@ -33,7 +33,7 @@ _TOGETHER: Final = 1.0
 #: Labels of further failures that are named.
 _NAMED: Final = 3
 #: Runs of cells whose submissions are known.
-_CELLS: Final = 10_000
+_MAX_CELLS: Final = 10_000
 
 
 @runtime_checkable
@@ -45,13 +45,13 @@ class WithHistory(Protocol):
         """See there."""
 
 
-class Submissions:
+class CellSubmissions:
     """Which run of which cell made an id: ids only ever increase."""
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
         #: (first id, token of the run, the cell's own id), in order.
-        self._runs: deque[tuple[int, int, str]] = deque(maxlen=_CELLS)
+        self._runs: deque[tuple[int, int, str]] = deque(maxlen=_MAX_CELLS)
 
     def begin(self, backend: Backend | None, token: int, cell_id: str = "") -> None:
         """A cell starts to run."""
@@ -79,11 +79,11 @@ class Submissions:
         return found
 
 
-class UnaskedFailures:
+class UnretrievedFailures:
     """See the module docstring. News come on any thread and are handled by the updater's."""
 
     def __init__(
-        self, updater: Scheduler, submissions: Submissions, on_notice: Callable[[int, str], None]
+        self, updater: UpdateScheduler, submissions: CellSubmissions, on_notice: Callable[[int, str], None]
     ) -> None:
         self._updater = updater
         self._submissions = submissions

@@ -24,7 +24,7 @@ from ipyremote.notebook.magics import CellInterruptedError
 from ipyremote.notebook.output import unretrieved
 from ipyremote.refs import ObjectRef
 from tests import leaks
-from tests.notebook.fakes import FakeOutlet
+from tests.notebook.fakes import FakeFrontend
 
 
 @pytest.fixture(scope="module")
@@ -37,8 +37,8 @@ def cluster() -> Iterator[None]:
 
 
 @pytest.fixture
-def notebook(cluster: None, shell: InteractiveShell, outlet: FakeOutlet) -> Iterator[Notebook]:
-    loaded = Notebook(shell, outlet)
+def notebook(cluster: None, shell: InteractiveShell, frontend: FakeFrontend) -> Iterator[Notebook]:
+    loaded = Notebook(shell, frontend)
     loaded.load()
     try:
         yield loaded
@@ -46,7 +46,7 @@ def notebook(cluster: None, shell: InteractiveShell, outlet: FakeOutlet) -> Iter
         loaded.unload()
 
 
-class Cells:
+class CellRuns:
     """Runs cells as a notebook does."""
 
     def __init__(self, shell: InteractiveShell) -> None:
@@ -68,8 +68,8 @@ class Cells:
 
 
 @pytest.fixture
-def cells(notebook: Notebook, shell: InteractiveShell) -> Cells:
-    return Cells(shell)
+def cells(notebook: Notebook, shell: InteractiveShell) -> CellRuns:
+    return CellRuns(shell)
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
@@ -82,27 +82,29 @@ def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> 
 # ---- refs and values
 
 
-def test_cells_form_a_graph_by_the_names_they_read(cells: Cells) -> None:
+def test_cells_form_a_graph_by_the_names_they_read(cells: CellRuns) -> None:
     cells("%%remote a\n20")
     cells("%%remote b\na + 1")
     assert isinstance(cells.names["b"], ObjectRef)
     assert ipyremote.get(cells("%%remote\na + b + 1")) == 42
 
 
-def test_outputs_become_refs_of_what_the_cell_bound(cells: Cells) -> None:
+def test_outputs_become_refs_of_what_the_cell_bound(cells: CellRuns) -> None:
     ref = cells("%%remote total -o x,y -o z\nx, y = 1, 2\nz = x + y\nz * 2")
     assert ref is cells.names["total"]
     assert repr(cells.names["y"]) == "ObjectRef(%%remote total#1.y)"
     assert ipyremote.get([ref, *(cells.names[name] for name in "xyz")]) == [6, 1, 2, 3]
 
 
-def test_an_output_that_the_cell_does_not_bind_is_an_error(cells: Cells) -> None:
+def test_an_output_that_the_cell_does_not_bind_is_an_error(cells: CellRuns) -> None:
     cells("%%remote -o missing\n1")
     with pytest.raises(NameError, match="did not bind 'missing'"):
         ipyremote.get(cells.names["missing"])
 
 
-def test_a_blocking_cell_behaves_like_a_local_one(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_blocking_cell_behaves_like_a_local_one(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert cells("%%remote value -b -o x\nx = 5\nx + 1") == 6
     assert (cells.names["value"], cells.names["x"], cells.names["_"]) == (6, 5, 6)
     assert capsys.readouterr().out == "Out[1]: 6\n"
@@ -112,7 +114,7 @@ def test_a_blocking_cell_behaves_like_a_local_one(cells: Cells, capsys: pytest.C
 
 
 def test_an_error_of_a_blocking_cell_is_raised_in_place(
-    cells: Cells, capsys: pytest.CaptureFixture[str]
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = cells.error("%%remote -b\ndef f(x):\n    return 1 / x\n\nf(0)")
     assert isinstance(error, ZeroDivisionError)
@@ -127,7 +129,7 @@ def test_an_error_of_a_blocking_cell_is_raised_in_place(
 
 
 def test_an_interrupt_cancels_a_blocking_cell(
-    cells: Cells, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+    cells: CellRuns, tmp_path: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     began, ended = tmp_path / "began", tmp_path / "ended"
     source = (
@@ -161,13 +163,13 @@ def _main_waits() -> bool:
 
 
 def test_an_interrupted_get_says_that_tasks_go_on_and_how_to_cancel_them(
-    cells: Cells, outlet: FakeOutlet, tmp_path: Any
+    cells: CellRuns, frontend: FakeFrontend, tmp_path: Any
 ) -> None:
     began = tmp_path / "began"
     cells(f"%%remote slow\nimport time\nopen({str(began)!r}, 'w').close()\ntime.sleep(60)")
     _interrupt_when(began.exists)
     assert isinstance(cells.error("import ipyremote\nipyremote.get(slow)"), KeyboardInterrupt)
-    assert "get() was interrupted; the task goes on" in outlet.text("stderr")
+    assert "get() was interrupted; the task goes on" in frontend.text("stderr")
     cells("%remote_cancel slow")
     with pytest.raises(TaskCancelledError):
         ipyremote.get(cells.names["slow"], timeout=20)
@@ -176,7 +178,7 @@ def test_an_interrupted_get_says_that_tasks_go_on_and_how_to_cancel_them(
 # ---- what is sent
 
 
-def test_i_restricts_and_no_capture_sends_nothing(cells: Cells) -> None:
+def test_i_restricts_and_no_capture_sends_nothing(cells: CellRuns) -> None:
     cells("import math\na, b = 1, 2")
     assert cells("%%remote -b -i a\nmath.floor(a + 0.5)") == 1
     assert isinstance(cells.error("%%remote -b -i a\na + b"), NameError)
@@ -185,7 +187,7 @@ def test_i_restricts_and_no_capture_sends_nothing(cells: Cells) -> None:
 
 
 def test_a_large_value_is_stored_once_and_again_only_when_it_changed(
-    cells: Cells, capsys: pytest.CaptureFixture[str]
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells("import numpy as np\nbig = np.ones(2_000_000)\nsmall = 1")
     assert cells("%%remote -b\nfloat(big.sum()) + small") == 2_000_001.0
@@ -199,19 +201,19 @@ def test_a_large_value_is_stored_once_and_again_only_when_it_changed(
     assert "shipped big" in capsys.readouterr().out
 
 
-def test_what_was_stored_goes_with_the_notebooks_own_value(cells: Cells, notebook: Notebook) -> None:
+def test_what_was_stored_goes_with_the_notebooks_own_value(cells: CellRuns, notebook: Notebook) -> None:
     cells("big = bytes(20_000_000)")
     assert cells("%%remote -b -q\nlen(big)") is None
-    shipments = notebook.magics.jobs.shipments
-    assert len(shipments._stored) == 1
+    stored_inputs = notebook.magics.submitter.stored_inputs
+    assert len(stored_inputs._stored) == 1
     cells("del big")
     gc.collect()
     cells("%remote_gc --free")
-    assert len(shipments._stored) == 0
+    assert len(stored_inputs._stored) == 0
 
 
 def test_the_limit_of_large_values_can_be_configured(
-    cells: Cells, capsys: pytest.CaptureFixture[str]
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells("%config IPyRemote.large_value = 1000")
     cells("text = list(range(10_000))")
@@ -223,7 +225,7 @@ def test_the_limit_of_large_values_can_be_configured(
 
 
 def test_commands_and_magics_work(
-    cells: Cells, notebook: Notebook, outlet: FakeOutlet, tmp_path: Any
+    cells: CellRuns, notebook: Notebook, frontend: FakeFrontend, tmp_path: Any
 ) -> None:
     cells("word = 'hello'\ndef double(x):\n    return 2 * x")
     folder = tmp_path / "folder"
@@ -235,40 +237,40 @@ def test_commands_and_magics_work(
         "import os\n(list(names), x, os.getcwd())"
     )
     assert value == (["one.txt"], 42, here)
-    until(lambda: "hello hello" in outlet.text(), "the command's output")
-    assert "Wall time" in outlet.text()
+    until(lambda: "hello hello" in frontend.text(), "the command's output")
+    assert "Wall time" in frontend.text()
     assert cells("%%remote -b\nimport os\nos.getcwd()") != here
 
 
-def test_timeit_and_cell_magics_work(cells: Cells, outlet: FakeOutlet, tmp_path: Any) -> None:
+def test_timeit_and_cell_magics_work(cells: CellRuns, frontend: FakeFrontend, tmp_path: Any) -> None:
     cells("%%remote -b\n%timeit -n 10 -r 2 1 + 1")
-    until(lambda: "per loop (mean ± std. dev. of 2 runs, 10 loops each)" in outlet.text(), "its line")
+    until(lambda: "per loop (mean ± std. dev. of 2 runs, 10 loops each)" in frontend.text(), "its line")
     cells("k = 3")
     assert cells("%%remote -b\n%%time\ny = k + 1\ny") == 4
     cells(f"%%remote -b\n%%writefile {tmp_path}/note.txt\nhello\n")
     assert (tmp_path / "note.txt").read_text() == "hello\n"
     cells("%%remote -b\n%%bash\necho from bash\n")
-    until(lambda: "from bash" in outlet.text(), "the script's output")
+    until(lambda: "from bash" in frontend.text(), "the script's output")
 
 
-def test_top_level_await_works(cells: Cells) -> None:
+def test_top_level_await_works(cells: CellRuns) -> None:
     assert cells("%%remote -b\nimport asyncio\nawait asyncio.sleep(0, 5)") == 5
 
 
-def test_input_is_a_clear_error(cells: Cells) -> None:
+def test_input_is_a_clear_error(cells: CellRuns) -> None:
     error = cells.error("%%remote -b\ninput('name? ')")
     assert isinstance(error, RuntimeError)
     assert "no keyboard" in str(error)
 
 
-def test_a_cell_that_runs_too_long_is_ended(cells: Cells) -> None:
+def test_a_cell_that_runs_too_long_is_ended(cells: CellRuns) -> None:
     error = cells.error("%%remote -b --timeout 0.2\nimport time\ntime.sleep(30)")
     assert isinstance(error, TimeoutError)
     assert "line 3, in <module>" in str(error)
     assert cells("%%remote -b --timeout 5\n1") == 1
 
 
-def test_a_cell_is_repeated_as_often_as_it_says(cells: Cells, tmp_path: Any) -> None:
+def test_a_cell_is_repeated_as_often_as_it_says(cells: CellRuns, tmp_path: Any) -> None:
     marks = str(tmp_path / "marks")
     source = (
         f"with open({marks!r}, 'a') as file:\n    file.write('x')\n"
@@ -279,13 +281,13 @@ def test_a_cell_is_repeated_as_often_as_it_says(cells: Cells, tmp_path: Any) -> 
     assert isinstance(cells.error(f"%%remote -b\n{source}"), OSError)
 
 
-def test_resources_and_names_are_the_tasks(cells: Cells) -> None:
+def test_resources_and_names_are_the_tasks(cells: CellRuns) -> None:
     ref = cells('%%remote --num-cpus 1.5 --name "long run"\n1')
     assert repr(ref) == "ObjectRef(%%remote long run#1)"
     assert ipyremote.get(ref) == 1
 
 
-def test_the_line_form_takes_an_expression_and_local_names(cells: Cells) -> None:
+def test_the_line_form_takes_an_expression_and_local_names(cells: CellRuns) -> None:
     cells("k = 4\nref = %remote k * 10")
     assert ipyremote.get(cells.names["ref"]) == 40
     cells("def f(n):\n    return get_ipython().run_line_magic('remote', 'n + k')\nref = f(5)")
@@ -295,14 +297,14 @@ def test_the_line_form_takes_an_expression_and_local_names(cells: Cells) -> None
 # ---- sessions
 
 
-def test_a_session_keeps_variables_imports_and_definitions(cells: Cells) -> None:
+def test_a_session_keeps_variables_imports_and_definitions(cells: CellRuns) -> None:
     cells("%%remote -s lab -b\nimport math\ncount = 1\ndef area(r):\n    return math.pi * r * r * count")
     cells("%%remote -s lab -b\ncount += 1")
     assert cells("%%remote -s lab -b\nround(area(1), 2)") == 6.28
     assert "count" not in cells.names
 
 
-def test_a_session_has_its_own_names_and_copies_of_the_rest(cells: Cells) -> None:
+def test_a_session_has_its_own_names_and_copies_of_the_rest(cells: CellRuns) -> None:
     cells("x, items = 1, []\ndef f():\n    return x")
     assert cells("%%remote -s mine -b\nitems.append(x)\nx = 10\nlen(items)") == 1
     assert cells("%%remote -s mine -b\nitems.append(x)\n(items, x)") == ([1, 10], 10)
@@ -312,7 +314,7 @@ def test_a_session_has_its_own_names_and_copies_of_the_rest(cells: Cells) -> Non
     assert cells("%%remote -s mine -b -i x\nx") == 2
 
 
-def test_functions_of_the_notebook_are_fresh_in_a_session(cells: Cells) -> None:
+def test_functions_of_the_notebook_are_fresh_in_a_session(cells: CellRuns) -> None:
     cells("def f():\n    return g()\ndef g():\n    return 1")
     assert cells("%%remote -s fresh -b\nf()") == 1
     cells("def g():\n    return 2")
@@ -320,7 +322,7 @@ def test_functions_of_the_notebook_are_fresh_in_a_session(cells: Cells) -> None:
 
 
 def test_sessions_are_listed_with_their_variables_and_can_be_ended(
-    cells: Cells, capsys: pytest.CaptureFixture[str]
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cells("%%remote -s one -b\nimport numpy as np\ntable = np.zeros(1000)\nname = 'x'")
     capsys.readouterr()
@@ -334,7 +336,7 @@ def test_sessions_are_listed_with_their_variables_and_can_be_ended(
     assert capsys.readouterr().out == "No sessions. %%remote -s NAME starts one.\n"
 
 
-def test_a_session_that_died_is_started_afresh(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_session_that_died_is_started_afresh(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("%%remote -s frail -b\nx = 1")
     error = cells.error("%%remote -s frail -b\nimport os\nos._exit(3)")
     assert isinstance(error, ActorDiedError)
@@ -349,7 +351,7 @@ def test_a_session_that_died_is_started_afresh(cells: Cells, capsys: pytest.Capt
 # ---- the rest of the family
 
 
-def test_why_and_cancel_and_log(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_and_cancel_and_log(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("%%remote talk\nprint('one')\nprint('two')\nimport time\ntime.sleep(60)")
     cells("%%remote follows\ntalk")
     capsys.readouterr()
@@ -362,13 +364,13 @@ def test_why_and_cancel_and_log(cells: Cells, capsys: pytest.CaptureFixture[str]
     assert "names no ref" not in capsys.readouterr().out
 
 
-def _log_of(cells: Cells, capsys: pytest.CaptureFixture[str]) -> str:
+def _log_of(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> str:
     capsys.readouterr()
     cells("%remote_log talk")
     return capsys.readouterr().out
 
 
-def test_why_a_placement_group_waits(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_why_a_placement_group_waits(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("from ipyremote.util import placement_group, remove_placement_group")
     cells("apart = placement_group([{'CPU': 1}, {'CPU': 1}], strategy='STRICT_SPREAD')")
     cells("pair = placement_group([{'CPU': 1}, {'CPU': 1}], name='pair')")
@@ -389,14 +391,14 @@ def test_why_a_placement_group_waits(cells: Cells, capsys: pytest.CaptureFixture
     cells("del ready")
 
 
-def test_cancel_without_a_ref_ends_the_cells_of_the_notebook(cells: Cells) -> None:
+def test_cancel_without_a_ref_ends_the_cells_of_the_notebook(cells: CellRuns) -> None:
     ref = cells("%%remote\nimport time\ntime.sleep(60)")
     cells("%remote_cancel")
     with pytest.raises(TaskCancelledError):
         ipyremote.get(ref, timeout=20)
 
 
-def test_gc_lists_and_frees_what_outputs_keep(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_gc_lists_and_frees_what_outputs_keep(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("%%remote\n1")
     cells("%%remote\n2")
     capsys.readouterr()
@@ -409,7 +411,7 @@ def test_gc_lists_and_frees_what_outputs_keep(cells: Cells, capsys: pytest.Captu
     assert capsys.readouterr().out.endswith("No output keeps a ref or an actor alive.\n")
 
 
-def test_rerunning_a_cell_cancels_its_earlier_tasks_if_asked_for(cells: Cells, notebook: Notebook) -> None:
+def test_rerunning_a_cell_cancels_its_earlier_tasks_if_asked_for(cells: CellRuns, notebook: Notebook) -> None:
     notebook.config.cancel_on_rerun = True
     source = "%%remote slow\nimport time\ntime.sleep(60)"
     first = _run_as(cells, source, "cell-1")
@@ -422,7 +424,7 @@ def test_rerunning_a_cell_cancels_its_earlier_tasks_if_asked_for(cells: Cells, n
     ipyremote.cancel(again)
 
 
-def _run_as(cells: Cells, source: str, cell_id: str) -> ObjectRef[Any]:
+def _run_as(cells: CellRuns, source: str, cell_id: str) -> ObjectRef[Any]:
     result = cells.shell.run_cell(source, store_history=True, cell_id=cell_id)
     result.raise_error()
     found: ObjectRef[Any] = result.result
@@ -433,46 +435,46 @@ def _run_as(cells: Cells, source: str, cell_id: str) -> ObjectRef[Any]:
 
 
 def test_a_failure_is_told_once_when_its_last_ref_dies(
-    cells: Cells, outlet: FakeOutlet, notebook: Notebook
+    cells: CellRuns, frontend: FakeFrontend, notebook: Notebook
 ) -> None:
-    outlet.request = {"cell": "asking"}
+    frontend.request = {"cell": "asking"}
     cells("import ipyremote\n@ipyremote.remote\ndef bad():\n    return 1 / 0\nref = bad.remote()")
     ref = cells.names["ref"]
     ipyremote.wait([ref], timeout=20)
-    outlet.request = {"cell": "later"}
+    frontend.request = {"cell": "later"}
     del ref
     cells("del ref")
-    until(lambda: "nobody has asked" in outlet.text("stderr"), "the notice")
-    assert outlet.text("stderr").count("bad#1 failed") == 1
-    assert "ZeroDivisionError: division by zero (In [1], line 4)" in outlet.text("stderr")
-    assert {parent["cell"] for name, _, parent in outlet.streams if name == "stderr"} == {"asking"}
+    until(lambda: "nobody has asked" in frontend.text("stderr"), "the notice")
+    assert frontend.text("stderr").count("bad#1 failed") == 1
+    assert "ZeroDivisionError: division by zero (In [1], line 4)" in frontend.text("stderr")
+    assert {parent["cell"] for name, _, parent in frontend.streams if name == "stderr"} == {"asking"}
 
 
 def test_a_failure_is_told_when_its_cell_has_ended_and_asked_for_by_nobody(
-    cells: Cells, outlet: FakeOutlet
+    cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef worse(i):\n    raise ValueError(i)")
     cells("refs = [worse.remote(i) for i in range(6)]")
-    until(lambda: "failed as well" in outlet.text("stderr"), "both notices")
-    shown = outlet.text("stderr")
+    until(lambda: "failed as well" in frontend.text("stderr"), "both notices")
+    shown = frontend.text("stderr")
     assert shown.count("nobody has asked") == 1
     assert "and 2 more failed as well" in shown
 
 
-def test_a_failure_that_was_asked_for_is_not_told_again(cells: Cells, outlet: FakeOutlet) -> None:
+def test_a_failure_that_was_asked_for_is_not_told_again(cells: CellRuns, frontend: FakeFrontend) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef known(i):\n    raise ValueError(i)")
     error = cells.error("refs = [known.remote(i) for i in range(4)]\nipyremote.get(refs)")
     assert isinstance(error, TaskError)
     cells("del refs")
     cells("%%remote ok\n1")
     ipyremote.get(cells.names["ok"])
-    shown = outlet.text("stderr")
+    shown = frontend.text("stderr")
     # The others may fail after the first one has been raised; that is not the user's oversight either.
     assert "known#1 failed" not in shown
 
 
 def test_what_fails_after_get_has_raised_another_failure_was_asked_for(
-    cells: Cells, outlet: FakeOutlet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cells: CellRuns, frontend: FakeFrontend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unretrieved, "_PATIENCE", 0.0)
     cells(
@@ -491,8 +493,8 @@ def test_what_fails_after_get_has_raised_another_failure_was_asked_for(
     until(lambda: all((tmp_path / str(i)).exists() for i in range(4)), "all have failed")
     # News come in their order.
     cells("@ipyremote.remote\ndef last():\n    raise ValueError\nlast.remote();")
-    until(lambda: "last#1 failed" in outlet.text("stderr"), "the notice of the last one")
-    assert "late" not in outlet.text("stderr")
+    until(lambda: "last#1 failed" in frontend.text("stderr"), "the notice of the last one")
+    assert "late" not in frontend.text("stderr")
 
 
 # ---- several failures
@@ -500,7 +502,7 @@ def test_what_fails_after_get_has_raised_another_failure_was_asked_for(
 
 @pytest.mark.parametrize("again", ["ipyremote.get(refs)", "%tb"])
 def test_the_failures_of_a_list_are_shown_without_frames_of_ours(
-    cells: Cells, capsys: pytest.CaptureFixture[str], again: str
+    cells: CellRuns, capsys: pytest.CaptureFixture[str], again: str
 ) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef odd(x):\n    raise ValueError(x)")
     cells("refs = [odd.remote(x) for x in range(6)]\nready = ipyremote.wait(refs, num_returns=6, timeout=20)")
@@ -529,7 +531,7 @@ def complete(notebook: Notebook, line: str) -> set[str]:
     return {found.text for found in notebook._matcher(context)["completions"]}
 
 
-def test_flags_names_and_sessions_are_completed(cells: Cells, notebook: Notebook) -> None:
+def test_flags_names_and_sessions_are_completed(cells: CellRuns, notebook: Notebook) -> None:
     cells("alpha = beta = 1")
     assert {"cpus", "gpus"} <= {text.removeprefix("num-") for text in complete(notebook, "%%remote --num-")}
     assert "alpha" in complete(notebook, "%%remote x -i al")
@@ -541,12 +543,12 @@ def test_flags_names_and_sessions_are_completed(cells: Cells, notebook: Notebook
     assert complete(notebook, "%remote_cancel ") == {"--all", "one", "several", "nested"}
 
 
-def test_ipythons_own_completer_offers_flags(cells: Cells, shell: InteractiveShell) -> None:
+def test_ipythons_own_completer_offers_flags(cells: CellRuns, shell: InteractiveShell) -> None:
     _, found = shell.complete("--ti", "%%remote --ti", 13)
     assert "--timeout" in found
 
 
-def test_every_setting_can_be_seen(cells: Cells, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_setting_can_be_seen(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("%config IPyRemote")
     shown = capsys.readouterr().out
     for name in ("num_workers", "keep_alive", "cancel_on_rerun", "large_value", "static", "widgets"):
@@ -564,7 +566,7 @@ def test_every_setting_can_be_seen(cells: Cells, capsys: pytest.CaptureFixture[s
     ],
 )
 def test_a_setting_that_means_nothing_is_refused(
-    cells: Cells, notebook: Notebook, caplog: pytest.LogCaptureFixture, setting: str, reason: str
+    cells: CellRuns, notebook: Notebook, caplog: pytest.LogCaptureFixture, setting: str, reason: str
 ) -> None:
     name = setting.partition(" ")[0]
     before = getattr(notebook.config, name)
@@ -573,18 +575,20 @@ def test_a_setting_that_means_nothing_is_refused(
     assert getattr(notebook.config, name) == before
 
 
-def test_a_setting_of_clusters_does_not_touch_one_that_has_work(cells: Cells, outlet: FakeOutlet) -> None:
+def test_a_setting_of_clusters_does_not_touch_one_that_has_work(
+    cells: CellRuns, frontend: FakeFrontend
+) -> None:
     assert cells("%%remote -b\n1") == 1
     cells("%config IPyRemote.num_workers = 3")
-    assert "num_workers is for the next cluster; %remote_shutdown ends" in outlet.text("stderr")
+    assert "num_workers is for the next cluster; %remote_shutdown ends" in frontend.text("stderr")
     assert cells("%%remote -b\n2") == 2
 
 
-def test_a_failure_without_any_ref_is_told_under_its_cell(cells: Cells, outlet: FakeOutlet) -> None:
+def test_a_failure_without_any_ref_is_told_under_its_cell(cells: CellRuns, frontend: FakeFrontend) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef lost():\n    raise ValueError('nobody')")
-    outlet.request = {"cell": "asking"}
+    frontend.request = {"cell": "asking"}
     cells("lost.remote()\nNone")
-    outlet.request = {"cell": "later"}
-    until(lambda: "lost#1 failed" in outlet.text("stderr"), "the notice")
-    assert "ValueError: nobody" in outlet.text("stderr")
-    assert {parent["cell"] for name, _, parent in outlet.streams if name == "stderr"} == {"asking"}
+    frontend.request = {"cell": "later"}
+    until(lambda: "lost#1 failed" in frontend.text("stderr"), "the notice")
+    assert "ValueError: nobody" in frontend.text("stderr")
+    assert {parent["cell"] for name, _, parent in frontend.streams if name == "stderr"} == {"asking"}

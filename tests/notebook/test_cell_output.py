@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import pytest
 
-from ipyremote.notebook.output.cell_output import CellOutput, Cells
-from tests.notebook.fakes import Clock, FakeOutlet, ManualUpdater
+from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
+from tests.notebook.fakes import Clock, FakeFrontend, ManualUpdater
 
 
 @pytest.fixture
-def cells() -> Cells:
-    return Cells()
+def cells() -> CellRuns:
+    return CellRuns()
 
 
 @pytest.fixture
-def output(outlet: FakeOutlet, cells: Cells, updater: ManualUpdater, clock: Clock) -> CellOutput:
+def output(frontend: FakeFrontend, cells: CellRuns, updater: ManualUpdater, clock: Clock) -> CellOutput:
     cells.begin({"cell": 1})
-    return CellOutput(outlet, cells, updater, clock)
+    return CellOutput(frontend, cells, updater, clock)
 
 
 def test_text_goes_to_the_cell_that_asked_although_another_one_runs(
-    output: CellOutput, cells: Cells, outlet: FakeOutlet
+    output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     cells.begin({"cell": 2})
     output.on_output(1, "f#1", 1, "one\n")
     output.on_output(2, "g#1", 2, "two\n")
-    assert outlet.streams == [
+    assert frontend.streams == [
         ("stdout", "(f#1) one\n", {"cell": 1}),
         ("stderr", "(g#1) two\n", {"cell": 2}),
     ]
 
 
 def test_a_cell_that_is_forgotten_prints_under_the_latest(
-    output: CellOutput, cells: Cells, outlet: FakeOutlet
+    output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     for number in range(2, 1_500):
         cells.begin({"cell": number})
     output.on_output(1, "f#1", 1, "late\n")
-    assert outlet.streams[0][2] == {"cell": 1_499}
+    assert frontend.streams[0][2] == {"cell": 1_499}
 
 
 @pytest.mark.parametrize(
@@ -59,56 +59,56 @@ def test_a_cell_that_is_forgotten_prints_under_the_latest(
     ],
 )
 def test_lines_begin_with_the_label(
-    output: CellOutput, outlet: FakeOutlet, chunks: list[tuple[str, str]], shown: str
+    output: CellOutput, frontend: FakeFrontend, chunks: list[tuple[str, str]], shown: str
 ) -> None:
     for label, text in chunks:
         output.on_output(1, label, 1, text)
-    assert outlet.text() == shown
+    assert frontend.text() == shown
 
 
-def test_text_is_shown_before_on_output_returns(output: CellOutput, outlet: FakeOutlet) -> None:
+def test_text_is_shown_before_on_output_returns(output: CellOutput, frontend: FakeFrontend) -> None:
     for number in range(200):
         output.on_output(1, "f#1", 1, f"{number}\n")
-        assert outlet.streams[-1][1] == f"(f#1) {number}\n"
+        assert frontend.streams[-1][1] == f"(f#1) {number}\n"
 
 
 def test_a_flood_is_collected_and_nothing_is_lost_or_reordered(
-    output: CellOutput, outlet: FakeOutlet, updater: ManualUpdater
+    output: CellOutput, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     for number in range(5_000):
         output.on_output(1, "%%remote#1", 1, f"{number}\n")
         if number % 100 == 0:
             updater.advance(0.01)
     updater.advance(0.2)
-    assert len(outlet.streams) < 300
-    assert outlet.text() == "".join(f"{number}\n" for number in range(5_000))
+    assert len(frontend.streams) < 300
+    assert frontend.text() == "".join(f"{number}\n" for number in range(5_000))
     assert updater.idle
 
 
-def test_flush_sends_what_was_collected(output: CellOutput, outlet: FakeOutlet) -> None:
+def test_flush_sends_what_was_collected(output: CellOutput, frontend: FakeFrontend) -> None:
     for _ in range(300):
         output.on_output(1, "%%remote#1", 1, "x")
-    assert len(outlet.text()) < 300
+    assert len(frontend.text()) < 300
     output.flush()
-    assert outlet.text() == "x" * 300
+    assert frontend.text() == "x" * 300
 
 
 def test_above_its_limit_a_cell_is_held_back_and_the_note_counts(
-    output: CellOutput, outlet: FakeOutlet, updater: ManualUpdater
+    output: CellOutput, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     line = "x" * 999 + "\n"
     for _ in range(1_500):
         output.on_output(1, "%%remote#1", 1, line)
     output.on_output(2, "%%remote#2", 1, "another cell\n")
     updater.advance(2.0)
-    assert len(outlet.text()) == 1_000_000 + len("another cell\n")
-    assert len(outlet.displays) == 1
-    note = outlet.updates[-1][1]["text/plain"]
+    assert len(frontend.text()) == 1_000_000 + len("another cell\n")
+    assert len(frontend.displays) == 1
+    note = frontend.updates[-1][1]["text/plain"]
     assert "500 lines, 500,000 characters" in note
     assert updater.idle
 
 
-def test_a_notice_is_shown_once_under_its_cell(output: CellOutput, outlet: FakeOutlet) -> None:
+def test_a_notice_is_shown_once_under_its_cell(output: CellOutput, frontend: FakeFrontend) -> None:
     output.on_notice(1, "f#1 needs 4 GPUs")
     output.on_notice(1, "f#1 needs 4 GPUs")
-    assert outlet.streams == [("stderr", "ipyremote: f#1 needs 4 GPUs\n", {"cell": 1})]
+    assert frontend.streams == [("stderr", "ipyremote: f#1 needs 4 GPUs\n", {"cell": 1})]

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ipyremote.notebook.output.frontend import KernelOutlet, TerminalOutlet, outlet_of
+from ipyremote.notebook.output.frontend import KernelFrontend, TerminalFrontend, frontend_of
 
 
 class FakeSession:
@@ -34,7 +34,7 @@ def test_a_stream_goes_out_with_the_given_parent_after_the_kernels_own_text(
     log: list[Any] = []
     own = SimpleNamespace(pub_thread=object(), flush=lambda: log.append("flushed"))
     monkeypatch.setattr(sys, "stdout", own)
-    KernelOutlet(kernel_shell(log)).stream("stdout", "text", {"msg_id": "then"})
+    KernelFrontend(kernel_shell(log)).stream("stdout", "text", {"msg_id": "then"})
     assert log == [
         "flushed",
         (
@@ -49,29 +49,31 @@ def test_a_stream_goes_out_with_the_given_parent_after_the_kernels_own_text(
 
 def test_a_new_display_goes_through_the_shells_publisher() -> None:
     log: list[Any] = []
-    KernelOutlet(kernel_shell(log)).display({"text/plain": "x"}, "one")
+    KernelFrontend(kernel_shell(log)).display({"text/plain": "x"}, "one")
     assert log == [("publish", ({"text/plain": "x"}, {}), {"transient": {"display_id": "one"}})]
 
 
 @pytest.mark.parametrize(("update", "kind"), [(True, "update_display_data"), (False, "display_data")])
 def test_a_display_under_a_parent_names_its_id(update: bool, kind: str) -> None:
     log: list[Any] = []
-    outlet = KernelOutlet(kernel_shell(log))
-    outlet.display_under(outlet.parent(), {"text/plain": "x"}, "one", update=update)
+    frontend = KernelFrontend(kernel_shell(log))
+    frontend.display_under(frontend.parent(), {"text/plain": "x"}, "one", update=update)
     content = {"data": {"text/plain": "x"}, "metadata": {}, "transient": {"display_id": "one"}}
     assert log == [("iopub", kind, content, {"msg_id": "now"}, b"kernel.1.display_data")]
 
 
 def test_a_terminal_prints_and_does_not_repeat(capsys: pytest.CaptureFixture[str]) -> None:
-    outlet = TerminalOutlet()
-    outlet.stream("stdout", "a\n", {})
-    outlet.stream("stderr", "b\n", {})
-    outlet.display_under({}, {"text/plain": "c"}, "one", update=False)
-    outlet.display_under({}, {"text/plain": "d"}, "one", update=True)
+    frontend = TerminalFrontend()
+    frontend.stream("stdout", "a\n", {})
+    frontend.stream("stderr", "b\n", {})
+    frontend.display_under({}, {"text/plain": "c"}, "one", update=False)
+    frontend.display_under({}, {"text/plain": "d"}, "one", update=True)
     assert capsys.readouterr() == ("a\nc\n", "b\n")
 
 
 def test_the_shell_decides_which_outlet_it_is() -> None:
-    assert isinstance(outlet_of(kernel_shell([])), KernelOutlet)
-    assert isinstance(outlet_of(SimpleNamespace()), TerminalOutlet)
-    assert isinstance(outlet_of(SimpleNamespace(kernel=SimpleNamespace(iopub_socket=None))), TerminalOutlet)
+    assert isinstance(frontend_of(kernel_shell([])), KernelFrontend)
+    assert isinstance(frontend_of(SimpleNamespace()), TerminalFrontend)
+    assert isinstance(
+        frontend_of(SimpleNamespace(kernel=SimpleNamespace(iopub_socket=None))), TerminalFrontend
+    )
