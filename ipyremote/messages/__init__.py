@@ -1,0 +1,261 @@
+"""Every struct that crosses a socket, by direction.
+
+values        what a task gives: values, output, displays, progress (all that the worker side of any engine needs)
+task          what is to be run: tasks, actors, environments
+from_client   what the driver or a worker asks of the scheduler
+from_worker   what only a worker reports
+to_client     what the scheduler tells the driver or a worker
+to_worker     what the scheduler tells only a worker
+state_rows    what is there, as rows: tasks, actors, objects, workers, runs, names
+boot          what a process is told when it starts
+codec         messages to bytes and back
+
+Each of these modules draws its part of the format. The outermost part is here. A connection is one zmq DEALER (client)
+to the scheduler's ROUTER; the DEALER's routing id is the letter "c" and the client number as 8 bytes, big-endian.
+A frame is
+
+    greeting  = secret (32 bytes) + msgpack(Hello)            the first frame of a connection, never again
+    frame     = msgpack([sequence, [message, message, ...]])  every other frame, both directions
+    message   = [tag, field, field, ...]                      the tag is the number in the message's class statement
+
+`sequence` counts a sender's frames from 1; the receiver drops a frame whose number it has seen, so a sender that was
+interrupted may send the same frame twice. User data is opaque bytes inside `Inline.data`, `Failure.data`,
+`Display.content` and `Define.payload`; the scheduler never looks into them.
+
+    driver or worker                         scheduler                              worker
+        Submit(spec) ----------------------->    RunTask(spec, attempt, run) -------->
+                                                 TaskDone(task, attempt, values) <----
+        ObjectReady(object, value) <---------
+
+Order. Messages of one sender arrive in the order sent. A client's `Hold` therefore precedes the `TaskDone` whose task
+kept the object alive until then, and a task's `Output`, `Display` and `Progress` precede its `TaskDone`.
+"""
+
+from __future__ import annotations
+
+from ipyremote.backend import DYNAMIC, ENDLESS
+from ipyremote.backend.placement import Place
+from ipyremote.messages.boot import Boot, EnvironmentBoot, WorkerBoot
+from ipyremote.messages.codec import (
+    SECRET_BYTES,
+    DecodeError,
+    FromClient,
+    RareFromClient,
+    ToClient,
+    decode_boot,
+    decode_environment_boot,
+    decode_from_client,
+    decode_hello,
+    decode_report,
+    decode_to_client,
+    encode_boot,
+    encode_frame,
+    encode_greeting,
+    encode_report,
+)
+from ipyremote.messages.from_client import (
+    Bind,
+    Bye,
+    CancelTask,
+    Consumed,
+    CreateActor,
+    CreateGroup,
+    Define,
+    DefineEnvironment,
+    Explain,
+    Free,
+    Hello,
+    Hold,
+    Kept,
+    KillActor,
+    ListState,
+    LookUp,
+    LookUpGroups,
+    NoRoom,
+    Put,
+    Release,
+    RemoveGroup,
+    Spans,
+    Spilled,
+    Status,
+    Submit,
+    Summarize,
+    Taken,
+    Unwatch,
+    UseNamespace,
+    Want,
+    Watch,
+)
+from ipyremote.messages.from_worker import Blocked, Returned, TaskDone, TaskFailed, Titled, Unblocked, Yield
+from ipyremote.messages.state_rows import (
+    ActorRow,
+    Bound,
+    ClusterStatus,
+    Filter,
+    Group,
+    NamedActor,
+    ObjectRow,
+    Saved,
+    Span,
+    TaskRow,
+    WorkerRow,
+    WorkerStatus,
+)
+from ipyremote.messages.task import ActorSpec, Environment, Packages, TaskSpec, share_parts
+from ipyremote.messages.to_client import (
+    DisplayContent,
+    DropSegments,
+    Evict,
+    Explanation,
+    Groups,
+    KeptReply,
+    Listing,
+    Names,
+    Notice,
+    ObjectReady,
+    OutputText,
+    ProgressUpdate,
+    Reply,
+    SpansReply,
+    Spill,
+    StatusReply,
+    StreamItem,
+    Summary,
+    TaskUpdate,
+    Trim,
+    Welcome,
+)
+from ipyremote.messages.to_worker import CancelRun, Exit, Recall, RunTask, StreamDemand
+from ipyremote.messages.values import (
+    RESOURCE_UNIT,
+    Display,
+    Failure,
+    Forward,
+    Inline,
+    Output,
+    Progress,
+    Resources,
+    Stored,
+    Struct,
+    Value,
+    decode_content,
+    encode_content,
+)
+
+__all__ = [
+    "DYNAMIC",
+    "ENDLESS",
+    "RESOURCE_UNIT",
+    "SECRET_BYTES",
+    "ActorRow",
+    "ActorSpec",
+    "Bind",
+    "Blocked",
+    "Boot",
+    "Bound",
+    "Bye",
+    "CancelRun",
+    "CancelTask",
+    "ClusterStatus",
+    "Consumed",
+    "CreateActor",
+    "CreateGroup",
+    "DecodeError",
+    "Define",
+    "DefineEnvironment",
+    "Display",
+    "DisplayContent",
+    "DropSegments",
+    "Environment",
+    "EnvironmentBoot",
+    "Evict",
+    "Exit",
+    "Explain",
+    "Explanation",
+    "Failure",
+    "Filter",
+    "Forward",
+    "Free",
+    "FromClient",
+    "Group",
+    "Groups",
+    "Hello",
+    "Hold",
+    "Inline",
+    "Kept",
+    "KeptReply",
+    "KillActor",
+    "ListState",
+    "Listing",
+    "LookUp",
+    "LookUpGroups",
+    "NamedActor",
+    "Names",
+    "NoRoom",
+    "Notice",
+    "ObjectReady",
+    "ObjectRow",
+    "Output",
+    "OutputText",
+    "Packages",
+    "Place",
+    "Progress",
+    "ProgressUpdate",
+    "Put",
+    "RareFromClient",
+    "Recall",
+    "Release",
+    "RemoveGroup",
+    "Reply",
+    "Resources",
+    "Returned",
+    "RunTask",
+    "Saved",
+    "Span",
+    "Spans",
+    "SpansReply",
+    "Spill",
+    "Spilled",
+    "Status",
+    "StatusReply",
+    "Stored",
+    "StreamDemand",
+    "StreamItem",
+    "Struct",
+    "Submit",
+    "Summarize",
+    "Summary",
+    "Taken",
+    "TaskDone",
+    "TaskFailed",
+    "TaskRow",
+    "TaskSpec",
+    "TaskUpdate",
+    "Titled",
+    "ToClient",
+    "Trim",
+    "Unblocked",
+    "Unwatch",
+    "UseNamespace",
+    "Value",
+    "Want",
+    "Watch",
+    "Welcome",
+    "WorkerBoot",
+    "WorkerRow",
+    "WorkerStatus",
+    "Yield",
+    "decode_boot",
+    "decode_content",
+    "decode_environment_boot",
+    "decode_from_client",
+    "decode_hello",
+    "decode_report",
+    "decode_to_client",
+    "encode_boot",
+    "encode_content",
+    "encode_frame",
+    "encode_greeting",
+    "encode_report",
+    "share_parts",
+]
