@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipyremote import messages as m
 from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
+from ipyremote.client.submitter import Submitter
 from ipyremote.client.values import PackedArguments, spec_of
 from ipyremote.serialization import pickling
-
-if TYPE_CHECKING:
-    from ipyremote.client.session import Session
 
 __all__ = ["ActorNames", "creation"]
 
 
 def creation(
-    session: Session,
+    submitter: Submitter,
     exported: Exported,
     packed: PackedArguments,
     options: TaskOptions,
@@ -26,18 +24,18 @@ def creation(
     record: bytes = b"",
     request: int = 0,
 ) -> m.CreateActor:
-    """The message that starts an actor. Needs the session's lock; the caller is about to make its handle."""
+    """The message that starts an actor. Needs the channel's lock; the caller is about to make its handle."""
     name = options.name or exported.name
-    spec = session.spec(exported.digest, name, packed, options, environment=environment)
+    spec = submitter.spec(exported.digest, name, packed, options, environment=environment)
     return m.CreateActor(spec, spec_of(actor, record), request)
 
 
 class ActorNames:
     """See the module docstring. Method contracts are those of `backend.ActorNames`."""
 
-    def __init__(self, session: Session, ask: Callable[[Callable[[int], Any]], m.Names]) -> None:
+    def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.Names]) -> None:
         """`ask` sends the message that is made from a request number, and waits for the answer."""
-        self._session = session
+        self._submitter = submitter
         self._ask = ask
 
     @property
@@ -46,7 +44,7 @@ class ActorNames:
         return self._look_up(name="\0").namespace
 
     def use(self, namespace: str) -> None:
-        self._session.channel.send(m.UseNamespace(namespace))
+        self._submitter.channel.send(m.UseNamespace(namespace))
 
     def create(
         self,
@@ -57,27 +55,27 @@ class ActorNames:
         actor: ActorOptions,
         record: Any,
     ) -> tuple[NamedHandle, bool]:
-        session = self._session
+        submitter = self._submitter
         pickled = pickling.dumps_whole(record).head
         minted: list[int] = []
 
         def message(request: int) -> m.CreateActor:
-            created = creation(session, exported, packed, options, actor, environment, pickled, request)
+            created = creation(submitter, exported, packed, options, actor, environment, pickled, request)
             minted.append(created.spec.task_id)
             return created
 
-        session.channel.check()
-        packed = session.pack_arguments(args, kwargs)
-        environment = session.environments.key_of(options.runtime_env)
+        submitter.channel.check()
+        packed = submitter.pack_arguments(args, kwargs)
+        environment = submitter.environments.key_of(options.runtime_env)
         created = False
         try:
             (named,) = self._ask(message).actors
             created = named.actor_id == minted[0]
         finally:
             # Refused, or interrupted: there will be no handle.
-            session.released.extend(minted if not created else ())
+            submitter.channel.released.extend(minted if not created else ())
             if packed.object_id:
-                session.released.append(packed.object_id)
+                submitter.channel.released.append(packed.object_id)
         return _opened(named), created
 
     def find(self, name: str, namespace: str = "") -> NamedHandle | None:
@@ -88,7 +86,7 @@ class ActorNames:
         return [_opened(named) for named in self._look_up(everywhere=everywhere).actors]
 
     def _look_up(self, **fields: Any) -> m.Names:
-        driver = self._session.running.driver
+        driver = self._submitter.running.driver
         return self._ask(lambda request: m.LookUp(request, driver, **fields))
 
 

@@ -1,7 +1,7 @@
 """The channel between a client and the scheduler: sending, receiving, waiting, and the end.
 
 Threads. `lock` guards the connection and all tables of the client; it is held for microseconds and never while user
-code runs. Whoever waits reads the socket itself (`wait_until`); while nobody waits, the thread of `background.py` does.
+code runs. Whoever waits reads the socket itself (`wait_until`); while nobody waits, the thread of `io_thread.py` does.
 Deliveries to the listener happen in order under `_delivery`, and whoever waits passes through that lock before it goes
 on, so a task's text is out before its result is.
 
@@ -29,7 +29,7 @@ from typing import Final, NoReturn, Protocol, TypeVar
 from ipyremote import messages as m
 from ipyremote.backend import Listener
 from ipyremote.client.console_listener import PlainListener
-from ipyremote.client.io_thread import Background
+from ipyremote.client.io_thread import IoThread
 from ipyremote.client.listener_dispatch import Delivery, deliver
 from ipyremote.client.objects import STEP, Objects, Value
 from ipyremote.client.spilling import Spiller
@@ -133,6 +133,8 @@ class Channel:
         self._nudge = -1
         #: Number of turns of `pump`.
         self.pumps = 0
+        #: `pumps` after the last turn of the io thread.
+        self._pumps_known = -1
         #: Process id of the scheduler, once it has greeted.
         self.scheduler_pid = 0
         if host is not None:
@@ -141,15 +143,16 @@ class Channel:
         self.connection = Connection(
             socket_path, secret, m.Hello(client_id, self._pid, "worker" if host else "driver")
         )
-        try:
+        with contextlib.ExitStack() as on_error:
+            on_error.callback(self.connection.close, quickly=True)
             #: Moves segments to disk.
             self.spiller = Spiller(store.disk, partial(self.send, now=True))
             self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            self._background = Background(self)
-        except BaseException:
-            self.connection.close(quickly=True)
-            self._close_nudge()
-            raise
+            on_error.callback(self._close_nudge)
+            self._io_thread = self._make_io_thread()
+            on_error.callback(self._io_thread.stop)
+            self._io_thread.start()
+            on_error.pop_all()
         _channels.add(self)
 
     # ----------------------------------------------------------------------------------------------------- sending
@@ -175,18 +178,18 @@ class Channel:
         if self.connection.unsent >= BATCH or now - self._last_flush >= BATCH_SECONDS:
             self._last_flush = now
             self.flush()
-            if not self._background.endless:
+            if not self._io_thread.endless:
                 return
-        self._background.wake_if_asleep()
+        self._io_thread.wake_if_asleep()
 
     def reply(self, message: m.FromClient) -> None:
         """Queue a message while a message is being handled. Needs the lock."""
         self.connection.queue(message)
-        self._background.wake_if_asleep()
+        self._io_thread.wake_if_asleep()
 
     def wake(self) -> None:
         """Have the background thread attend to things soon."""
-        self._background.wake_if_asleep()
+        self._io_thread.wake_if_asleep()
 
     def flush(self) -> None:
         """Send, and handle what arrived meanwhile (the socket's descriptor will not tell again). Needs the lock."""
@@ -333,7 +336,21 @@ class Channel:
             self.callers.discard(thread)
             if self.dozing == thread:
                 self.dozing = 0
-                self._background.wake_if_asleep()
+                self._io_thread.wake_if_asleep()
+
+    def block(self, task_id: int, done: Callable[[], bool]) -> int:
+        """Report that the running task waits: its CPU is free for others until `Unblocked` is sent.
+
+        Hands back the runs that have not started in this worker. Returns the task's id, or 0 if nothing was reported,
+        because no task runs here or `done()`, which is called with the lock held, is true already.
+        """
+        host = self.host
+        with self.lock:
+            if host is None or not task_id or done():
+                return 0
+            self.connection.queue(m.Blocked(task_id, host.hand_back()))
+            self.flush()
+        return task_id
 
     def step(self, seconds: float) -> None:
         """Read the socket once, waiting at most so long for something to come."""
@@ -358,9 +375,38 @@ class Channel:
                 with contextlib.suppress(BlockingIOError):  # another thread took it
                     os.eventfd_read(fd)
 
-    def attend(self) -> bool:
-        """What the background thread does now and then; True: again soon."""
-        return self.host is not None and self.host.attend()
+    # --------------------------------------------------------------------------------------------- on the io thread
+
+    def _make_io_thread(self) -> IoThread:
+        objects, released, connection = self.objects, self.released, self.connection
+        return IoThread(
+            poller=self.poller,
+            has_ended=lambda: bool(self.ended),
+            others_read=self._others_read,
+            is_dozing=lambda: bool(self.dozing),
+            has_unsent=lambda: connection.unsent > 0,
+            # In a worker, programs that a task has started may have written something.
+            needs_sweeps=lambda: bool(objects.counts or released) or self.host is not None,
+            attend=self._attend,
+        )
+
+    def _others_read(self) -> bool:
+        """Return whether another thread has read the socket since the last call, or reads the socket now."""
+        pumps, self._pumps_known = self._pumps_known, self.pumps
+        return bool(self.callers) or self.pumps != pumps
+
+    def _attend(self, events: list[tuple[int, int]]) -> bool:
+        """Do what is due after these events. True: something is due again soon."""
+        self.watch_alive(events)
+        if self.ended:
+            return False
+        soon = self.host is not None and self.host.attend()
+        if self.connection.unsent or not self.callers:
+            with self.lock:
+                self.pump()
+            self.deliver()
+        self._pumps_known = self.pumps
+        return soon
 
     # ------------------------------------------------------------------------------------------------------ the end
 
@@ -390,7 +436,7 @@ class Channel:
 
     def leave(self) -> None:
         """This process is about to exit, and the session goes on: what it has said must arrive."""
-        self._background.stop()
+        self._io_thread.stop()
         with self.lock:
             self.ended = "This process is leaving."
             self.connection.close()
@@ -411,7 +457,7 @@ class Channel:
                 self.connection.queue(m.Bye())
                 self.connection.flush()
                 self.ended = "The session was shut down: refs and handles made in it are not valid any more."
-        self._background.stop()
+        self._io_thread.stop()
         self.spiller.close()
         with self.lock:
             self.connection.close(quickly=self._lost or (self._owner is not None and self._owner.call_off()))

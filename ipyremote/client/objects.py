@@ -2,6 +2,10 @@
 
 Pure bookkeeping, guarded by the channel's lock. An id is here from its first ref (or mapping) to its last; what happens
 to an object beyond that is the scheduler's affair.
+
+A stream is named by minus its task's id: in `counts`, where its generator counts as a ref; and in `ready`, while the
+generator's next step needs no waiting, so that whoever waits for objects can wait for streams too. The end of a stream
+is the value of its task's object; if that value is a failure, one more ref to the object is the last item.
 """
 
 from __future__ import annotations
@@ -10,12 +14,12 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from ipyremote.client.streams import Stream
 from ipyremote.client.unretrieved import Unasked
 from ipyremote.client.waiting import Waiter
+from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import DYNAMIC, Failure, Inline, Stored
 
-__all__ = ["FREED", "Objects", "Value"]
+__all__ = ["FREED", "STEP", "ClientStream", "Objects", "Value"]
 
 #: What is left of a value that was freed by hand.
 FREED: Final = Failure(
@@ -25,6 +29,56 @@ FREED: Final = Failure(
 Value: TypeAlias = Inline | Stored | Failure
 #: Stands in `ready` for a stream whose next step needs no waiting.
 STEP: Final = Inline(b"")
+
+
+class ClientStream:
+    """One stream whose generator lives. Guarded by the channel's lock."""
+
+    __slots__ = ("_ended", "_items", "_task_id", "limited", "next")
+
+    def __init__(self, task_id: int, *, limited: bool) -> None:
+        self._task_id = task_id
+        #: Whether the producer waits for what is taken.
+        self.limited = limited
+        #: Index of the next item to be taken.
+        self.next = 0
+        #: Objects that have arrived, by index.
+        self._items: dict[int, int] = {}
+        #: Whether its failure was given as the last item.
+        self._ended = False
+
+    def add(self, index: int, object_id: int) -> bool:
+        """An item has arrived; whether that is news."""
+        if index < self.next or index in self._items:
+            return False
+        self._items[index] = object_id
+        return True
+
+    def take(self, objects: Objects) -> int:
+        """The next item, for whom its hold is from now on; 0: none is there."""
+        object_id = self._items.get(self.next, 0)
+        if object_id:
+            self.next += 1
+            del self._items[self.next - 1]
+        elif self._task_id in objects.ready:
+            if self.is_finished(objects):
+                raise ObjectRefStreamEndOfStreamError("The generator has no further items.")
+            self._ended = True
+            self.next += 1
+            object_id = self._task_id
+            objects.counts[object_id] += 1
+        if self.next not in self._items and self._task_id not in objects.ready:
+            objects.ready.pop(-self._task_id, None)
+        return object_id
+
+    def is_finished(self, objects: Objects) -> bool:
+        """Whether it has ended and all was taken."""
+        end = objects.ready.get(self._task_id)
+        return end is not None and not self._items and (self._ended or type(end) is not Failure)
+
+    def holds(self) -> list[int]:
+        """What its generator holds besides the stream."""
+        return [*self._items.values(), self._task_id]
 
 
 class Objects:
@@ -48,7 +102,7 @@ class Objects:
         #: Failures that nobody has asked for.
         self.unasked = Unasked()
         #: Streams whose generator lives, by the id of their task.
-        self.streams: dict[int, Stream] = {}
+        self.streams: dict[int, ClientStream] = {}
 
     def expect(self, first: int, returns: int) -> None:
         """A submission with these return objects, each with one ref."""
@@ -61,7 +115,7 @@ class Objects:
     def expect_stream(self, task_id: int, stream: int) -> None:
         """The submission yields (`TaskSpec.stream`): its generator holds the stream and its task's object."""
         if stream != DYNAMIC:
-            self.streams[task_id] = Stream(task_id, limited=stream > 0)
+            self.streams[task_id] = ClientStream(task_id, limited=stream > 0)
             self.counts[-task_id] = 1
 
     def add_item(self, task_id: int, index: int, object_id: int, value: Inline | Stored | None) -> bool:

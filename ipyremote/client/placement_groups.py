@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from ipyremote import messages as m
 from ipyremote.backend.placement import GroupRecord, LabelMatch
-
-if TYPE_CHECKING:
-    from ipyremote.client.session import Session
+from ipyremote.client.submitter import Submitter
 
 __all__ = ["PlacementGroups"]
 
@@ -21,9 +19,9 @@ _ID_BITS: Final = 62
 class PlacementGroups:
     """Method contracts are those of `backend.PlacementGroups`."""
 
-    def __init__(self, session: Session, ask: Callable[[Callable[[int], Any]], m.Groups]) -> None:
+    def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.Groups]) -> None:
         """`ask` sends the message that is made from a request number, and waits for the answer."""
-        self._session = session
+        self._submitter = submitter
         self._ask = ask
 
     def create(
@@ -35,9 +33,9 @@ class PlacementGroups:
         detached: bool,
         labels: tuple[tuple[LabelMatch, ...], ...],
     ) -> tuple[GroupRecord, bool]:
-        channel = self._session.channel
+        channel = self._submitter.channel
         channel.check()
-        running = self._session.running
+        running = self._submitter.running
         group_id = secrets.randbits(_ID_BITS) + 1
         label = name or channel.holds(lambda: running.label_of("placement_group"))
 
@@ -62,8 +60,8 @@ class PlacementGroups:
         return group, group.group_id == group_id
 
     def remove(self, group_id: int) -> None:
-        self._session.channel.check()
-        self._session.channel.send(m.RemoveGroup(group_id), now=True)
+        self._submitter.channel.check()
+        self._submitter.channel.send(m.RemoveGroup(group_id), now=True)
 
     def find(self, name: str) -> GroupRecord | None:
         groups = self._look_up(name=name)
@@ -73,5 +71,5 @@ class PlacementGroups:
         return list(self._look_up(group_id=group_id))
 
     def _look_up(self, **fields: Any) -> tuple[GroupRecord, ...]:
-        driver = self._session.running.driver
+        driver = self._submitter.running.driver
         return self._ask(lambda request: m.LookUpGroups(request, driver, **fields)).groups

@@ -15,7 +15,6 @@ from ipyremote import messages as m
 from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
 from ipyremote.backend.current_task import Inside
 from ipyremote.client.actor_names import ActorNames, creation
-from ipyremote.client.blocking import block
 from ipyremote.client.call_context import Running, concurrent
 from ipyremote.client.channel import Channel, Host, Owner
 from ipyremote.client.definitions import Definitions
@@ -24,17 +23,14 @@ from ipyremote.client.failures import exception_of, together
 from ipyremote.client.history import History
 from ipyremote.client.placement_groups import PlacementGroups
 from ipyremote.client.requests import Questions
-from ipyremote.client.resubmission import Calls
-from ipyremote.client.store_pressure import pack_when_room
-from ipyremote.client.streams import Streams
-from ipyremote.client.values import PackedArguments, Values, pack_arguments, retry_types
+from ipyremote.client.streams import ClientStreams
+from ipyremote.client.submitter import Submitter
+from ipyremote.client.values import Values
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
-from ipyremote.ids import IdSource
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
-from ipyremote.serialization.pickling import Pickled
-from ipyremote.store.segments import SegmentStore, StoreFull
+from ipyremote.store.segments import SegmentStore
 
 __all__ = ["Session"]
 
@@ -79,17 +75,14 @@ class Session:
         self.directory = store.path
         self.environments = Environments(channel, store.path)
         self._values = Values(store, self.released)
-        self._ids = IdSource(client_id)
-        self.streams = Streams(channel)
+        #: Source of ids, labels and packed arguments.
+        self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
+        self.streams = ClientStreams(channel)
         #: What was submitted here, and whose failures went unnoticed.
-        self.history = History(self._ids, self._objects, self._lock)
-        #: What runs in this process on behalf of whom; the source of labels and of a task's origin.
-        self._running = Running(driver=client_id)
+        self.history = History(self.submitter.ids, self._objects, self._lock)
         self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
-        self.names = ActorNames(self, self.questions.names)
-        self.groups = PlacementGroups(self, self.questions.groups)
-        #: None: none is remembered.
-        self.calls: Calls | None = None
+        self.names = ActorNames(self.submitter, self.questions.names)
+        self.groups = PlacementGroups(self.submitter, self.questions.groups)
         #: Who answers what code in this worker asks about itself; None in a driver.
         self.inside: Inside | None = None
         self._definitions = Definitions(channel)
@@ -101,11 +94,11 @@ class Session:
     @property
     def running(self) -> Running:
         """On whose behalf the calling code runs."""
-        return concurrent.get() or self._running
+        return concurrent.get() or self.submitter.process_running
 
     @running.setter
     def running(self, running: Running) -> None:
-        self._running = running
+        self.submitter.process_running = running
 
     @property
     def cell(self) -> int:
@@ -132,12 +125,13 @@ class Session:
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
     ) -> tuple[int, str]:
         self.channel.check()
-        packed = self.pack_arguments(args, kwargs)
+        submitter = self.submitter
+        packed = submitter.pack_arguments(args, kwargs)
         name = options.name or exported.name
         environment = self.environments.key_of(options.runtime_env)
         with self._lock:
-            spec = self.spec(exported.digest, name, packed, options, environment=environment)
-            self._queue_call(m.Submit(spec), packed)
+            spec = submitter.spec(exported.digest, name, packed, options, environment=environment)
+            submitter.queue(m.Submit(spec), packed)
         return spec.task_id, spec.label
 
     def create_actor(
@@ -149,11 +143,12 @@ class Session:
         actor: ActorOptions,
     ) -> tuple[int, str]:
         self.channel.check()
-        packed = self.pack_arguments(args, kwargs)
+        submitter = self.submitter
+        packed = submitter.pack_arguments(args, kwargs)
         environment = self.environments.key_of(options.runtime_env)
         with self._lock:
-            message = creation(self, exported, packed, options, actor, environment)
-            self._queue_call(message, packed)
+            message = creation(submitter, exported, packed, options, actor, environment)
+            submitter.queue(message, packed)
         return message.spec.task_id, message.spec.label
 
     def call(
@@ -166,84 +161,26 @@ class Session:
         options: TaskOptions,
     ) -> tuple[int, str]:
         self.channel.check()
-        packed = self.pack_arguments(args, kwargs)
+        submitter = self.submitter
+        packed = submitter.pack_arguments(args, kwargs)
         name = options.name or f"{class_name}.{method}"
         with self._lock:
-            spec = self.spec(b"", name, packed, options, actor_id, method)
-            self._queue_call(m.Submit(spec), packed)
+            spec = submitter.spec(b"", name, packed, options, actor_id, method)
+            submitter.queue(m.Submit(spec), packed)
         return spec.task_id, spec.label
 
-    def _queue_call(self, message: m.Submit | m.CreateActor, packed: PackedArguments) -> None:
-        self._connection.queue(message, len(packed.inline.data))
-        if self.calls is not None and type(message) is m.Submit:
-            self.calls.add(message.spec)
-        if packed.object_id:
-            # From here on the task holds its arguments; released any earlier, they could be gone before it does.
-            self.released.append(packed.object_id)
-        self.channel.after_queue()
-
     def remember_calls(self) -> None:
-        """From now on, so that `retry` can repeat them."""
-        self.calls = self.calls or Calls(self.channel, self._ids)
+        """Remember each call from now on, so that `retry` can repeat it."""
+        self.submitter.remember_calls()
 
     def retry(self, object_id: int) -> int:
-        """Repeat the call behind an object; the id of the first object that it returns. ValueError: not possible."""
-        if self.calls is None:
+        """Repeat the call behind an object; returns the id of the new call's first object. ValueError: not possible."""
+        if self.submitter.calls is None:
             raise ValueError("calls are not remembered here")
-        return self.calls.repeat(object_id)
-
-    def spec(
-        self,
-        digest: bytes,
-        name: str,
-        packed: PackedArguments,
-        options: TaskOptions,
-        actor_id: int = 0,
-        method: str = "",
-        environment: str = "",
-    ) -> m.TaskSpec:
-        """Mint the ids and the label, and count the refs that the caller is about to make. Needs the lock."""
-        returns = options.returns
-        task_id = self._ids.take(returns)
-        self._objects.expect(task_id, returns)
-        if options.stream:
-            self._objects.expect_stream(task_id, options.stream)
-        running = self.running
-        return m.TaskSpec(
-            task_id,
-            digest,
-            running.label_of(name),
-            packed.inline,
-            packed.deps,
-            packed.refs,
-            packed.object_id != 0,
-            returns,
-            () if actor_id else options.resources,
-            options.max_retries,
-            retry_types(options.retry_exceptions) if options.retry_exceptions else b"",
-            actor_id,
-            method,
-            running.task_id,
-            running.driver,
-            running.cell,
-            options.group,
-            options.stream,
-            None if actor_id else running.place_for(options.place),
-            options.max_calls,
-            environment,
-        )
-
-    def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
-        """Arguments ready for the wire; large ones are an object that the caller must let go of."""
-        if self.channel.host is not None:
-            self.channel.host.before_call()
-        packed = pack_arguments(args, kwargs, self.id_of)
-        if packed.large is None:
-            return packed
-        return packed.moved_to(self.put_value(self.pack(packed.large), packed.refs))
+        return self.submitter.calls.repeat(object_id)
 
     def id_of(self, ref: ObjectRef[Any]) -> int:
-        """The id of a ref of this session. Raises ObjectLostError for one of another."""
+        """Return the id of a ref of this session. Raises ObjectLostError for a ref of another session."""
         return id_for(ref, self)
 
     # ------------------------------------------------------------------------------------------------------ values
@@ -251,26 +188,10 @@ class Session:
     def put(self, value: Any) -> tuple[int, str]:
         self.channel.check()
         pickled = pickling.dumps(value)
-        object_id = self.put_value(self.pack(pickled), pickled.refs)
+        submitter = self.submitter
+        object_id = submitter.put(submitter.pack(pickled), pickled.refs)
         with self._lock:
             return object_id, self.running.label_of("put")
-
-    def put_value(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
-        """Make an object of a wire value; its id, with one hold for the caller."""
-        with self._lock:
-            object_id = self._ids.take()
-            self._objects.add(object_id, value)
-            size = len(value.data) if type(value) is m.Inline else 0
-            self._connection.queue(m.Put(object_id, value, refs), size)
-            self.channel.after_queue()
-        return object_id
-
-    def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
-        """A wire value. Waits a little for room in the store; raises ObjectStoreFullError."""
-        try:
-            return self._values.pack(pickled)
-        except StoreFull:
-            return pack_when_room(self.channel, self._values, pickled)
 
     def free(self, ids: Sequence[int]) -> None:
         with self._lock:
@@ -409,7 +330,7 @@ class Session:
                     self._connection.queue(m.Want(tuple(wanted)))
                 channel.pump()
             if not waiter.done and channel.host is not None and self.running.on_this_thread():
-                blocked = block(channel, self.running.task_id, lambda: waiter.done)
+                blocked = channel.block(self.running.task_id, lambda: waiter.done)
             channel.wait_for(waiter, deadline)
         finally:
             with self._lock:

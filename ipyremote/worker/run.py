@@ -350,7 +350,7 @@ class Runner:
         if isinstance(result, ObjectRef) and result._deferred:
             return Forward(self._session.id_of(result)), ()
         pickled = pickling.dumps(result)
-        return self._session.pack(pickled), pickled.refs
+        return self._session.submitter.pack(pickled), pickled.refs
 
     def _failure(self, spec: TaskSpec, error: BaseException) -> Failure:
         if isinstance(error, ObjectStoreFullError | OutOfDiskError):

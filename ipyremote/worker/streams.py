@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any, Final
 
-from ipyremote.client.blocking import block
 from ipyremote.client.session import Session
 from ipyremote.messages import ENDLESS, Failure, Forward, Inline, Stored, Unblocked, Yield
 from ipyremote.refs import ObjectRef
@@ -104,7 +103,7 @@ class StreamWriter:
         """Wait until the next item is wanted; False: no item will be."""
         if not self._goes_on():
             channel = self._channel
-            blocked = block(channel, self._assignment.message.spec.task_id, self._goes_on)
+            blocked = channel.block(self._assignment.message.spec.task_id, self._goes_on)
             try:
                 channel.wait_until(self._goes_on)
             finally:
@@ -140,7 +139,7 @@ def collect_items(
             deferred = isinstance(item, ObjectRef) and item._deferred
             refs.append(item if deferred else ObjectRef(*_put(session, item)))
     except Exception as error:  # of user code: those before it stay
-        refs.append(ObjectRef(session.put_value(failed(error)), session, "failed item"))
+        refs.append(ObjectRef(session.submitter.put(failed(error)), session, "failed item"))
     return DynamicObjectRefGenerator(refs)
 
 

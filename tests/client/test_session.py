@@ -135,7 +135,7 @@ def test_a_ref_that_is_dropped_is_released_although_nothing_else_happens(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     # A put is answered by nobody, and the thread that looks for releases was asleep until something happens.
-    until(lambda: session.channel._background.endless, "the thread sleeps")
+    until(lambda: session.channel._io_thread.endless, "the thread sleeps")
     object_id, label = session.put(1)
     ref = ObjectRef(object_id, session, label)
     del ref

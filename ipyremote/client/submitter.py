@@ -1,0 +1,142 @@
+"""What every submission of a client is made from: ids, the label, packed arguments, the `TaskSpec`.
+
+`Session` submits tasks and calls through a `Submitter`, and so do the client's actor names and placement groups, which
+therefore need no session. Waiting for what was submitted is not its business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ipyremote import messages as m
+from ipyremote.backend import TaskOptions
+from ipyremote.client.call_context import Running, concurrent
+from ipyremote.client.channel import Channel
+from ipyremote.client.environments import Environments
+from ipyremote.client.resubmission import Calls
+from ipyremote.client.store_pressure import pack_when_room
+from ipyremote.client.values import PackedArguments, Values, pack_arguments, retry_types
+from ipyremote.ids import IdSource
+from ipyremote.refs import ObjectRef
+from ipyremote.serialization.pickling import Pickled
+from ipyremote.store.segments import StoreFull
+
+__all__ = ["Submitter"]
+
+
+class Submitter:
+    """See the module docstring. Methods that need the channel's lock say so."""
+
+    def __init__(
+        self,
+        client_id: int,
+        channel: Channel,
+        values: Values,
+        environments: Environments,
+        id_of: Callable[[ObjectRef[Any]], int],
+    ) -> None:
+        """`id_of` gives the id of a ref, or raises ObjectLostError for a ref of another session."""
+        self.channel = channel
+        self.environments = environments
+        self._objects = channel.objects
+        self._values = values
+        #: Source of the ids of this client's tasks, objects and actors.
+        self.ids = IdSource(client_id)
+        self._id_of = id_of
+        #: On whose behalf the process runs, where it runs one task at a time: the source of labels and origins.
+        self.process_running = Running(driver=client_id)
+        #: Calls that can be repeated; None until `remember_calls`.
+        self.calls: Calls | None = None
+
+    @property
+    def running(self) -> Running:
+        """On whose behalf the calling code runs."""
+        return concurrent.get() or self.process_running
+
+    def remember_calls(self) -> None:
+        """Remember each call from now on, so that `Calls.repeat` can submit it again."""
+        self.calls = self.calls or Calls(self.channel, self.ids)
+
+    # --------------------------------------------------------------------------------------------------- preparation
+
+    def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
+        """Make arguments ready for the wire; large ones become an object that the caller must release."""
+        if self.channel.host is not None:
+            self.channel.host.before_call()
+        packed = pack_arguments(args, kwargs, self._id_of)
+        if packed.large is None:
+            return packed
+        return packed.moved_to(self.put(self.pack(packed.large), packed.refs))
+
+    def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
+        """Make a wire value. Waits a little for room in the store; raises ObjectStoreFullError."""
+        try:
+            return self._values.pack(pickled)
+        except StoreFull:
+            return pack_when_room(self.channel, self._values, pickled)
+
+    def put(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
+        """Make an object of a wire value; returns its id, with one hold for the caller."""
+        channel = self.channel
+        with channel.lock:
+            object_id = self.ids.take()
+            self._objects.add(object_id, value)
+            size = len(value.data) if type(value) is m.Inline else 0
+            channel.connection.queue(m.Put(object_id, value, refs), size)
+            channel.after_queue()
+        return object_id
+
+    # ---------------------------------------------------------------------------------------------------- submission
+
+    def spec(
+        self,
+        digest: bytes,
+        name: str,
+        packed: PackedArguments,
+        options: TaskOptions,
+        actor_id: int = 0,
+        method: str = "",
+        environment: str = "",
+    ) -> m.TaskSpec:
+        """Mint the ids and the label, and count the refs that the caller is about to make. Needs the lock."""
+        returns = options.returns
+        task_id = self.ids.take(returns)
+        self._objects.expect(task_id, returns)
+        if options.stream:
+            self._objects.expect_stream(task_id, options.stream)
+        running = self.running
+        return m.TaskSpec(
+            task_id=task_id,
+            digest=digest,
+            label=running.label_of(name),
+            args=packed.inline,
+            deps=packed.deps,
+            refs=packed.refs,
+            packed=packed.object_id != 0,
+            returns=returns,
+            resources=() if actor_id else options.resources,
+            max_retries=options.max_retries,
+            retry_on=retry_types(options.retry_exceptions) if options.retry_exceptions else b"",
+            actor_id=actor_id,
+            method=method,
+            parent=running.task_id,
+            driver=running.driver,
+            cell=running.cell,
+            group=options.group,
+            stream=options.stream,
+            place=None if actor_id else running.place_for(options.place),
+            max_calls=options.max_calls,
+            environment=environment,
+        )
+
+    def queue(self, message: m.Submit | m.CreateActor, packed: PackedArguments) -> None:
+        """Send a submission soon, and release its large arguments, if any. Needs the lock."""
+        channel = self.channel
+        channel.connection.queue(message, len(packed.inline.data))
+        if self.calls is not None and type(message) is m.Submit:
+            self.calls.add(message.spec)
+        if packed.object_id:
+            # The queued task holds its arguments; released any earlier, the arguments could be gone before the task.
+            channel.released.append(packed.object_id)
+        channel.after_queue()
