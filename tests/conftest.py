@@ -10,7 +10,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from tests import leaks
+from tests.support import leaks
 
 #: Set by `.ci/run` and by hosted CI. There, a test that is skipped is a test that nobody runs.
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")

@@ -16,9 +16,9 @@ from ipyremote.benchmark.cases import BY_NAME, CASES
 from ipyremote.benchmark.engines import SPECS, Spec
 from ipyremote.benchmark.results import Outcome, Results, Status
 from ipyremote.benchmark.run import Plan, one_round, run
+from tests.support.sources import ROOT
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[1]
 
 Adapter = Callable[[str], str]
 

@@ -38,11 +38,11 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from tests import leaks
+from tests.support import leaks
+from tests.support.sources import ROOT
 
 pytestmark = pytest.mark.timeout(420)
 
-ROOT = Path(__file__).resolve().parents[2]
 BINDER = ROOT / "binder"
 COPIED = ("binder", "ipyremote", "notebooks", "LICENSE", "README.md", "pyproject.toml")
 #: What conda calls differently, or brings itself.

@@ -7,8 +7,8 @@ from pathlib import Path
 import psutil
 
 from ipyremote.settings import SESSION_VARIABLE
-from tests import leaks
 from tests.browser.lab import Lab, notebook
+from tests.support import leaks
 
 __all__ = ["session_processes", "shown"]
 

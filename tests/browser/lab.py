@@ -18,19 +18,20 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import nbformat
 from playwright.sync_api import BrowserContext, Locator, Page, expect
 
-__all__ = ["APPS", "CHROMIUM_FLAGS", "App", "Lab", "Server", "chromium", "eventually", "notebook", "serving"]
+from tests.support.sources import ROOT
+from tests.support.waiting import until
+
+__all__ = ["APPS", "CHROMIUM_FLAGS", "App", "Lab", "Server", "chromium", "notebook", "serving"]
 
 App = Literal["lab", "notebook"]
 
-ROOT = Path(__file__).resolve().parents[2]
 ARTIFACTS = Path(__file__).parent / "artifacts"
 
 CHROMIUM_FLAGS = (
@@ -64,14 +65,6 @@ def chromium() -> str | None:
     """The browser of this machine, if it has one."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for path in map(shutil.which, names) if path), None)
-
-
-def eventually(condition: Callable[[], object], within: float = 20.0, what: str = "") -> None:
-    """Wait until `condition()` is true; fail after `within` seconds."""
-    deadline = time.monotonic() + within
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {within} s: {what or condition}"
-        time.sleep(0.05)
 
 
 def notebook(path: Path, sources: Iterable[str]) -> Path:
@@ -126,7 +119,7 @@ class Server:
 
     def wait(self) -> None:
         """Until it answers; its log is the failure."""
-        eventually(self._started, within=60, what=f"the start of jupyter {self.app}")
+        until(self._started, f"jupyter {self.app} has started", 60, pause=0.05)
 
     def address(self, name: str) -> str:
         """The page of a notebook."""

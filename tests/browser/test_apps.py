@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import expect
 
 from tests.browser.clusters import shown
-from tests.browser.lab import APPS, Lab, Server, eventually, serving
+from tests.browser.lab import APPS, Lab, Server, serving
+from tests.support.waiting import until
 
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
@@ -157,7 +158,7 @@ def test_a_page_loaded_anew_while_a_task_runs_shows_it_run_and_then_end(
     lab.reopen()
     expect(lab.refs(3, "running")).to_have_count(1)
     earlier = lab.text(3)
-    eventually(lambda: lab.text(3) != earlier, within=5, what="a change of the time")
+    until(lambda: lab.text(3) != earlier, "the time shown changes", 5)
     gate.touch()
     expect(lab.refs(3, "resolved")).to_have_count(1)
     expect(lab.refs(3)).to_contain_text("[7, 8, 9]")

@@ -8,7 +8,8 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tests.browser.clusters import shown
-from tests.browser.lab import Lab, eventually
+from tests.browser.lab import Lab
+from tests.support.waiting import until
 
 QUICK = """
 @ipyremote.remote
@@ -48,7 +49,7 @@ def test_a_board_of_ten_thousand_stays_smooth_and_its_cells_open(lab: Lab, tmp_p
     assert lab.page.evaluate(FRAMES) >= 20
     lab.wait_text(4, "9990 resolved, 10 failed", within=60)
     expect(lab.output(4).locator(".ipyremote-board")).to_contain_text("ValueError: 7")
-    eventually(lambda: lab.output(4).locator(".ipyremote-board[data-view]").count() == 0, within=10)
+    until(lambda: lab.output(4).locator(".ipyremote-board[data-view]").count() == 0, "the view is closed", 10)
     expect(grid).to_have_count(1)
     grid.click(position={"x": 3, "y": 3})
     opened = lab.output(4).locator(".ipyremote-opened")
@@ -61,8 +62,8 @@ def test_a_board_of_ten_thousand_stays_smooth_and_its_cells_open(lab: Lab, tmp_p
     lab.screenshot("board_light")
     lab.set_theme("Dark")
     # While the style sheets are exchanged, nothing has its width.
-    eventually(lambda: lab.page.locator("#jupyterlab-splash").count() == 0, within=10)
-    eventually(lambda: (grid.bounding_box() or {"width": 0})["width"] > 400, within=10)
+    until(lambda: lab.page.locator("#jupyterlab-splash").count() == 0, "the splash screen is gone", 10)
+    until(lambda: (grid.bounding_box() or {"width": 0})["width"] > 400, "the grid has its width", 10)
     lab.screenshot("board_dark")
     lab.set_theme("Light")
     saved = lab.save()

@@ -10,9 +10,10 @@ from pathlib import Path
 import psutil
 from playwright.sync_api import expect
 
-from tests import leaks
 from tests.browser.clusters import session_processes, shown
-from tests.browser.lab import ROOT, Lab, eventually
+from tests.browser.lab import ROOT, Lab
+from tests.support import leaks
+from tests.support.waiting import until
 
 
 def open_files() -> list[str]:
@@ -29,7 +30,7 @@ def test_a_running_ref_shows_that_time_passes(lab: Lab, tmp_path: Path, gate: Pa
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)
     earlier = lab.text(3)
-    eventually(lambda: lab.text(3) != earlier, within=5, what="a change of the time")
+    until(lambda: lab.text(3) != earlier, "the time shown changes", 5)
     gate.touch()
     expect(lab.refs(3, "resolved")).to_have_count(1)
 
@@ -91,7 +92,7 @@ def test_a_view_says_that_it_is_gone_when_the_kernel_had_time_to_close_its_widge
     expect(lab.refs(3, "running")).to_have_count(1)
     frames.clear()
     gate.touch()
-    eventually(lambda: times(b"delete_subshell_request"), what="the end of the subshell")
+    until(lambda: times(b"delete_subshell_request"), "the subshell is deleted", 20)
     replaced = times(b'"update_display_data"')[-1]
     assert [] == [moment for moment in times(b'"kind":"gone"') if moment < replaced + 0.3]
 
@@ -162,8 +163,8 @@ def test_a_kernel_restart_leaves_no_process_and_no_directory(lab: Lab, tmp_path:
     lab.restart()
     expect(lab.refs(3, "lost")).to_contain_text("The kernel was restarted")
     expect(lab.output(3).get_by_role("button")).to_have_count(0)
-    eventually(lambda: not session_processes(), within=3, what="the end of the session's processes")
-    eventually(lambda: not own & leaks.session_directories(), within=3, what="the end of its directory")
+    until(lambda: not session_processes(), "the session's processes have ended", 3)
+    until(lambda: not own & leaks.session_directories(), "the session's directory is gone", 3)
     lab.run(0)
     lab.run(1)
     assert lab.errors() == []

@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 
 from ipyremote.backend import current
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 __all__ = ["cpu_seconds", "processes", "scheduler", "session", "worker_pids"]
 

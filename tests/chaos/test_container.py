@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests import leaks
+from tests.support import leaks
+from tests.support.sources import ROOT
 
 pytestmark = pytest.mark.chaos
 
-_ROOT = Path(__file__).parents[2]
 _GROUPS = Path("/sys/fs/cgroup")
 MIB = 1 << 20
 
@@ -52,7 +52,7 @@ def run(command: list[str]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             command,
             capture_output=True,
-            cwd=_ROOT,
+            cwd=ROOT,
             text=True,
             timeout=100,
         )

@@ -16,13 +16,13 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests import leaks
 from tests.chaos.sessions import processes, scheduler, session
-from tests.cluster.packages import slow_package
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.packages import slow_package
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 ENV = {"env_vars": {"CHAOS": "1"}}
-_ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -153,8 +153,8 @@ def test_when_the_driver_is_killed_all_of_it_ends_and_no_file_is_left(tmp_path: 
     program = f"""
 import ipyremote as ray
 from pathlib import Path
-from tests.cluster.packages import slow_package
-ray.init(num_cpus=1, runtime_env={{"working_dir": {str(_ROOT / "ipyremote" / "core")!r}}})
+from tests.support.packages import slow_package
+ray.init(num_cpus=1, runtime_env={{"working_dir": {str(ROOT / "ipyremote" / "core")!r}}})
 
 @ray.remote(runtime_env={ENV!r})
 def pids():
@@ -174,7 +174,7 @@ input()
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert driver.stdout is not None
         worker, zygote, cwd = driver.stdout.readline().split()

@@ -11,10 +11,9 @@ import psutil
 import pytest
 from jupyter_client.manager import start_new_kernel
 
-from tests import leaks
-from tests.cluster.waiting import until
-
-_ROOT = Path(__file__).resolve().parents[2]
+from tests.support import leaks
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 _CELLS = """
 %load_ext ipyremote
@@ -55,7 +54,7 @@ ENDS: dict[str, Callable[[Any, Any], object]] = {
     ],
 )
 def test_nothing_of_the_cluster_is_left(end: str, tmp_path: Path) -> None:
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with leaks.leakless(allowed_descriptors=20):
         manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": path})
         try:

@@ -15,7 +15,7 @@ import pytest
 import ipyremote as ray
 from ipyremote import exceptions
 from tests.chaos.sessions import processes, worker_pids
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -8,7 +8,6 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,9 +15,10 @@ import psutil
 import pytest
 
 import ipyremote as ray
-from tests import leaks
 from tests.chaos.sessions import session
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 MIB = 1 << 20
 
@@ -131,7 +131,7 @@ def test_with_few_descriptors_the_session_works_or_says_why_not(spare: int) -> N
         done = subprocess.run(
             [sys.executable, "-c", _FEW_DESCRIPTORS, str(spare)],
             capture_output=True,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             text=True,
             timeout=50,
         )

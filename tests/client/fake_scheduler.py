@@ -16,7 +16,7 @@ from ipyremote.serialization.pickling import dumps, inline
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.server import Server
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 __all__ = ["FakeScheduler", "scheduler_and_session", "value_of"]
 

@@ -17,9 +17,9 @@ from ipyremote.backend import TaskOptions, current
 from ipyremote.client.session import Session
 from ipyremote.exceptions import ClusterLostError, GetTimeoutError, WorkerCrashedError
 from ipyremote.refs import ObjectRef
-from tests import leaks
 from tests.client.fake_scheduler import FakeScheduler, scheduler_and_session, value_of
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.waiting import until
 
 OPTIONS = TaskOptions()
 

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from tests import leaks
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.waiting import until
 
 
 @pytest.fixture

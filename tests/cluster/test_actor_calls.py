@@ -15,7 +15,7 @@ import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.actor import exit_actor
 from ipyremote.backend.current_task import current_actor, is_canceled
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

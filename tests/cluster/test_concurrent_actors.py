@@ -13,7 +13,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

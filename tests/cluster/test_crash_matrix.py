@@ -15,8 +15,8 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests import leaks
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.waiting import until
 
 End = Callable[[], Any]
 

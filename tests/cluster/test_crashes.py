@@ -16,7 +16,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 def kill_self() -> None:

@@ -17,8 +17,9 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests import leaks
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 _DRIVER = """
 import sys, time
@@ -55,7 +56,7 @@ def test_whatever_ends_the_driver_everything_of_it_is_gone_within_three_seconds(
             [sys.executable, "-c", _DRIVER.format(ending=ending)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
-            cwd=Path(__file__).parents[2],
+            cwd=ROOT,
             start_new_session=True,
         )
         assert driver.stdout is not None

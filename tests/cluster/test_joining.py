@@ -12,9 +12,8 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from tests.cluster.waiting import until
-
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 
 def program(text: str, *arguments: str) -> subprocess.CompletedProcess[str]:

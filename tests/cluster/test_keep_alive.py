@@ -22,10 +22,10 @@ import ipyremote as ray
 from ipyremote.backends import discovery
 from ipyremote.notebook.cells import sessions
 from ipyremote.session import lifecycle, recovery
-from tests import leaks
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
-_ROOT = Path(__file__).parents[2]
 #: The first driver. Whatever a test needs of it is bound to names at its top level.
 _DRIVER = """
 import sys, time, pathlib
@@ -99,7 +99,7 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
         program = subprocess.Popen(
             [sys.executable, "-c", code, *arguments],
             stdout=subprocess.PIPE,
-            cwd=_ROOT,
+            cwd=ROOT,
             start_new_session=True,
         )
         programs.append(program)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -16,8 +16,8 @@ import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.session.recovery import recoverable
 from ipyremote.util import list_named_actors
-from tests import leaks
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.waiting import until
 
 
 @ray.remote

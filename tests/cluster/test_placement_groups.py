@@ -24,7 +24,7 @@ from ipyremote.util import (
 )
 from ipyremote.util.placement_group import PlacementGroup
 from ipyremote.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -510,7 +510,7 @@ def test_wrong_arguments_are_refused_where_they_stand(four: Any) -> None:
 
 
 def test_groups_outlive_a_kernel_with_the_session_that_is_kept(tmp_path: Path) -> None:
-    from tests import leaks
+    from tests.support import leaks
 
     with leaks.leakless():
         out = _program(_KERNEL)

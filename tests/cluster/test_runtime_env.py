@@ -17,8 +17,9 @@ from ipyremote.backend import current
 from ipyremote.exceptions import RuntimeEnvSetupError
 from ipyremote.runtime_env import RuntimeEnv
 from tests.chaos.sessions import scheduler
-from tests.cluster.packages import make_wheel, slow_package
-from tests.cluster.waiting import until
+from tests.support.packages import make_wheel, slow_package
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 SECONDS = 60
 
@@ -272,14 +273,13 @@ def look():
 print(ray.get(ray.remote(look).remote(), timeout=60))
 ray.shutdown()
 """
-    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=SECONDS,
         cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(root)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.stdout, done.stderr) == ("('beside', 1)\n", "")
 

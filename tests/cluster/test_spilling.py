@@ -18,9 +18,10 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from tests import leaks
 from tests.chaos.sessions import session
-from tests.cluster.waiting import until
+from tests.support import leaks
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 MIB = 1 << 20
 CAPACITY = 32 * MIB
@@ -259,9 +260,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 def test_after_a_crash_nothing_is_left_on_disk(tmp_path: Path, who: str, start: Callable[..., Any]) -> None:
     with leaks.leakless():
         program = [sys.executable, "-c", _CRASHED, str(tmp_path), who]
-        done = subprocess.run(
-            program, cwd=Path(__file__).parents[2], capture_output=True, text=True, timeout=60, check=False
-        )
+        done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert "1\n" == done.stdout, done.stderr
         if who == "driver":
             until(lambda: list(tmp_path.iterdir()) == [], "the scheduler has removed it")

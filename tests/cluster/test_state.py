@@ -19,7 +19,7 @@ import pytest
 import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.util import state
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 @ray.remote

@@ -17,7 +17,7 @@ import pytest
 import ipyremote as ray
 from ipyremote.backend import current
 from ipyremote.exceptions import ActorDiedError, TaskCancelledError, WorkerCrashedError
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 @ray.remote

@@ -11,9 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import leaks
-
-_ROOT = Path(__file__).parents[2]
+from tests.support import leaks
+from tests.support.sources import ROOT
 
 _PROGRAM = """
 import sys
@@ -35,7 +34,7 @@ def _run(program: str, *, cwd: Path | None = None, **environment: str) -> subpro
             [sys.executable, "-c", program],
             capture_output=True,
             cwd=cwd,
-            env={**os.environ, "PYTHONPATH": str(_ROOT), **environment},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
             timeout=60,
         )
 
@@ -63,7 +62,7 @@ def test_a_program_without_standard_streams_works(tmp_path: Path, closed: tuple[
     with leaks.leakless():
         subprocess.run(
             ["/bin/sh", "-c", f'exec "$0" "$1" {shell}', sys.executable, str(script)],
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             timeout=60,
             capture_output=True,
         )
@@ -89,7 +88,7 @@ def look():
 assert ray.get(look.remote(), timeout=30) == (42, os.getcwd(), sys.argv)
 print("fine")
 """
-    done = _run(program, cwd=Path(odd), PYTHONPATH=f"{_ROOT}:{odd}")
+    done = _run(program, cwd=Path(odd), PYTHONPATH=f"{ROOT}:{odd}")
     assert done.stderr == b""
     assert done.stdout == b"fine\n"
 
@@ -123,7 +122,7 @@ assert ray.get(double.remote(4), timeout=30) == 8
             [sys.executable, "-c", program],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(_ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
             start_new_session=True,
         )
         assert process.stdout is not None

@@ -5,13 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import pytest
 
 from ipyremote.compat.absent import ABSENT
-
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import ROOT
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

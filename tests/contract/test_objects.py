@@ -15,6 +15,7 @@ import pytest
 import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.backend import current
+from tests.support.waiting import until
 
 
 def objects() -> int:
@@ -30,8 +31,6 @@ def objects() -> int:
 
 
 def until_objects(count: int) -> None:
-    from tests.cluster.waiting import until
-
     until(lambda: objects() == count, f"{count} objects are left")
 
 
@@ -176,8 +175,6 @@ def test_a_ref_has_the_methods_of_ray() -> None:
 
 
 def test_completion_is_told_with_the_value_or_the_error() -> None:
-    from tests.cluster.waiting import until
-
     told: list[Any] = []
     good, bad = echo.remote(2), ray.remote(lambda: [][0]).remote()
     good._on_completed(told.append)

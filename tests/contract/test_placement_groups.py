@@ -24,7 +24,7 @@ from ipyremote.util import (
 from ipyremote.util.placement_group import PlacementGroup
 from ipyremote.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ipyremote.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.fixture

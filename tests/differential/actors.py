@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import ipyremote as ray
-from tests.differential.behaviours import Program, raised, until
+from tests.differential.behaviours import Program, comes_true, raised
 
 program = Program()
 
@@ -117,7 +117,7 @@ def a_killed_actor_is_dead() -> Any:
     ray.get(counter.add.remote())
     ray.kill(counter)
     # In Ray a call that follows at once may still come before it.
-    ended = until(lambda: raised(ray.get, counter.add.remote(), timeout=60) != "nothing")
+    ended = comes_true(lambda: raised(ray.get, counter.add.remote(), timeout=60) != "nothing")
     return ended, raised(ray.get, counter.add.remote(), timeout=60), raised(ray.kill, "counter")
 
 
@@ -207,7 +207,7 @@ def a_name_is_free_again_after_the_end() -> Any:
     first = Counter.options(name="again").remote()
     ray.get(first.add.remote())
     ray.kill(first)
-    until(lambda: raised(ray.get_actor, "again") != "nothing")
+    comes_true(lambda: raised(ray.get_actor, "again") != "nothing")
     return ray.get(Counter.options(name="again").remote().add.remote())
 
 
@@ -216,7 +216,7 @@ def an_actor_ends_with_its_last_handle() -> Any:
     counter = Counter.options(name="gone").remote()
     ray.get(counter.add.remote())
     del counter
-    return until(lambda: raised(ray.get_actor, "gone") != "nothing")
+    return comes_true(lambda: raised(ray.get_actor, "gone") != "nothing")
 
 
 @program

@@ -13,7 +13,9 @@ import traceback
 from collections.abc import Callable
 from typing import Any
 
-__all__ = ["Program", "caught", "raised", "until"]
+from tests.support.waiting import until
+
+__all__ = ["Program", "caught", "comes_true", "raised"]
 
 #: Precedes the report on stdout.
 MARK = "REPORT "
@@ -94,13 +96,10 @@ def _plain(value: Any) -> Any:
     return _common(type(value).__name__)
 
 
-def until(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
-    """Whether it becomes true in time."""
-    import time
-
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
-        if condition():
-            return True
-        time.sleep(0.02)
-    return False
+def comes_true(condition: Callable[[], bool], seconds: float = 30.0) -> bool:
+    """Return whether `condition()` becomes true in time."""
+    try:
+        until(condition, "the condition is true", seconds, pause=0.02)
+    except AssertionError:
+        return False
+    return True

@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 import ipyremote as ray
-from tests.differential.behaviours import Program, caught, raised, until
+from tests.differential.behaviours import Program, caught, comes_true, raised
 
 program = Program()
 
@@ -38,7 +38,7 @@ def a_group_is_reserved_and_given_back() -> Any:
     told = type(ready), group.bundle_specs, group.bundle_count, group.wait(30), len(group.id.hex())
     state = ray.util.placement_group_table(group)["state"]
     ray.util.remove_placement_group(group)
-    return told, state, until(lambda: ray.util.placement_group_table(group)["state"] == "REMOVED")
+    return told, state, comes_true(lambda: ray.util.placement_group_table(group)["state"] == "REMOVED")
 
 
 @program
@@ -78,7 +78,7 @@ def tasks_and_actors_live_in_a_group() -> Any:
     actor = Lives.options(scheduling_strategy=inside(group, placement_group_bundle_index=0)).remote()
     told = task, ray.get(actor.ping.remote(), timeout=60)
     ray.util.remove_placement_group(group)
-    lost = until(lambda: raised(ray.get, actor.ping.remote(), timeout=60) != "nothing")
+    lost = comes_true(lambda: raised(ray.get, actor.ping.remote(), timeout=60) != "nothing")
     return told, lost, caught(ray.exceptions.RayError, ray.get, actor.ping.remote(), timeout=60)
 
 

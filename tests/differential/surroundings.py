@@ -6,7 +6,7 @@ import importlib
 from typing import Any
 
 import ipyremote as ray
-from tests.differential.behaviours import Program, caught, raised, until
+from tests.differential.behaviours import Program, caught, comes_true, raised
 
 program = Program()
 
@@ -56,7 +56,7 @@ def a_second_start_with_other_arguments_is_refused() -> Any:
 
 @program
 def resources_are_told() -> Any:
-    until(lambda: "widget" in ray.cluster_resources())
+    comes_true(lambda: "widget" in ray.cluster_resources())
     total = ray.cluster_resources()
     return total["CPU"], total["widget"], {"memory", "object_store_memory"} <= set(total)
 
@@ -66,7 +66,7 @@ def what_is_used_up_is_absent() -> Any:
     @ray.remote(num_cpus=0, resources={"widget": 1})
     def look() -> Any:
         # In Ray it becomes known a while later.
-        return until(lambda: "widget" not in ray.available_resources())
+        return comes_true(lambda: "widget" not in ray.available_resources())
 
     return ray.get(look.remote(), timeout=60)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import ipyremote as ray
-from tests.differential.behaviours import Program, caught, raised, until
+from tests.differential.behaviours import Program, caught, comes_true, raised
 
 program = Program()
 
@@ -364,7 +364,7 @@ def a_running_task_is_interrupted() -> Any:
 
     log = scratch()
     ref = sleep.remote(log)
-    started = until(log.exists)
+    started = comes_true(log.exists)
     ray.cancel(ref)
     return started, caught(ray.exceptions.TaskCancelledError, ray.get, ref, timeout=30)
 

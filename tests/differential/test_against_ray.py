@@ -21,7 +21,7 @@ import pytest
 
 from tests.differential import actors, errors, groups, objects, surroundings, tasks
 from tests.differential.behaviours import MARK
-from tests.meta.sources import ROOT
+from tests.support.sources import ROOT
 
 OURS = "import ipyremote as ray\n"
 THEIRS = "import ray\n"

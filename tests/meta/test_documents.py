@@ -9,7 +9,7 @@ import pytest
 
 import ipyremote
 from ipyremote import settings
-from tests.meta.sources import ROOT, top_level
+from tests.support.sources import ROOT, top_level
 
 README = (ROOT / "README.md").read_text()
 DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.meta.sources import PACKAGE, ROOT, modules
+from tests.support.sources import PACKAGE, ROOT, modules
 
 #: Nobody who only imports the package pays for these.
 NOTEBOOK = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets", "ipyremote.notebook"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.meta.sources import PACKAGE, ROOT, modules
+from tests.support.sources import PACKAGE, ROOT, modules
 
 SHAPELESS = {"utils", "util_", "helpers", "common", "misc", "manager", "base", "core_utils"}
 OTHER_CONFIG = [

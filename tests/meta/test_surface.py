@@ -10,7 +10,7 @@ import pytest
 
 import ipyremote
 from ipyremote import exceptions
-from tests.meta.sources import PACKAGE, modules
+from tests.support.sources import PACKAGE, modules
 
 PUBLIC = {
     "ActorClass",

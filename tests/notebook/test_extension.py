@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import gc
 import threading
-import time
 from collections import OrderedDict, namedtuple
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,6 +21,7 @@ from ipyremote.notebook.output.frontend import TerminalFrontend
 from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle
 from tests.notebook.fakes import FakeBackend, FakeFrontend
+from tests.support.waiting import until
 
 
 @pytest.fixture
@@ -57,13 +57,6 @@ def surroundings(shell: InteractiveShell) -> dict[str, Any]:
     }
 
 
-def eventually(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_unload_undoes_load_exactly(
     shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
@@ -77,7 +70,7 @@ def test_unload_undoes_load_exactly(
         )
         shell.run_cell("x = 1")
         notebook.unload()
-        eventually(lambda: surroundings(shell)["threads"] == set())
+        until(lambda: surroundings(shell)["threads"] == set(), "our threads have ended", 5)
         after = surroundings(shell)
         after["names"] -= {"x"}
         assert after == before
@@ -125,7 +118,7 @@ def test_load_ext_by_name_loads_once(
     manager.reload_extension("ipyremote")
     assert len(startable) == 2
     manager.unload_extension("ipyremote")
-    eventually(lambda: surroundings(shell)["threads"] == set())
+    until(lambda: surroundings(shell)["threads"] == set(), "our threads have ended", 5)
     assert surroundings(shell) == before
     assert capsys.readouterr().err == ""
 
@@ -145,7 +138,7 @@ def test_loading_starts_a_cluster_and_its_card_turns_ready(
     notebook.load()
     assert startable == [{"num_cpus": 3.0}]
     assert len(frontend.displays) == 1
-    eventually(lambda: bool(frontend.updates) and state_of(frontend.updates[-1][1]) == "ready")
+    until(lambda: frontend.updates and state_of(frontend.updates[-1][1]) == "ready", "the card says ready", 5)
     assert "CPUs 4" in frontend.updates[-1][1]["text/html"]
     notebook.unload()
     assert current.peek() is None
@@ -191,12 +184,14 @@ def test_a_cluster_that_cannot_start_is_reported_on_the_card(
     monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
     notebook = Notebook(shell, frontend)
     notebook.load()
-    eventually(
+    until(
         lambda: any(
             "OSError: no room" in bundle["text/html"]
             for bundle in [bundle for _, bundle in frontend.displays]
             + [bundle for _, bundle, _ in frontend.updates]
-        )
+        ),
+        "the error is shown",
+        5,
     )
     notebook.unload()
 
@@ -346,7 +341,7 @@ def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
         backend.ended = "The session was shut down"
         answered.set()
         # As long as this lasts, the backend is the current one.
-        eventually(nobody_waits)
+        until(nobody_waits, "no thread waits any more", 5)
 
     monkeypatch.setattr(FakeBackend, "resources", resources)
     monkeypatch.setattr(FakeBackend, "shutdown", shutdown)
@@ -355,7 +350,7 @@ def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
     notebook.load()
     assert asked.wait(5)
     notebook.unload()
-    eventually(nobody_waits)
+    until(nobody_waits, "no thread waits any more", 5)
     assert frontend.text("stderr") == ""
 
 
@@ -371,17 +366,17 @@ def test_the_card_says_when_the_cluster_is_lost_and_when_another_one_runs(
 
     notebook = Notebook(shell, frontend)
     notebook.load()
-    eventually(lambda: shows("ready"))
+    until(lambda: shows("ready"), "the card says ready", 5)
     first = current.peek()
     assert isinstance(first, FakeBackend)
     assert first.listener is not None
     first.listener.on_lost("killed by signal 9")
-    eventually(lambda: shows("lost"))
+    until(lambda: shows("lost"), "the card says lost", 5)
     assert "killed by signal 9" in frontend.updates[-1][1]["text/html"]
     lifecycle.shutdown()
-    eventually(lambda: shows("stopped"))
+    until(lambda: shows("stopped"), "the card says stopped", 5)
     lifecycle.init(num_cpus=2)
-    eventually(lambda: shows("ready"))
+    until(lambda: shows("ready"), "the card says ready", 5)
     notebook.unload()
     lifecycle.shutdown()
 
@@ -403,7 +398,7 @@ def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
         # Whoever waits is told while it still is the current one.
         backend.ended = "The session was shut down."
         ended.set()
-        eventually(nobody_waits)
+        until(nobody_waits, "no thread waits any more", 5)
 
     frontend.rich = False
     monkeypatch.setattr(FakeBackend, "resources", never_answers)

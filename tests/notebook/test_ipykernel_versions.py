@@ -23,9 +23,9 @@ import pytest
 from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager
 
-from tests import leaks
+from tests.support import leaks
+from tests.support.sources import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("6.31", "7.4")
 
 START = """

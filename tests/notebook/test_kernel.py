@@ -14,8 +14,8 @@ from jupyter_client.blocking.client import BlockingKernelClient
 from jupyter_client.manager import KernelManager, start_new_kernel
 
 from ipyremote.notebook.display.widgets import WIDGET_MIME
+from tests.support.sources import ROOT
 
-_ROOT = Path(__file__).resolve().parents[2]
 _PATIENCE = 15.0
 
 Message = dict[str, Any]
@@ -97,7 +97,7 @@ class Kernel:
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
     """A kernel with a cluster of two CPUs and a function that speaks, waits for a file, and speaks again."""
-    path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH")]))
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": path})
     try:
         kernel = Kernel(manager, client)

@@ -8,7 +8,6 @@ import re
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,8 +22,9 @@ from ipyremote.notebook.extension import Notebook
 from ipyremote.notebook.magics import CellInterruptedError
 from ipyremote.notebook.output import unretrieved
 from ipyremote.refs import ObjectRef
-from tests import leaks
 from tests.notebook.fakes import FakeFrontend
+from tests.support import leaks
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")
@@ -70,13 +70,6 @@ class CellRuns:
 @pytest.fixture
 def cells(notebook: Notebook, shell: InteractiveShell) -> CellRuns:
     return CellRuns(shell)
-
-
-def until(condition: Callable[[], object], what: str, seconds: float = 15.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.005)
 
 
 # ---- refs and values

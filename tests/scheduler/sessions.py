@@ -31,8 +31,8 @@ from ipyremote.messages import (
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.wire.connection import Connection
 from ipyremote.wire.lifeline import Lifeline, pair
+from tests.support.sources import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SECRET = bytes(range(32))
 WORKER = "tests.scheduler.fake_worker:main"
 #: What a test waits for at most; far above what anything takes.
@@ -233,15 +233,6 @@ def session(**options: object) -> Iterator[DriverSide]:
         yield side
     finally:
         side.close()
-
-
-def until(condition: Callable[[], object], what: str, patience: float = PATIENCE) -> float:
-    """Poll until it holds; how many seconds that took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < patience, f"in {patience} s it did not happen that {what}"
-        time.sleep(0.002)
-    return time.monotonic() - began
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:

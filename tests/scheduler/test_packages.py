@@ -15,7 +15,7 @@ import pytest
 from ipyremote.messages import Packages
 from ipyremote.scheduler import packages
 from ipyremote.scheduler.packages import Installation, SetupError, Unwanted, provide
-from tests.cluster.packages import make_wheel
+from tests.support.packages import make_wheel
 
 
 @pytest.fixture

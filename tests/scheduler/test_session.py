@@ -26,7 +26,8 @@ from ipyremote.messages import (
 )
 from ipyremote.scheduler import command
 from ipyremote.wire.connection import routing_id
-from tests.scheduler.sessions import SECRET, all_gone, kill, session, until
+from tests.scheduler.sessions import SECRET, all_gone, kill, session
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("leakless")
 

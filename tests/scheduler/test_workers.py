@@ -11,8 +11,9 @@ import pytest
 
 from ipyremote.messages import OutputText
 from ipyremote.scheduler.deaths import LOG_BYTES, worker_log
-from tests.leaks import leakless
-from tests.scheduler.sessions import kill, session, until
+from tests.scheduler.sessions import kill, session
+from tests.support.leaks import leakless
+from tests.support.waiting import until
 
 
 @pytest.fixture(scope="module")

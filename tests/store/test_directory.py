@@ -13,8 +13,7 @@ import pytest
 
 from ipyremote.store import directory as directory_module
 from ipyremote.store.directory import SessionDirectory, choose_base, sweep
-
-ROOT = Path(__file__).parents[2]
+from tests.support.sources import ROOT
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from ipyremote.store.mapping import copy_into, map_file
 from ipyremote.store.pool import SMALLEST
 from ipyremote.store.segments import SegmentLost, SegmentStore, StoreFull, reap, unlink
 from ipyremote.store.usage import Usage
+from tests.support.sources import ROOT
 
-ROOT = Path(__file__).parents[2]
 CAPACITY = 64 << 20
 
 

@@ -20,8 +20,8 @@ from ipyremote.store import spill as spill_module
 from ipyremote.store.directory import SessionDirectory, sweep
 from ipyremote.store.segments import SegmentLost, SegmentStore, reap, unlink
 from ipyremote.store.spill import DiskFull
+from tests.support.sources import ROOT
 
-ROOT = Path(__file__).parents[2]
 MEMORY = Path("/dev/shm") if os.access("/dev/shm", os.W_OK) else None
 VALUE = np.arange(100_000)
 

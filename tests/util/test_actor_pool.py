@@ -12,7 +12,7 @@ import pytest
 import ipyremote as ray
 from ipyremote.exceptions import ActorDiedError
 from ipyremote.util import ActorPool
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

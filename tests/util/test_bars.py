@@ -12,7 +12,7 @@ import ipyremote as ray
 from ipyremote.backend import current
 from ipyremote.session.quiet_listener import Silence
 from ipyremote.util import safe_print, tqdm
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 
 class Heard(Silence):

@@ -9,7 +9,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote.util import as_completed, map_unordered
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

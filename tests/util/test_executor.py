@@ -19,20 +19,11 @@ from tqdm import tqdm
 import ipyremote as ray
 from ipyremote.exceptions import ActorDiedError, TaskError, WorkerCrashedError
 from ipyremote.util import Executor
-from tests.cluster.waiting import until
-from tests.meta.sources import ROOT
+from tests.support.sources import ROOT
+from tests.support.waiting import until
+from tests.util.calls import after, square
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-def square(value: int) -> int:
-    return value * value
-
-
-def after(path: Path, value: Any = None) -> Any:
-    path.with_suffix(".began").touch()
-    until(path.exists, f"{path} exists")
-    return value
 
 
 def test_calls_have_values() -> None:

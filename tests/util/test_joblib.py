@@ -20,8 +20,8 @@ import ipyremote as ray
 from ipyremote.backend import current
 from ipyremote.exceptions import WorkerCrashedError
 from ipyremote.util.joblib import register_ipyremote, register_ray
-from tests.cluster.waiting import until
-from tests.meta.sources import ROOT
+from tests.support.sources import ROOT
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

@@ -13,20 +13,11 @@ import pytest
 import ipyremote as ray
 from ipyremote.exceptions import ActorDiedError, TaskCancelledError, TaskError
 from ipyremote.util.multiprocessing import Pool, TimeoutError
-from tests.cluster.waiting import until
-from tests.meta.sources import PACKAGE
+from tests.support.sources import PACKAGE
+from tests.support.waiting import until
+from tests.util.calls import after, square
 
 pytestmark = pytest.mark.usefixtures("cluster")
-
-
-def square(value: int) -> int:
-    return value * value
-
-
-def after(path: Path, value: Any = None) -> Any:
-    path.with_suffix(".began").touch()
-    until(path.exists, f"{path} exists")
-    return value
 
 
 def test_every_form_of_map() -> None:

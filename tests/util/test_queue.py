@@ -14,7 +14,7 @@ import pytest
 import ipyremote as ray
 from ipyremote.exceptions import ActorDiedError
 from ipyremote.util.queue import Empty, Full, Queue
-from tests.cluster.waiting import until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("cluster")
 

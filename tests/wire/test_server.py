@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
-import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -25,6 +25,7 @@ from ipyremote.messages import (
 from ipyremote.wire import server as server_module
 from ipyremote.wire.connection import Connection, routing_id
 from ipyremote.wire.server import AddressInUse, Fault, Server
+from tests.support.waiting import until
 
 SECRET = bytes(range(32))
 
@@ -89,14 +90,15 @@ class Bench:
         assert self.server.dropped == count
         return found
 
-    def until(self, condition) -> None:
-        deadline = time.monotonic() + 5
+    def until(self, condition: Callable[[], object], what: str = "the server has done its part") -> None:
+        """Wait for a condition that reads from the server; what can be read wakes the wait."""
         poll = zmq.Poller()
         poll.register(self.server.fd, zmq.POLLIN)
-        while not condition():
-            assert time.monotonic() < deadline, "it did not happen"
-            if not self.server.readable():
-                poll.poll(5)
+
+        def met() -> object:
+            return condition() or (not self.server.readable() and poll.poll(5) and condition())
+
+        until(met, what, 5, pause=0)
 
     def close(self) -> None:
         for peer in self._peers:

@@ -8,7 +8,8 @@ import subprocess
 from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT
 from ipyremote.messages import Bind, Bound, Bye, Hold, Inline, Kept, KeptReply, ObjectReady, Want
 from ipyremote.wire.connection import Connection
-from tests.scheduler.sessions import DriverSide, session, until
+from tests.scheduler.sessions import DriverSide, session
+from tests.support.waiting import until
 
 
 def _bind(side: DriverSide, order: str) -> int:

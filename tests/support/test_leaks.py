@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests import leaks
+from tests.support import leaks
 
 
 def the_leak(before: leaks.Snapshot, kind: str) -> list[str]:

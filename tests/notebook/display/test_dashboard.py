@@ -29,8 +29,8 @@ from ipyremote.notebook.display.textbar import bar_text, follow
 from ipyremote.notebook.display.timeline import chrome_trace, condensed
 from ipyremote.notebook.display.waiting import WaitingDisplays
 from ipyremote.notebook.extension import Notebook
-from tests.cluster.waiting import until
 from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
+from tests.support.waiting import until
 
 SPANS = (Span(3, "square#1", 10.0, 10.5, "done"), Span(4, "square#2", 10.25, 11.0, "failed"))
 

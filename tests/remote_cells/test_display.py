@@ -10,21 +10,8 @@ import pytest
 
 from ipyremote.messages import decode_content
 from ipyremote.remote_cells import display as module
-from ipyremote.remote_cells import rate_limit
 from ipyremote.remote_cells.display import Displays
-from tests.worker.capture import Clock, Recorder
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def recorder(clock: Clock) -> Recorder:
-    return Recorder()
+from tests.remote_cells.capture import Clock, Recorder
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.task_records import TaskRecord, TaskRecords
 from ipyremote.notebook.output.traceback_text import own_frames
 from ipyremote.refs import ObjectRef
+from tests.notebook.display.test_screen import FakeWidget, Reports, state_of
 from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
-from tests.notebook.test_live import FakeWidget, Reports, state_of
 
 
 class RetryingBackend(FakeBackend):

@@ -11,7 +11,6 @@ import sys
 import textwrap
 import threading
 import traceback
-from pathlib import Path
 
 import cloudpickle
 import numpy as np
@@ -30,8 +29,7 @@ from ipyremote.serialization.pickling import (
     loads,
     loads_inline,
 )
-
-ROOT = Path(__file__).parents[1]
+from tests.support.sources import ROOT
 
 
 class Ref:

@@ -14,8 +14,8 @@ from ipyremote.client.detached import Keeping, contents
 from ipyremote.messages import Bind
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
-from tests import leaks
 from tests.client.fake_scheduler import scheduler_and_session
+from tests.support import leaks
 
 
 @pytest.fixture

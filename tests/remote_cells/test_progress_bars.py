@@ -12,21 +12,9 @@ import pytest
 import tqdm.std
 
 from ipyremote.messages import Progress
-from ipyremote.remote_cells import progress_bars, rate_limit
+from ipyremote.remote_cells import progress_bars
 from ipyremote.remote_cells.progress_bars import Bars
-from tests.worker.capture import Clock, Recorder
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(rate_limit, "time", clock)
-    return clock
-
-
-@pytest.fixture
-def recorder(clock: Clock) -> Recorder:
-    return Recorder()
+from tests.remote_cells.capture import Clock, Recorder
 
 
 @pytest.fixture
