@@ -10,41 +10,37 @@ stay. What there is, and who holds it, is in `inline_objects.py`.
 
 from __future__ import annotations
 
-import inspect
 import os
 import secrets
 import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 from ipyremote import settings
+from ipyremote.actor import ActorHandle
 from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
-from ipyremote.backend.current_task import Identity
 from ipyremote.backend.placement import NODE_ID
-from ipyremote.backends.inline.actor_names import InlineInside, InlineNames
-from ipyremote.backends.inline.call_stack import InlineStack, identity_of
-from ipyremote.backends.inline.objects import (
-    InlineActor,
+from ipyremote.backends.inline.actor_names import InlineActorNames
+from ipyremote.backends.inline.call_stack import InlineCurrentTask, InlineStack, identity_of
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
+from ipyremote.backends.inline.placement_groups import InlinePlacementGroups
+from ipyremote.backends.inline.runner import (
     InlineArguments,
-    InlineObjects,
-    Outcome,
+    InlineRunner,
     is_retried,
     method_of,
     process_ended,
-    refuse_environment,
-    split,
 )
-from ipyremote.backends.inline.placement_groups import InlineGroups
-from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected, drawn
+from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
 from ipyremote.client.call_context import Running
-from ipyremote.client.failures import check_size, failure_of, together
-from ipyremote.client.values import fill_slots, pack_arguments
-from ipyremote.exceptions import IPyRemoteSystemError, ObjectLostError, TaskError
+from ipyremote.client.failures import check_size
+from ipyremote.declare.methods import record_of
+from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, hex_of
 from ipyremote.messages import DYNAMIC, Failure
 from ipyremote.refs import ObjectRef, id_for
@@ -89,9 +85,10 @@ class InlineBackend:
         self._stack = InlineStack(Running(driver=DRIVER))
         self._listener: Listener | None = None
         self._labels = {NODE_ID: hex_of(self.key, 0), **(labels or {})}
-        self.names = InlineNames(self)
-        self.inside = InlineInside(self)
-        self.groups = InlineGroups(self._objects, self._stack, self.names, self._total, self._labels)
+        self._runner = InlineRunner(self._objects, self._stack, lambda ref: id_for(ref, self), self._say)
+        self.names = InlineActorNames(self.create_actor, self.is_alive)
+        self.inside = InlineCurrentTask(self._stack, self._handle_of)
+        self.groups = InlinePlacementGroups(self._objects, self._stack, self.names, self._total, self._labels)
 
     # ------------------------------------------------------------------------------------------------- submissions
 
@@ -105,8 +102,8 @@ class InlineBackend:
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
     ) -> tuple[int, str]:
         self._enter()
-        refuse_environment(options)
-        copies = self._pack(args, kwargs)
+        _refuse_environment(options)
+        copies = self._runner.pack(args, kwargs)
         first, label = self._mint(options.name or exported.name, options.returns)
         options = replace(options, place=self._stack.task.place_for(options.place))
         refusal = self.groups.refusal("task", f"{label} can never run", options)
@@ -125,8 +122,8 @@ class InlineBackend:
         actor: ActorOptions,
     ) -> tuple[int, str]:
         self._enter()
-        refuse_environment(options)
-        copies = self._pack(args, kwargs)
+        _refuse_environment(options)
+        copies = self._runner.pack(args, kwargs)
         first, label = self._mint(exported.name, 1)
         options = replace(options, place=self._stack.task.place_for(options.place))
         make = partial(self._make, exported.target, copies)
@@ -135,7 +132,7 @@ class InlineBackend:
         state.death = self.groups.refusal("actor", f"{label} can never start", options)
         if state.death is None:
             self._start(state)
-        outcome = Outcome(state.death) if state.death is not None else self._succeeded(None)
+        outcome = Outcome(state.death) if state.death is not None else self._runner.outcome(None)
         self._objects.seal(first, label, [outcome])
         if actor.detached:
             self._objects.hold(first)
@@ -157,7 +154,7 @@ class InlineBackend:
         options: TaskOptions,
     ) -> tuple[int, str]:
         self._enter()
-        copies = self._pack(args, kwargs)
+        copies = self._runner.pack(args, kwargs)
         first, label = self._mint(options.name or f"{class_name}.{method}", options.returns)
         actor = self._objects.actor(actor_id)
         if actor is None or actor.death is not None:
@@ -170,7 +167,7 @@ class InlineBackend:
         return first, label
 
     def _make(self, cls: Callable[..., Any], packed: InlineArguments) -> Any:
-        args, kwargs = self._open_arguments(packed)
+        args, kwargs = self._runner.open(packed)
         return cls(*args, **kwargs)
 
     def _start(self, actor: InlineActor) -> None:
@@ -183,25 +180,13 @@ class InlineBackend:
         except KeyboardInterrupt:
             raise
         except SystemExit as error:  # It would end the actor's process.
-            self.end(actor, process_ended(actor.label, error))
+            actor.end(process_ended(actor.label, error))
         except BaseException as error:  # Whatever user code raised.
-            failure = self._captured(error, actor.label)
+            failure = self._runner.failure(error, actor.label)
             text = f"The actor {actor.label} died because its __init__ failed: {failure.text}"
             actor.death = Failure("actor_died", text, failure.data, failure.refs)
 
     # ------------------------------------------------------------------------------------------------- running
-
-    def _pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InlineArguments:
-        """Pickled arguments with slots for the top-level refs. Raises TypeError naming what cannot be pickled."""
-        packed = pack_arguments(args, kwargs, lambda ref: id_for(ref, self))
-        data = packed.inline if packed.large is None else pickling.inline(packed.large)
-        return InlineArguments(data, packed.deps, (*packed.refs, *packed.deps))
-
-    def _open_arguments(self, packed: InlineArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Fresh copies of the arguments. Raises the first failure among the dependencies."""
-        values = self.get(packed.deps)
-        arguments = pickling.loads_inline(packed.data) if packed.data.data else ((), {})
-        return fill_slots(arguments, values)
 
     def _run(
         self,
@@ -215,11 +200,11 @@ class InlineBackend:
         """Run user code until it succeeds or no retry is left, and seal the returns."""
         if options.stream not in (0, DYNAMIC):
             identity = identity_of(first, label, options.resources, actor, options.place)
-            steps = Steps(self, label, target, packed, options, actor, identity)
+            steps = Steps(self._runner, self._stack, label, target, packed, options, actor, identity)
             self.streams.open(first, InlineStream(steps, label, self._ids.take, packed.refs))
             return
         started = time.perf_counter()
-        failed = self._failed_dependency(packed)
+        failed = self._runner.failed_dependency(packed)
         if failed is not None:
             self._objects.seal(first, label, [failed] * options.returns)
             return
@@ -228,45 +213,36 @@ class InlineBackend:
         while True:
             try:
                 if options.stream:
-                    steps = Steps(self, label, target, packed, options, actor, identity)
-                    result = collected(steps, self, label)
+                    steps = Steps(self._runner, self._stack, label, target, packed, options, actor, identity)
+                    result = collected(steps, partial(self._add_item, label))
                 else:
-                    result = self._called(label, target, packed, options.returns, actor, identity)
-                outcomes = self._outcomes(result, options.returns)
+                    result = self._runner.call(label, target, packed, options.returns, actor, identity)
+                outcomes = self._runner.outcomes(result, options.returns)
                 break
             except KeyboardInterrupt:
                 raise
             except SystemExit as error:  # It would end the process that runs the task.
-                outcomes = [Outcome(self._crashed(process_ended(label, error), actor))] * options.returns
+                outcomes = [Outcome(self._runner.crash(process_ended(label, error), actor))] * options.returns
                 break
             except BaseException as error:  # Whatever user code raised.
                 if not left or not is_retried(error, options.retry_exceptions):
-                    outcomes = [Outcome(self._captured(error, label))] * options.returns
+                    outcomes = [Outcome(self._runner.failure(error, label))] * options.returns
                     break
                 left -= 1
         self._objects.seal(first, label, outcomes, time.perf_counter() - started)
 
-    def _called(
-        self,
-        label: str,
-        target: _Target,
-        packed: InlineArguments,
-        returns: int,
-        actor: InlineActor | None,
-        identity: Identity,
-    ) -> Any:
-        args, kwargs = self._open_arguments(packed)
-        with self._stack.inside(label, actor, identity):
-            result = target()(*args, **kwargs)
-            if actor is not None and inspect.iscoroutine(result):
-                result = self._awaited(actor, result, label)
-            # A generator's body is user code too.
-            if returns != 1 and isinstance(result, Iterator):
-                result = drawn(result, returns, label, self._say)
-        return result
+    def _add_item(self, label: str, outcome: Outcome) -> ObjectRef[Any]:
+        """Make an object of an item of a task with num_returns="dynamic"."""
+        with self._lock:
+            object_id = self._ids.take()
+        self._objects.seal(object_id, label, [outcome])
+        return ObjectRef(object_id, self, label)
 
-    def _awaited(self, actor: InlineActor, awaitable: Awaitable[Any], label: str) -> Any:
-        return actor.wait_for(awaitable, partial(self._stack.inside, label, actor, self.identity))
+    def _handle_of(self, actor: InlineActor) -> ActorHandle:
+        options = actor.options
+        groups = tuple(name for name, _ in options.groups)
+        record = record_of(type(actor.instance), options.max_task_retries, options.max_pending_calls, groups)
+        return ActorHandle(actor.actor_id, self, actor.label, record, weak=True)
 
     def _say(self, text: str) -> None:
         if self._listener is not None:
@@ -274,52 +250,9 @@ class InlineBackend:
         else:
             print(f"ipyremote: {text}", file=sys.stderr)
 
-    def _crashed(self, reason: str, actor: InlineActor | None) -> Failure:
-        if actor is None:
-            return Failure("worker_crashed", reason)
-        self.end(actor, reason)
-        return Failure("actor_died", reason)
-
-    def _failed_dependency(self, packed: InlineArguments) -> Outcome | None:
-        for any_id in packed.deps:
-            found = self._objects.find(any_id)
-            if found is not None and type(found.outcome.value) is Failure:
-                return found.outcome
-        return None
-
-    def _outcomes(self, result: Any, returns: int) -> list[Outcome]:
-        if returns == 1:
-            return [self._succeeded(result)]
-        if returns == 0:
-            return []
-        return [self._succeeded(item) for item in split(result, returns)]
-
-    def _succeeded(self, value: Any) -> Outcome:
-        if isinstance(value, ObjectRef) and value._deferred:
-            # A deferred ref stands for its value, which is there already.
-            found = self._objects.find(id_for(value, self))
-            assert found is not None
-            return found.outcome
-        pickled = pickling.dumps(value)
-        # The containing value holds what it refers to, from before the refs of the task itself are gone.
-        return Outcome(pickling.inline(pickled), pickled.refs)
-
-    def _captured(self, error: BaseException, label: str) -> Failure:
-        return failure_of(TaskError.capture(error, label, self._pid, display_names=pickling.display_names))
-
     def _mint(self, name: str, returns: int) -> tuple[int, str]:
         with self._lock:
             return self._ids.take(returns), self._stack.task.label_of(name)
-
-    @property
-    def identity(self) -> Identity:
-        """On whose behalf this thread runs."""
-        return self._stack.identity
-
-    @property
-    def running(self) -> InlineActor | str | None:
-        """What runs on this thread: an actor, a task by its label, or None."""
-        return self._stack.what
 
     # ------------------------------------------------------------------------------------------------------ values
 
@@ -336,17 +269,7 @@ class InlineBackend:
 
     def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
         self._enter()
-        values = [self._value(any_id) for any_id in ids]
-        if failures := [value for value in values if isinstance(value, Failure)]:
-            raise together(failures)
-        return [pickling.loads_inline(value) for value in values]
-
-    def _value(self, any_id: int) -> Any:
-        """As it travels."""
-        found = self._objects.find(any_id)
-        if found is None:
-            raise ObjectLostError(f"The object {any_id:x} is not in this session.")
-        return found.outcome.value
+        return self._runner.values(ids)
 
     def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
         self._enter()
@@ -379,17 +302,11 @@ class InlineBackend:
             return
         limit = actor.options.max_restarts
         if no_restart or limit == actor.restarts:
-            self.end(actor, f"The actor {actor.label} was killed by kill().")
+            actor.end(f"The actor {actor.label} was killed by kill().")
             return
         actor.restarts += 1
         actor.instance = None
         self._start(actor)
-
-    def end(self, actor: InlineActor, reason: str) -> None:
-        """An actor is dead."""
-        actor.death = Failure("actor_died", reason)
-        # Its own code may still be running; what it has is dropped when that ends.
-        actor.instance = None
 
     def watch(self, ids: Sequence[int]) -> None:
         self._enter()
@@ -445,3 +362,12 @@ class InlineBackend:
             )
         if self.released:
             self._objects.drop_released()
+
+
+def _refuse_environment(options: TaskOptions) -> None:
+    """Raise NotImplementedError where a task or actor asks for an environment."""
+    if options.runtime_env:
+        raise NotImplementedError(
+            "runtime_env needs processes of its own, and backend='inline' runs everything in this one. Set environment "
+            "variables and import modules in the program itself, or use the default backend."
+        )

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
 
-from ipyremote.backend.current_task import Identity
+from ipyremote.backend.current_task import ActorExit, Identity
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
 from ipyremote.client.call_context import Running
 from ipyremote.ids import DRIVER
 from ipyremote.messages import Resources
 
-__all__ = ["InlineStack", "identity_of"]
+__all__ = ["InlineCurrentTask", "InlineStack", "identity_of"]
 
 
 class InlineStack(threading.local):
@@ -65,3 +66,40 @@ def identity_of(
         group=group,
         captures=captures,
     )
+
+
+class InlineCurrentTask:
+    """Answers to what the code of tasks and actors asks about itself. Contracts as in `backend/current_task.py`."""
+
+    def __init__(self, stack: InlineStack, handle_of: Callable[[InlineActor], Any]) -> None:
+        """`handle_of` makes a weak handle of an actor."""
+        self._stack = stack
+        self._handle_of = handle_of
+
+    def exit_actor(self) -> NoReturn:
+        actor = self._actor()
+        if actor is None:
+            raise TypeError("exit_actor() is for methods of actors, and this code does not run in one.")
+        reason = f"The actor {actor.label} has left by exit_actor()."
+        actor.end(reason)
+        raise ActorExit(reason)
+
+    def is_canceled(self) -> bool:
+        if self._stack.what is None:
+            raise RuntimeError(
+                "is_canceled() is for tasks and methods of actors; nobody can cancel this program"
+            )
+        return False  # A task has ended before anybody has its ref.
+
+    def current_actor(self) -> Any:
+        actor = self._actor()
+        if actor is None:
+            raise RuntimeError("This code does not run in an actor, so there is no current actor.")
+        return self._handle_of(actor)
+
+    def identity(self) -> Identity:
+        return self._stack.identity
+
+    def _actor(self) -> InlineActor | None:
+        running = self._stack.what
+        return running if isinstance(running, InlineActor) else None

@@ -13,24 +13,14 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NoReturn, Protocol
+from typing import Any, Protocol
 
-from ipyremote.backend import ActorOptions, TaskOptions
+from ipyremote.backend import ActorOptions
 from ipyremote.backend.placement import Place
 from ipyremote.client.objects import FREED
-from ipyremote.exceptions import TaskError
 from ipyremote.messages import Failure, Inline
 
-__all__ = [
-    "InlineActor",
-    "InlineObject",
-    "InlineObjects",
-    "Outcome",
-    "is_retried",
-    "method_of",
-    "process_ended",
-    "split",
-]
+__all__ = ["InlineActor", "InlineObject", "InlineObjects", "Outcome"]
 
 
 @dataclass(slots=True)
@@ -118,22 +108,16 @@ class InlineActor:
             raise error
         return result
 
+    def end(self, reason: str) -> None:
+        """Declare the actor dead. Its own code may still be running; the instance is dropped when that code ends."""
+        self.death = Failure("actor_died", reason)
+        self.instance = None
+
     def close(self) -> None:
-        """The actor is gone."""
+        """Drop the instance, and the event loop with it."""
         self.instance = None
         if self.loop is not None and not self.loop.is_running():
             self.loop.close()
-
-
-@dataclass(frozen=True, slots=True)
-class InlineArguments:
-    """Pickled arguments of one call."""
-
-    data: Inline
-    #: Objects whose values go into the slots.
-    deps: tuple[int, ...]
-    #: All objects and actors that the arguments refer to.
-    refs: tuple[int, ...]
 
 
 class Closing(Protocol):
@@ -268,51 +252,3 @@ class InlineObjects:
         objects.clear()
         for actor in actors.values():
             actor.close()
-
-
-def split(result: Any, returns: int) -> list[Any]:
-    """The items of what a task returned. Raises ValueError unless they are so many."""
-    try:
-        items = list(result)
-    except TypeError:
-        raise ValueError(
-            f"Task returned {type(result).__name__}, which has no items, but num_returns={returns}."
-        ) from None
-    if len(items) != returns:
-        raise ValueError(f"Task returned {len(items)} objects, but num_returns={returns}.")
-    return items
-
-
-def process_ended(label: str, error: BaseException) -> str:
-    """Why a task or actor is no more whose code asked for the end of its process."""
-    return f"{label} ended the process that it ran in: {type(error).__name__}: {error}"
-
-
-def is_retried(error: BaseException, kinds: bool | tuple[type[BaseException], ...]) -> bool:
-    """Whether an exception is one of those that a task's `retry_exceptions` names."""
-    if isinstance(kinds, bool):
-        return kinds and isinstance(error, Exception)
-    cause = error.cause if isinstance(error, TaskError) else error
-    return isinstance(cause, kinds)
-
-
-def method_of(actor: InlineActor, name: str, leave: Callable[[], NoReturn]) -> Callable[..., Any]:
-    """What a call runs. `leave`: what ends the actor."""
-    match name:
-        case "__ray_call__":
-            return lambda fn, *args, **kwargs: fn(actor.instance, *args, **kwargs)
-        case "__ray_ready__":
-            return lambda: True
-        case "__ray_terminate__":
-            return leave
-    method: Callable[..., Any] = getattr(actor.instance, name)
-    return method
-
-
-def refuse_environment(options: TaskOptions) -> None:
-    """Raise NotImplementedError where a task or actor asks for an environment."""
-    if options.runtime_env:
-        raise NotImplementedError(
-            "runtime_env needs processes of its own, and backend='inline' runs everything in this one. Set environment "
-            "variables and import modules in the program itself, or use the default backend."
-        )

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from ipyremote.backend import TaskOptions
 from ipyremote.backend.placement import (
@@ -17,27 +17,25 @@ from ipyremote.backend.placement import (
     labels_text,
     match_some,
 )
+from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineObjects
 from ipyremote.messages import RESOURCE_UNIT, Failure, Resources
 
-if TYPE_CHECKING:
-    from ipyremote.backends.inline.actor_names import InlineNames
-
-__all__ = ["InlineGroups"]
+__all__ = ["InlinePlacementGroups"]
 
 _WHOLE: Final = "the session has"
 _OUTSIDE: Final = "outside of placement groups there is"
 
 
-class InlineGroups:
+class InlinePlacementGroups:
     """Method contracts are those of `backend.PlacementGroups`."""
 
     def __init__(
         self,
         objects: InlineObjects,
         stack: InlineStack,
-        names: InlineNames,
+        names: InlineActorNames,
         total: Mapping[str, float],
         labels: Mapping[str, str],
     ) -> None:

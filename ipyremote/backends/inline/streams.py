@@ -9,29 +9,20 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
-from collections.abc import Callable, Iterator
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from ipyremote.backend import TaskOptions
 from ipyremote.backend.current_task import Identity
-from ipyremote.backends.inline.objects import (
-    InlineActor,
-    InlineArguments,
-    InlineObjects,
-    Outcome,
-    is_retried,
-    process_ended,
-)
+from ipyremote.backends.inline.call_stack import InlineStack
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
+from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, is_retried, process_ended
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import Failure
 from ipyremote.refs import ObjectRef
 from ipyremote.streams import DynamicObjectRefGenerator
 
-if TYPE_CHECKING:
-    from ipyremote.backends.inline.backend import InlineBackend
-
-__all__ = ["InlineStream", "InlineStreams", "Steps", "collected", "drawn"]
+__all__ = ["InlineStream", "InlineStreams", "Steps", "collected"]
 
 #: Comes after the last item.
 END: Final = object()
@@ -52,7 +43,8 @@ class Steps:
 
     def __init__(
         self,
-        backend: InlineBackend,
+        runner: InlineRunner,
+        stack: InlineStack,
         label: str,
         target: Callable[[], Callable[..., Any]],
         packed: InlineArguments,
@@ -60,7 +52,8 @@ class Steps:
         actor: InlineActor | None,
         identity: Identity,
     ) -> None:
-        self._backend = backend
+        self._runner = runner
+        self._stack = stack
         self._label = label
         self._target = target
         self._packed = packed
@@ -70,15 +63,14 @@ class Steps:
         self._identity = identity
 
     def _inside(self) -> contextlib.AbstractContextManager[None]:
-        return self._backend._stack.inside(self._label, self._actor, self._identity)
+        return self._stack.inside(self._label, self._actor, self._identity)
 
     def begin(self) -> Any:
         """Make it, from fresh copies of the arguments."""
-        backend = self._backend
-        failed = backend._failed_dependency(self._packed)
+        failed = self._runner.failed_dependency(self._packed)
         if failed is not None and isinstance(failed.value, Failure):
             raise _Failed(failed.value)
-        args, kwargs = backend._open_arguments(self._packed)
+        args, kwargs = self._runner.open(self._packed)
         with self._inside():
             items = self._target()(*args, **kwargs)
         if not hasattr(items, "__next__") and not hasattr(items, "__anext__"):
@@ -98,7 +90,7 @@ class Steps:
         assert actor is not None, "only methods are async"
         try:
             with self._inside():
-                return self._backend._awaited(actor, items.__anext__(), self._label)
+                return self._runner.run_coroutine(actor, items.__anext__(), self._label)
         except StopAsyncIteration:
             return END
 
@@ -108,11 +100,11 @@ class Steps:
             with self._inside():
                 items.close()
         elif self._actor is not None and hasattr(items, "aclose"):
-            self._backend._awaited(self._actor, items.aclose(), self._label)
+            self._runner.run_coroutine(self._actor, items.aclose(), self._label)
 
     def pack(self, item: Any) -> Outcome:
         """The item as a value of the session."""
-        return self._backend._succeeded(item)
+        return self._runner.outcome(item)
 
     def failure(self, error: BaseException) -> Failure | None:
         """What an exception comes to; None: begin anew."""
@@ -120,11 +112,11 @@ class Steps:
             return error.failure
         if isinstance(error, SystemExit):
             # It would end the process that runs the task.
-            return self._backend._crashed(process_ended(self._label, error), self._actor)
+            return self._runner.crash(process_ended(self._label, error), self._actor)
         if self._left and is_retried(error, self._retry):
             self._left -= 1
             return None
-        return self._backend._captured(error, self._label)
+        return self._runner.failure(error, self._label)
 
 
 class InlineStream:
@@ -274,31 +266,19 @@ class InlineStreams:
         return stream
 
 
-def collected(steps: Steps, backend: InlineBackend, label: str) -> DynamicObjectRefGenerator:
-    """The value of a task with num_returns="dynamic": refs to its items, the last one to its failure."""
+def collected(steps: Steps, add: Callable[[Outcome], ObjectRef[Any]]) -> DynamicObjectRefGenerator:
+    """Make the value of a task with num_returns="dynamic": refs to its items, the last one to its failure.
+
+    `add` makes an object of the session and gives a ref to that object.
+    """
     refs: list[ObjectRef[Any]] = []
-
-    def add(outcome: Outcome) -> None:
-        object_id = backend._ids.take()
-        backend._objects.seal(object_id, label, [outcome])
-        refs.append(ObjectRef(object_id, backend, label))
-
     items = steps.begin()
     try:
         while (item := steps.step(items)) is not END:
-            add(steps.pack(item))
-    except Exception as error:  # of user code: the items before it stay
+            refs.append(add(steps.pack(item)))
+    except Exception as error:  # of user code: the items before the error stay
         failure = steps.failure(error)
         if failure is None:
             raise
-        add(Outcome(failure))
+        refs.append(add(Outcome(failure)))
     return DynamicObjectRefGenerator(refs)
-
-
-def drawn(items: Iterator[Any], returns: int, label: str, say: Callable[[str], None]) -> list[Any]:
-    """As many items as there are returns, of which there may be fewer."""
-    first = list(islice(items, returns))
-    surplus = sum(1 for _ in items)
-    if surplus and returns:
-        say(f"{label} yielded {returns + surplus} values, but num_returns={returns}: the rest is dropped.")
-    return first

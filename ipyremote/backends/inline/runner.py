@@ -1,0 +1,197 @@
+"""Running user code on the calling thread, and what becomes of it: arguments in, outcomes out.
+
+The backend, its streams and its actors share one runner. The runner starts nothing and restarts nothing by itself.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import Any, NoReturn
+
+from ipyremote.backend.current_task import Identity
+from ipyremote.backends.inline.call_stack import InlineStack
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
+from ipyremote.client.failures import failure_of, together
+from ipyremote.client.values import fill_slots, pack_arguments
+from ipyremote.exceptions import ObjectLostError, TaskError
+from ipyremote.messages import Failure, Inline
+from ipyremote.refs import ObjectRef
+from ipyremote.serialization import pickling
+
+__all__ = ["InlineArguments", "InlineRunner", "is_retried", "method_of", "process_ended"]
+
+
+@dataclass(frozen=True, slots=True)
+class InlineArguments:
+    """Pickled arguments of one call."""
+
+    data: Inline
+    #: Ids of the objects whose values go into the slots.
+    deps: tuple[int, ...]
+    #: Ids of all objects and actors that the arguments refer to.
+    refs: tuple[int, ...]
+
+
+class InlineRunner:
+    """See the module docstring."""
+
+    def __init__(
+        self,
+        objects: InlineObjects,
+        stack: InlineStack,
+        id_of: Callable[[ObjectRef[Any]], int],
+        notice: Callable[[str], None],
+    ) -> None:
+        """`id_of` gives the id of a ref, or raises for a ref of another session. `notice` shows the user a sentence."""
+        self._objects = objects
+        self._stack = stack
+        self._id_of = id_of
+        self._notice = notice
+        self._pid = os.getpid()
+
+    # ----------------------------------------------------------------------------------------------------- arguments
+
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InlineArguments:
+        """Pickle arguments, with slots for the top-level refs. Raises TypeError naming what cannot be pickled."""
+        packed = pack_arguments(args, kwargs, self._id_of)
+        data = packed.inline if packed.large is None else pickling.inline(packed.large)
+        return InlineArguments(data, packed.deps, (*packed.refs, *packed.deps))
+
+    def open(self, packed: InlineArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Make fresh copies of the arguments. Raises the failures of the dependencies."""
+        values = self.values(packed.deps)
+        arguments = pickling.loads_inline(packed.data) if packed.data.data else ((), {})
+        return fill_slots(arguments, values)
+
+    def values(self, ids: Sequence[int]) -> list[Any]:
+        """Unpickle the values of objects. Raises their failures, or ObjectLostError."""
+        values = [self._value(any_id) for any_id in ids]
+        if failures := [value for value in values if isinstance(value, Failure)]:
+            raise together(failures)
+        return [pickling.loads_inline(value) for value in values]
+
+    def _value(self, any_id: int) -> Any:
+        """Return the pickled value, or the failure, of an object."""
+        found = self._objects.find(any_id)
+        if found is None:
+            raise ObjectLostError(f"The object {any_id:x} is not in this session.")
+        return found.outcome.value
+
+    def failed_dependency(self, packed: InlineArguments) -> Outcome | None:
+        """Return the first failure among the dependencies."""
+        for any_id in packed.deps:
+            found = self._objects.find(any_id)
+            if found is not None and type(found.outcome.value) is Failure:
+                return found.outcome
+        return None
+
+    # ------------------------------------------------------------------------------------------------------- the call
+
+    def call(
+        self,
+        label: str,
+        target: Callable[[], Callable[..., Any]],
+        packed: InlineArguments,
+        returns: int,
+        actor: InlineActor | None,
+        identity: Identity,
+    ) -> Any:
+        """Call `target()` with fresh copies of its arguments, and return the result of the call."""
+        args, kwargs = self.open(packed)
+        with self._stack.inside(label, actor, identity):
+            result = target()(*args, **kwargs)
+            if actor is not None and inspect.iscoroutine(result):
+                result = self.run_coroutine(actor, result, label)
+            # A generator's body is user code too, so the block ends after it.
+            if returns != 1 and isinstance(result, Iterator):
+                result = self._drawn(result, returns, label)
+        return result
+
+    def run_coroutine(self, actor: InlineActor, awaitable: Awaitable[Any], label: str) -> Any:
+        """Run a coroutine of an async actor to its end, and return its result."""
+        return actor.wait_for(awaitable, partial(self._stack.inside, label, actor, self._stack.identity))
+
+    def _drawn(self, items: Iterator[Any], returns: int, label: str) -> list[Any]:
+        """Take as many items as there are returns; there may be fewer."""
+        first = list(islice(items, returns))
+        surplus = sum(1 for _ in items)
+        if surplus and returns:
+            self._notice(
+                f"{label} yielded {returns + surplus} values, but num_returns={returns}: the rest is dropped."
+            )
+        return first
+
+    # ------------------------------------------------------------------------------------------------------- outcomes
+
+    def outcomes(self, result: Any, returns: int) -> list[Outcome]:
+        """Make the outcomes of a call's returns. Raises ValueError when the result has another number of items."""
+        if returns == 1:
+            return [self.outcome(result)]
+        if returns == 0:
+            return []
+        return [self.outcome(item) for item in _split(result, returns)]
+
+    def outcome(self, value: Any) -> Outcome:
+        """Make the outcome of a call that returned `value`."""
+        if isinstance(value, ObjectRef) and value._deferred:
+            # A deferred ref stands for its value, which is there already.
+            found = self._objects.find(self._id_of(value))
+            assert found is not None
+            return found.outcome
+        pickled = pickling.dumps(value)
+        # The outcome holds the refs inside the value, from before the refs of the task itself are gone.
+        return Outcome(pickling.inline(pickled), pickled.refs)
+
+    def failure(self, error: BaseException, label: str) -> Failure:
+        """Make the failure of a call that raised `error`."""
+        return failure_of(TaskError.capture(error, label, self._pid, display_names=pickling.display_names))
+
+    def crash(self, reason: str, actor: InlineActor | None) -> Failure:
+        """Make the failure of a call whose code asked for the end of its process. The actor, if any, ends with it."""
+        if actor is None:
+            return Failure("worker_crashed", reason)
+        actor.end(reason)
+        return Failure("actor_died", reason)
+
+
+def _split(result: Any, returns: int) -> list[Any]:
+    try:
+        items = list(result)
+    except TypeError:
+        raise ValueError(
+            f"Task returned {type(result).__name__}, which has no items, but num_returns={returns}."
+        ) from None
+    if len(items) != returns:
+        raise ValueError(f"Task returned {len(items)} objects, but num_returns={returns}.")
+    return items
+
+
+def process_ended(label: str, error: BaseException) -> str:
+    """Say why a task or actor is gone whose code asked for the end of its process."""
+    return f"{label} ended the process that it ran in: {type(error).__name__}: {error}"
+
+
+def is_retried(error: BaseException, kinds: bool | tuple[type[BaseException], ...]) -> bool:
+    """Return whether an exception is one that a task's `retry_exceptions` names."""
+    if isinstance(kinds, bool):
+        return kinds and isinstance(error, Exception)
+    cause = error.cause if isinstance(error, TaskError) else error
+    return isinstance(cause, kinds)
+
+
+def method_of(actor: InlineActor, name: str, leave: Callable[[], NoReturn]) -> Callable[..., Any]:
+    """Return the callable behind a method's name. `leave` ends the actor."""
+    match name:
+        case "__ray_call__":
+            return lambda fn, *args, **kwargs: fn(actor.instance, *args, **kwargs)
+        case "__ray_ready__":
+            return lambda: True
+        case "__ray_terminate__":
+            return leave
+    method: Callable[..., Any] = getattr(actor.instance, name)
+    return method
