@@ -1,62 +1,71 @@
 """`display` in a worker, and everything else that IPython would publish: it goes to the cell that asked for the task.
 
-There is no IPython shell in a worker. `display` is among the built-in names, as in a notebook; its first call imports
-IPython for its formatters. Where user code imports IPython by itself, the functions that would ask a shell to publish
-are replaced right after the import. Rules.
+`display` is among the built-in names, as in a notebook; its first call imports IPython for its formatters. Where user
+code imports IPython by itself, the functions that would ask a shell to publish are replaced right after the import.
+Rules.
 
-- What was printed before is sent before. Everything is sent before the task's result.
-- Updates of one display go out ten times a second at most, the last one always (see `pacing.py`).
-- A copy of the worker that user code forked has no connection: there the text is printed.
+- What was printed before a display is reported before it. Everything is reported before the task's result.
+- Updates of one display are reported ten times a second at most, the last one always (see `rate_limit.py`).
+- A copy of the worker that user code forked has no way to the driver: there the text is printed.
 """
 
 from __future__ import annotations
 
+import base64
 import builtins
+import dataclasses
+import datetime
+import enum
 import importlib
+import json
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Hashable, Mapping
 from types import ModuleType
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from ipyremote.messages import encode_content
+from ipyremote.backend.reporter import DISPLAY_LIMIT, Reporter
+from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.figures import Figures, png
-from ipyremote.remote_cells.import_hooks import after_import
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.remote_cells.rate_limit import Pacer
 
 __all__ = ["Displays"]
 
-#: A larger one is not sent: a notebook that holds it could hardly be opened.
-LARGEST: Final = 32 << 20
+Task = TypeVar("Task", bound=Hashable)
+
+#: Modules that hand on the functions of `IPython.core.display_functions`.
+_TAKERS: Final = ("IPython", "IPython.display", "IPython.core.display")
 
 
-class Displays:
-    """All that tasks of a worker display. Any thread."""
+class Displays(Generic[Task]):
+    """All that tasks of a worker display. Thread-safe."""
 
     def __init__(
         self,
-        owner: Callable[[], int],
-        output: OutputCapture,
-        send: Callable[[int, bytes], None],
+        reporter: Reporter[Task],
+        owner: Callable[[], Task],
+        output: OutputCapture[Task],
         wake: Callable[[], None],
     ) -> None:
-        """`send(task, content)`, where `content` is that of `messages.Display`."""
+        """`owner` and `wake` are those of `output`."""
         self._owner = owner
         self._output = output
-        self._send = send
-        self._updates: Pacer[tuple[int, bytes]] = Pacer(lambda update: self._send(*update), wake)
+        self._report = reporter.display
+        self._updates: Pacer[tuple[Task, bytes]] = Pacer(lambda update: self._report(*update), wake)
+        #: IPython's `DisplayFormatter`, once something was displayed.
         self._formatter: Any = None
-        #: IPython's module, once it is imported.
+        #: IPython's module `display_functions`, once it is imported.
         self._functions: Any = None
         self._pid = os.getpid()
         self.figures = Figures(self.publish)
         output.attach(self)
 
-    def install(self) -> None:
+    def install(self, changes: Changes) -> None:
         """Provide `display`, and adapt IPython and matplotlib, now or when they are imported."""
-        vars(builtins)["display"] = self.display
-        after_import("IPython.core.display_functions", self._adapt)
-        self.figures.install()
+        changes.replace(builtins, display=self.display)
+        changes.after_import("IPython.core.display_functions", lambda module: self._adapt(module, changes))
+        self.figures.install(changes)
 
     # ------------------------------------------------------------------------------------------- what user code calls
 
@@ -72,7 +81,7 @@ class Displays:
         clear: bool = False,
         **options: Any,
     ) -> Any:
-        """What `IPython.display.display` does, without a shell. Returns a handle if there is a `display_id`."""
+        """Do what `IPython.display.display` does, without a shell. Returns a handle if there is a `display_id`."""
         functions = self._functions or _imported()
         if functions is None:
             for value in objects:
@@ -103,7 +112,7 @@ class Displays:
         update: bool = False,
         **_others: Any,
     ) -> None:
-        """Send a bundle, as `publish_display_data` does."""
+        """Report a bundle, as `IPython.display.publish_display_data` does."""
         transient = dict(transient or {})
         content = {
             "kind": "update_display_data" if update else "display_data",
@@ -114,18 +123,18 @@ class Displays:
         self._say(content, transient.get("display_id"), update=update)
 
     def clear_output(self, wait: bool = False) -> None:
-        """What `IPython.display.clear_output` does."""
+        """Do what `IPython.display.clear_output` does."""
         self._say({"kind": "clear_output", "data": {}, "metadata": {}, "transient": {}, "wait": bool(wait)})
 
     # ----------------------------------------------------------------------------------------------- for the output
 
     def send_late(self) -> bool:
-        """Send updates that have waited long enough. True: something still waits."""
+        """Report updates that have waited long enough. Returns whether any update still waits."""
         return self._updates.send_late()
 
-    def finish(self, task_id: int) -> None:
-        """The task has ended: send its last updates."""
-        self._updates.finish(task_id)
+    def finish(self, task: Hashable) -> None:
+        """Report the last updates of a task that has ended."""
+        self._updates.finish(task)
 
     # --------------------------------------------------------------------------------------------------------- inside
 
@@ -135,57 +144,116 @@ class Displays:
             if text:
                 print(text)
             return
-        task_id = self._owner()
+        task = self._owner()
         encoded = _encoded(content)
         self._output.collect()
         self._output.send_all()
         if display_id is None:
-            self._send(task_id, encoded)
+            self._report(task, encoded)
         else:
-            self._output.showing.add(task_id)
-            self._updates.post(task_id, display_id, (task_id, encoded), now=not update)
+            self._output.showing.add(task)
+            self._updates.post(task, display_id, (task, encoded), now=not update)
 
-    def _format(self, value: Any, include: Any, exclude: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    @property
+    def formatter(self) -> Any:
+        """IPython's formatter, which also the shell of remote cells uses. Imports IPython."""
         if self._formatter is None:
             formatters = importlib.import_module("IPython.core.formatters")
             self._formatter = formatters.DisplayFormatter()
             self._formatter.formatters["image/png"].for_type_by_name("matplotlib.figure", "Figure", png)
-        bundle, details = self._formatter.format(value, include, exclude)
+        return self._formatter
+
+    def _format(self, value: Any, include: Any, exclude: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+        bundle, details = self.formatter.format(value, include, exclude)
         return bundle, details
 
-    def _adapt(self, module: ModuleType) -> None:
-        """IPython was imported: its functions publish here. `update_display` and `DisplayHandle` call `display`."""
+    def _adapt(self, module: ModuleType, changes: Changes) -> None:
+        """Have the functions of IPython, which was just imported, publish here.
+
+        `update_display` and `DisplayHandle` call `display`.
+        """
         self._functions = module
-        vars(module).update(
-            display=self.display, publish_display_data=self.publish, clear_output=self.clear_output
-        )
+        ours = {
+            "display": self.display,
+            "publish_display_data": self.publish,
+            "clear_output": self.clear_output,
+        }
+        originals = {name: vars(module).get(name) for name in ours}
+        changes.replace(module, **ours)
+        # Modules that were imported before have taken the originals.
+        for other in filter(None, map(sys.modules.get, _TAKERS)):
+            taken = {name: ours[name] for name in ours if vars(other).get(name, ours) is originals[name]}
+            changes.replace(other, **taken)
 
 
 def _imported() -> ModuleType | None:
-    """IPython's module of these functions; None where there is no IPython."""
+    """Return IPython's module of these functions; None where there is no IPython."""
     try:
         return importlib.import_module("IPython.core.display_functions")
     except ImportError:
         return None
 
 
+# ------------------------------------------------------------------------------------------------------------ as JSON
+
+
 def _encoded(content: dict[str, Any]) -> bytes:
-    try:
-        encoded = encode_content(content)
-    except UnicodeEncodeError:
-        encoded = encode_content(_sendable(content))
-    if len(encoded) <= LARGEST:
+    """Return a display as JSON, or a note in its place where the display is too large."""
+    encoded = _json(content)
+    if len(encoded) <= DISPLAY_LIMIT:
         return encoded
     note = f"(not shown: {len(encoded) / 1e6:,.0f} MB are too much to display)"
-    return encode_content({**content, "data": {"text/plain": note}, "metadata": {}})
+    return _json({**content, "data": {"text/plain": note}, "metadata": {}})
+
+
+def _json(content: dict[str, Any]) -> bytes:
+    try:
+        return _encoder.encode(content).encode()
+    except (UnicodeEncodeError, ValueError, TypeError):
+        return _encoder.encode(_sendable(content)).encode()
+
+
+def _as_json(value: object) -> object:
+    """Return a value that JSON has no word for as one that it has."""
+    match value:
+        case bytes() | bytearray() | memoryview():
+            return base64.b64encode(value).decode("ascii")
+        case set() | frozenset():
+            return list(value)
+        case datetime.datetime() | datetime.date() | datetime.time():
+            return value.isoformat()
+        case enum.Enum():
+            return value.value
+        case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
+            return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
+        case _:
+            # Arrays and numbers of numpy.
+            convert = getattr(value, "tolist", None)
+            return convert() if callable(convert) else str(value)
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False, default=_as_json)
 
 
 def _sendable(value: Any) -> Any:
-    """The same without lone surrogates, as in a file name that is not UTF-8."""
-    if isinstance(value, str):
-        return value.encode("utf-8", "replace").decode()
-    if isinstance(value, dict):
-        return {_sendable(key): _sendable(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_sendable(part) for part in value]
-    return value
+    """Return the same content without what plain JSON cannot carry.
+
+    That is: lone surrogates, as in a file name that is not UTF-8; numbers that are not finite; keys that are no text.
+    """
+    match value:
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case float() if value - value != 0:
+            return None
+        case dict():
+            return {_key(key): _sendable(part) for key, part in value.items()}
+        case list() | tuple() | set() | frozenset():
+            return [_sendable(part) for part in value]
+        case None | bool() | int() | float():
+            return value
+        case _:
+            return _sendable(_as_json(value))
+
+
+def _key(key: Any) -> str:
+    return _sendable(key) if isinstance(key, str) else str(key)

@@ -1,9 +1,9 @@
 """matplotlib in a worker: figures become pictures in the cell that asked for the task.
 
 A worker has no screen, so the backend is Agg, unless the user has chosen one that is not a notebook's. `plt.show()`
-publishes all open figures and closes them, as inline figures in a notebook. At the end of a `%%remote` cell those that
-it has opened are shown without being asked for; a plain task shows what it says. matplotlib is adapted when user code
-imports it, and never imported here.
+publishes all open figures and closes them, as it does with inline figures in a notebook. At the end of a `%%remote`
+cell the figures that the cell has opened are shown without being asked for; a plain task shows what it asks for.
+matplotlib is adapted when user code imports it, and never imported here.
 """
 
 from __future__ import annotations
@@ -16,39 +16,36 @@ import pickle
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from types import ModuleType
 from typing import Any
 
-from ipyremote.remote_cells.import_hooks import after_import
+from ipyremote.remote_cells.changes import Changes
 
 __all__ = ["Figures", "picture", "png", "shown_at_end"]
 
-#: What names of backends that draw into a notebook contain.
+#: Parts of the names of backends that draw into a notebook.
 _NOTEBOOK = ("inline", "ipympl", "nbagg", "notebook", "widget")
-
-
-#: Of pickle: up to this one, arrays are loaded as copies.
+#: The last protocol of pickle that loads arrays as copies.
 _COPYING = 4
 
 
 class _Installed:
-    """The figures of this process, if it is a worker."""
+    """The figures of this process, if the process is a worker."""
 
     figures: Figures | None = None
 
 
 class Figures:
-    """Publishes figures. `publish(bundle)` is that of `display.py`."""
+    """Publishes figures. `publish(bundle)` is `Displays.publish`."""
 
     def __init__(self, publish: Callable[[dict[str, Any]], None]) -> None:
         self._publish = publish
 
-    def install(self) -> None:
-        """Adapt matplotlib, now or when it is imported."""
-        _Installed.figures = self
-        after_import("matplotlib", _choose_backend)
-        after_import("matplotlib.figure", _adapt_pickling)
-        after_import("matplotlib.pyplot", self._adapt)
+    def install(self, changes: Changes) -> None:
+        """Adapt matplotlib, now or when it is imported. The choice of its backend is not undone."""
+        changes.replace(_Installed, figures=self)
+        changes.after_import("matplotlib", _choose_backend)
+        changes.after_import("matplotlib.figure", lambda module: _adapt_pickling(module, changes))
+        changes.after_import("matplotlib.pyplot", lambda module: self._adapt(module, changes))
 
     def show(self, managers: Sequence[Any]) -> None:
         """Publish the figures of these managers, and close them."""
@@ -61,8 +58,8 @@ class Figures:
             if found is not None:
                 self._publish({"image/png": found, "text/plain": repr(figure)})
 
-    def _adapt(self, module: ModuleType) -> None:
-        """pyplot was imported."""
+    def _adapt(self, module: Any, changes: Changes) -> None:
+        """Have pyplot, which was just imported, show figures here."""
         plain_show: Callable[..., Any] = module.show
         kind: Any = module.Figure
         plain_figure_show: Callable[..., Any] = kind.show
@@ -81,13 +78,13 @@ class Figures:
             self.show([manager])
             return None
 
-        vars(module)["show"] = show
-        kind.show = show_figure
+        changes.replace(module, show=show)
+        changes.replace(kind, show=show_figure)
 
 
 @contextlib.contextmanager
 def shown_at_end() -> Iterator[None]:
-    """Figures that the code in this block opens and leaves open are shown when it ends, however it does."""
+    """Show the figures that the code in this block opens and leaves open, however the block ends."""
     figures = _Installed.figures
     if figures is None:
         yield
@@ -104,12 +101,12 @@ def shown_at_end() -> Iterator[None]:
 
 
 def picture(figure: Any, width: float) -> bytes | None:
-    """A figure that a task was given, as PNG of at most so many pixels in a row; None when nothing is drawn on it."""
+    """Draw a figure that a task was given: a PNG of at most `width` pixels in a row; None when the figure is empty."""
     drawn = _writable(figure)
     try:
         return png(drawn, min(drawn.dpi, width / drawn.get_figwidth()))
     finally:
-        # One that pyplot knew where it was made is known to pyplot here as well since it was unpickled.
+        # A figure that pyplot knew where it was made is known to pyplot here, too, since it was unpickled.
         if _Installed.figures is not None:
             for manager in _open_figures():
                 if manager.canvas.figure in (figure, drawn):
@@ -117,10 +114,10 @@ def picture(figure: Any, width: float) -> bytes | None:
 
 
 def _writable(figure: Any) -> Any:
-    """A copy that can be drawn: drawing changes arrays, and those of a value that came from elsewhere are read-only."""
+    """Copy a figure to draw it: drawing changes arrays, and arrays that came from elsewhere are read-only."""
     try:
         return pickle.loads(pickle.dumps(figure, _COPYING))
-    except Exception:  # it has parts that plain pickle cannot take
+    except Exception:  # the figure has parts that plain pickle cannot take
         return figure
 
 
@@ -131,18 +128,19 @@ def _reduce_figure(figure: Any) -> Any:
     pickler.dispatch_table = {}  # without this function
     try:
         pickler.dump(figure)
-    except Exception:  # it has parts that plain pickle cannot take
+    except Exception:  # the figure has parts that plain pickle cannot take
         return figure.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
     return pickle.loads, (file.getvalue(),)
 
 
-def _adapt_pickling(module: ModuleType) -> None:
-    """matplotlib's figures were imported."""
+def _adapt_pickling(module: Any, changes: Changes) -> None:
+    """Have figures pickled by `_reduce_figure`; their module was just imported."""
     copyreg.pickle(module.Figure, _reduce_figure)
+    changes.on_undo(lambda: copyreg.dispatch_table.pop(module.Figure, None))
 
 
 def png(figure: Any, dpi: Any = "figure") -> bytes | None:
-    """A figure as a picture; None when nothing is drawn on it."""
+    """Draw a figure as PNG; None when nothing is on the figure."""
     if not (figure.axes or figure.lines or figure.patches or figure.texts or figure.images):
         return None
     buffer = io.BytesIO()
@@ -157,9 +155,8 @@ def png(figure: Any, dpi: Any = "figure") -> bytes | None:
     return buffer.getvalue()
 
 
-def _choose_backend(module: ModuleType) -> None:
-    """matplotlib was imported."""
-    matplotlib: Any = module
+def _choose_backend(matplotlib: Any) -> None:
+    """Choose a backend without a screen; matplotlib was just imported."""
     try:
         chosen = matplotlib.get_backend(auto_select=False)
     except TypeError:  # before 3.10
@@ -169,7 +166,7 @@ def _choose_backend(module: ModuleType) -> None:
 
 
 def _is_window(manager: Any) -> bool:
-    """Whether a figure has a window of its own, on a screen."""
+    """Return whether a figure has a window of its own, on a screen."""
     return getattr(manager.canvas, "required_interactive_framework", None) is not None
 
 
@@ -178,7 +175,7 @@ def _pylab() -> Any:
 
 
 def _open_figures() -> list[Any]:
-    """The managers of pyplot's figures, in order."""
+    """Return the managers of pyplot's figures, in order."""
     if "matplotlib.pyplot" not in sys.modules:
         return []
     managers: dict[int, Any] = dict(_pylab().figs)

@@ -1,7 +1,7 @@
 """Hooks on the import of other people's modules: a function is called with a module right after it was executed.
 
-So a worker adapts what user code imports and imports nothing by itself. A hook that fails, since the module is of
-another version than we know, is dropped: the module then behaves as it does elsewhere.
+So a worker adapts what user code imports, and imports nothing by itself. A hook that fails, because the module is of a
+version that we do not know, is dropped: the module then behaves as it does elsewhere.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Hook = Callable[[ModuleType], object]
 
 
 class _Hooks(MetaPathFinder):
-    """Finds what the other finders find, and remembers to call the hook."""
+    """A finder that finds what the other finders find, and remembers to call the hooks."""
 
     def __init__(self) -> None:
-        #: By full name of the module; taken out when the module is imported.
-        self.waiting: dict[str, Hook] = {}
+        #: Hooks by full name of their module; the import of the module takes its hooks out.
+        self.waiting: dict[str, list[Hook]] = {}
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -40,7 +40,7 @@ class _Hooks(MetaPathFinder):
         return None
 
     def _tie(self, spec: ModuleSpec) -> None:
-        """Have the module's loader call the hook. The loader itself stays what it is: others look at its type."""
+        """Have the module's loader call the hooks. The loader keeps its type, because others look at the type."""
         loader = spec.loader
         if loader is None or not hasattr(loader, "exec_module"):
             return
@@ -49,14 +49,21 @@ class _Hooks(MetaPathFinder):
         def exec_module(module: ModuleType) -> None:
             vars(loader).pop("exec_module", None)
             execute(module)
-            hook = self.waiting.pop(spec.name, None)
-            if hook is not None:
+            for hook in self.waiting.pop(spec.name, ()):
                 _call(hook, module)
 
         try:
             loader.exec_module = exec_module  # type: ignore[method-assign]
         except AttributeError:  # a loader without a dictionary is no file's
             log.debug("cannot follow the import of %s", spec.name)
+
+    def cancel(self, name: str, hook: Hook) -> None:
+        """Forget a hook, unless it was called already."""
+        hooks = self.waiting.get(name, [])
+        if hook in hooks:
+            hooks.remove(hook)
+        if not hooks:
+            self.waiting.pop(name, None)
 
 
 def _call(hook: Hook, module: ModuleType) -> None:
@@ -69,12 +76,17 @@ def _call(hook: Hook, module: ModuleType) -> None:
 _hooks = _Hooks()
 
 
-def after_import(name: str, hook: Hook) -> None:
-    """Call `hook(module)` after the first import of that module; now, if it has been imported."""
+def after_import(name: str, hook: Hook) -> Callable[[], None]:
+    """Call `hook(module)` after the first import of a module; now, if the module has been imported.
+
+    Returns a function that forgets a hook which has not been called yet.
+    """
+    hooks = _hooks
     module = sys.modules.get(name)
     if module is not None:
         _call(hook, module)
-        return
-    _hooks.waiting[name] = hook
-    if _hooks not in sys.meta_path:
-        sys.meta_path.insert(0, _hooks)
+        return lambda: None
+    hooks.waiting.setdefault(name, []).append(hook)
+    if hooks not in sys.meta_path:
+        sys.meta_path.insert(0, hooks)
+    return lambda: hooks.cancel(name, hook)

@@ -1,15 +1,14 @@
-"""`input`, `getpass` and `breakpoint` in a worker: nobody can answer there, and they say so."""
+"""`input`, `getpass` and `breakpoint` in a worker: nobody can answer there, and the functions say so."""
 
 from __future__ import annotations
 
 import builtins
 import os
 import sys
-from types import ModuleType
 from typing import Any, Final, NoReturn
 
 from ipyremote import settings
-from ipyremote.remote_cells.import_hooks import after_import
+from ipyremote.remote_cells.changes import Changes
 
 __all__ = ["install"]
 
@@ -20,14 +19,17 @@ _DEBUG: Final = (
 )
 
 
-def install() -> None:
-    """From now on they raise RuntimeError, if this process has no keyboard indeed."""
-    if _stdin_is_null():
-        builtins.input = _input
-        after_import("getpass", _adapt_getpass)
-        after_import("pdb", _adapt_pdb)
-        if not settings.has_breakpoint_hook():
-            sys.breakpointhook = _breakpoint
+def install(changes: Changes) -> None:
+    """Have these functions raise RuntimeError, if this process has no keyboard indeed."""
+    if not _stdin_is_null():
+        return
+    changes.replace(builtins, input=_input)
+    changes.after_import(
+        "getpass", lambda module: changes.replace(module, getpass=_getpass, unix_getpass=_getpass)
+    )
+    changes.after_import("pdb", lambda module: changes.replace(module, set_trace=_set_trace))
+    if not settings.has_breakpoint_hook():
+        changes.replace(sys, breakpointhook=_breakpoint)
 
 
 def _input(prompt: object = "", /) -> NoReturn:
@@ -46,14 +48,6 @@ def _set_trace(*_args: Any, **_options: Any) -> NoReturn:
     _refuse("pdb.set_trace()", _DEBUG)
 
 
-def _adapt_getpass(module: ModuleType) -> None:
-    vars(module).update(getpass=_getpass, unix_getpass=_getpass)
-
-
-def _adapt_pdb(module: ModuleType) -> None:
-    vars(module).update(set_trace=_set_trace)
-
-
 def _refuse(what: str, instead: str) -> NoReturn:
     raise RuntimeError(
         f"{what} does not work in a remote cell or task, because a worker has no keyboard. {instead}"
@@ -63,5 +57,5 @@ def _refuse(what: str, instead: str) -> NoReturn:
 def _stdin_is_null() -> bool:
     try:
         return os.path.samestat(os.fstat(0), os.stat(os.devnull))
-    except OSError:  # it is closed
+    except OSError:  # descriptor 0 is closed
         return True

@@ -1,13 +1,14 @@
 """Text that user code writes: `sys.stdout` and `sys.stderr` of a worker.
 
-Complete lines go to the scheduler, coalesced for a few milliseconds while more is coming; everything is sent before the
-task's result is reported, on the same socket. Order between stdout and stderr is kept: what waits in one stream is sent
-before the other stream is written to. The line that a thread has begun waits as long for its end, apart from the lines
-of other threads: `print` writes the text and the line's end one after the other.
+Complete lines are reported, coalesced for a few milliseconds while more text is coming; everything is reported before
+the task's result. Order between stdout and stderr is kept: what waits in one stream is reported before the other stream
+is written to. The line that a thread has begun waits as long for its end, apart from the lines of other threads:
+`print` writes the text and the line's end one after the other.
 
-What C code and other programs write to descriptors 1 and 2 lands in the worker's log file. It is read from there, now
-and then and when a task ends, and passed on as text on stdout. (The scheduler cuts the log when it is long: a flood of
-megabytes may lose some.) A process that user code forks writes there too: the session is not its own.
+What C code and other programs write to descriptors 1 and 2 lands in a file, the worker's log. The log is read now and
+then and when a task ends, and its text is reported as text on stdout. (Whoever owns the log cuts it when it is long: a
+flood of megabytes may lose some text.) A process that user code forks writes to the log, too: the way to the driver is
+not its own.
 """
 
 from __future__ import annotations
@@ -18,98 +19,112 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Hashable
+from typing import Any, Final, Generic, Protocol, TypeVar
+from weakref import WeakSet
+
+from ipyremote.backend.reporter import STDERR, STDOUT, Reporter
+from ipyremote.remote_cells.changes import Changes
 
 __all__ = ["OutputCapture", "TextStream"]
 
-STDOUT: Final = 1
-STDERR: Final = 2
+Task = TypeVar("Task", bound=Hashable)
 
-#: Text is sent when so many characters wait, or when it is so old (seconds).
+#: Number of waiting characters from which text is reported at once.
 CHUNK: Final = 16_384
+#: Age, in seconds, from which waiting text is reported.
 LATE_SECONDS: Final = 0.02
-#: The same for a line that is not complete.
+#: Age, in seconds, from which a line that is not complete is reported.
 LINE_SECONDS: Final = 0.1
-#: The log is read in pieces of so many bytes.
+#: Size of the pieces in which the log is read, in bytes.
 LOG_CHUNK: Final = 1 << 20
 
 
 class Part(Protocol):
-    """Something else than text that tasks show."""
+    """Something else than text that tasks show, such as progress bars."""
 
     def send_late(self) -> bool:
-        """Send what has waited long enough. True: something still waits."""
+        """Report what has waited long enough. Returns whether anything still waits."""
 
-    def finish(self, task_id: int) -> None:
-        """The task has ended: send what it has left."""
+    def finish(self, task: Hashable) -> None:
+        """Report what is left of a task that has ended."""
 
 
-class OutputCapture:
+class OutputCapture(Generic[Task]):
     """Both streams of a worker. Thread-safe.
 
-    `owner()` is the task that the calling code belongs to; `send(owner, stream, text)` passes a chunk on; `wake()` asks
-    for a call of `send_late` soon.
+    `owner()` is the task that the calling code belongs to. `wake()` asks for a call of `send_late` soon.
     """
 
-    def __init__(
-        self,
-        owner: Callable[[], int],
-        send: Callable[[int, int, str], None],
-        wake: Callable[[], None],
-    ) -> None:
+    def __init__(self, reporter: Reporter[Task], owner: Callable[[], Task], wake: Callable[[], None]) -> None:
         self._owner = owner
-        self._send = send
+        self._report = reporter.text
         self._wake = wake
         self._lock = threading.RLock()
+        #: Text that waits to be reported, and its number of characters.
         self._parts: list[str] = []
         self._size = 0
         #: The lines that are not complete, by thread.
-        self._begun: dict[int, _Line] = {}
-        #: Whose text waits, and of which stream.
-        self._source = (0, STDOUT)
+        self._begun: dict[int, _Line[Task]] = {}
+        #: The task whose text waits, and the stream that the text is on; None before the first text.
+        self._source: tuple[Task, int] | None = None
+        #: Time of the last report, in seconds.
         self._last_sent = 0.0
-        #: When the oldest text that waits was written.
+        #: Time of the oldest text that waits, in seconds.
         self._since = 0.0
         #: Whether this is a copy in a process that user code forked.
         self._forked = False
-        #: What else tasks show, and the tasks that do: they have something to `finish`.
+        #: What else tasks show.
         self._others: list[Part] = []
-        self.showing: set[int] = set()
-        #: The log file, how much of it was passed on, and what makes text of it.
+        #: Tasks that have something to `finish` in one of the other parts.
+        self.showing: set[Task] = set()
+        #: Descriptor of the log file; -1: there is none.
         self._log = -1
+        #: Number of bytes of the log that were reported.
         self._log_read = 0
         self._log_text = codecs.getincrementaldecoder("utf-8")("replace")
+        _captures.add(self)
 
-    def install(self) -> None:
+    def install(self, changes: Changes) -> None:
         """Replace `sys.stdout` and `sys.stderr`."""
-        sys.stdout = TextStream(self, STDOUT, "<stdout>")
-        sys.stderr = TextStream(self, STDERR, "<stderr>")
+        changes.replace(
+            sys, stdout=TextStream(self, STDOUT, "<stdout>"), stderr=TextStream(self, STDERR, "<stderr>")
+        )
 
     def attach(self, part: Part) -> None:
-        """Look after this as well."""
+        """Look after another part of what tasks show."""
         self._others.append(part)
 
     def follow(self, fd: int, *, from_start: bool = False) -> None:
-        """Pass on what is appended to this file from now on, or what is in it as well."""
+        """Report what is appended to this file from now on; `from_start`: what is in the file already, too."""
         self._log = os.dup(fd)
         self._log_read = 0 if from_start else os.fstat(fd).st_size
-        os.register_at_fork(after_in_child=self._on_forked)
 
-    def _on_forked(self) -> None:
-        # Another thread may have held the lock, and what waits is the parent's to send.
-        self._forked = True
-        self._lock = threading.RLock()
-        self._parts.clear()
-        self._begun.clear()
+    def unfollow(self) -> None:
+        """Report what is in the log, and nothing of the log any more."""
+        self.collect()
+        self.send_all()
+        with self._lock:
+            log, self._log = self._log, -1
+            if log >= 0:
+                os.close(log)
+
+    def cut_log(self, limit: int) -> None:
+        """Empty the log when more than `limit` bytes of it were reported. Text that comes just then is lost."""
+        with self._lock:
+            if self._log >= 0 and self._log_read > limit and not self._forked:
+                os.ftruncate(self._log, 0)
+                self._log_read = 0
 
     def collect(self) -> None:
         """Take what has been appended to the log."""
         if self._log < 0 or os.fstat(self._log).st_size == self._log_read or self._forked:
             return
         with self._lock:
+            if self._log < 0:  # another thread has just stopped following it
+                return
             if os.fstat(self._log).st_size < self._log_read:
-                # It was cut.
+                # The log was cut.
                 self._log_read = 0
             self._end_lines()
             while data := os.pread(self._log, LOG_CHUNK, self._log_read):
@@ -117,7 +132,7 @@ class OutputCapture:
                 self._take((self._owner(), STDOUT), self._log_text.decode(data))
 
     def send_late(self) -> bool:
-        """Send what has waited long enough. True: something still waits."""
+        """Report what has waited long enough. Returns whether anything still waits."""
         self.collect()
         now = time.monotonic()
         with self._lock:
@@ -131,21 +146,21 @@ class OutputCapture:
 
     @property
     def waiting(self) -> bool:
-        """Whether there may be something that was not sent."""
+        """Whether there may be something that was not reported."""
         return bool(self._has_text or self.showing)
 
     @property
     def _has_text(self) -> bool:
         return bool(self._parts or self._begun)
 
-    def finish(self, task_id: int) -> None:
-        """The task has ended: send all that it has shown."""
+    def finish(self, task: Task) -> None:
+        """Report all that a task has shown which has ended."""
         if self._has_text:
             self.send_all()
-        if task_id in self.showing:
+        if task in self.showing:
             for part in self._others:
-                part.finish(task_id)
-            self.showing.discard(task_id)
+                part.finish(task)
+            self.showing.discard(task)
 
     def write(self, stream: int, text: str) -> None:
         """Take text of user code."""
@@ -153,7 +168,7 @@ class OutputCapture:
             os.write(stream, text.encode("utf-8", "replace"))
             return
         with self._lock:
-            # What other programs wrote before comes before.
+            # Other programs may have written something before this text.
             self.collect()
             source = (self._owner(), stream)
             thread = threading.get_ident()
@@ -173,7 +188,7 @@ class OutputCapture:
                 self._end_line(thread)
 
     def _end_line(self, thread: int) -> None:
-        """Do not wait for the rest of a line."""
+        """Take the line that a thread has begun, without waiting for the line's end."""
         line = self._begun.pop(thread)
         self._take(line.source, "".join(line.parts))
 
@@ -181,7 +196,7 @@ class OutputCapture:
         for thread in list(self._begun):
             self._end_line(thread)
 
-    def _take(self, source: tuple[int, int], text: str) -> None:
+    def _take(self, source: tuple[Task, int], text: str) -> None:
         if source != self._source:
             self._send_parts()
             self._source = source
@@ -194,13 +209,13 @@ class OutputCapture:
             self._send_parts()
 
     def send_all(self) -> None:
-        """Send what waits, with the lines that are not complete."""
+        """Report what waits, with the lines that are not complete."""
         with self._lock:
             self._end_lines()
             self._send_parts()
 
     def _send_parts(self) -> None:
-        if self._parts:
+        if self._parts and self._source is not None:
             text = "".join(self._parts)
             if not text.isascii():
                 # A surrogate, as in a file name that is not UTF-8, cannot be sent.
@@ -208,18 +223,39 @@ class OutputCapture:
             self._parts.clear()
             self._size = 0
             self._last_sent = time.monotonic()
-            self._send(*self._source, text)
+            self._report(*self._source, text)
+
+    def _on_forked(self) -> None:
+        self._forked = True
+        # Another thread of the parent may have held the lock, and the waiting text is the parent's to report.
+        self._lock = threading.RLock()
+        self._parts.clear()
+        self._begun.clear()
 
 
-class _Line:
-    """What a thread has written since its last complete line."""
+#: All captures of this process.
+_captures: WeakSet[OutputCapture[Any]] = WeakSet()
+
+
+def _on_forked() -> None:
+    for capture in tuple(_captures):
+        capture._on_forked()
+
+
+os.register_at_fork(after_in_child=_on_forked)
+
+
+class _Line(Generic[Task]):
+    """The text that a thread has written since its last complete line."""
 
     __slots__ = ("parts", "since", "size", "source")
 
-    def __init__(self, source: tuple[int, int], since: float) -> None:
+    def __init__(self, source: tuple[Task, int], since: float) -> None:
         self.source = source
+        #: Time of the line's first character, in seconds.
         self.since = since
         self.parts: list[str] = []
+        #: Number of characters.
         self.size = 0
 
 
@@ -229,11 +265,11 @@ class TextStream(io.TextIOBase):
     encoding = "utf-8"
     errors = "replace"
 
-    def __init__(self, capture: OutputCapture, stream: int, name: str) -> None:
+    def __init__(self, capture: OutputCapture[Any], stream: int, name: str) -> None:
         self._capture = capture
         self._number = stream
         self.name = name
-        self.buffer = _Bytes(self)
+        self.buffer = _ByteStream(self)
 
     def write(self, text: str) -> int:
         if not isinstance(text, str):
@@ -255,8 +291,8 @@ class TextStream(io.TextIOBase):
         return self._number
 
 
-class _Bytes(io.RawIOBase):
-    """`sys.stdout.buffer`: bytes, taken as UTF-8."""
+class _ByteStream(io.RawIOBase):
+    """`sys.stdout.buffer`: takes bytes for UTF-8."""
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream

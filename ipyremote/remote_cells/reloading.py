@@ -1,4 +1,4 @@
-"""Modules that were edited: a worker that has imported one imports it again before it runs code that uses it."""
+"""Modules that were edited: a worker that has imported such a module imports it again before code that uses it runs."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ __all__ = ["refresh"]
 
 log = logging.getLogger(__name__)
 
-#: By module, the time of its file, in nanoseconds, with which it was last imported again here.
+#: Modification time of a module's file, in nanoseconds, at the module's last import again in this process.
 _refreshed: dict[str, int] = {}
 
 
 def refresh(times: Mapping[str, int]) -> None:
-    """Import each of these modules again whose file is of a later time than before, if it is imported here at all.
+    """Import each of these modules again if its file is newer than at the last time; `times` are in nanoseconds.
 
-    One that fails, since it was saved half finished, say, stays as it is, as with `%autoreload`.
+    A module that is not imported here is left alone. A module that fails, because it was saved half finished, say,
+    stays as it is, as with `%autoreload`.
     """
     for name, time in times.items():
         module = sys.modules.get(name)
@@ -27,5 +28,5 @@ def refresh(times: Mapping[str, int]) -> None:
         _refreshed[name] = time
         try:
             importlib.reload(module)
-        except Exception:  # it is the user's code
+        except Exception:  # the module is the user's code
             log.warning("could not import %s again", name, exc_info=True)

@@ -18,15 +18,13 @@ from typing import NoReturn
 from ipyremote.backend import current
 from ipyremote.client.environments import run_hook
 from ipyremote.client.session import Session
-from ipyremote.messages import Display, Output, WorkerBoot
-from ipyremote.remote_cells import keyboard
-from ipyremote.remote_cells.display import Displays
-from ipyremote.remote_cells.output import OutputCapture
-from ipyremote.remote_cells.progress_bars import Bars
+from ipyremote.messages import WorkerBoot
+from ipyremote.remote_cells import install
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.progress import ProgressPage
 from ipyremote.store.segments import SegmentStore
 from ipyremote.worker.host import Host
+from ipyremote.worker.reporter import ChannelReporter
 from ipyremote.worker.run import Runner
 
 __all__ = ["main"]
@@ -61,12 +59,16 @@ def main(boot: WorkerBoot) -> None:
         session.environments.inherit(environment)
     current.install(session)
     progress = ProgressPage.create(directory.path, boot.worker_id)
-    output = _capture(session)
+    installation = install(
+        ChannelReporter(session.channel),
+        owner=lambda: session.running.task_id,
+        wake=session.channel.wake,
+        log=1,
+        # What a hook has printed is in the log already.
+        log_from_start=environment is not None,
+    )
+    output = installation.output
     host.look_after(output.send_late, output.send_all)
-    output.install()
-    # What a hook has printed is there already.
-    output.follow(1, from_start=environment is not None)
-    keyboard.install()
     runner = Runner(session, host, output, progress)
     _work(session, host, runner)
     # The process ends without the interpreter's own end, so what was registered for that is run here.
@@ -85,24 +87,6 @@ def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):  # a hook may have put anything there
             stream.flush()
-
-
-def _capture(session: Session) -> OutputCapture:
-    """What takes all that tasks show and sends it."""
-    channel = session.channel
-
-    def owner() -> int:
-        return session.running.task_id
-
-    output = OutputCapture(
-        owner, lambda task_id, stream, text: channel.send(Output(task_id, stream, text)), channel.wake
-    )
-    displays = Displays(
-        owner, output, lambda task_id, content: channel.send(Display(task_id, content)), channel.wake
-    )
-    displays.install()
-    Bars(owner, output, channel.send, channel.wake).install()
-    return output
 
 
 def _work(session: Session, host: Host, runner: Runner) -> None:

@@ -64,7 +64,9 @@ class _Cancelled(Exception):
 class Runner:
     """Runs assignments on the main thread of this process."""
 
-    def __init__(self, session: Session, host: Host, output: OutputCapture, progress: ProgressPage) -> None:
+    def __init__(
+        self, session: Session, host: Host, output: OutputCapture[int], progress: ProgressPage
+    ) -> None:
         self._session = session
         self._host = host
         self._output = output

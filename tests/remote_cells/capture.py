@@ -1,10 +1,13 @@
-"""An `OutputCapture` that writes down what it sends, for tests of what else a worker shows."""
+"""A `Reporter` that writes down what is reported, with an `OutputCapture` in front of it."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
-from ipyremote.remote_cells.output import STDERR, STDOUT, OutputCapture, TextStream
+from ipyremote.backend.reporter import STDERR, STDOUT, BarState
+from ipyremote.remote_cells.output import OutputCapture, TextStream
 
 __all__ = ["Clock", "Recorder"]
 
@@ -19,13 +22,16 @@ class Clock:
 
 
 class Recorder:
-    """A worker's output with its two streams, and all that it has sent, in order."""
+    """A worker's output with its two streams, and all that was reported, in order."""
 
     def __init__(self) -> None:
+        #: (task, stream, text), (task, content of a display) and (task, state of a bar).
         self.sent: list[Any] = []
+        #: Number of calls of `wake`.
         self.wakes = 0
+        #: The task that the calling code belongs to.
         self.task = 7
-        self.capture = OutputCapture(self.owner, lambda *chunk: self.sent.append(chunk), self.wake)
+        self.capture = OutputCapture(self, self.owner, self.wake)
         self.out = TextStream(self.capture, STDOUT, "<stdout>")
         self.err = TextStream(self.capture, STDERR, "<stderr>")
 
@@ -36,6 +42,24 @@ class Recorder:
         self.wakes += 1
 
     def taken(self) -> list[Any]:
-        """What was sent since the last call."""
+        """Return what was reported since the last call."""
         sent, self.sent[:] = self.sent[:], []
         return sent
+
+    def started(self, task: int) -> None:
+        self.sent.append((task, "started"))
+
+    def text(self, task: int, stream: int, text: str) -> None:
+        self.sent.append((task, stream, text))
+
+    def display(self, task: int, content: bytes) -> None:
+        self.sent.append((task, json.loads(content)))
+
+    def progress(self, task: int, bar: BarState) -> None:
+        self.sent.append((task, bar))
+
+    def preview(self, task: int, look: Mapping[str, Any]) -> None:
+        self.sent.append((task, look))
+
+    def finished(self, task: int) -> None:
+        self.sent.append((task, "finished"))

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
-from ipyremote.messages import decode_content
 from ipyremote.remote_cells import display as module
+from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.display import Displays
 from tests.remote_cells.capture import Clock, Recorder
 
 
 @pytest.fixture
-def displays(recorder: Recorder) -> Displays:
-    def send(task_id: int, content: bytes) -> None:
-        recorder.sent.append((task_id, decode_content(content)))
-
-    return Displays(recorder.owner, recorder.capture, send, recorder.wake)
+def displays(recorder: Recorder) -> Displays[int]:
+    return Displays(recorder, recorder.owner, recorder.capture, recorder.wake)
 
 
 def shown(recorder: Recorder) -> list[Any]:
@@ -40,7 +41,7 @@ class Silent:
         """It shows itself, or not."""
 
 
-def test_a_value_goes_out_with_all_its_looks(displays: Displays, recorder: Recorder) -> None:
+def test_a_value_goes_out_with_all_its_looks(displays: Displays[int], recorder: Recorder) -> None:
     displays.display(Rich(), metadata={"a": 1})
     data = {"text/plain": "rich", "text/html": "<i>rich</i>"}
     content = {"kind": "display_data", "data": data, "metadata": {"a": 1}, "transient": {}}
@@ -49,31 +50,57 @@ def test_a_value_goes_out_with_all_its_looks(displays: Displays, recorder: Recor
     assert recorder.sent[-1][1]["data"] == {"text/plain": "rich"}
 
 
-def test_several_values_are_several_displays(displays: Displays, recorder: Recorder) -> None:
+def test_several_values_are_several_displays(displays: Displays[int], recorder: Recorder) -> None:
     displays.display(1, Silent(), [2])
     assert shown(recorder) == [("display_data", "1"), ("display_data", "[2]")]
 
 
-def test_text_that_was_printed_before_comes_before(displays: Displays, recorder: Recorder) -> None:
+def test_text_that_was_printed_before_comes_before(displays: Displays[int], recorder: Recorder) -> None:
     recorder.out.write("unfinished")
     displays.display(1)
     assert recorder.sent[0] == (7, 1, "unfinished")
     assert recorder.sent[1][1]["data"] == {"text/plain": "1"}
 
 
-def test_a_raw_bundle_goes_out_as_it_is(displays: Displays, recorder: Recorder) -> None:
+def test_a_raw_bundle_goes_out_as_it_is(displays: Displays[int], recorder: Recorder) -> None:
     displays.display({"image/png": b"abc", "text/plain": "x\udcff"}, raw=True)
     assert recorder.sent[0][1]["data"] == {"image/png": "YWJj", "text/plain": "x?"}
 
 
-def test_clearing_precedes_what_replaces_it(displays: Displays, recorder: Recorder) -> None:
+@dataclass
+class Point:
+    x: int
+
+
+@pytest.mark.parametrize(
+    ("value", "meaning"),
+    [
+        (np.arange(2), [0, 1]),
+        (np.float32(1.5), 1.5),
+        (float("nan"), None),
+        ({1: {2}}, {"1": [2]}),
+        (memoryview(b"abc"), "YWJj"),
+        (datetime.date(2024, 5, 6), "2024-05-06"),
+        (Point(3), {"x": 3}),
+        ({"a": (float("inf"), "\udcff", None, True)}, {"a": [None, "?", None, True]}),
+        (Path("/a"), "/a"),
+    ],
+)
+def test_values_that_json_has_no_word_for_become_something_near(
+    displays: Displays[int], recorder: Recorder, value: Any, meaning: Any
+) -> None:
+    displays.display({"application/json": value}, raw=True)
+    assert recorder.sent[0][1]["data"] == {"application/json": meaning}
+
+
+def test_clearing_precedes_what_replaces_it(displays: Displays[int], recorder: Recorder) -> None:
     displays.display(1, clear=True)
     first, second = recorder.sent
     assert (first[1]["kind"], first[1]["wait"], second[1]["kind"]) == ("clear_output", True, "display_data")
 
 
 def test_updates_go_out_ten_times_a_second_and_the_last_one_always(
-    displays: Displays, recorder: Recorder, clock: Clock
+    displays: Displays[int], recorder: Recorder, clock: Clock
 ) -> None:
     handle = displays.display(0, display_id=True)
     assert shown(recorder) == [("display_data", "0")]
@@ -91,29 +118,34 @@ def test_updates_go_out_ten_times_a_second_and_the_last_one_always(
     assert not recorder.capture.waiting
 
 
-def test_an_update_needs_to_know_of_what(displays: Displays) -> None:
+def test_an_update_needs_to_know_of_what(displays: Displays[int]) -> None:
     with pytest.raises(TypeError, match="display_id required"):
         displays.display(1, update=True)
 
 
 def test_what_is_far_too_large_is_not_sent(
-    displays: Displays, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
+    displays: Displays[int], recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "LARGEST", 1000)
+    monkeypatch.setattr(module, "DISPLAY_LIMIT", 1000)
     displays.display("x" * 2000)
     assert shown(recorder) == [("display_data", "(not shown: 0 MB are too much to display)")]
 
 
-def test_ipythons_own_functions_publish_here(displays: Displays, recorder: Recorder) -> None:
+def test_ipythons_own_functions_publish_here(displays: Displays[int], recorder: Recorder) -> None:
     functions = ModuleType("functions")
-    displays._adapt(functions)
+    original = functions.clear_output = lambda wait: None  # type: ignore[attr-defined]  # a module of our own
+    changes = Changes()
+    displays._adapt(functions, changes)
     functions.publish_display_data({"text/plain": "x"}, transient={"display_id": "a"})
     functions.clear_output(True)
     assert [content["kind"] for _, content in recorder.sent] == ["display_data", "clear_output"]
+    changes.undo()
+    assert functions.clear_output is original
+    assert not hasattr(functions, "display")
 
 
 def test_without_ipython_it_prints(
-    displays: Displays, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    displays: Displays[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "_imported", lambda: None)
     assert displays.display(Rich(), 1) is None
@@ -121,7 +153,7 @@ def test_without_ipython_it_prints(
 
 
 def test_a_process_that_user_code_forked_prints(
-    displays: Displays,
+    displays: Displays[int],
     recorder: Recorder,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],

@@ -10,6 +10,7 @@ import sys
 import pytest
 
 from ipyremote.remote_cells import keyboard
+from ipyremote.remote_cells.changes import Changes
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_input_and_getpass_say_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
-    keyboard.install()
+    keyboard.install(Changes())
     with pytest.raises(RuntimeError, match=r"^input\(\) does not work in a remote cell or task"):
         input("name? ")
     with pytest.raises(RuntimeError, match=r"^getpass\(\) does not work"):
@@ -33,7 +34,7 @@ def test_input_and_getpass_say_what_to_do_instead(monkeypatch: pytest.MonkeyPatc
 
 def test_who_sets_a_breakpoint_is_told_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
-    keyboard.install()
+    keyboard.install(Changes())
     with pytest.raises(RuntimeError, match=r'^breakpoint\(\) does not work .*init\(backend="inline"\)'):
         breakpoint()  # what is tested
     with pytest.raises(RuntimeError, match=r"^pdb\.set_trace\(\) does not work"):
@@ -43,12 +44,12 @@ def test_who_sets_a_breakpoint_is_told_where_it_works(monkeypatch: pytest.Monkey
 def test_a_breakpoint_that_the_user_has_set_otherwise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
     monkeypatch.setenv("PYTHONBREAKPOINT", "0")
-    keyboard.install()
+    keyboard.install(Changes())
     breakpoint()  # it does nothing
 
 
 def test_they_are_left_alone_where_there_is_a_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: False)
     before = builtins.input
-    keyboard.install()
+    keyboard.install(Changes())
     assert builtins.input is before

@@ -3,46 +3,19 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
 
 import pytest
 
 from ipyremote.remote_cells import output as module
-from ipyremote.remote_cells.output import CHUNK, STDERR, STDOUT, OutputCapture, TextStream
-
-
-class Recorder:
-    """An `OutputCapture` with its two streams, on a clock of its own, and what it has sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[tuple[int, int, str]] = []
-        self.wakes = 0
-        self.task = 7
-        self.capture = OutputCapture(lambda: self.task, lambda *chunk: self.sent.append(chunk), self._wake)
-        self.out = TextStream(self.capture, STDOUT, "<stdout>")
-        self.err = TextStream(self.capture, STDERR, "<stderr>")
-
-    def _wake(self) -> None:
-        self.wakes += 1
-
-
-class Clock:
-    now = 100.0
-
-    def monotonic(self) -> float:
-        return self.now
+from ipyremote.remote_cells.output import CHUNK, STDERR, STDOUT
+from tests.remote_cells.capture import Clock, Recorder
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(module, "time", clock)
     return clock
-
-
-@pytest.fixture
-def recorder(clock: Clock) -> Recorder:
-    return Recorder()
 
 
 def test_the_first_line_goes_at_once_and_those_that_follow_soon_go_together(

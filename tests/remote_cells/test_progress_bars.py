@@ -11,26 +11,27 @@ from typing import Any
 import pytest
 import tqdm.std
 
-from ipyremote.messages import Progress
+from ipyremote.backend.reporter import BarState
 from ipyremote.remote_cells import progress_bars
+from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.progress_bars import Bars
 from tests.remote_cells.capture import Clock, Recorder
 
 
 @pytest.fixture
-def bars(recorder: Recorder) -> Bars:
-    return Bars(recorder.owner, recorder.capture, recorder.sent.append, recorder.wake)
+def bars(recorder: Recorder) -> Bars[int]:
+    return Bars(recorder, recorder.owner, recorder.capture, recorder.wake)
 
 
 @pytest.fixture
-def bar(bars: Bars, recorder: Recorder) -> Any:
+def bar(bars: Bars[int], recorder: Recorder) -> Any:
     """A tqdm of its own, adapted, that draws at each step and on the worker's stderr unless told otherwise."""
     spec = importlib.util.spec_from_file_location("tqdm.adapted", tqdm.std.__file__)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    bars._adapt(module)
+    bars._adapt(module, Changes())
     module.tqdm.monitor_interval = 0
 
     def make(*args: Any, **options: Any) -> Any:
@@ -43,8 +44,8 @@ def states(recorder: Recorder) -> list[tuple[int, float, bool]]:
     """Bar, amount and end of what was reported since the last call, closed bars included; there was no text."""
     recorder.capture.send_late()
     sent = recorder.taken()
-    assert all(isinstance(message, Progress) for message in sent)
-    return [(message.bar, message.done, message.closed) for message in sent]
+    assert all(isinstance(state, BarState) for _, state in sent)
+    return [(state.number, state.done, state.closed) for _, state in sent]
 
 
 def test_a_bar_says_what_it_is(bar: Any, recorder: Recorder) -> None:
@@ -54,19 +55,19 @@ def test_a_bar_says_what_it_is(bar: Any, recorder: Recorder) -> None:
     loop.close()
     recorder.capture.send_late()
     first, last = recorder.taken()
-    assert first == Progress(7, 1, "load", 0.0, 4.0, "file", False)
-    assert last == Progress(7, 1, "load, loss=0.5", 4.0, 4.0, "file", True)
+    assert first == (7, BarState(1, "load", 0.0, 4.0, "file", False))
+    assert last == (7, BarState(1, "load, loss=0.5", 4.0, 4.0, "file", True))
 
 
 def test_a_bar_need_not_know_its_total_and_may_have_a_scale(bar: Any, recorder: Recorder) -> None:
     for _ in bar(iter("ab"), unit="B", unit_scale=0.5):
         pass
     recorder.capture.send_late()
-    assert recorder.sent[-1] == Progress(7, 1, "", 1.0, -1.0, "B", True)
+    assert recorder.sent[-1] == (7, BarState(1, "", 1.0, None, "B", True))
 
 
 def test_states_go_out_ten_times_a_second_and_the_last_one_always(
-    bar: Any, bars: Bars, recorder: Recorder, clock: Clock
+    bar: Any, bars: Bars[int], recorder: Recorder, clock: Clock
 ) -> None:
     loop = bar(total=9)
     loop.update()
@@ -122,7 +123,7 @@ def test_a_bar_that_goes_on_in_another_task_is_a_new_one(bar: Any, recorder: Rec
     recorder.task = 8
     loop.update(2)
     recorder.capture.finish(8)
-    assert [(message.task_id, message.bar, message.closed) for message in recorder.taken()] == [
+    assert [(task, state.number, state.closed) for task, state in recorder.taken()] == [
         (7, 1, False),
         (7, 1, True),
         (8, 1, False),
@@ -158,7 +159,7 @@ def test_text_written_between_bars_is_text(bar: Any, recorder: Recorder) -> None
     recorder.taken()
     loop.write("hello", file=recorder.out)
     recorder.capture.send_all()
-    assert "".join(item[2] for item in recorder.taken() if isinstance(item, tuple)) == "hello\n"
+    assert "".join(item[2] for item in recorder.taken() if len(item) == 3) == "hello\n"
 
 
 def test_a_process_that_user_code_forked_draws(
