@@ -19,7 +19,7 @@ from ipyremote.backend import Backend
 from ipyremote.client.channel import Channel
 from ipyremote.client.failures import check_size
 from ipyremote.declare import exports
-from ipyremote.messages import DefineEnvironment, Environment, Packages
+from ipyremote.messages import DefineEnvironment, EnvironmentSpec, Packages
 from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, merged
 from ipyremote.serialization import pickling
 from ipyremote.store.directory import SPILL_LINK
@@ -38,7 +38,7 @@ class Environments:
         self._channel = channel
         self._directory = directory
         #: The one that the code here runs in, or that a driver's submissions have.
-        self._own = Environment()
+        self._own = EnvironmentSpec()
         #: Its key.
         self.key = ""
         #: Keys by what was asked for and when.
@@ -61,7 +61,7 @@ class Environments:
         self._announce(environment, eager=config["eager_install"])
         self.inherit(environment)
 
-    def inherit(self, environment: Environment) -> None:
+    def inherit(self, environment: EnvironmentSpec) -> None:
         """This is the one that the code here runs in."""
         self._own, self.key = environment, environment.key
         self._announced.add(environment.key)
@@ -82,7 +82,7 @@ class Environments:
             known = self._known[signature] = (asked, environment.key)
         return known[1]
 
-    def _announce(self, environment: Environment, *, eager: bool = False) -> None:
+    def _announce(self, environment: EnvironmentSpec, *, eager: bool = False) -> None:
         with self._channel.lock:
             if environment.key not in self._announced:
                 self._announced.add(environment.key)
@@ -91,7 +91,7 @@ class Environments:
 
     # ---------------------------------------------------------------------------------------------- what it comes to
 
-    def _resolved(self, asked: Mapping[str, Any]) -> Environment:
+    def _resolved(self, asked: Mapping[str, Any]) -> EnvironmentSpec:
         """What was asked for on top of what the code here has."""
         # Imported here: most programs copy nothing, and all would wait for it.
         from ipyremote.client import snapshots
@@ -114,9 +114,9 @@ class Environments:
         variables = tuple(sorted({**dict(own.variables), **(asked.get("env_vars") or {})}.items()))
         parts = (variables, directory, modules, packages, hook)
         if not any(parts):
-            return Environment()
+            return EnvironmentSpec()
         config = both.get("config") or {}
-        return Environment(
+        return EnvironmentSpec(
             hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest(),
             _title(both),
             both.serialize(),
@@ -141,7 +141,7 @@ def use(backend: Backend, asked: RuntimeEnv) -> None:
         raise
 
 
-def run_hook(environment: Environment) -> None:
+def run_hook(environment: EnvironmentSpec) -> None:
     """What each worker of an environment calls first. Raises what that raises."""
     if environment.hook:
         pickling.loads_function(environment.hook)()

@@ -19,7 +19,7 @@ _ID_BITS: Final = 62
 class PlacementGroups:
     """Method contracts are those of `backend.PlacementGroups`."""
 
-    def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.Groups]) -> None:
+    def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.GroupsReply]) -> None:
         """`ask` sends the message that is made from a request number, and waits for the answer."""
         self._submitter = submitter
         self._ask = ask

@@ -67,9 +67,9 @@ class Questions:
         """Which actors have names, or which one has a name from now on."""
         return self._ask(question, m.Names)
 
-    def groups(self, question: Callable[[int], m.LookUpGroups | m.CreateGroup]) -> m.Groups:
+    def groups(self, question: Callable[[int], m.LookUpGroups | m.CreateGroup]) -> m.GroupsReply:
         """Which placement groups there are, or which one has a name from now on."""
-        return self._ask(question, m.Groups)
+        return self._ask(question, m.GroupsReply)
 
     def listing(self, question: Callable[[int], m.ListState], seconds: float) -> m.Listing:
         """Tasks, actors, objects or workers, as rows."""

@@ -2,29 +2,27 @@
 
 It knows no clock, thread, file, socket, log or randomness; `scheduler/` owns those and performs the commands.
 
-    events, commands   the vocabulary: all that goes in, all that comes out
-    transitions, moves states of tasks, actors, objects and groups, and the legal moves between them
-    state, story       the records (some in clients, functions, environment, storage, streams, past), and the ledger
-                       that holds them all; what happened to a task
-    stock, resources   what leases are drawn from; what is free and which GPU is whose
-    queues             ready tasks by shape and client
-    lifetimes          who holds which object; sealing, forwarding, dropping, freeing
-    spilling           where stored values lie, and which are moved to disk when there is no room
-    dispatch           how a task gets onto a worker and off it again
-    setups             when environments are set up and given up
-    pool               how many workers there are: starting, spares, failures, stopping
-    tasks              a task from submission to its end
-    actors             their creation, calls, restarts and end
-    runs, losses       what workers report; what the loss of a worker or a client does
-    cancel             cancellation, of children too
-    groups, bundles    placement groups; how they are reserved and given back
-    keeping            what outlives its driver
-    names, audience    the names of actors; who sees what a task shows
-    placement          which task goes to which worker: fairness, aging, prefetch, recall
-    past, timeline     what is remembered of what is over
-    explain, audit     why a task waits, and the snapshot; whether all is consistent
-    listing            what there is, as lists and counts; attempts and rows are what they are made of
-    core               the front door
+    events, commands      the vocabulary: all that goes in, all that comes out
+    transitions           the states of tasks, actors, objects, workers, groups, environments, and the legal moves
+    state                 the records, and the ledger that holds them all; `task_log`: the story of a task
+    core                  the front door
+
+    tasks, actors         a task from submission to its end; an actor's creation, calls, restarts and end
+    lifetimes             who holds which object; sealing, forwarding, dropping, freeing
+    streams               tasks that yield
+    queues, placement     ready tasks by shape and client; which task goes to which worker, and when
+    dispatch, resources   how a task gets onto a worker and off it; what is free and which GPU is whose
+    worker_pool           how many workers there are: starting, spares, failures, stopping
+    environments          when environments are set up and given up
+    placement_groups, group_reservation    who creates and removes groups; how groups are reserved and given back
+
+    reports, worker_loss  what workers report; what the loss of a worker or a driver does
+    cancel, spilling      cancellation with all children; what is moved to disk when memory has no room
+    detached, actor_names what outlives its driver; who is found by which name
+    output_routing, unretrieved            who sees what a task shows; failures that nobody can retrieve
+
+    explain, audit        why a task waits; whether all records are consistent
+    state_query, columns, attempts, timeline    lists and counts, and what they are made of
 """
 
 from ipyremote.core.commands import (

@@ -16,17 +16,17 @@ from typing import Final
 
 from ipyremote.core.commands import Send
 from ipyremote.core.lifetimes import hold, holds, release
-from ipyremote.core.state.ledger import DETACHED, Actor, Ledger
+from ipyremote.core.state import DETACHED, Actor, Ledger
 from ipyremote.core.transitions import DEAD
 from ipyremote.messages import Bound, CreateActor, LookUp, NamedActor, Names
 
-__all__ = ["ActorNames"]
+__all__ = ["ActorNameTable"]
 
 #: So many more entries than actors, and so many dead detached actors, may pile up before they are cleared away.
 SLACK: Final = 64
 
 
-class ActorNames:
+class ActorNameTable:
     """See the module docstring."""
 
     def __init__(self, ledger: Ledger) -> None:

@@ -19,13 +19,11 @@ from typing import Final
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import back_to_ready, detach_all, send
 from ipyremote.core.group_reservation import refusal
-from ipyremote.core.history import facts_of
 from ipyremote.core.lifetimes import release, seal
-from ipyremote.core.moves import move_actor
-from ipyremote.core.pool import Pool
 from ipyremote.core.queues import push, put_back
 from ipyremote.core.resources import intern_shape, larger, swap
-from ipyremote.core.state.ledger import Actor, Ledger, Task, Worker
+from ipyremote.core.state import Actor, Ledger, Task, Worker, move_actor, move_worker
+from ipyremote.core.state.history import facts_of
 from ipyremote.core.tasks import end, fail, function_of, may_retry, promise, wait_for
 from ipyremote.core.transitions import (
     ALIVE,
@@ -39,9 +37,11 @@ from ipyremote.core.transitions import (
     RESTARTING,
     RUNNING,
     SENT,
+    SERVING,
     STARTING,
     WAITING,
 )
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import ActorSpec, CancelRun, Failure, TaskDone, TaskSpec
 
 __all__ = ["Actors"]
@@ -53,7 +53,7 @@ IN_FLIGHT: Final = 1000
 class Actors:
     """What happens to actors. Keeps nothing itself: the records are in the ledger."""
 
-    def __init__(self, ledger: Ledger, pool: Pool) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool) -> None:
         self._ledger = ledger
         self._pool = pool
 
@@ -90,7 +90,7 @@ class Actors:
         actor = creation.actor
         assert actor is not None, "a creation has an actor"
         worker.actor = actor
-        worker.state = "actor"
+        move_worker(worker, SERVING)
         worker.environment.pool_size -= 1
         actor.worker = worker
         if actor.state == WAITING:
@@ -164,7 +164,7 @@ class Actors:
         if actor.lanes:
             self._advance_lanes(actor)
         worker = actor.worker
-        if actor.state == ALIVE and worker is not None and worker.state == "actor":
+        if actor.state == ALIVE and worker is not None and worker.state == SERVING:
             outbox = actor.outbox
             # The calls of one group must not keep those of another from being sent.
             limit = max(IN_FLIGHT, actor.max_running) if not actor.spec.groups else sys.maxsize

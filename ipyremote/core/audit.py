@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections import Counter
 
-from ipyremote.core.capacity import Stock
 from ipyremote.core.resources import key_of
-from ipyremote.core.state.environments import OPEN
-from ipyremote.core.state.ledger import DETACHED, FIRST_ID, SAVED, SESSION, Ledger, Object, Task, Worker
+from ipyremote.core.state import DETACHED, FIRST_ID, SAVED, SESSION, Ledger, Object, Stock, Task, Worker
 from ipyremote.core.streams import is_stream
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import (
     ALIVE,
     BLOCKED,
+    BUSY,
     CANCELLING,
     DEAD,
     ENDED,
     FAILED,
+    IDLE,
+    OPEN,
     PENDING,
     PROMISED,
     READY,
@@ -24,6 +25,9 @@ from ipyremote.core.transitions import (
     RUNNING,
     SEALED,
     SENT,
+    SERVING,
+    STARTING,
+    STOPPING,
     WAITING,
     CoreError,
 )
@@ -157,20 +161,20 @@ def _check_worker(ledger: Ledger, worker: Worker) -> None:
     _check((worker.shape is None) == (worker.stock is None), f"{name} has a lease of nothing")
     _check(worker.blocked <= set(worker.tasks), f"{name} is blocked by tasks that it has not")
     # One that was told to stop may never report on what it waited in, and needs its CPUs no more.
-    lent_rightly = worker.cpus_lent == bool(worker.blocked) or worker.state == "stopping"
+    lent_rightly = worker.cpus_lent == bool(worker.blocked) or worker.state == STOPPING
     _check(lent_rightly, f"{name} has its CPUs lent out wrongly")
     is_idle = worker.id in worker.environment.idle
-    _check((worker.state == "idle") == is_idle, f"{name} is {worker.state} and idle")
+    _check((worker.state == IDLE) == is_idle, f"{name} is {worker.state} and idle")
     in_its_own = worker.shape is None or worker.shape.environment is worker.environment
     _check(in_its_own, f"{name} has tasks of another environment")
-    _check((worker.state == "busy") == (worker.id in ledger.leased), f"{name} is {worker.state} and leased")
-    if worker.state in ("starting", "idle"):
+    _check((worker.state == BUSY) == (worker.id in ledger.leased), f"{name} is {worker.state} and leased")
+    if worker.state in (STARTING, IDLE):
         _check(not states and worker.shape is None, f"{name} is {worker.state} and has work")
-    if worker.state in ("busy", "actor"):
+    if worker.state in (BUSY, SERVING):
         running = 1 if worker.actor is None else worker.actor.max_running
         _check(SENT not in states[:running], f"{name} runs nothing: {states}")
         _check(worker.shape is not None, f"{name} has no lease")
-    if worker.state == "busy":
+    if worker.state == BUSY:
         _check(bool(states), f"{name} is busy with nothing")
         _check(all(state in (SENT, CANCELLING) for state in states[1:]), f"{name} runs two tasks: {states}")
         _check(all(task.shape is worker.shape for task in worker.tasks), f"{name} has tasks of another shape")
@@ -254,9 +258,9 @@ def _check_environments(ledger: Ledger) -> None:
     filed = list(ledger.shapes.values())
     for environment in (ledger.home, *ledger.environments.values()):
         states = [worker.state for worker in ledger.workers.values() if worker.environment is environment]
-        pool = sum(state in ("starting", "idle", "busy") for state in states)
+        pool = sum(state in (STARTING, IDLE, BUSY) for state in states)
         counted = environment.members, environment.starting, environment.pool_size
-        _check(counted == (len(states), states.count("starting"), pool), "workers are miscounted")
+        _check(counted == (len(states), states.count(STARTING), pool), "workers are miscounted")
         alive = environment.state == OPEN or not states
         _check(alive, f"the environment {environment.title} is {environment.state} and has workers")
         own = [shape for shape in filed if shape.environment is environment]

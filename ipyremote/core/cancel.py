@@ -9,16 +9,16 @@ from __future__ import annotations
 
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import detach, move
-from ipyremote.core.pool import Pool
-from ipyremote.core.state.ledger import Ledger, Task
+from ipyremote.core.state import Ledger, Task
 from ipyremote.core.tasks import fail, is_creation
-from ipyremote.core.transitions import BLOCKED, CANCELLED, CANCELLING, READY, RUNNING, SENT, WAITING
+from ipyremote.core.transitions import BLOCKED, CANCELLED, CANCELLING, READY, RUNNING, SENT, STOPPING, WAITING
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import CancelRun, CancelTask, Failure
 
 __all__ = ["cancel_task", "cancel_tree", "on_cancel"]
 
 
-def on_cancel(ledger: Ledger, pool: Pool, message: CancelTask) -> None:
+def on_cancel(ledger: Ledger, pool: WorkerPool, message: CancelTask) -> None:
     """A client cancels the task that returns an object."""
     obj = ledger.objects.get(message.object_id)
     task = obj.producer if obj is not None else ledger.tasks.get(message.object_id)
@@ -27,7 +27,7 @@ def on_cancel(ledger: Ledger, pool: Pool, message: CancelTask) -> None:
 
 
 def cancel_tree(
-    ledger: Ledger, pool: Pool, task: Task, *, force: bool = False, recursive: bool = True
+    ledger: Ledger, pool: WorkerPool, task: Task, *, force: bool = False, recursive: bool = True
 ) -> None:
     """Cancel a task and, if `recursive`, what it has submitted."""
     todo = [task]
@@ -54,12 +54,12 @@ def cancel_task(ledger: Ledger, task: Task, why: str) -> None:
     fail(ledger, task, Failure("task_cancelled", text), CANCELLED)
 
 
-def _force(ledger: Ledger, pool: Pool, task: Task) -> None:
+def _force(ledger: Ledger, pool: WorkerPool, task: Task) -> None:
     worker = task.worker
     assert worker is not None, "a running task has a worker"
     if worker.tasks[0] is not task:
         return
-    if worker.state != "stopping":
+    if worker.state != STOPPING:
         pool.stop(worker, kill=True)
     detach(ledger, worker, task)
     text = f"{task.spec.label} was force-cancelled; its worker (pid {worker.pid}) was killed."

@@ -8,10 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
-from ipyremote.core.actor_names import ActorNames
-from ipyremote.core.attempts import Present
-from ipyremote.core.history import TEXT_LIMIT, ActorFacts, Attempt, facts_of
-from ipyremote.core.state.ledger import DETACHED, FIRST_ID, Ledger, Object, Worker
+from ipyremote.core.actor_names import ActorNameTable
+from ipyremote.core.state import FIRST_ID, ActorFacts, Attempt, Ledger, Object, Worker
+from ipyremote.core.state.history import LOST, RETRIED, TEXT_LIMIT, facts_of
 from ipyremote.core.transitions import (
     ALIVE,
     BLOCKED,
@@ -26,9 +25,10 @@ from ipyremote.core.transitions import (
     SEALED,
     SENT,
     STARTING,
+    STOPPING,
     WAITING,
 )
-from ipyremote.ids import client_of
+from ipyremote.ids import CLIENTS, client_of
 from ipyremote.messages import ActorRow, Failure, Inline, ObjectRow, Stored, TaskRow, WorkerRow
 
 __all__ = [
@@ -55,8 +55,8 @@ TASK_STATES: Final = {
     FAILED: "FAILED",
     CANCELLED: "FAILED",
     # Those of runs that did not end their task.
-    "retried": "FAILED",
-    "lost": "FAILED",
+    RETRIED: "FAILED",
+    LOST: "FAILED",
 }
 ACTOR_STATES: Final = {
     WAITING: "PENDING_CREATION",
@@ -71,17 +71,17 @@ ERROR_TYPES: Final = {"task_error": "TASK_EXECUTION_EXCEPTION", "worker_crashed"
 # ----------------------------------------------------------------------------------------------------------- tasks
 
 
-def _type(ledger: Ledger, attempt: Present | Attempt) -> str:
+def _type(ledger: Ledger, attempt: Attempt) -> str:
     if not attempt.actor_id:
         return "NORMAL_TASK"
     return "ACTOR_CREATION_TASK" if attempt.actor_id == attempt.task_id else "ACTOR_TASK"
 
 
-def _name(ledger: Ledger, attempt: Present | Attempt) -> str:
+def _name(ledger: Ledger, attempt: Attempt) -> str:
     return attempt.label.rpartition("#")[0]
 
 
-def _function(ledger: Ledger, attempt: Present | Attempt) -> str:
+def _function(ledger: Ledger, attempt: Attempt) -> str:
     """As it is defined, whatever the call is named."""
     target = attempt.target
     if isinstance(target, str):
@@ -92,12 +92,12 @@ def _function(ledger: Ledger, attempt: Present | Attempt) -> str:
     return f"{name}.__init__" if attempt.actor_id else name
 
 
-def _error_type(ledger: Ledger, attempt: Present | Attempt) -> str:
+def _error_type(ledger: Ledger, attempt: Attempt) -> str:
     kind = attempt.failure.kind if attempt.failure is not None else ""
     return ERROR_TYPES.get(kind) or kind.upper()
 
 
-def _group(ledger: Ledger, attempt: Present | Attempt) -> int:
+def _group(ledger: Ledger, attempt: Attempt) -> int:
     shape = attempt.shape
     return shape.group.id if shape is not None and shape.group is not None else 0
 
@@ -120,7 +120,7 @@ TASK_COLUMNS: Final[Mapping[str, Column]] = {
 }
 
 
-def task_row(ledger: Ledger, attempt: Present | Attempt, *, detail: bool) -> TaskRow:
+def task_row(ledger: Ledger, attempt: Attempt, *, detail: bool) -> TaskRow:
     """The row of an attempt."""
     failure, shape = attempt.failure, attempt.shape
     columns = {name: column(ledger, attempt) for name, column in TASK_COLUMNS.items()}
@@ -158,13 +158,13 @@ def _reference(ledger: Ledger, obj: Object) -> str:
     if obj.id in ledger.actors:
         return "ACTOR_HANDLE"
     have = obj.holders
-    least, most = (min(have), max(have)) if isinstance(have, set) else (have, have)
-    if least < DETACHED:
+    holders = have if isinstance(have, set) else (have,)
+    if min(holders) < 0:
         return "USED_BY_PENDING_TASK"
-    if most >= FIRST_ID:
+    if max(holders) >= FIRST_ID:
         return "CAPTURED_IN_OBJECT"
     # What exported functions refer to is kept for good.
-    return "LOCAL_REFERENCE" if most > 0 else "PINNED_IN_MEMORY"
+    return "LOCAL_REFERENCE" if any(0 < holder < CLIENTS for holder in holders) else "PINNED_IN_MEMORY"
 
 
 def _pid(ledger: Ledger, obj: Object) -> int:
@@ -201,7 +201,7 @@ def object_row(ledger: Ledger, obj: Object) -> ObjectRow:
 # ----------------------------------------------------------------------------------------------------------- actors
 
 
-def actor_rows(ledger: Ledger, names: ActorNames, *, detail: bool) -> Iterator[ActorRow]:
+def actor_rows(ledger: Ledger, names: ActorNameTable, *, detail: bool) -> Iterator[ActorRow]:
     """The actors that are there, in the order of their creation, then those that are remembered, the latest first."""
     for actor in ledger.actors.values():
         facts = facts_of(actor)
@@ -212,7 +212,7 @@ def actor_rows(ledger: Ledger, names: ActorNames, *, detail: bool) -> Iterator[A
             yield _actor_row(facts, names, "", detail=detail)
 
 
-def _actor_row(facts: ActorFacts, names: ActorNames, state: str, *, detail: bool) -> ActorRow:
+def _actor_row(facts: ActorFacts, names: ActorNameTable, state: str, *, detail: bool) -> ActorRow:
     return ActorRow(
         facts.actor_id,
         facts.label,
@@ -249,7 +249,7 @@ def worker_exit(worker: Worker, reason: str, now: float) -> WorkerRow:
     if reason.startswith("out of memory"):
         kind = "NODE_OUT_OF_MEMORY"
     else:
-        kind = "INTENDED_SYSTEM_EXIT" if worker.state == "stopping" else "SYSTEM_ERROR"
+        kind = "INTENDED_SYSTEM_EXIT" if worker.state == STOPPING else "SYSTEM_ERROR"
     return WorkerRow(
         worker.id,
         worker.pid,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
-from ipyremote.messages import Environment, Struct, ToClient
+from ipyremote.messages import EnvironmentSpec, Struct, ToClient
 
 __all__ = [
     "CloseEnvironment",
@@ -50,7 +50,7 @@ class OpenEnvironment(Struct, frozen=True):
     """Set up an environment, so that workers can be started in it. Answered by `EnvironmentOpened` or
     `EnvironmentLost`."""
 
-    environment: Environment
+    environment: EnvironmentSpec
 
 
 class CloseEnvironment(Struct, frozen=True):

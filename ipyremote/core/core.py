@@ -13,13 +13,13 @@ from typing import assert_never
 
 from ipyremote import messages as m
 from ipyremote.core import cancel, explain, lifetimes, spilling, tasks
-from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actor_names import ActorNameTable
 from ipyremote.core.actors import Actors
 from ipyremote.core.audit import audit
 from ipyremote.core.commands import Command, Log, Quit, Send
-from ipyremote.core.detached import Keeping
+from ipyremote.core.detached import Detached
 from ipyremote.core.dispatch import detach, move, rest
-from ipyremote.core.environments import Setups
+from ipyremote.core.environments import EnvironmentRules
 from ipyremote.core.events import (
     ClientGone,
     ClientJoined,
@@ -33,17 +33,17 @@ from ipyremote.core.events import (
 )
 from ipyremote.core.output_routing import show
 from ipyremote.core.placement import Placement
-from ipyremote.core.placement_groups import Groups
-from ipyremote.core.pool import Pool
+from ipyremote.core.placement_groups import GroupRules
 from ipyremote.core.queues import push, put_back
-from ipyremote.core.reports import Runs
-from ipyremote.core.state.ledger import SESSION, Client, Ledger, Task
-from ipyremote.core.state_query import Listings
-from ipyremote.core.streams import Yields
+from ipyremote.core.reports import Reports
+from ipyremote.core.state import SESSION, Client, Ledger, Task
+from ipyremote.core.state_query import StateQueries
+from ipyremote.core.streams import StreamRules
 from ipyremote.core.task_log import Step, told
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import READY, WAITING, InvalidTransition
 from ipyremote.core.worker_loss import Losses
+from ipyremote.core.worker_pool import WorkerPool
 
 __all__ = ["Core"]
 
@@ -69,18 +69,18 @@ class Core:
         """
         total = {name: amount for name, amount in resources.items() if amount > 0}
         self._ledger = ledger = Ledger(total, total.get("GPU", 0) // m.RESOURCE_UNIT, now, labels or {})
-        self._pool = Pool(ledger, max_workers)
+        self._pool = WorkerPool(ledger, max_workers)
         self._actors = Actors(ledger, self._pool)
         self._timeline = Timeline()
-        self._runs = Runs(ledger, self._pool, self._actors, self._timeline)
+        self._runs = Reports(ledger, self._pool, self._actors, self._timeline)
         self._losses = Losses(ledger, self._pool, self._actors, self._timeline)
         self._placement = Placement(ledger, self._pool, self._actors)
-        self._names = ActorNames(ledger)
-        self._keeping = Keeping(ledger, self._pool, self._names, keep_alive)
-        self._groups = Groups(ledger, self._pool, self._actors, self._names)
-        self._setups = Setups(ledger, self._pool, self._actors)
-        self._yields = Yields(ledger)
-        self._listings = Listings(ledger, self._timeline, self._names)
+        self._names = ActorNameTable(ledger)
+        self._keeping = Detached(ledger, self._pool, self._names, keep_alive)
+        self._groups = GroupRules(ledger, self._pool, self._actors, self._names)
+        self._setups = EnvironmentRules(ledger, self._pool, self._actors)
+        self._yields = StreamRules(ledger)
+        self._listings = StateQueries(ledger, self._timeline, self._names)
         #: Who asked for runs in the present `handle`. The answer has all that is known at its end, so that the next
         #: question goes on from there.
         self._asked_spans: list[tuple[int, m.Spans]] = []

@@ -15,24 +15,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actor_names import ActorNameTable
 from ipyremote.core.cancel import cancel_tree
 from ipyremote.core.commands import Log, Quit, Send
 from ipyremote.core.lifetimes import final_state, hold_all, release, release_client
-from ipyremote.core.pool import Pool
-from ipyremote.core.state.ledger import SAVED, Ledger, Task
+from ipyremote.core.state import SAVED, Ledger, Task
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import SHOWN
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.ids import NOBODY
 from ipyremote.messages import Bind, Bound, Kept, KeptReply, Saved, Taken
 
-__all__ = ["Keeping"]
+__all__ = ["Detached"]
 
 
-class Keeping:
+class Detached:
     """See the module docstring."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, names: ActorNames, seconds: float) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, names: ActorNameTable, seconds: float) -> None:
         self._ledger = ledger
         self._pool = pool
         self._names = names

@@ -10,11 +10,10 @@ from typing import Final
 
 from ipyremote.core.commands import Send
 from ipyremote.core.lifetimes import show
-from ipyremote.core.moves import move_task
 from ipyremote.core.resources import give_back, lend_cpus, unlend_cpus
 from ipyremote.core.spilling import touch
-from ipyremote.core.state.ledger import Ledger, Task, Worker
-from ipyremote.core.transitions import BLOCKED, CANCELLING, READY, RUNNING, SENT, SHOWN
+from ipyremote.core.state import Ledger, Task, Worker, move_task, move_worker
+from ipyremote.core.transitions import BLOCKED, BUSY, CANCELLING, IDLE, READY, RUNNING, SENT, SHOWN, STOPPING
 from ipyremote.messages import Inline, ObjectReady, RunTask, Stored
 
 __all__ = [
@@ -93,11 +92,11 @@ def detach(ledger: Ledger, worker: Worker, task: Task) -> None:
     worker.recall = 0
     if tasks:
         worker.load -= task.estimate
-        if worker.state != "stopping":
+        if worker.state != STOPPING:
             _start_next(ledger, worker)
     else:
         worker.load = 0.0
-        if worker.state == "busy":
+        if worker.state == BUSY:
             rest(ledger, worker)
 
 
@@ -116,7 +115,7 @@ def rest(ledger: Ledger, worker: Worker) -> None:
     """End the lease of a worker that has nothing left to do."""
     give_back(worker)
     ledger.leased.pop(worker.id, None)
-    worker.state = "idle"
+    move_worker(worker, IDLE)
     worker.idle_since = ledger.now
     worker.environment.idle[worker.id] = worker
 

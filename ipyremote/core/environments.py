@@ -15,16 +15,15 @@ from typing import Final
 
 from ipyremote.core.actors import Actors
 from ipyremote.core.commands import CloseEnvironment, Log, OpenEnvironment
-from ipyremote.core.pool import Pool
 from ipyremote.core.queues import enlist
 from ipyremote.core.resources import environment_of, fits
-from ipyremote.core.state.environments import CLOSED, FAILED, OPEN, OPENING, Environment, move_environment
-from ipyremote.core.state.ledger import Ledger
+from ipyremote.core.state import Environment, Ledger, move_environment
 from ipyremote.core.tasks import fail, is_creation
-from ipyremote.core.transitions import READY
+from ipyremote.core.transitions import CLOSED, FAILED, OPEN, OPENING, READY
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import RESOURCE_UNIT, DefineEnvironment, Failure
 
-__all__ = ["Setups"]
+__all__ = ["EnvironmentRules"]
 
 #: A set-up that failed is not tried again before this.
 AGAIN_SECONDS: Final = 10.0
@@ -41,10 +40,10 @@ SETTLED_SECONDS: Final = 1.0
 HOPELESS_FAILURES: Final = 2
 
 
-class Setups:
+class EnvironmentRules:
     """See the module docstring. The records are in the ledger."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors

@@ -5,28 +5,31 @@ from __future__ import annotations
 from collections import Counter
 
 from ipyremote.backend.placement import GroupRecord
-from ipyremote.core.capacity import Group, Stock
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import run_seconds
 from ipyremote.core.lifetimes import final_state
 from ipyremote.core.placement import AGING_SECONDS
-from ipyremote.core.pool import Pool
 from ipyremote.core.resources import amount_text, fits, gpus_of
-from ipyremote.core.state.environments import OPEN, OPENING, Environment
-from ipyremote.core.state.ledger import Ledger, Object, Shape, Task, Worker
+from ipyremote.core.state import Environment, GroupState, Ledger, Object, Shape, Stock, Task, Worker
 from ipyremote.core.streams import is_paused
 from ipyremote.core.transitions import (
     ALIVE,
     BLOCKED,
+    BUSY,
     CANCELLING,
+    OPEN,
+    OPENING,
     PENDING,
     PROMISED,
     READY,
     RUNNING,
     SENT,
+    SERVING,
     SHOWN,
+    STOPPING,
     WAITING,
 )
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import RESOURCE_UNIT, ClusterStatus, Resources, TaskUpdate, WorkerStatus
 
 __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
@@ -35,7 +38,7 @@ __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
 NAMED: int = 3
 
 
-def explain(ledger: Ledger, pool: Pool, object_id: int) -> str:
+def explain(ledger: Ledger, pool: WorkerPool, object_id: int) -> str:
     """Why the task of an object does not run, or what it does."""
     obj = ledger.objects.get(object_id)
     task = obj.producer if obj is not None else ledger.tasks.get(object_id)
@@ -51,7 +54,7 @@ def explain(ledger: Ledger, pool: Pool, object_id: int) -> str:
     return f"{obj.label or 'It'} is {state}" + (f": {detail}" if detail else ".")
 
 
-def watch(ledger: Ledger, pool: Pool, client_id: int, ids: tuple[int, ...]) -> None:
+def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]) -> None:
     """A client wants to follow tasks: the present state now, changes from now on."""
     # Why tasks of one shape wait is worked out once for all of them.
     reasons: dict[Shape, str] = {}
@@ -101,7 +104,7 @@ def status(ledger: Ledger) -> ClusterStatus:
     )
 
 
-def group_status(ledger: Ledger, group: Group) -> GroupRecord:
+def group_status(ledger: Ledger, group: GroupState) -> GroupRecord:
     """A placement group, and why it waits if it does."""
     spec = group.spec
     seconds = (group.reserved_at or ledger.now) - group.submitted
@@ -111,7 +114,7 @@ def group_status(ledger: Ledger, group: Group) -> GroupRecord:
     )
 
 
-def _present(ledger: Ledger, pool: Pool, obj: Object, reasons: dict[Shape, str]) -> TaskUpdate:
+def _present(ledger: Ledger, pool: WorkerPool, obj: Object, reasons: dict[Shape, str]) -> TaskUpdate:
     task = obj.producer
     if task is None:
         return TaskUpdate(obj.id, "waiting", obj.label, obj.seconds, explain(ledger, pool, obj.id))
@@ -119,7 +122,7 @@ def _present(ledger: Ledger, pool: Pool, obj: Object, reasons: dict[Shape, str])
     return TaskUpdate(obj.id, SHOWN[task.state], obj.label, run_seconds(ledger, task), detail)
 
 
-def _explain_task(ledger: Ledger, pool: Pool, task: Task, reasons: dict[Shape, str]) -> str:
+def _explain_task(ledger: Ledger, pool: WorkerPool, task: Task, reasons: dict[Shape, str]) -> str:
     label = task.spec.label
     if task.state == WAITING:
         return _explain_waiting(ledger, task)
@@ -143,7 +146,7 @@ def _explain_waiting(ledger: Ledger, task: Task) -> str:
     return f"{task.spec.label} waits for the value of {_named(names)}."
 
 
-def _explain_ready(ledger: Ledger, pool: Pool, task: Task, reasons: dict[Shape, str]) -> str:
+def _explain_ready(ledger: Ledger, pool: WorkerPool, task: Task, reasons: dict[Shape, str]) -> str:
     label = task.spec.label
     actor = task.actor
     if actor is not None and task.spec.actor_id:
@@ -163,7 +166,7 @@ def _explain_ready(ledger: Ledger, pool: Pool, task: Task, reasons: dict[Shape, 
     return f"{label} {reasons[shape]}"
 
 
-def _explain_group(ledger: Ledger, group: Group) -> str:
+def _explain_group(ledger: Ledger, group: GroupState) -> str:
     """Why a group is not reserved."""
     shape = group.shape
     if shape.missing:
@@ -176,7 +179,7 @@ def _explain_group(ledger: Ledger, group: Group) -> str:
     return f"{group.label} waits for {lacking}."
 
 
-def _explain_shape(ledger: Ledger, pool: Pool, shape: Shape) -> str:
+def _explain_shape(ledger: Ledger, pool: WorkerPool, shape: Shape) -> str:
     environment = shape.environment
     if environment.state != OPEN:
         return _explain_set_up(ledger, environment)
@@ -257,6 +260,6 @@ def _worker_status(worker: Worker) -> WorkerStatus:
     state = "blocked" if worker.blocked else worker.state
     if worker.actor is not None:
         label = label or worker.actor.spec.class_name
-        state = "actor"
+        state = SERVING
     queued = sum(1 for task in worker.tasks if task.state == SENT)
-    return WorkerStatus(worker.id, worker.pid, "busy" if state == "stopping" else state, label, queued)
+    return WorkerStatus(worker.id, worker.pid, BUSY if state == STOPPING else state, label, queued)

@@ -8,8 +8,6 @@ when the workers that have it are gone.
 from __future__ import annotations
 
 from ipyremote.backend.placement import NODE_ID, Place, described, labels_text, match_some
-from ipyremote.core.capacity import Group, Stock
-from ipyremote.core.moves import move_group
 from ipyremote.core.queues import enlist
 from ipyremote.core.resources import (
     amount_text,
@@ -20,7 +18,7 @@ from ipyremote.core.resources import (
     pick_gpus,
     sources_of,
 )
-from ipyremote.core.state.ledger import Ledger, Shape
+from ipyremote.core.state import GroupState, Ledger, Shape, Stock, move_group
 from ipyremote.core.transitions import RESERVED
 from ipyremote.messages import RESOURCE_UNIT, CreateGroup, Resources
 
@@ -48,10 +46,17 @@ def shape_of(ledger: Ledger, message: CreateGroup) -> Shape:
     if not missing and _split(Stock(ledger.total, gpus), bundles) is None:
         missing.append(f"GPUs in such parts (the session has {len(gpus)})")
     # Which devices they are is looked into when the amounts are there.
-    return Shape(ledger.home, needs, True, 0, ", ".join(missing), (ledger.stock,))
+    return Shape(
+        environment=ledger.home,
+        needs=needs,
+        exclusive=True,
+        gpu=0,
+        missing=", ".join(missing),
+        sources=(ledger.stock,),
+    )
 
 
-def reserve(ledger: Ledger, group: Group) -> bool:
+def reserve(ledger: Ledger, group: GroupState) -> bool:
     """Reserve all bundles of a group that waits for them, and let its tasks be placed; whether that is possible now."""
     session = ledger.stock
     trial = Stock(session.free, session.gpu_free)
@@ -72,7 +77,7 @@ def reserve(ledger: Ledger, group: Group) -> bool:
     return True
 
 
-def dissolve(ledger: Ledger, group: Group) -> None:
+def dissolve(ledger: Ledger, group: GroupState) -> None:
     """Give back what a group has reserved. Its tasks and actors have ended, or are about to with their workers."""
     session = ledger.stock
     for worker in ledger.workers.values():

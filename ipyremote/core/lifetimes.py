@@ -11,11 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipyremote.core.commands import DropSegment, Send
-from ipyremote.core.moves import move_object
 from ipyremote.core.spilling import end_moves, forget, keep, lose, touch
-from ipyremote.core.state.ledger import FIRST_ID, SAVED, Ledger, Object, Task
+from ipyremote.core.state import Ledger, Object, Task, move_object
 from ipyremote.core.transitions import DEAD, DROPPED, FAILED, PROMISED, SEALED, WAITING
-from ipyremote.ids import DRIVER
+from ipyremote.ids import CLIENTS, DRIVER
 from ipyremote.messages import (
     DropSegments,
     Failure,
@@ -63,7 +62,7 @@ def hold(ledger: Ledger, obj: Object, holder: int) -> None:
         have.add(holder)
     elif have != holder:
         obj.holders = {have, holder}  # type: ignore[arg-type]  # mypy does not narrow by `type(x) is set`
-    if DRIVER < holder < FIRST_ID:
+    if DRIVER < holder < CLIENTS:
         held = ledger.clients[holder].held
         if held is not None:
             held.add(obj.id)
@@ -81,7 +80,7 @@ def hold_all(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
 def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
     """Remove a holder from those of these that exist; drop what has none left."""
     objects = ledger.objects
-    held = ledger.clients[holder].held if DRIVER < holder < FIRST_ID else None
+    held = ledger.clients[holder].held if DRIVER < holder < CLIENTS else None
     for object_id in ids:
         obj = objects.get(object_id)
         if obj is None:
@@ -107,7 +106,7 @@ def free(ledger: Ledger, ids: Iterable[int]) -> None:
 
 def _free_if_idle(ledger: Ledger, obj: Object) -> None:
     holders = _holders(obj)
-    if obj.value is None or any(holder < SAVED for holder in holders):
+    if obj.value is None or any(holder < 0 for holder in holders):
         return
     ledger.storage.freeing.discard(obj.id)
     if type(obj.value) is Failure:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actor_names import ActorNameTable
 from ipyremote.core.commands import Send
-from ipyremote.core.detached import Keeping
-from ipyremote.core.state.ledger import Ledger
+from ipyremote.core.detached import Detached
+from ipyremote.core.state import Ledger
 from ipyremote.ids import DRIVER
 from ipyremote.messages import Display, DisplayContent, Output, OutputText, Progress, ProgressUpdate
 
 __all__ = ["show"]
 
 
-def show(ledger: Ledger, keeping: Keeping, names: ActorNames, message: Output | Display | Progress) -> None:
+def show(
+    ledger: Ledger, keeping: Detached, names: ActorNameTable, message: Output | Display | Progress
+) -> None:
     """Hand on what a task shows."""
     task = ledger.tasks.get(message.task_id)
     driver, cell, label = (

@@ -16,16 +16,15 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from ipyremote.core.actors import Actors
-from ipyremote.core.capacity import Stock
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import send
 from ipyremote.core.group_reservation import reserve
-from ipyremote.core.pool import Pool
 from ipyremote.core.queues import head, take_head
 from ipyremote.core.resources import fits, give_back, has, take
-from ipyremote.core.state.ledger import Ledger, Shape, Task, Worker
+from ipyremote.core.state import Ledger, Shape, Stock, Task, Worker, move_worker
 from ipyremote.core.tasks import is_creation
-from ipyremote.core.transitions import SENT
+from ipyremote.core.transitions import BUSY, SENT
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import RESOURCE_UNIT, Recall
 
 __all__ = ["Placement"]
@@ -50,7 +49,7 @@ _Reserved: TypeAlias = dict[tuple[Stock, str], Shape]
 class Placement:
     """Places tasks. The queues and leases are in the ledger."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors
@@ -127,7 +126,7 @@ class Placement:
                 if is_creation(task):
                     self._actors.adopt(worker, task)
                 else:
-                    worker.state = "busy"
+                    move_worker(worker, BUSY)
                     ledger.leased[worker.id] = worker
                     task.estimate = worker.load = self._estimate(task)
                 send(ledger, worker, task)

@@ -12,31 +12,28 @@ from __future__ import annotations
 from typing import Final
 
 from ipyremote.backend.placement import GroupRecord
-from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actor_names import ActorNameTable
 from ipyremote.core.actors import Actors
-from ipyremote.core.capacity import Group
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import detach
 from ipyremote.core.explain import group_status
 from ipyremote.core.group_reservation import dissolve, shape_of
-from ipyremote.core.moves import move_group
-from ipyremote.core.pool import Pool
-from ipyremote.core.state.ledger import Ledger, Task
+from ipyremote.core.state import GroupState, Ledger, Task, move_group
 from ipyremote.core.tasks import fail, is_creation
-from ipyremote.core.transitions import DEAD, REMOVED
-from ipyremote.messages import CreateGroup, Failure, LookUpGroups, Notice
-from ipyremote.messages import Groups as GroupsReply
+from ipyremote.core.transitions import DEAD, REMOVED, STOPPING
+from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.messages import CreateGroup, Failure, GroupsReply, LookUpGroups, Notice
 
-__all__ = ["Groups"]
+__all__ = ["GroupRules"]
 
 #: Removed groups that are remembered.
 REMEMBERED: Final = 100
 
 
-class Groups:
+class GroupRules:
     """See the module docstring."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors, names: ActorNames) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, names: ActorNameTable) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors
@@ -64,12 +61,12 @@ class Groups:
         if message.request:
             self._answer(sender, message.request, [group_status(ledger, group)])
 
-    def _create(self, sender: int, message: CreateGroup, namespace: str) -> Group:
+    def _create(self, sender: int, message: CreateGroup, namespace: str) -> GroupState:
         ledger = self._ledger
         worker = ledger.workers.get(sender)
         actor_id = worker.actor.id if worker is not None and worker.actor is not None else 0
         shape = shape_of(ledger, message)
-        group = ledger.groups[message.group_id] = Group(message, namespace, actor_id, shape, ledger.now)
+        group = ledger.groups[message.group_id] = GroupState(message, namespace, actor_id, shape, ledger.now)
         if actor_id and not message.detached:
             self._by_actor.setdefault(actor_id, set()).add(group.id)
         if not shape.missing:
@@ -97,16 +94,16 @@ class Groups:
         if len(self._removed) > REMEMBERED:
             del self._removed[next(iter(self._removed))]
 
-    def _end_actors(self, group: Group, why: str) -> None:
+    def _end_actors(self, group: GroupState, why: str) -> None:
         for actor in list(self._ledger.actors.values()):
             if actor.shape.group is not group or actor.state == DEAD:
                 continue
-            if actor.worker is not None and actor.worker.state != "stopping":
+            if actor.worker is not None and actor.worker.state != STOPPING:
                 self._pool.stop(actor.worker, kill=True)
             text = f"{actor.spec.class_name} has died with its placement group, {group.label}: {why}."
             self._actors.die(actor, Failure("actor_placement_group_removed", text))
 
-    def _end_tasks(self, group: Group, why: str) -> None:
+    def _end_tasks(self, group: GroupState, why: str) -> None:
         ledger = self._ledger
         for task in list(ledger.tasks.values()):
             if task.shape is None or task.shape.group is not group or is_creation(task):
@@ -119,7 +116,7 @@ class Groups:
         """From its worker, if it was sent to one, which goes on with nothing else."""
         worker = task.worker
         if worker is not None:
-            if worker.state != "stopping":
+            if worker.state != STOPPING:
                 self._pool.stop(worker, kill=True)
             detach(self._ledger, worker, task)
 
@@ -160,7 +157,7 @@ class Groups:
         known = [*removed.values(), *(group_status(ledger, group) for group in groups)]
         self._answer(sender, message.request, known)
 
-    def _find(self, namespace: str, name: str) -> Group | None:
+    def _find(self, namespace: str, name: str) -> GroupState | None:
         groups = self._ledger.groups.values()
         named = (group for group in groups if (group.namespace, group.spec.name) == (namespace, name))
         return next(named, None) if name else None

@@ -11,9 +11,8 @@ from collections import deque
 from collections.abc import Iterable
 
 from ipyremote.core.commands import Send
-from ipyremote.core.state.environments import OPEN
-from ipyremote.core.state.ledger import Ledger, Shape, Task
-from ipyremote.core.transitions import READY
+from ipyremote.core.state import Ledger, Shape, Task
+from ipyremote.core.transitions import OPEN, READY
 from ipyremote.messages import Notice
 
 __all__ = ["enlist", "head", "push", "put_back", "take_head", "withdraw"]

@@ -11,26 +11,26 @@ from typing import Final
 from ipyremote.core.actors import Actors
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import back_to_ready, block, detach, unblock
-from ipyremote.core.history import attempt_of, slim
 from ipyremote.core.lifetimes import discard_value
-from ipyremote.core.pool import Pool
 from ipyremote.core.queues import put_back
-from ipyremote.core.state.ledger import Ledger, Task, Worker
+from ipyremote.core.state import Ledger, Task, Worker
+from ipyremote.core.state.history import RETRIED, attempt_of
 from ipyremote.core.tasks import fail, finish, is_creation, may_retry
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, SENT
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import Blocked, Failure, Recall, Returned, Stored, TaskDone, TaskFailed, Unblocked
 
-__all__ = ["Runs"]
+__all__ = ["Reports"]
 
 #: Weight of the newest run in a function's average duration.
 NEWEST: Final = 0.3
 
 
-class Runs:
+class Reports:
     """Reacts to what workers report. Keeps nothing itself."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors, timeline: Timeline) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, timeline: Timeline) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors
@@ -55,30 +55,21 @@ class Runs:
             )
         detach(ledger, worker, task)
         spec = task.spec
-        actor_id = spec.actor_id
-        if task.actor is not None and not actor_id:
+        if task.actor is not None and not spec.actor_id:
             self._actors.on_created(worker, task, message)
-            actor_id = task.actor.id
         else:
             finish(ledger, task, message.values, message.refs, sender)
         if spec.max_calls:
             self._pool.count_call(worker, task)
+        failure = None if task.state == DONE else _failure(message)
         self._note_run(
-            (
-                ledger.now,
-                worker,
-                spec.label,
-                task.started,
-                message.micros,
-                task.state,
-                spec.task_id,
-                message.attempt,
-                function or spec.method,
-                task.shape,
-                actor_id,
-                spec.parent,
-                task.submitted,
-                None if task.state == DONE else _failure(message),
+            attempt_of(
+                task,
+                worker=worker,
+                state=task.state,
+                ended=ledger.now,
+                micros=message.micros,
+                failure=failure,
             )
         )
 
@@ -95,8 +86,16 @@ class Runs:
             self.on_done(sender, TaskDone(message.task_id, message.attempt, values, (), message.micros))
             return
         detach(ledger, worker, task)
-        attempt = attempt_of(task, ledger.now, failure)
-        self._note_run(attempt._replace(worker=worker, micros=message.micros, state="retried"))
+        self._note_run(
+            attempt_of(
+                task,
+                worker=worker,
+                state=RETRIED,
+                ended=ledger.now,
+                micros=message.micros,
+                failure=failure,
+            )
+        )
         task.note(ledger.now, f"attempt {task.attempt} raised: {failure.text.rpartition(chr(10))[2]}")
         task.attempt += 1
         if task.spec.max_calls:
@@ -179,4 +178,4 @@ class Runs:
 
 def _failure(message: TaskDone) -> Failure | None:
     """The first failure among the values."""
-    return next((slim(value) for value in message.values if type(value) is Failure), None)
+    return next((value for value in message.values if type(value) is Failure), None)

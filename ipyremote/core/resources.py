@@ -9,9 +9,7 @@ devices that nobody else has, a fraction shares one device.
 from __future__ import annotations
 
 from ipyremote.backend.placement import Place, described, labels_text, match_some
-from ipyremote.core.capacity import Stock
-from ipyremote.core.state.environments import Environment
-from ipyremote.core.state.ledger import Ledger, Shape, ShapeKey, Worker
+from ipyremote.core.state import Environment, GroupState, Ledger, Shape, ShapeKey, Stock, Worker
 from ipyremote.messages import RESOURCE_UNIT, Resources
 
 __all__ = [
@@ -82,8 +80,7 @@ def _narrowed(ledger: Ledger, place: Place | None) -> Place | None:
 
 def _make_shape(ledger: Ledger, key: ShapeKey) -> Shape:
     needs, exclusive, creates, place, environment = key
-    where = environment_of(ledger, environment)
-    gpu = gpus_of(needs)
+    group: GroupState | None
     missing = []
     if place is not None and place.labels:
         missing.append(
@@ -92,13 +89,24 @@ def _make_shape(ledger: Ledger, key: ShapeKey) -> Shape:
     if place is not None and place.group_id:
         group = ledger.groups[place.group_id]
         sources = sources_of(group.stocks, place)
-        shape = Shape(
-            where, needs, exclusive, gpu, ", ".join(missing), sources, place, group, creates=creates
-        )
+    else:
+        group = None
+        sources = (ledger.stock,)
+        missing += lacking_of(ledger, needs)
+    shape = Shape(
+        environment=environment_of(ledger, environment),
+        needs=needs,
+        exclusive=exclusive,
+        gpu=gpus_of(needs),
+        missing=", ".join(missing),
+        sources=sources,
+        place=place,
+        group=group,
+        creates=creates,
+    )
+    if group is not None:
         group.shapes.append(shape)
-        return shape
-    missing += lacking_of(ledger, needs)
-    return Shape(where, needs, exclusive, gpu, ", ".join(missing), (ledger.stock,), place, creates=creates)
+    return shape
 
 
 def lacking_of(ledger: Ledger, needs: Resources) -> list[str]:

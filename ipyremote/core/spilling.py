@@ -16,8 +16,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from ipyremote.core.commands import DropSegment, Send
-from ipyremote.core.state.ledger import Ledger, Object
-from ipyremote.core.state.storage import Move
+from ipyremote.core.state import Ledger, Move, Object
 from ipyremote.messages import Evict, NoRoom, Spill, Spilled, Stored, Trim
 
 __all__ = [

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from ipyremote.core.actor_names import ActorNames
+from ipyremote.core.actor_names import ActorNameTable
 from ipyremote.core.attempts import Attempts
 from ipyremote.core.columns import (
     OBJECT_COLUMNS,
@@ -24,11 +24,11 @@ from ipyremote.core.columns import (
     worker_rows,
 )
 from ipyremote.core.commands import Send
-from ipyremote.core.state.ledger import Ledger
+from ipyremote.core.state import Ledger
 from ipyremote.core.timeline import Timeline
-from ipyremote.messages import ActorRow, Filter, Group, Listing, ListState, Summarize, Summary, WorkerRow
+from ipyremote.messages import ActorRow, Filter, Listing, ListState, RowCount, Summarize, Summary, WorkerRow
 
-__all__ = ["LOOKED_AT", "MOST_ROWS", "Listings"]
+__all__ = ["LOOKED_AT", "MOST_ROWS", "StateQueries"]
 
 #: Records of a kind that one question looks at, those that are over not counted.
 LOOKED_AT: Final = 50_000
@@ -46,10 +46,10 @@ class _Chosen(NamedTuple):
     unseen: int
 
 
-class Listings:
+class StateQueries:
     """Answers questions for lists and counts. Keeps nothing."""
 
-    def __init__(self, ledger: Ledger, timeline: Timeline, names: ActorNames) -> None:
+    def __init__(self, ledger: Ledger, timeline: Timeline, names: ActorNameTable) -> None:
         self._ledger = ledger
         self._timeline = timeline
         self._names = names
@@ -127,7 +127,7 @@ class Listings:
                 counts.update((row.class_name, "", row.state, "") for row in actors)
             case _:
                 pass
-        groups = tuple(Group(*key, count, sizes[key]) for key, count in counts.items())
+        groups = tuple(RowCount(*key, count, sizes[key]) for key, count in counts.items())
         return Summary(question.request, unseen, groups)
 
     def _count_attempts(self, counts: Counter[tuple[str, str, str, str]]) -> int:

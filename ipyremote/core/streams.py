@@ -16,16 +16,15 @@ from ipyremote.core.cancel import cancel_task
 from ipyremote.core.commands import Log, Send
 from ipyremote.core.dispatch import move
 from ipyremote.core.lifetimes import discard_value, hold, seal, settle_value
-from ipyremote.core.state.ledger import Ledger, Object, Task
-from ipyremote.core.state.streams import Stream
+from ipyremote.core.state import Ledger, Object, StreamState, Task
 from ipyremote.core.transitions import BLOCKED, CANCELLING, READY, RUNNING, SENT, WAITING
 from ipyremote.ids import SCHEDULER, IdSource
 from ipyremote.messages import DYNAMIC, ENDLESS, Consumed, Forward, StreamDemand, StreamItem, Yield
 
-__all__ = ["Yields"]
+__all__ = ["StreamRules"]
 
 
-class Yields:
+class StreamRules:
     """Reacts to what concerns streams. Keeps the source of the items' ids."""
 
     def __init__(self, ledger: Ledger) -> None:
@@ -113,14 +112,14 @@ class Yields:
         item = StreamItem(message.task_id, message.index, item_id, value)  # type: ignore[arg-type]
         ledger.out.append(Send(task.submitter, item))
 
-    def _stream(self, task: Task) -> Stream:
+    def _stream(self, task: Task) -> StreamState:
         known = self._ledger.streams.known
         stream = known.get(task.spec.task_id)
         if stream is None:
-            stream = known[task.spec.task_id] = Stream()
+            stream = known[task.spec.task_id] = StreamState()
         return stream
 
-    def _demand(self, task: Task, stream: Stream) -> None:
+    def _demand(self, task: Task, stream: StreamState) -> None:
         """Tell the worker of a stream with a limit how far it can go."""
         limit = task.spec.stream
         if limit == ENDLESS or task.state == CANCELLING:

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from ipyremote.core.dispatch import move, run_seconds
 from ipyremote.core.group_reservation import refusal
-from ipyremote.core.history import attempt_of
 from ipyremote.core.lifetimes import discard_value, hold, lost, release, seal, settle_value
 from ipyremote.core.queues import push, withdraw
 from ipyremote.core.resources import intern_shape
-from ipyremote.core.state.ledger import Function, Ledger, Object, Task
+from ipyremote.core.state import Function, Ledger, Object, Task
+from ipyremote.core.state.history import attempt_of
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
 from ipyremote.core.unretrieved import tell_unheard
 from ipyremote.messages import Failure, TaskSpec, Value, share_parts
@@ -193,7 +193,8 @@ def fail(
         elif obj is None and not index:
             tell_unheard(ledger, task, failure)
     end(ledger, task, state)
-    ledger.past.unrun.append(attempt_of(task, ledger.now, failure))
+    past = attempt_of(task, worker=None, state=state, ended=ledger.now, failure=failure)
+    ledger.past.unrun.append(past)
 
 
 def end(ledger: Ledger, task: Task, state: str) -> None:

@@ -1,8 +1,8 @@
 """The latest runs that ended, for the picture of who did what when, and for lists of tasks. Nothing is decided by it.
 
-A worker's reports may come several at a time, long after the first of their runs has ended. What is drawn is therefore
-worked out: a run starts where the one before it on its worker ended, or when it was sent, and lasts as long as the
-worker says that it did. This is worked out when somebody asks; nobody ever asks about most runs.
+A worker's reports may come several at a time, long after the first of their runs has ended, so the start and the end of
+a run are worked out: a run starts where the run before it on its worker ended, or when it was sent, and lasts as long
+as the worker says. This is worked out when somebody asks; nobody ever asks about most runs.
 """
 
 from __future__ import annotations
@@ -11,78 +11,88 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
-from ipyremote.core.history import Attempt, Facts
-from ipyremote.messages import Span
+from ipyremote.core.state import Attempt
+from ipyremote.messages import Span, replace
 
 __all__ = ["KEPT", "Timeline"]
 
-#: So many runs are remembered.
+#: Runs that are remembered.
 KEPT: Final = 20_000
 
 
 class _Drawn(NamedTuple):
-    #: What was reported, and when, which never decreases.
-    facts: Facts
+    #: Time at which the end was reported; it never decreases from one run to the next.
     reported: float
-    span: Span
+    #: The run with its start and end worked out.
+    attempt: Attempt
 
 
 class Timeline:
     """A bounded record of runs."""
 
     def __init__(self) -> None:
-        #: Not worked out yet.
-        self._ended: deque[Facts] = deque(maxlen=KEPT)
+        #: Runs as they were reported; `ended` is the time of the report.
+        self._ended: deque[Attempt] = deque(maxlen=KEPT)
         self._drawn: deque[_Drawn] = deque(maxlen=KEPT)
-        #: Note that a run was reported, or lost. Every run of every task comes here: it is the `append` itself.
-        self.add: Callable[[Facts], None] = self._ended.append
+        #: Note that a run was reported, or lost. Every run of every task comes here: this is the `append` itself.
+        self.add: Callable[[Attempt], None] = self._ended.append
 
     def since(self, moment: float) -> tuple[Span, ...]:
-        """The runs that were reported after that, in order."""
+        """Return the runs that were reported after a moment, in order."""
         self._draw()
         found: list[Span] = []
-        for drawn in reversed(self._drawn):
-            if drawn.reported <= moment:
+        for reported, attempt in reversed(self._drawn):
+            if reported <= moment:
                 break
-            found.append(drawn.span)
+            found.append(_span(attempt))
         found.reverse()
         return tuple(found)
 
     def attempts(self) -> Iterator[Attempt]:
-        """The runs, the latest first."""
+        """Return the runs, the latest first."""
         self._draw()
-        make = Attempt._make
-        for facts, _, span in reversed(self._drawn):
-            yield make((span.end, *facts[1:3], span.start, *facts[4:]))
+        return (drawn.attempt for drawn in reversed(self._drawn))
 
     @property
     def count(self) -> int:
-        """How many runs are remembered."""
+        """Return how many runs are remembered."""
         self._draw()
         return len(self._drawn)
 
     def keys(self) -> set[tuple[int, int]]:
-        """(task id, attempt) of each run."""
+        """Return (task id, attempt) of each run."""
         self._draw()
-        return {(facts[6], facts[7]) for facts, _, _ in self._drawn}
+        return {(attempt.task_id, attempt.attempt) for _, attempt in self._drawn}
 
     def _draw(self) -> None:
         while self._ended:
-            facts = self._ended.popleft()
-            self._drawn.append(_Drawn(facts, facts[0], _span(facts)))
+            attempt = self._ended.popleft()
+            start, end = _limits(attempt)
+            self._drawn.append(_Drawn(attempt.ended, replace(attempt, started=start, ended=end)))
 
 
-def _span(facts: Facts) -> Span:
-    """Where a run lies, given that those before it were asked for already."""
-    now, worker, label, started, micros, state = facts[:6]
+def _limits(attempt: Attempt) -> tuple[float, float]:
+    """Return start and end of a run, given that the runs before it on its worker were worked out already."""
+    worker = attempt.worker
     assert worker is not None, "a run is on a worker"
-    seconds = micros * 1e-6
+    reported, started = attempt.ended, attempt.started
+    seconds = attempt.micros * 1e-6
     actor = worker.actor
     if actor is not None and actor.max_running > 1:
-        # Its runs overlap.
-        start = max(started, now - seconds) if micros else started or now
-        return Span(worker.id, label, start, now, state)
-    # One that started in the turn in which it was reported was behind another that was reported in that turn.
-    start = max(started, worker.last_end) if started < now else worker.last_end
-    worker.last_end = end = min(now, start + seconds) if micros else now
-    return Span(worker.id, label, start, end, state)
+        # The runs of such an actor overlap.
+        return (max(started, reported - seconds) if attempt.micros else started or reported), reported
+    # A run that started in the turn in which it was reported was behind another that was reported in that turn.
+    start = max(started, worker.last_end) if started < reported else worker.last_end
+    worker.last_end = end = min(reported, start + seconds) if attempt.micros else reported
+    return start, end
+
+
+def _span(attempt: Attempt) -> Span:
+    assert attempt.worker is not None, "a run is on a worker"
+    return Span(
+        worker_id=attempt.worker.id,
+        label=attempt.label,
+        start=attempt.started,
+        end=attempt.ended,
+        state=attempt.state,
+    )

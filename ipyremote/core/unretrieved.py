@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from ipyremote.core.commands import Send
-from ipyremote.core.state.ledger import Ledger, Task
+from ipyremote.core.state import Ledger, Task
 from ipyremote.messages import Failure, Notice
 
 __all__ = ["tell_unheard"]

@@ -13,15 +13,15 @@ from ipyremote.core.cancel import cancel_task, cancel_tree
 from ipyremote.core.columns import worker_exit
 from ipyremote.core.dispatch import back_to_ready, detach_all
 from ipyremote.core.events import WorkerExited
-from ipyremote.core.history import attempt_of
 from ipyremote.core.lifetimes import release_client
-from ipyremote.core.pool import Pool
 from ipyremote.core.queues import put_back
 from ipyremote.core.resources import give_back
-from ipyremote.core.state.ledger import Ledger, Task
+from ipyremote.core.state import Ledger, Task, move_worker
+from ipyremote.core.state.history import LOST, attempt_of
 from ipyremote.core.tasks import fail, is_creation, may_retry
 from ipyremote.core.timeline import Timeline
-from ipyremote.core.transitions import CANCELLED, CANCELLING, READY, WAITING
+from ipyremote.core.transitions import CANCELLED, CANCELLING, GONE, READY, STOPPING, WAITING
+from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import Failure
 
 __all__ = ["Losses"]
@@ -34,7 +34,7 @@ USUAL_RETRIES: Final = 3
 class Losses:
     """Reacts to the end of workers and clients. Keeps nothing itself."""
 
-    def __init__(self, ledger: Ledger, pool: Pool, actors: Actors, timeline: Timeline) -> None:
+    def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, timeline: Timeline) -> None:
         self._ledger = ledger
         self._timeline = timeline
         self._pool = pool
@@ -53,8 +53,10 @@ class Losses:
         lost = Failure(crash_kind(event.reason), event.reason)
         for task in worker.tasks:
             if task.run <= event.started:
-                state = CANCELLED if task.state == CANCELLING else "lost"
-                self._timeline.add(attempt_of(task, ledger.now, lost)._replace(state=state))
+                state = CANCELLED if task.state == CANCELLING else LOST
+                self._timeline.add(
+                    attempt_of(task, worker=worker, state=state, ended=ledger.now, failure=lost)
+                )
         if worker.actor is not None:
             self._actors.on_lost(worker, event.reason, event.started, event.finished)
         else:
@@ -65,7 +67,7 @@ class Losses:
                     back.append(task)
             put_back(ledger, back)
         # What the scheduler has stopped for want of work leaves its actors to those who hold them.
-        was_idle = worker.state == "stopping" and "signal" not in event.reason.partition("\n")[0]
+        was_idle = worker.state == STOPPING and "signal" not in event.reason.partition("\n")[0]
         if worker.actor is not None or not was_idle:
             self._actors.on_owner_gone(
                 lambda actor: actor.creation.submitter == worker.id,
@@ -73,6 +75,7 @@ class Losses:
             )
         release_client(ledger, worker.id)
         self._pool.on_exited(worker, event.reason)
+        move_worker(worker, GONE)
         if self._pool.hopeless():
             self._fail_ready(event.reason)
 

@@ -92,22 +92,22 @@ from ipyremote.messages.state_rows import (
     Bound,
     ClusterStatus,
     Filter,
-    Group,
     NamedActor,
     ObjectRow,
+    RowCount,
     Saved,
     Span,
     TaskRow,
     WorkerRow,
     WorkerStatus,
 )
-from ipyremote.messages.task import ActorSpec, Environment, Packages, TaskSpec, share_parts
+from ipyremote.messages.task import ActorSpec, EnvironmentSpec, Packages, TaskSpec, share_parts
 from ipyremote.messages.to_client import (
     DisplayContent,
     DropSegments,
     Evict,
     Explanation,
-    Groups,
+    GroupsReply,
     KeptReply,
     Listing,
     Names,
@@ -140,6 +140,7 @@ from ipyremote.messages.values import (
     Value,
     decode_content,
     encode_content,
+    replace,
 )
 
 __all__ = [
@@ -166,8 +167,8 @@ __all__ = [
     "Display",
     "DisplayContent",
     "DropSegments",
-    "Environment",
     "EnvironmentBoot",
+    "EnvironmentSpec",
     "Evict",
     "Exit",
     "Explain",
@@ -177,8 +178,7 @@ __all__ = [
     "Forward",
     "Free",
     "FromClient",
-    "Group",
-    "Groups",
+    "GroupsReply",
     "Hello",
     "Hold",
     "Inline",
@@ -209,6 +209,7 @@ __all__ = [
     "Reply",
     "Resources",
     "Returned",
+    "RowCount",
     "RunTask",
     "Saved",
     "Span",
@@ -257,5 +258,6 @@ __all__ = [
     "encode_frame",
     "encode_greeting",
     "encode_report",
+    "replace",
     "share_parts",
 ]

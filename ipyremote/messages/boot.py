@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import msgspec
 
-from ipyremote.messages.task import Environment
+from ipyremote.messages.task import EnvironmentSpec
 from ipyremote.messages.values import Resources, Struct
 
 __all__ = [
@@ -65,7 +65,7 @@ class WorkerBoot(Struct, frozen=True):
     cwd: bytes
     argv: tuple[bytes, ...] = ()
     #: The environment that it is of; None for the session's own processes.
-    environment: Environment | None = None
+    environment: EnvironmentSpec | None = None
 
 
 class EnvironmentBoot(Struct, frozen=True):
@@ -73,7 +73,7 @@ class EnvironmentBoot(Struct, frozen=True):
     inherits."""
 
     boot: Boot
-    environment: Environment
+    environment: EnvironmentSpec
     #: "module:function" that a worker runs.
     entry: str
     #: Descriptor of the socket to the scheduler.

@@ -55,7 +55,7 @@ from ipyremote.messages.to_client import (
     DropSegments,
     Evict,
     Explanation,
-    Groups,
+    GroupsReply,
     KeptReply,
     Listing,
     Names,
@@ -161,7 +161,7 @@ ToClient: TypeAlias = (
     | SpansReply
     | KeptReply
     | Names
-    | Groups
+    | GroupsReply
     | Listing
     | Summary
     | Define

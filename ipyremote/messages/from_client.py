@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from ipyremote.backend.placement import LabelMatch
 from ipyremote.messages.state_rows import Bound, Filter
-from ipyremote.messages.task import ActorSpec, Environment, TaskSpec
+from ipyremote.messages.task import ActorSpec, EnvironmentSpec, TaskSpec
 from ipyremote.messages.values import Failure, Inline, Resources, Stored, Struct
 
 __all__ = [
@@ -80,7 +80,7 @@ class Define(Struct, frozen=True, tag=11):
 class DefineEnvironment(Struct, frozen=True, tag=75):
     """An environment; precedes the first task in it. `eager`: set it up although nothing needs it yet."""
 
-    environment: Environment
+    environment: EnvironmentSpec
     eager: bool = False
 
 
@@ -248,8 +248,8 @@ class LookUp(Struct, frozen=True, tag=66):
 class CreateGroup(Struct, frozen=True, tag=80):
     """Reserve bundles of resources, all of them or nothing.
 
-    One with a name has a `request` number and is answered by `Groups` with the one group that has the name from now
-    on: this one, or the one that has had it before; then nothing is reserved.
+    A group with a name has a `request` number and is answered by `GroupsReply`, with the one group that has the name
+    from now on: the new one or, if another group had the name already, that group; then nothing is reserved.
     """
 
     group_id: int
@@ -275,7 +275,7 @@ class RemoveGroup(Struct, frozen=True, tag=81):
 
 
 class LookUpGroups(Struct, frozen=True, tag=82):
-    """Which placement groups are there, or were removed lately? Answered by `Groups`.
+    """Which placement groups are there, or were removed lately? Answered by `GroupsReply`.
 
     `driver`: whom the sender runs for, whose namespace counts. With a `name` that living group, with a `group_id` that
     one; with neither all of them.

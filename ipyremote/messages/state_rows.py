@@ -17,9 +17,9 @@ __all__ = [
     "Bound",
     "ClusterStatus",
     "Filter",
-    "Group",
     "NamedActor",
     "ObjectRow",
+    "RowCount",
     "Saved",
     "Span",
     "TaskRow",
@@ -195,7 +195,7 @@ class Filter(Struct, frozen=True):
     value: int | str
 
 
-class Group(Struct, frozen=True):
+class RowCount(Struct, frozen=True):
     """How many rows of a list are alike. What does not apply is empty."""
 
     name: str

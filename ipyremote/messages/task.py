@@ -18,7 +18,7 @@ from ipyremote.messages.values import RESOURCE_UNIT, Inline, Resources, Struct
 
 __all__ = [
     "ActorSpec",
-    "Environment",
+    "EnvironmentSpec",
     "Packages",
     "TaskSpec",
     "share_parts",
@@ -117,7 +117,7 @@ class Packages(Struct, frozen=True):
     fingerprints: tuple[str, ...] = ()
 
 
-class Environment(Struct, frozen=True):
+class EnvironmentSpec(Struct, frozen=True):
     """What a `RuntimeEnv` comes to on this machine. Paths are not text: they may have any bytes."""
 
     #: Hex digits, the same for the same environment; empty for the session's own.

@@ -5,7 +5,7 @@ ObjectReady, StreamItem                                       objects that have 
 DropSegments, Trim, Spill, Evict                              work on the store's files
 TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   what a driver shows
 StatusReply, Explanation, SpansReply, KeptReply,
-Names, Groups, Listing, Summary                               answers, each with the number of its question
+Names, GroupsReply, Listing, Summary                               answers, each with the number of its question
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from ipyremote.backend.placement import GroupRecord
 from ipyremote.messages.state_rows import (
     ActorRow,
     ClusterStatus,
-    Group,
     NamedActor,
     ObjectRow,
+    RowCount,
     Saved,
     Span,
     TaskRow,
@@ -29,7 +29,7 @@ __all__ = [
     "DropSegments",
     "Evict",
     "Explanation",
-    "Groups",
+    "GroupsReply",
     "KeptReply",
     "Listing",
     "Names",
@@ -191,7 +191,7 @@ class Names(Reply, frozen=True, tag=68):
     actors: tuple[NamedActor, ...]
 
 
-class Groups(Reply, frozen=True, tag=83):
+class GroupsReply(Reply, frozen=True, tag=83):
     groups: tuple[GroupRecord, ...]
 
 
@@ -212,4 +212,4 @@ class Listing(Reply, frozen=True, tag=86):
 class Summary(Reply, frozen=True, tag=88):
     #: As in `Listing`.
     unseen: int
-    groups: tuple[Group, ...]
+    groups: tuple[RowCount, ...]

@@ -24,7 +24,7 @@ This module has no part in how an engine moves its messages: the worker side of 
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
@@ -42,6 +42,7 @@ __all__ = [
     "Value",
     "decode_content",
     "encode_content",
+    "replace",
 ]
 
 #: Resources are counted in ten-thousandths, so that fractions add up exactly.
@@ -151,3 +152,11 @@ def _as_json(value: object) -> object:
     """A value of user code among what is displayed: numpy numbers and arrays have `tolist`."""
     convert = getattr(value, "tolist", None)
     return convert() if callable(convert) else str(value)
+
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def replace(struct: S, **changes: object) -> S:
+    """Return a copy of a struct in which these fields have other values."""
+    return msgspec.structs.replace(struct, **changes)

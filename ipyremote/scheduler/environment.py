@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ipyremote import settings
-from ipyremote.messages import Boot, Environment, EnvironmentBoot, decode_environment_boot
+from ipyremote.messages import Boot, EnvironmentBoot, EnvironmentSpec, decode_environment_boot
 from ipyremote.scheduler import command, packages, zygote
 
 __all__ = ["main", "serve"]
@@ -86,7 +86,7 @@ def _is_wanted(link: socket.socket) -> bool:
         return False
 
 
-def _adapted(boot: Boot, environment: Environment) -> Boot:
+def _adapted(boot: Boot, environment: EnvironmentSpec) -> Boot:
     """The start record of the session as this environment's workers see it."""
     directory = (environment.directory,) if environment.directory else ()
     # An empty entry is the working directory, and the driver's was meant.

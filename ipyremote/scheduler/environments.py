@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ipyremote import settings
-from ipyremote.messages import Boot, Environment, EnvironmentBoot, encode_boot
+from ipyremote.messages import Boot, EnvironmentBoot, EnvironmentSpec, encode_boot
 from ipyremote.scheduler import command
 from ipyremote.scheduler.deaths import describe, last_lines
 from ipyremote.scheduler.link import ZygoteLink
@@ -40,7 +40,7 @@ class EnvironmentLink(ZygoteLink):
     """The scheduler's end of the socket to an environment's process."""
 
     def __init__(
-        self, link: socket.socket, process: subprocess.Popen[bytes], environment: Environment, log: Path
+        self, link: socket.socket, process: subprocess.Popen[bytes], environment: EnvironmentSpec, log: Path
     ) -> None:
         super().__init__(link, process.pid)
         self._process = process
@@ -96,7 +96,7 @@ class Environments:
         """The one that is open, or about to be."""
         return self._links.get(key)
 
-    def open(self, environment: Environment) -> EnvironmentLink:
+    def open(self, environment: EnvironmentSpec) -> EnvironmentLink:
         """Start the process of an environment. Raises OSError."""
         self._number += 1
         log = self._directory / f"environment-{self._number}.log"
@@ -110,7 +110,7 @@ class Environments:
         link = self._links[environment.key] = EnvironmentLink(ours, process, environment, log)
         return link
 
-    def _start(self, environment: Environment, link: int, log: Path) -> subprocess.Popen[bytes]:
+    def _start(self, environment: EnvironmentSpec, link: int, log: Path) -> subprocess.Popen[bytes]:
         # Imported here, since most sessions have no environments.
         import subprocess
 

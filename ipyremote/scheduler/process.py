@@ -54,7 +54,7 @@ from ipyremote.core.events import (
     WorkerStarted,
 )
 from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, SCHEDULER
-from ipyremote.messages import Boot, Bye, Environment, Exit, Hello, Kept, Notice, Welcome
+from ipyremote.messages import Boot, Bye, EnvironmentSpec, Exit, Hello, Kept, Notice, Welcome
 from ipyremote.scheduler.environments import EnvironmentLink, Environments
 from ipyremote.scheduler.journal import Journal
 from ipyremote.scheduler.link import ZygoteLink
@@ -377,7 +377,7 @@ class Scheduler:
             case _:
                 assert_never(command)
 
-    def _open(self, environment: Environment) -> None:
+    def _open(self, environment: EnvironmentSpec) -> None:
         try:
             link = self._environments.open(environment)
         except OSError as error:

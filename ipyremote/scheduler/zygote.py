@@ -31,7 +31,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NoReturn
 
-from ipyremote.messages import Boot, Environment, WorkerBoot
+from ipyremote.messages import Boot, EnvironmentSpec, WorkerBoot
 from ipyremote.scheduler.deaths import worker_log
 from ipyremote.scheduler.link import EXITED, FORK, KILL, OPENED, RECORD, REFUSED, STARTED, ZygoteLink
 from ipyremote.wire import lifeline
@@ -60,12 +60,12 @@ def start(boot: Boot, entry: str) -> ZygoteLink:
     return ZygoteLink(ours, pid)
 
 
-def serve(boot: Boot, link: socket.socket, entry: str, environment: Environment) -> NoReturn:
+def serve(boot: Boot, link: socket.socket, entry: str, environment: EnvironmentSpec) -> NoReturn:
     """Be the zygote of an environment, in a fresh process with its variables; say so when it is ready."""
     _serve(boot, link, entry, environment)
 
 
-def _serve(boot: Boot, link: socket.socket, entry: str, environment: Environment | None) -> NoReturn:
+def _serve(boot: Boot, link: socket.socket, entry: str, environment: EnvironmentSpec | None) -> NoReturn:
     status = 1
     try:
         if environment is None:
@@ -85,7 +85,7 @@ class Zygote:
     """The program. Runs in the forked process only."""
 
     def __init__(
-        self, boot: Boot, link: socket.socket, entry: str, environment: Environment | None = None
+        self, boot: Boot, link: socket.socket, entry: str, environment: EnvironmentSpec | None = None
     ) -> None:
         self._boot = boot
         self._environment = environment

@@ -373,7 +373,7 @@ class SimDriver:
         for kind in KINDS:
             self.send(m.Define(kind.encode(), b"code"))
         for key in ENVIRONMENTS:
-            self.send(m.DefineEnvironment(m.Environment(key, key)))
+            self.send(m.DefineEnvironment(m.EnvironmentSpec(key, key)))
 
     def on_message(self, message: m.ToClient) -> None:
         match message:

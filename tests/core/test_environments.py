@@ -20,7 +20,8 @@ from ipyremote.core import (
     StartWorker,
     StopWorker,
 )
-from ipyremote.core.state.environments import ENVIRONMENT_MOVES, Environment, move_environment
+from ipyremote.core.state import Environment, move_environment
+from ipyremote.core.transitions import ENVIRONMENT_MOVES
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     FN,
@@ -46,8 +47,8 @@ from tests.core.transcript import (
 E, OTHER = "e1", "e2"
 
 
-def described(key: str = E) -> m.Environment:
-    return m.Environment(key, f"env_vars: {key.upper()}", "{}", ((key.upper(), "1"),))
+def described(key: str = E) -> m.EnvironmentSpec:
+    return m.EnvironmentSpec(key, f"env_vars: {key.upper()}", "{}", ((key.upper(), "1"),))
 
 
 def announce(key: str = E, *, eager: bool = False) -> Event:

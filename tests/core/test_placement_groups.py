@@ -49,7 +49,7 @@ def states(t: Transcript, **asked: Any) -> list[tuple[int, str, str]]:
     t >> Received(DRIVER, m.LookUpGroups(1, DRIVER, **asked))
     (command,) = t.taken()
     assert isinstance(command, Send)
-    assert isinstance(command.message, m.Groups)
+    assert isinstance(command.message, m.GroupsReply)
     return [(found.group_id, found.state, found.detail) for found in command.message.groups]
 
 
@@ -401,7 +401,7 @@ def test_a_task_of_a_group_that_nobody_knows_fails() -> None:
 def found_groups(t: Transcript) -> tuple[Any, ...]:
     (command,) = t.taken()
     assert isinstance(command, Send)
-    assert isinstance(command.message, m.Groups)
+    assert isinstance(command.message, m.GroupsReply)
     return command.message.groups
 
 
@@ -420,7 +420,7 @@ def test_a_group_is_found_by_its_name_in_its_namespace() -> None:
     assert [(1, "reserved", "")] == states(t, name="a")
     assert [] == states(t, name="b")
     t >> ClientJoined(OTHER)
-    t >> Received(OTHER, m.LookUpGroups(1, OTHER, name="a")) << Send(OTHER, m.Groups(1, ()))
+    t >> Received(OTHER, m.LookUpGroups(1, OTHER, name="a")) << Send(OTHER, m.GroupsReply(1, ()))
     t >> remove(1)
     assert [] == states(t, name="a")
     t >> group(2, name="a", request=3)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipyremote import messages as m
-from ipyremote.core import ClientJoined, Received, Send, history, state_query
+from ipyremote.core import ClientJoined, Received, Send, state_query
+from ipyremote.core.state import history
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     CPU,
@@ -246,7 +247,8 @@ def test_what_is_remembered_is_bounded_and_holds_no_values(monkeypatch: pytest.M
     kept = [*t.core._timeline.attempts(), *t.core._ledger.past.unrun]
     assert 2 == len(kept)
     for attempt in kept:
-        assert not any(isinstance(part, m.TaskSpec | m.Inline | m.Stored) for part in attempt)
+        fields = [getattr(attempt, name) for name in attempt.__struct_fields__]
+        assert not any(isinstance(field, m.TaskSpec | m.Inline | m.Stored) for field in fields)
         assert attempt.failure is not None
         assert not attempt.failure.data
     records = t.core._ledger.past

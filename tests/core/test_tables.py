@@ -13,11 +13,20 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.backend.placement import Place
 from ipyremote.core import Command, Event, InvalidTransition, Log, Received, Tick, WorkerExited
-from ipyremote.core.moves import move_actor, move_group, move_object, move_task
-from ipyremote.core.state.ledger import Actor, Object, Task
-from ipyremote.core.transitions import ACTOR_MOVES, ENDED, GROUP_MOVES, OBJECT_MOVES, TASK_MOVES
+from ipyremote.core.state import (
+    Actor,
+    Object,
+    Task,
+    move_actor,
+    move_group,
+    move_object,
+    move_task,
+    move_worker,
+)
+from ipyremote.core.transitions import ACTOR_MOVES, ENDED, GROUP_MOVES, OBJECT_MOVES, TASK_MOVES, WORKER_MOVES
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
+    FN,
     W2,
     W3,
     Transcript,
@@ -27,6 +36,7 @@ from tests.core.transcript import (
     group,
     ident,
     remove,
+    started,
     submit,
     task,
     value,
@@ -424,6 +434,106 @@ def test_a_placement_group_in_each_state_takes_each_input(state: str, given: str
     assert t.core._ledger.free == t.core._ledger.total
 
 
+def worker_starting() -> Transcript:
+    t = Transcript(cpus=1, start=False)
+    feed(t, Tick(), Received(DRIVER, m.Define(FN, b"code")))
+    return t
+
+
+def worker_idle() -> Transcript:
+    return Transcript(cpus=1)
+
+
+def worker_busy() -> Transcript:
+    t = worker_idle()
+    feed(t, submit(task(1, max_retries=1)))
+    return t
+
+
+def worker_serving() -> Transcript:
+    t = worker_idle()
+    feed(t, create(task(1, label="A#1"), max_restarts=1))
+    return t
+
+
+def worker_stopping() -> Transcript:
+    """The worker was killed to cancel its task, and its exit is not known yet."""
+    t = worker_busy()
+    feed(t, Received(DRIVER, m.CancelTask(ident(1), True)))
+    return t
+
+
+def worker_gone() -> Transcript:
+    t = worker_busy()
+    feed(t, exited(W2, 1))
+    return t
+
+
+WORKER_STATES: dict[str, Callable[[], Transcript]] = {
+    "starting": worker_starting,
+    "idle": worker_idle,
+    "busy": worker_busy,
+    "actor": worker_serving,
+    "stopping": worker_stopping,
+    "gone": worker_gone,
+}
+
+WORKER_INPUTS: dict[str, Event] = {
+    "greets": started(W2),
+    "exits": exited(W2, 1),
+    "exits before its first run": exited(W2),
+    "task": submit(task(2)),
+    "actor": create(task(2, label="A#2")),
+    "method call": submit(task(3, actor_id=ident(1), digest=b"")),
+    "its task is done": done(W2, task(1)),
+    "its task has failed": done(W2, task(1), BAD),
+    "its task is to be retried": Received(W2, m.TaskFailed(ident(1), 0, BAD)),
+    "its task waits": Received(W2, m.Blocked(ident(1))),
+    "its task goes on": Received(W2, m.Unblocked(ident(1))),
+    "its task is handed back": Received(W2, m.Returned((ident(1),))),
+    "its task is cancelled": Received(DRIVER, m.CancelTask(ident(1))),
+    "its task is killed": Received(DRIVER, m.CancelTask(ident(1), True)),
+    "its actor is killed": Received(DRIVER, m.KillActor(ident(1))),
+    "its actor is released": Received(DRIVER, m.Release((ident(1),))),
+    "its driver asks for room": Received(W2, m.NoRoom(1)),
+    "listed": Received(DRIVER, m.ListState(1, "workers", detail=True)),
+    "status": Received(DRIVER, m.Status(1)),
+    "time passes": Tick(),
+}
+
+#: The state of the worker afterwards, where it does not stay the same.
+WORKER_ENDS = {
+    ("starting", "greets"): "idle",
+    ("idle", "task"): "busy",
+    ("idle", "actor"): "actor",
+    **{("busy", given): "idle" for given in ("its task is done", "its task has failed")},
+    ("busy", "its task is killed"): "stopping",
+    ("actor", "its task has failed"): "stopping",
+    # A creation that has raised is not tried again.
+    ("actor", "its task is to be retried"): "stopping",
+    ("actor", "its actor is killed"): "stopping",
+    **{
+        (state, given): "gone"
+        for state in ("starting", "idle", "busy", "actor", "stopping")
+        for given in ("exits", "exits before its first run")
+    },
+}
+
+
+@pytest.mark.parametrize("given", WORKER_INPUTS)
+@pytest.mark.parametrize("state", WORKER_STATES)
+def test_a_worker_in_each_state_takes_each_input(state: str, given: str) -> None:
+    t = WORKER_STATES[state]()
+    workers = t.core._ledger.workers
+    worker = workers.get(W2)
+    assert state == ("gone" if worker is None else worker.state)
+    commands = feed(t, WORKER_INPUTS[given])
+    if worker is not None:
+        assert WORKER_ENDS.get((state, given), state) == worker.state
+        assert (worker.state == "gone") == (W2 not in workers)
+    assert not troubles(commands)
+
+
 def new_task() -> Task:
     return Task(SPEC, DRIVER, "ready", 0.0)
 
@@ -472,6 +582,19 @@ def test_a_move_of_an_object_that_the_table_does_not_have_raises(state: str, goa
     else:
         with pytest.raises(InvalidTransition):
             move_object(moved, goal)
+
+
+@pytest.mark.parametrize("goal", WORKER_MOVES)
+@pytest.mark.parametrize("state", WORKER_MOVES)
+def test_a_move_of_a_worker_that_the_table_does_not_have_raises(state: str, goal: str) -> None:
+    moved = worker_idle().core._ledger.workers[W2]
+    moved.state = state
+    if goal in WORKER_MOVES[state]:
+        move_worker(moved, goal)
+        assert goal == moved.state
+    else:
+        with pytest.raises(InvalidTransition, match=f"worker {W2} cannot go from {state} to {goal}"):
+            move_worker(moved, goal)
 
 
 @pytest.mark.parametrize("goal", GROUP_MOVES)

@@ -14,7 +14,7 @@ class Client:
 
     def __init__(self, client_id: int, pid: int = 0) -> None:
         self.id = client_id
-        #: Of a driver; 0: not known.
+        #: Process id of a driver; 0 for a worker (its record has it) and for a driver that did not say.
         self.pid = pid
-        #: Objects that it holds; None for the driver of the session, whose end is the end of everything.
+        #: Ids of the objects that the client holds; None for the session's first driver, with which everything ends.
         self.held: set[int] | None = None if client_id == DRIVER else set()

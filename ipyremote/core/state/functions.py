@@ -1,4 +1,4 @@
-"""The record of a function: what workers are sent of it, and how long it takes."""
+"""The record of a function: its definition, and the average duration of its runs. Data only."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Function:
 
     def __init__(self, digest: bytes) -> None:
         self.digest = digest
-        #: Sent to each worker before the first task that needs it; None until it was announced.
+        #: The definition, sent to each worker before the first task that needs it; None until a client has sent it.
         self.define: Define | None = None
-        #: Average duration of a run in microseconds; below 0 until one has ended.
+        #: Average duration of a run in microseconds; below 0 until a run has ended.
         self.micros: float = -1.0

@@ -1,13 +1,9 @@
-"""The part of the ledger about stored values: where each lies, and what is on its way to disk. No decisions."""
+"""The records of stored values: where each segment lies, and which objects are on their way to disk. Data only."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+from ipyremote.core.state.objects import Object
 from ipyremote.messages import Stored
-
-if TYPE_CHECKING:
-    from ipyremote.core.state.ledger import Object
 
 __all__ = ["Move", "Storage"]
 
@@ -19,28 +15,29 @@ class Move:
 
     def __init__(self, obj: Object, client: int) -> None:
         assert isinstance(obj.value, Stored)
-        #: None once its value is not needed any more.
+        #: The object that is moved; None once its value is not needed any more.
         self.obj: Object | None = obj
         #: The client that makes the copy.
         self.client = client
         #: The client that made the original.
         self.creator = obj.creator
+        #: Size of the segment in bytes.
         self.size = obj.value.size
 
 
 class Storage:
-    """What has a segment of its own and is in neither of the tables lies on disk."""
+    """Where segments lie. An object with a segment of its own that is in neither table has its segment on disk."""
 
     __slots__ = ("disk_bytes", "freeing", "in_memory", "memory_bytes", "moves")
 
     def __init__(self) -> None:
-        #: The objects that have a segment in memory and are not being moved, the coldest first.
+        #: Objects whose segment is in memory and is not being moved, by id; the object used longest ago is first.
         self.in_memory: dict[int, Object] = {}
-        #: Those that are being moved to disk, by segment.
+        #: Moves under way, by segment.
         self.moves: dict[str, Move] = {}
-        #: Bytes of the segments in memory of all objects, also of those that are being moved.
+        #: Bytes of all segments in memory, those being moved included.
         self.memory_bytes = 0
-        #: Bytes of those on disk.
+        #: Bytes of all segments on disk.
         self.disk_bytes = 0
-        #: Objects whose values nobody needs once no task does.
+        #: Ids of objects whose values are to be freed as soon as no task needs them.
         self.freeing: set[int] = set()

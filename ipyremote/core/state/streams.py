@@ -1,35 +1,36 @@
-"""The records of streams: what is known of a task that yields. Data only; `yields.py` decides.
+"""The records of streams: how far each task that yields has come. Data only; `core.streams` decides.
 
-A record is made when the first item comes, or when something happens to the stream before that, and goes with its task.
+A record is made when the first item comes, or when the stream's generator is released before that. The record goes
+with its task.
 """
 
 from __future__ import annotations
 
-__all__ = ["Stream", "Streams"]
+__all__ = ["StreamState", "StreamTable"]
 
 
-class Stream:
+class StreamState:
     """The stream of one task that has not ended."""
 
     __slots__ = ("closed", "consumed", "count")
 
     def __init__(self) -> None:
-        #: Items that became objects. A later attempt gives these again, and they are thrown away.
+        #: Number of items that became objects. A later attempt yields the same items again; they are thrown away.
         self.count = 0
-        #: Items that were taken from the generator, where there is a limit.
+        #: Number of items taken from the generator; counted only for a stream with a limit.
         self.consumed = 0
-        #: Whether the generator is gone.
+        #: Whether the generator has been released.
         self.closed = False
 
 
-class Streams:
+class StreamTable:
     """All streams of a session."""
 
     __slots__ = ("known", "left")
 
     def __init__(self) -> None:
-        #: By task id.
-        self.known: dict[int, Stream] = {}
-        #: (task, client) whose generator is gone, to be dealt with at the end of the present `handle`. Client 0: it
-        #: is the task's own object that was dropped.
+        #: Streams of tasks that have not ended, by task id.
+        self.known: dict[int, StreamState] = {}
+        #: Pairs (task, client) of generators that a client has released, settled at the end of the present `handle`.
+        #: Client 0: the task's own object was dropped.
         self.left: list[tuple[int, int]] = []

@@ -364,7 +364,7 @@ def listed(kind: str, question: Question) -> list[Any]:
     return [table.record(at, row, question.detail) for row in rows]
 
 
-def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) -> Sequence[m.Group]:
+def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) -> Sequence[m.RowCount]:
     """How many rows of a table are alike."""
     checked(Question(address, None, 0, timeout, False, is_strict), ())
     reply = session_of(address).questions.summary(kind, timeout)

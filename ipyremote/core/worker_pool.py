@@ -13,11 +13,11 @@ from __future__ import annotations
 from typing import Final
 
 from ipyremote.core.commands import Log, Send, StartWorker, StopWorker
-from ipyremote.core.state.environments import OPEN, Environment
-from ipyremote.core.state.ledger import Ledger, Task, Worker
+from ipyremote.core.state import Environment, Ledger, Task, Worker, move_worker
+from ipyremote.core.transitions import IDLE, OPEN, SERVING, STARTING, STOPPING
 from ipyremote.messages import RESOURCE_UNIT, Notice
 
-__all__ = ["Pool"]
+__all__ = ["WorkerPool"]
 
 #: Workers that are started at first, at most.
 FLOOR_LIMIT: Final = 64
@@ -30,7 +30,7 @@ FIRST_BACKOFF: Final = 0.1
 LAST_BACKOFF: Final = 1.0
 
 
-class Pool:
+class WorkerPool:
     """Starts and stops workers, and counts them in the records of their environments."""
 
     def __init__(self, ledger: Ledger, max_workers: int) -> None:
@@ -91,12 +91,12 @@ class Pool:
         """A worker has greeted."""
         ledger = self._ledger
         worker = ledger.workers.get(worker_id)
-        if worker is None or worker.state != "starting":
+        if worker is None or worker.state != STARTING:
             return
         environment = worker.environment
         environment.starting -= 1
         worker.pid = pid
-        worker.state = "idle"
+        move_worker(worker, IDLE)
         worker.idle_since = worker.started_at = ledger.now
         environment.idle[worker_id] = worker
 
@@ -104,13 +104,13 @@ class Pool:
         """A worker is gone; its tasks have been dealt with."""
         environment = worker.environment
         environment.members -= 1
-        if worker.state == "starting":
+        if worker.state == STARTING:
             environment.starting -= 1
-        if worker.state not in ("actor", "stopping"):
+        if worker.state not in (SERVING, STOPPING):
             environment.pool_size -= 1
-        if worker.state == "starting":
+        if worker.state == STARTING:
             self._on_failed_start(environment, reason, FIRST_BACKOFF)
-        elif worker.state == "idle" and not self._has_settled(worker):
+        elif worker.state == IDLE and not self._has_settled(worker):
             # Once is an accident: its place is taken at once, as that of any idle worker that is lost.
             self._on_failed_start(environment, reason, FIRST_BACKOFF if environment.failures else 0.0)
 
@@ -130,18 +130,18 @@ class Pool:
         assert function is not None, "methods have no max_calls"
         calls = worker.calls = worker.calls or {}
         calls[function] = calls.get(function, 0) + 1
-        if calls[function] >= task.spec.max_calls and worker.state != "stopping":
+        if calls[function] >= task.spec.max_calls and worker.state != STOPPING:
             self.stop(worker, kill=False)
 
     def stop(self, worker: Worker, *, kill: bool) -> None:
         """End a worker. Its tasks, if any, are dealt with when it has exited."""
         ledger = self._ledger
         environment = worker.environment
-        if worker.state == "starting":
+        if worker.state == STARTING:
             environment.starting -= 1
-        if worker.state not in ("actor", "stopping"):
+        if worker.state not in (SERVING, STOPPING):
             environment.pool_size -= 1
-        worker.state = "stopping"
+        move_worker(worker, STOPPING)
         environment.idle.pop(worker.id, None)
         ledger.leased.pop(worker.id, None)
         ledger.out.append(StopWorker(worker.id, "kill" if kill else "exit"))
