@@ -5,11 +5,10 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
-from tests.support.sources import PACKAGE, ROOT, modules
+from tests.support.sources import PACKAGE, ROOT, modules, relative, syntax
 
 #: Nobody who only imports the package pays for these.
 NOTEBOOK = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets", "ipyremote.notebook"}
@@ -49,15 +48,22 @@ def test_an_import_brings_along_only_what_it_needs(entrance: str) -> None:
     assert set() == ENTRANCES[entrance] & set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_only_settings_reads_the_environment(module: Path) -> None:
-    if str(module.relative_to(PACKAGE)) in READERS:
-        return
-    for node in ast.walk(ast.parse(module.read_text())):
-        match node:
-            case ast.Attribute(value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "putenv"):
-                pytest.fail(
-                    f"{module}:{node.lineno} uses os.{node.attr}: ask ipyremote.settings", pytrace=False
-                )
-            case ast.ImportFrom(module="os", names=names):
-                assert not {"environ", "environb", "getenv"} & {name.name for name in names}
+def test_only_settings_reads_the_environment() -> None:
+    asking: list[str] = []
+    for path in modules():
+        if str(path.relative_to(PACKAGE)) in READERS:
+            continue
+        for node in ast.walk(syntax(path)):
+            match node:
+                case ast.Attribute(
+                    value=ast.Name(id="os"), attr="environ" | "environb" | "getenv" | "putenv"
+                ):
+                    asking.append(f"{relative(path)}:{node.lineno} uses os.{node.attr}")
+                case ast.ImportFrom(module="os", names=names):
+                    taken = {"environ", "environb", "getenv"} & {name.name for name in names}
+                    asking.extend(f"{relative(path)}:{node.lineno} imports os.{name}" for name in taken)
+    assert [] == asking, "ask ipyremote.settings instead"
+
+
+def test_every_file_that_may_read_the_environment_exists() -> None:
+    assert [] == [name for name in READERS if not (PACKAGE / name).exists()]

@@ -6,11 +6,8 @@ import ast
 import re
 import tomllib
 from fnmatch import fnmatch
-from pathlib import Path
 
-import pytest
-
-from tests.support.sources import PACKAGE, ROOT, modules
+from tests.support.sources import PACKAGE, ROOT, modules, relative, syntax
 
 SHAPELESS = {"utils", "util_", "helpers", "common", "misc", "manager", "base", "core_utils"}
 OTHER_CONFIG = [
@@ -29,29 +26,25 @@ OTHER_CONFIG = [
 OWN = [*modules(), *modules(ROOT / "tests")]
 
 
-def named(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def test_every_module_says_what_it_is() -> None:
+    silent = [path for path in OWN if syntax(path).body and not ast.get_docstring(syntax(path))]
+    assert [] == [relative(path) for path in silent]
 
 
-@pytest.mark.parametrize("module", OWN, ids=named)
-def test_a_module_says_what_it_is(module: Path) -> None:
-    tree = ast.parse(module.read_text())
-    assert ast.get_docstring(tree) or not tree.body, f"{named(module)} has no docstring"
+def test_nothing_is_left_to_do() -> None:
+    marks = re.compile(r"\b(?:" + "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X")) + r")\b")
+    assert [] == [relative(path) for path in OWN if marks.search(path.read_text())]
 
 
-@pytest.mark.parametrize("module", OWN, ids=named)
-def test_nothing_is_left_to_do(module: Path) -> None:
-    marks = "|".join(("TO" + "DO", "FIX" + "ME", "XX" + "X"))
-    assert re.findall(rf"\b(?:{marks})\b", module.read_text()) == []
-
-
-@pytest.mark.parametrize("module", modules(), ids=named)
-def test_a_module_has_a_name_that_says_something(module: Path) -> None:
-    assert not {part.removesuffix(".py") for part in module.relative_to(PACKAGE).parts} & SHAPELESS
+def test_every_module_has_a_name_that_says_something() -> None:
+    parts = {
+        path: {part.removesuffix(".py") for part in path.relative_to(PACKAGE).parts} for path in modules()
+    }
+    assert [] == [relative(path) for path, names in parts.items() if names & SHAPELESS]
 
 
 def test_every_directory_of_the_package_is_a_package() -> None:
-    assert [] == [named(path.parent) for path in modules() if not (path.parent / "__init__.py").exists()]
+    assert [] == [relative(path.parent) for path in modules() if not (path.parent / "__init__.py").exists()]
 
 
 def test_pyproject_is_the_only_config_file() -> None:
@@ -62,7 +55,7 @@ def test_what_is_no_python_is_shipped() -> None:
     config = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = config["tool"]["hatch"]["build"]["targets"]["wheel"]["artifacts"]
     others = [path for path in PACKAGE.rglob("*") if path.is_file() and path.suffix not in (".py", ".pyc")]
-    shipped = [path for path in others if any(fnmatch(named(path), pattern) for pattern in patterns)]
+    shipped = [path for path in others if any(fnmatch(relative(path), pattern) for pattern in patterns)]
     assert (PACKAGE / "py.typed") in others
     assert {PACKAGE / "py.typed", *shipped} == set(others)
     assert {".js", ".css"} <= {path.suffix for path in shipped}

@@ -3,55 +3,71 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import nbformat
-import pytest
 
 from tests.support.sources import ROOT
 
-NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PATHS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+NOTEBOOKS: dict[str, Any] = {path.name: nbformat.read(path, as_version=4) for path in PATHS}
+TEXTS = {path.name: path.read_text() for path in PATHS}
+NAMES = list(NOTEBOOKS)
 WIDGET = "application/vnd.jupyter.widget-view+json"
 
 
+def cells(name: str, kind: str) -> list[Any]:
+    """Return the cells of a notebook that are of one type."""
+    return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == kind]
+
+
 def test_there_are_notebooks() -> None:
-    assert [path.name for path in NOTEBOOKS][:1] == ["01_start.ipynb"]
+    assert NAMES[:1] == ["01_start.ipynb"]
 
 
-def markdown(path: Path) -> list[str]:
-    """The cells that are read, not run."""
-    return [cell.source for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "markdown"]
+def test_every_notebook_is_valid_and_small() -> None:
+    for notebook in NOTEBOOKS.values():
+        nbformat.validate(notebook)
+    assert [] == [path.name for path in PATHS if path.stat().st_size >= 500_000]
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
-class TestNotebook:
-    def test_is_valid_and_small(self, path: Path) -> None:
-        nbformat.validate(nbformat.read(path, as_version=4))
-        assert path.stat().st_size < 500_000
+def test_every_notebook_was_run_from_top_to_bottom() -> None:
+    counts = {name: [cell.execution_count for cell in cells(name, "code")] for name in NAMES}
+    assert {name: list(range(1, len(found) + 1)) for name, found in counts.items()} == counts
 
-    def test_was_run_from_top_to_bottom(self, path: Path) -> None:
-        cells = [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
-        assert list(range(1, len(cells) + 1)) == [cell.execution_count for cell in cells]
 
-    def test_keeps_no_widget_but_what_it_showed_at_last(self, path: Path) -> None:
-        notebook = nbformat.read(path, as_version=4)
-        outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
-        assert [] == [output for output in outputs if WIDGET in output.get("data", {})]
-        assert "widgets" not in notebook.metadata
+def test_no_notebook_keeps_a_widget_besides_what_the_widget_showed_at_last() -> None:
+    outputs = [(name, output) for name in NAMES for cell in cells(name, "code") for output in cell.outputs]
+    assert [] == [name for name, output in outputs if WIDGET in output.get("data", {})]
+    assert [] == [name for name in NAMES if "widgets" in NOTEBOOKS[name].metadata]
 
-    def test_links_to_notebooks_and_files_lead_somewhere(self, path: Path) -> None:
-        text = "\n".join(markdown(path))
-        targets = re.findall(r"\]\(([^)#\s]+)[^)]*\)", text)
-        assert [] == [name for name in targets if "://" not in name and not (path.parent / name).exists()]
 
-    def test_leads_to_the_next_one(self, path: Path) -> None:
-        following = NOTEBOOKS[NOTEBOOKS.index(path) + 1 :][:1]
-        assert [] == [other.name for other in following if f"]({other.name})" not in markdown(path)[-1]]
+def test_links_to_notebooks_and_files_lead_somewhere() -> None:
+    targets = [
+        (name, target)
+        for name in NAMES
+        for target in re.findall(
+            r"\]\(([^)#\s]+)[^)]*\)", "\n".join(cell.source for cell in cells(name, "markdown"))
+        )
+        if "://" not in target
+    ]
+    assert [] == [(name, target) for name, target in targets if not (ROOT / "notebooks" / target).exists()]
 
-    def test_ends_with_the_end_of_the_cluster(self, path: Path) -> None:
-        assert nbformat.read(path, as_version=4).cells[-1].source == "ray.shutdown()"
 
-    def test_shows_nothing_of_the_machine(self, path: Path) -> None:
-        text = path.read_text()
-        assert re.findall(r"/(?:home|root|tmp|work|Users)/\w+|pid[= ]\d+", text) == []
-        assert str(Path.home()) + "/" not in text
+def test_every_notebook_leads_to_the_next_one() -> None:
+    last = {name: cells(name, "markdown")[-1].source for name in NAMES}
+    assert [] == [
+        (name, following) for name, following in pairwise(NAMES) if f"]({following})" not in last[name]
+    ]
+
+
+def test_every_notebook_ends_with_the_end_of_the_cluster() -> None:
+    assert [] == [name for name in NAMES if NOTEBOOKS[name].cells[-1].source != "ray.shutdown()"]
+
+
+def test_no_notebook_shows_anything_of_the_machine() -> None:
+    private = re.compile(r"/(?:home|root|tmp|work|Users)/\w+|pid[= ]\d+|" + re.escape(f"{Path.home()}/"))
+    found = {name: private.findall(text) for name, text in TEXTS.items()}
+    assert {} == {name: texts for name, texts in found.items() if texts}

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import importlib
 import inspect
-from pathlib import Path
-
-import pytest
 
 import ipyremote
 from ipyremote import exceptions
-from tests.support.sources import PACKAGE, modules
+from tests.support.sources import module_name, modules
 
 PUBLIC = {
     "ActorClass",
@@ -132,16 +129,22 @@ def test_the_public_names_are_these() -> None:
     assert len(ipyremote.__all__) == len(PUBLIC)
 
 
-@pytest.mark.parametrize("name", sorted(PUBLIC - {"__version__"}))
-def test_a_public_name_is_there_and_explained(name: str) -> None:
-    assert inspect.getdoc(getattr(ipyremote, name))
+def test_every_public_name_is_there_and_explained() -> None:
+    names = sorted(PUBLIC - {"__version__"})
+    assert [] == [name for name in names if not inspect.getdoc(getattr(ipyremote, name))]
 
 
-@pytest.mark.parametrize("module", UTIL)
-def test_the_public_names_of_util_are_these_and_explained(module: str) -> None:
-    found = importlib.import_module(f"ipyremote.{module}")
-    assert UTIL[module] == set(found.__all__)
-    assert [] == [name for name in UTIL[module] if not inspect.getdoc(getattr(found, name))]
+def test_the_public_names_of_util_are_these() -> None:
+    found = {module: importlib.import_module(f"ipyremote.{module}") for module in UTIL}
+    assert {module: set(value.__all__) for module, value in found.items()} == UTIL
+
+
+def test_every_public_name_of_util_is_explained() -> None:
+    found = {module: importlib.import_module(f"ipyremote.{module}") for module in UTIL}
+    names = [(module, name) for module in UTIL for name in sorted(UTIL[module])]
+    assert [] == [
+        (module, name) for module, name in names if not inspect.getdoc(getattr(found[module], name))
+    ]
 
 
 def test_nothing_else_of_ours_looks_public() -> None:
@@ -164,14 +167,11 @@ def test_every_exception_is_explained() -> None:
     assert [] == [kind.__name__ for kind in errors if not kind.__doc__]
 
 
-@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_all_names_of_a_module_that_lists_them_exist(path: Path) -> None:
-    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
-    if parts[-1] == "__main__":
-        return
-    module = importlib.import_module(".".join(parts[:-1] if parts[-1] == "__init__" else parts))
-    missing = [name for name in getattr(module, "__all__", ()) if not hasattr(module, name)]
-    assert [] == missing
+def test_every_name_that_a_module_lists_exists() -> None:
+    names = [module_name(path) for path in modules() if path.name != "__main__.py"]
+    found = [importlib.import_module(name) for name in names]
+    listed = [(module, name) for module in found for name in getattr(module, "__all__", ())]
+    assert [] == [f"{module.__name__}.{name}" for module, name in listed if not hasattr(module, name)]
 
 
 def _module_of(value: object) -> str:

@@ -1,21 +1,40 @@
-"""Where the project's own files are, for the tests of its rules."""
+"""Where the project's own files are, and what stands in them, for the tests of its rules."""
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from pathlib import Path
 
-__all__ = ["PACKAGE", "ROOT", "modules", "top_level"]
+__all__ = ["PACKAGE", "ROOT", "module_name", "modules", "relative", "syntax", "top_level"]
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "ipyremote"
 
 
 def modules(where: Path = PACKAGE) -> list[Path]:
-    """Every Python file there."""
+    """Return the paths of every Python file in a folder."""
     return sorted(path for path in where.rglob("*.py") if "__pycache__" not in path.parts)
 
 
+def module_name(path: Path) -> str:
+    """Return the name under which a file is imported."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def relative(path: Path) -> str:
+    """Return a path as seen from the project's root."""
+    return str(path.relative_to(ROOT))
+
+
+@cache
+def syntax(path: Path) -> ast.Module:
+    """Return the syntax tree of a file, parsed once."""
+    return ast.parse(path.read_text())
+
+
 def top_level() -> list[str]:
-    """Names of the modules and packages right inside `ipyremote`."""
+    """Return the names of the modules and packages right inside `ipyremote`."""
     names = {path.relative_to(PACKAGE).parts[0].removesuffix(".py") for path in modules()}
     return sorted(names - {"__init__"})

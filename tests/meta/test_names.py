@@ -1,0 +1,100 @@
+"""One word, one concept: a class or a file of the package has a name that no other one has."""
+
+from __future__ import annotations
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+
+from tests.support.sources import modules, relative, syntax
+
+#: File names that stand more than once, rightly: the same concept at several layers.
+LAYERS = {
+    "actor_names": "names of actors: as a client asks for them, as the core keeps them, without processes",
+    "actors": "actors: in the core's books, and as a worker runs them",
+    "current_task": "the task that runs here: asked for through the door, and known to a worker",
+    "detached": "sessions that outlive their driver: the client's side and the core's",
+    "environments": "environments: asked for, decided about, and set up as processes",
+    "history": "tasks that have ended: what the core remembers and a client asks for",
+    "objects": "objects: without processes, and of a client's session",
+    "placement": "where tasks go: what can be asked for, and the choice",
+    "placement_groups": "placement groups: as a client asks for them, as the core reserves them, without processes",
+    "process": "the main module of a program: the scheduler's and a worker's",
+    "reporter": "what is reported of a task: the protocol, and a worker's way home",
+    "sessions": "lasting namespaces of cells: named in the notebook, kept in a worker",
+    "spilling": "moving objects to disk: the core chooses, a client copies",
+    "streams": "generators of refs: the user's, and what each side knows of them",
+    "timeline": "runs of tasks over time: counted in the core, drawn in a notebook",
+    "unretrieved": "failures that nobody asked for: found by the core, told by a client, shown in a notebook",
+}
+#: Names that still stand more than once. A name that is mended goes from here; none is added.
+STILL_CLASSES = {
+    "ActorNames",
+    "Cell",
+    "Counter",
+    "Display",
+    "Environments",
+    "Group",
+    "Host",
+    "Inside",
+    "Installation",
+    "Outcome",
+    "Part",
+    "Place",
+    "PlacementGroups",
+    "Pool",
+    "Progress",
+    "Record",
+    "Status",
+    "_Current",
+    "_Lane",
+    "_Shared",
+    "_Table",
+    "_Work",
+}
+STILL_FILES = {
+    "arguments",
+    "backend",
+    "completion",
+    "executor",
+    "functions",
+    "pickling",
+    "pool",
+    "processes",
+    "progress",
+    "records",
+    "run",
+    "values",
+    "waiting",
+}
+#: Names of files that Python or a tool gives.
+GIVEN = {"__init__", "__main__"}
+
+
+def repeated(places: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
+    """Return the names that have several places, with these."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for name, path in places:
+        found[name].append(relative(path))
+    return {name: paths for name, paths in sorted(found.items()) if len(paths) > 1}
+
+
+def test_every_class_has_a_name_of_its_own() -> None:
+    classes = [
+        (node.name, path)
+        for path in modules()
+        for node in ast.walk(syntax(path))
+        if isinstance(node, ast.ClassDef)
+    ]
+    assert len(classes) > 300
+    found = repeated(classes)
+    assert {} == {name: paths for name, paths in found.items() if name not in STILL_CLASSES}
+    assert [] == sorted(STILL_CLASSES - set(found)), "no longer repeated: take these from STILL_CLASSES"
+
+
+def test_a_file_name_that_stands_twice_is_one_concept_at_two_layers() -> None:
+    found = repeated((path.stem, path) for path in modules() if path.stem not in GIVEN)
+    assert {} == {name: paths for name, paths in found.items() if name not in LAYERS.keys() | STILL_FILES}
+    assert [] == sorted((LAYERS.keys() | STILL_FILES) - set(found)), "no longer repeated: take these away"
+    assert not LAYERS.keys() & STILL_FILES
