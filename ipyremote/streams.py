@@ -12,10 +12,9 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ipyremote.backend import Backend, TaskOptions, current
+from ipyremote.backend import DYNAMIC, Backend, TaskOptions, current
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.ids import Identifier
-from ipyremote.messages import DYNAMIC
 from ipyremote.refs import ObjectRef, foreign, until_ready
 
 __all__ = ["DynamicObjectRefGenerator", "ObjectRefGenerator", "stream_of"]

@@ -21,8 +21,8 @@ from ipyremote.serialization.pickling import (
     Slot,
     dumps,
     dumps_whole,
-    inline,
     inline_size,
+    joined,
     loads,
     loads_inline,
 )
@@ -33,6 +33,7 @@ __all__ = [
     "PackedArguments",
     "Values",
     "fill_slots",
+    "inline",
     "pack_arguments",
     "retry_types",
     "spec_of",
@@ -99,6 +100,11 @@ def pack_arguments(
 def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], int], deps: list[int]) -> Slot:
     deps.append(check(ref))
     return Slot(len(deps) - 1)
+
+
+def inline(pickled: Pickled) -> Inline:
+    """Return the value in one piece, as it travels inside messages."""
+    return Inline(*joined(pickled)) if pickled.buffers else Inline(pickled.head)
 
 
 @lru_cache(maxsize=256)

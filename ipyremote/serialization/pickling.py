@@ -29,13 +29,12 @@ import pickle
 from collections import ChainMap
 from collections.abc import Callable, Sequence
 from types import CodeType
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 from weakref import WeakSet
 
 import cloudpickle
 
 from ipyremote.exceptions import IPyRemoteError
-from ipyremote.messages import Inline
 from ipyremote.serialization import diagnosis
 from ipyremote.serialization.nested_refs import collecting, here
 
@@ -51,8 +50,8 @@ __all__ = [
     "dumps",
     "dumps_function",
     "dumps_whole",
-    "inline",
     "inline_size",
+    "joined",
     "loads",
     "loads_function",
     "loads_inline",
@@ -133,6 +132,18 @@ class Pickled:
     def size(self) -> int:
         """Bytes in all, without padding."""
         return len(self.head) + sum(buffer.nbytes for buffer in self.buffers)
+
+
+class Joined(Protocol):
+    """A value in one piece, as in a message."""
+
+    @property
+    def data(self) -> bytes:
+        """The pickle and its buffers."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Their sizes; empty where there are no buffers."""
 
 
 class _Bytes:
@@ -299,21 +310,21 @@ def inline_size(pickled: Pickled) -> int:
     return size
 
 
-def inline(pickled: Pickled) -> Inline:
-    """The value in one piece; the format is in the docstring of `messages`."""
+def joined(pickled: Pickled) -> tuple[bytes, tuple[int, ...]]:
+    """Put the parts of a value in one piece: (the bytes, the sizes); the format is that of `messages.Inline`."""
     if not pickled.buffers:
-        return Inline(pickled.head)
+        return pickled.head, ()
     parts: list[bytes | memoryview] = [pickled.head]
     sizes = [len(pickled.head)]
     for buffer in pickled.buffers:
         parts.append(bytes(-sizes[-1] % _ALIGNMENT))
         parts.append(buffer)
         sizes.append(buffer.nbytes)
-    return Inline(b"".join(parts), tuple(sizes))
+    return b"".join(parts), tuple(sizes)
 
 
-def loads_inline(value: Inline) -> Any:
-    """The opposite of `inline`. Arrays are read-only windows into `value.data`."""
+def loads_inline(value: Joined) -> Any:
+    """Return the value that `joined` has put in one piece. Arrays are read-only windows into `value.data`."""
     sizes = value.sizes
     if not sizes:
         return _c_loads(value.data)

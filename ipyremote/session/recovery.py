@@ -21,12 +21,12 @@ from typing import TYPE_CHECKING, Any
 from ipyremote.actor import ActorHandle
 from ipyremote.backend import current
 from ipyremote.declare.methods import ActorRecord
-from ipyremote.messages import KeptReply, Saved, Taken
 from ipyremote.session import lifecycle
 
 if TYPE_CHECKING:
     from ipyremote.backends.discovery import KeptSession
     from ipyremote.client.session import Session
+    from ipyremote.messages import KeptReply, Saved
 
 __all__ = ["Found", "Recoverable", "joined", "recover", "recoverable"]
 
@@ -314,6 +314,8 @@ def _take(heritage: _Heritage, wanted: list[str] | None) -> dict[str, Any]:
         chosen[name] = saved
     values = {name: _revived(backend, saved) for name, saved in chosen.items()}
     heritage.taken.update(chosen)
+    from ipyremote.messages import Taken  # importing the package should bring no wire format along
+
     backend.channel.send(Taken(tuple(name for name in chosen if name in left)), now=True)
     return values
 

@@ -10,9 +10,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from ipyremote.client.session import Session
+from ipyremote.client.values import inline
 from ipyremote.ids import DRIVER
 from ipyremote.messages import FromClient, Hello, Inline, Submit, ToClient, Welcome
-from ipyremote.serialization.pickling import dumps, inline
+from ipyremote.serialization.pickling import dumps
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.server import Server

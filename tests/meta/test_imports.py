@@ -13,14 +13,24 @@ from tests.support.sources import PACKAGE, ROOT, modules, relative, syntax
 #: Nobody who only imports the package pays for these.
 NOTEBOOK = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets", "ipyremote.notebook"}
 DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
+#: Our own engine, and what it speaks; nobody needs these before `init`.
+ENGINE = {
+    "msgspec",
+    "zmq",
+    "ipyremote.client",
+    "ipyremote.core",
+    "ipyremote.messages",
+    "ipyremote.scheduler",
+    "ipyremote.store",
+    "ipyremote.wire",
+    "ipyremote.worker",
+}
 PEERS = {"ray", "dask", "distributed", "ipyparallel", "loky", "joblib"}
 
 #: What the start of a process imports, and what must not come along.
 ENTRANCES = {
-    "ipyremote": NOTEBOOK
-    | DATA
-    | PEERS
-    | {"ipyremote.scheduler", "ipyremote.worker", "ipyremote.core", "ipyremote.util"},
+    "ipyremote": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util"},
+    "ipyremote.remote_cells": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util", "tqdm"},
     "ipyremote.util": NOTEBOOK
     | DATA
     | PEERS

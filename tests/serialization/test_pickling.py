@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from ipyremote.client.values import inline
 from ipyremote.exceptions import OufOfBandObjectRefSerializationException
 from ipyremote.messages import Inline
 from ipyremote.serialization import nested_refs, pickling
@@ -24,7 +25,6 @@ from ipyremote.serialization.pickling import (
     Slot,
     dumps,
     dumps_function,
-    inline,
     inline_size,
     loads,
     loads_inline,

@@ -39,6 +39,7 @@ from ipyremote.backends.inline.runner import (
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
 from ipyremote.client.call_context import Running
 from ipyremote.client.failures import check_size
+from ipyremote.client.values import inline
 from ipyremote.declare.methods import record_of
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, hex_of
@@ -264,7 +265,7 @@ class InlineBackend:
         self._enter()
         pickled = pickling.dumps(value)
         first, label = self._mint("put", 1)
-        self._objects.seal(first, label, [Outcome(pickling.inline(pickled), pickled.refs)])
+        self._objects.seal(first, label, [Outcome(inline(pickled), pickled.refs)])
         return first, label
 
     def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:

@@ -17,7 +17,7 @@ from ipyremote.backend.current_task import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
 from ipyremote.client.failures import failure_of, together
-from ipyremote.client.values import fill_slots, pack_arguments
+from ipyremote.client.values import fill_slots, inline, pack_arguments
 from ipyremote.exceptions import ObjectLostError, TaskError
 from ipyremote.messages import Failure, Inline
 from ipyremote.refs import ObjectRef
@@ -59,7 +59,7 @@ class InlineRunner:
     def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InlineArguments:
         """Pickle arguments, with slots for the top-level refs. Raises TypeError naming what cannot be pickled."""
         packed = pack_arguments(args, kwargs, self._id_of)
-        data = packed.inline if packed.large is None else pickling.inline(packed.large)
+        data = packed.inline if packed.large is None else inline(packed.large)
         return InlineArguments(data, packed.deps, (*packed.refs, *packed.deps))
 
     def open(self, packed: InlineArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -145,7 +145,7 @@ class InlineRunner:
             return found.outcome
         pickled = pickling.dumps(value)
         # The outcome holds the refs inside the value, from before the refs of the task itself are gone.
-        return Outcome(pickling.inline(pickled), pickled.refs)
+        return Outcome(inline(pickled), pickled.refs)
 
     def failure(self, error: BaseException, label: str) -> Failure:
         """Make the failure of a call that raised `error`."""
