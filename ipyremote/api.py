@@ -104,7 +104,7 @@ def _get(
     try:
         return backend.get(ids, timeout)
     except KeyboardInterrupt as error:
-        waiting.interrupted(error)
+        waiting.interrupted(error, "get", object_refs)
         raise
     finally:
         waiting.end(wait)
@@ -188,7 +188,7 @@ def wait(
         places = _places(ids, backend.wait(ids, num_returns, timeout))
     except KeyboardInterrupt as error:
         if (waiting := current.waiting()) is not None:
-            waiting.interrupted(error)
+            waiting.interrupted(error, "wait", object_refs)
         raise
     rest = object_refs.copy()
     for place in reversed(places):

@@ -246,8 +246,8 @@ class Waiting(Protocol):
     def end(self, wait: Any) -> None:
         """It waits no longer, whatever came of it."""
 
-    def interrupted(self, error: KeyboardInterrupt) -> None:
-        """A `get` or a `wait` is about to raise this."""
+    def interrupted(self, error: KeyboardInterrupt, function: str, refs: Sequence[Any]) -> None:
+        """Note that `function` ("get" or "wait"), which waited for these refs, is about to raise `error`."""
 
     def work(self, name: str) -> Work:
         """The running cell waits for calls of `name`, as many as there will be."""

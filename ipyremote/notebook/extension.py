@@ -38,7 +38,7 @@ from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
 from ipyremote.notebook.output.error_rendering import ErrorRenderer
 from ipyremote.notebook.output.frontend import Frontend, frontend_of
 from ipyremote.notebook.output.task_logs import TaskLogs
-from ipyremote.notebook.output.unretrieved import CellSubmissions, UnretrievedFailures, interrupted_get
+from ipyremote.notebook.output.unretrieved import CellSubmissions, UnretrievedFailures
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle, recovery
@@ -351,9 +351,8 @@ class Notebook:
 
     @_guarded
     def _post_run_cell(self, result: Any) -> None:
-        self.waiting.cell_ended()
+        note = self.waiting.cell_ended(getattr(result, "error_in_exec", None))
         self.output.flush()
-        note = interrupted_get(getattr(result, "error_in_exec", None))
         if note:
             self.output.on_notice(self.cells.token, note)
         self.failures.end()

@@ -160,10 +160,14 @@ def test_an_interrupted_get_says_that_tasks_go_on_and_how_to_cancel_them(
 ) -> None:
     began = tmp_path / "began"
     cells(f"%%remote slow\nimport time\nopen({str(began)!r}, 'w').close()\ntime.sleep(60)")
+    cells("%%remote slow_too\nimport time\ntime.sleep(60)")
     _interrupt_when(began.exists)
     assert isinstance(cells.error("import ipyremote\nipyremote.get(slow)"), KeyboardInterrupt)
     assert "get() was interrupted; the task goes on" in frontend.text("stderr")
-    cells("%remote_cancel slow")
+    _interrupt_when(lambda: True)
+    assert isinstance(cells.error("ipyremote.wait([slow, slow_too])"), KeyboardInterrupt)
+    assert "wait() was interrupted; the 2 tasks go on" in frontend.text("stderr")
+    cells("%remote_cancel [slow, slow_too]")
     with pytest.raises(TaskCancelledError):
         ipyremote.get(cells.names["slow"], timeout=20)
 

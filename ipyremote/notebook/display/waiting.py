@@ -18,7 +18,7 @@ from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.textbar import TextBar
 from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.frontend import Parent
-from ipyremote.notebook.output.unretrieved import interrupted_lines
+from ipyremote.notebook.output.unretrieved import interrupted_lines, interruption_note
 from ipyremote.refs import ObjectRef
 
 __all__ = ["WaitingDisplays"]
@@ -63,8 +63,10 @@ class WaitingDisplays:
         self._rich = rich
         self._clock = clock
         self._open: dict[_WaitingGet, None] = {}
-        #: The number of the cell that runs; 0: none does.
+        #: Number of the running cell; 0 between cells.
         self._cell = 0
+        #: Latest interrupt of a `get` or `wait` in the running cell, and the sentence about its tasks.
+        self._interruption: tuple[KeyboardInterrupt, str] | None = None
 
     def begin(self, refs: Sequence[ObjectRef[Any]]) -> _WaitingGet:
         """A `get` starts to wait."""
@@ -81,8 +83,9 @@ class WaitingDisplays:
         if wait.end is not None:
             wait.end()
 
-    def interrupted(self, error: KeyboardInterrupt) -> None:
-        """IPython shows where the user's code waited, and not how."""
+    def interrupted(self, error: KeyboardInterrupt, function: str, refs: Sequence[ObjectRef[Any]]) -> None:
+        """Have IPython show the user's frames only, and note the sentence about the tasks for the end of the cell."""
+        self._interruption = error, interruption_note(function, len(refs))
         error._render_traceback_ = functools.partial(interrupted_lines, error)  # type: ignore[attr-defined]  # it looks there
 
     def work(self, name: str) -> CallBoard:
@@ -97,9 +100,14 @@ class WaitingDisplays:
         self._cell = number
         self._updater.call_later(_PATIENCE, self._check, number)
 
-    def cell_ended(self) -> None:
-        """No cell runs now."""
+    def cell_ended(self, error: BaseException | None = None) -> str:
+        """Note that the cell has ended with this error, if any.
+
+        Returns a sentence about the tasks that go on when the error is the interrupt of a `get` or `wait`, else "".
+        """
         self._cell = 0
+        interruption, self._interruption = self._interruption, None
+        return interruption[1] if interruption is not None and interruption[0] is error else ""
 
     def _check(self, number: int) -> None:
         if number != self._cell or not self._shows():

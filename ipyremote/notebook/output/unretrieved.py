@@ -12,8 +12,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Final, Protocol, runtime_checkable
 
 from ipyremote.backend import Backend
 from ipyremote.client.failures import exception_of
@@ -22,7 +21,7 @@ from ipyremote.exceptions import TaskError, tracebacks
 from ipyremote.messages import Failure
 from ipyremote.notebook.display.updater import UpdateScheduler
 
-__all__ = ["CellSubmissions", "UnretrievedFailures", "WithHistory", "interrupted_get", "interrupted_lines"]
+__all__ = ["CellSubmissions", "UnretrievedFailures", "WithHistory", "interrupted_lines", "interruption_note"]
 
 #: Where `get` and `wait` are.
 _API: Final = f"{tracebacks.PACKAGE}api.py"
@@ -177,20 +176,8 @@ def interrupted_lines(error: KeyboardInterrupt) -> list[str]:
     return ["-" * 75, title, *tracebacks.local_lines(error.__traceback__, until=_API), "KeyboardInterrupt"]
 
 
-def interrupted_get(error: BaseException | None) -> str:
-    """One line on what goes on after an interrupt in `get`, or ""; `error` is what ended the cell."""
-    trace: TracebackType | None = error.__traceback__ if isinstance(error, KeyboardInterrupt) else None
-    while trace is not None:
-        frame = trace.tb_frame
-        if frame.f_code.co_filename == _API and frame.f_code.co_name in (
-            "get",
-            "wait",
-        ):
-            refs: Any = frame.f_locals.get("object_refs")
-            count = len(refs) if isinstance(refs, list) else 1
-            what = "the task goes on" if count == 1 else f"the {count:,} tasks go on"
-            how = "cancel(ref)" if count == 1 else "%remote_cancel with the list's name"
-            name = frame.f_code.co_name
-            return f"{name}() was interrupted; {what}. To end them all: %remote_cancel --all (or {how})."
-        trace = trace.tb_next
-    return ""
+def interruption_note(function: str, count: int) -> str:
+    """Return a sentence: `function` was interrupted, and the tasks of the `count` refs go on."""
+    what = "the task goes on" if count == 1 else f"the {count:,} tasks go on"
+    how = "cancel(ref)" if count == 1 else "%remote_cancel with the list's name"
+    return f"{function}() was interrupted; {what}. To end them all: %remote_cancel --all (or {how})."

@@ -156,7 +156,7 @@ def test_a_text_bar_says_how_far_how_fast_and_how_long() -> None:
 
 
 @pytest.fixture
-def waiting(
+def waiting_and_screen(
     frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, backend: FakeBackend
 ) -> tuple[WaitingDisplays, Screen]:
     screen = Screen(frontend, updater, lambda: {"cell": "latest"}, clock=clock)
@@ -164,12 +164,12 @@ def waiting(
 
 
 def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
-    waiting: tuple[WaitingDisplays, Screen],
+    waiting_and_screen: tuple[WaitingDisplays, Screen],
     frontend: FakeFrontend,
     updater: ManualUpdater,
     backend: FakeBackend,
 ) -> None:
-    waiting, screen = waiting
+    waiting, screen = waiting_and_screen
     waiting.cell_began(1)
     quick = waiting.begin([backend.new_ref()])
     updater.advance(0.5)
@@ -191,12 +191,12 @@ def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
 
 
 def test_what_is_on_screen_is_not_shown_again(
-    waiting: tuple[WaitingDisplays, Screen],
+    waiting_and_screen: tuple[WaitingDisplays, Screen],
     frontend: FakeFrontend,
     updater: ManualUpdater,
     backend: FakeBackend,
 ) -> None:
-    waiting, screen = waiting
+    waiting, screen = waiting_and_screen
     refs = [backend.new_ref() for _ in range(3)]
     screen.show_board(refs)
     waiting.cell_began(1)
@@ -205,6 +205,25 @@ def test_what_is_on_screen_is_not_shown_again(
     assert len(frontend.displays) == 1
     waiting.end(wait)
     waiting.cell_ended()
+
+
+def test_an_interrupt_is_told_of_once_and_only_when_it_ended_the_cell(
+    waiting_and_screen: tuple[WaitingDisplays, Screen], backend: FakeBackend
+) -> None:
+    waiting, _ = waiting_and_screen
+    refs = [backend.new_ref() for _ in range(1_200)]
+    error = KeyboardInterrupt()
+    waiting.interrupted(error, "wait", refs)
+    assert waiting.cell_ended(error) == (
+        "wait() was interrupted; the 1,200 tasks go on. To end them all: %remote_cancel --all "
+        "(or %remote_cancel with the list's name)."
+    )
+    assert waiting.cell_ended(error) == ""
+    waiting.interrupted(error, "get", refs[:1])
+    assert waiting.cell_ended(None) == ""  # The cell caught the interrupt.
+    assert waiting.cell_ended(error) == ""
+    waiting.interrupted(error, "get", refs[:1])
+    assert waiting.cell_ended(KeyboardInterrupt()) == ""
 
 
 def test_progress_takes_groups_of_refs_and_nothing_else(
@@ -301,9 +320,9 @@ def test_what_lies_on_disk_is_shown() -> None:
 
 
 def test_calls_without_refs_have_a_board_under_their_cell(
-    waiting: tuple[WaitingDisplays, Screen], frontend: FakeFrontend, updater: ManualUpdater
+    waiting_and_screen: tuple[WaitingDisplays, Screen], frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
-    waiting, screen = waiting
+    waiting, screen = waiting_and_screen
     quick = waiting.work("short")
     quick.on_counts({"resolved": 3})
     quick.end()
