@@ -1,8 +1,8 @@
 """A look at a value, taken in a worker: the notebook shows it without fetching the value.
 
 `preview` is run as a task of its own, with the ref as its argument. It calls user code (`__repr__`, `_repr_html_`), so
-it never raises, prints nothing, and bounds all that it returns. HTML is kept only as far as `sanitised` allows. It
-must not import IPython. A figure of matplotlib becomes a small picture.
+it never raises, prints nothing, and bounds all that it returns. The HTML of a table is the user's; the notebook
+sanitises that HTML. `preview` must not import IPython. A figure of matplotlib becomes a small picture.
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import re
 import reprlib
 import sys
 from html import escape
-from html.parser import HTMLParser
 from typing import Any, Final
 
 from ipyremote.remote_cells.figures import picture
 
-__all__ = ["preview", "sanitised", "size_of"]
+__all__ = ["preview", "size_of"]
 
 _REPR_LIMIT: Final = 2_000
-_TABLE_LIMIT: Final = 50_000
+#: Characters of a table as its library writes the HTML, styles included.
+_TABLE_LIMIT: Final = 200_000
 #: Characters of a picture; and the widths in pixels that are tried until one keeps to that.
 _PICTURE_LIMIT: Final = 49_000
 _PICTURE_WIDTHS: Final = (640, 480, 320, 160)
@@ -31,32 +31,6 @@ _ROWS: Final = 10
 _COLUMNS: Final = 12
 
 _ADDRESS: Final = re.compile(r" at 0x[0-9a-fA-F]+")
-
-_TAGS: Final = frozenset(
-    {
-        "table",
-        "thead",
-        "tbody",
-        "tfoot",
-        "tr",
-        "th",
-        "td",
-        "caption",
-        "div",
-        "span",
-        "p",
-        "ul",
-        "ol",
-        "li",
-        "br",
-    }
-    | {"b", "i", "em", "strong", "small", "code", "pre", "sub", "sup"}
-)
-_ATTRIBUTES: Final = frozenset({"colspan", "rowspan", "scope", "border"})
-#: Their text is not shown either.
-_DROPPED: Final = frozenset(
-    {"script", "style", "template", "iframe", "object", "svg", "math", "title", "textarea"}
-)
 
 _short = reprlib.Repr()
 _short.maxlevel = 4
@@ -140,10 +114,7 @@ def _html(value: Any) -> str | None:
         )
     with limits:
         text = value._repr_html_()
-    if not isinstance(text, str) or len(text) > 4 * _TABLE_LIMIT:
-        return None
-    text = sanitised(text)
-    return text if len(text) <= _TABLE_LIMIT else None
+    return text if isinstance(text, str) and len(text) <= _TABLE_LIMIT else None
 
 
 def _picture_html(figure: Any) -> str | None:
@@ -173,54 +144,3 @@ def _is_frame(value: Any) -> bool:
 
 
 _LOOKS: Final = {"repr": _repr, "shape": _shape, "dtype": _dtype, "size": size_of, "html": _html}
-
-
-def sanitised(text: str) -> str:
-    """HTML with a few harmless tags and attributes left; everything else is dropped or escaped."""
-    parser = _Sanitiser()
-    parser.feed(text)
-    parser.close()
-    parser.close_open_tags()
-    return "".join(parser.parts)
-
-
-class _Sanitiser(HTMLParser):
-    """Writes allowed tags and escaped text; keeps the tags balanced, so that nothing leaks into the page."""
-
-    def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
-        self.parts: list[str] = []
-        self._open: list[str] = []
-        #: Depth inside dropped elements.
-        self._dropped = 0
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag in _DROPPED:
-            self._dropped += 1
-        elif tag in _TAGS and not self._dropped:
-            kept = "".join(f' {name}="{escape(value or "")}"' for name, value in attrs if name in _ATTRIBUTES)
-            self.parts.append(f"<{tag}{kept}>")
-            if tag != "br":
-                self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag not in _DROPPED:
-            self.handle_starttag(tag, attrs)
-            self.handle_endtag(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _DROPPED:
-            self._dropped = max(0, self._dropped - 1)
-        elif tag in self._open and not self._dropped:
-            while (inner := self._open.pop()) != tag:
-                self.parts.append(f"</{inner}>")
-            self.parts.append(f"</{tag}>")
-
-    def handle_data(self, data: str) -> None:
-        if not self._dropped:
-            self.parts.append(escape(data))
-
-    def close_open_tags(self) -> None:
-        """End what the text left open."""
-        while self._open:
-            self.parts.append(f"</{self._open.pop()}>")

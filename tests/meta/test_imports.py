@@ -11,7 +11,16 @@ import pytest
 from tests.support.sources import PACKAGE, ROOT, modules, relative, syntax
 
 #: Nobody who only imports the package pays for these.
-NOTEBOOK = {"IPython", "anywidget", "comm", "ipykernel", "ipywidgets", "traitlets", "ipyremote.notebook"}
+NOTEBOOK = {
+    "IPython",
+    "anywidget",
+    "comm",
+    "ipykernel",
+    "ipywidgets",
+    "nh3",
+    "traitlets",
+    "ipyremote.notebook",
+}
 DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
 #: Our own engine, and what it speaks; nobody needs these before `init`.
 ENGINE = {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipyremote.remote_cells.preview import preview, sanitised
+from ipyremote.remote_cells.preview import preview
 
 
 class Loud:
@@ -58,15 +58,13 @@ def test_arrays_have_shape_dtype_and_size() -> None:
     assert len(found["repr"]) < 500
 
 
-def test_frames_have_a_bounded_sanitised_table() -> None:
+def test_frames_have_a_bounded_table() -> None:
     frame = pd.DataFrame({f"c{number}": ["<script>alert(1)</script>"] * 1_000 for number in range(100)})
     found = preview(frame)
     assert found["shape"] == "(1000, 100)"
-    assert found["html"].startswith("<div>")
     assert "<table" in found["html"]
     assert "<script" not in found["html"]
-    assert "<style" not in found["html"]
-    assert len(found["html"]) <= 50_000
+    assert len(found["html"]) <= 200_000
     assert found["size"] > 100_000
 
 
@@ -96,34 +94,12 @@ def test_a_value_that_misbehaves_still_has_a_type(value: Any) -> None:
     assert "its repr raised" in found["problem"]
 
 
-@pytest.mark.parametrize(
-    ("text", "clean"),
-    [
-        ("<b>x</b>", "<b>x</b>"),
-        ("<script>x</script>y", "y"),
-        ("<style>x</style>y", "y"),
-        ('<td onclick="x" colspan="2" style="y">z</td>', '<td colspan="2">z</td>'),
-        ('<a href="javascript:x">y</a>', "y"),
-        ("<img src=x onerror=y>z", "z"),
-        ("<table><tr><td>x", "<table><tr><td>x</td></tr></table>"),
-        ("</div></div>x", "x"),
-        ("<b><i>x</b></i>", "<b><i>x</i></b>"),
-        ("&lt;script&gt;", "&lt;script&gt;"),
-        ('<td colspan="&quot;&gt;<script>">x</td>', '<td colspan="&quot;&gt;&lt;script&gt;">x</td>'),
-        ("<!-- x -->y<?php z ?>", "y"),
-        ("<scr<script>ipt>x", "ipt&gt;x"),
-    ],
-)
-def test_only_harmless_html_is_left(text: str, clean: str) -> None:
-    assert sanitised(text) == clean
-
-
 def test_workers_do_not_import_ipython_for_it() -> None:
     import subprocess
 
     code = (
         "import sys, ipyremote.remote_cells.preview, ipyremote.remote_cells.cell; "
-        "sys.exit(any(name in sys.modules for name in ('IPython', 'anywidget', 'ipywidgets')))"
+        "sys.exit(any(name in sys.modules for name in ('IPython', 'anywidget', 'ipywidgets', 'nh3')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 

@@ -2,7 +2,7 @@
 
 They know no clock, kernel or widget. The same HTML serves the live widget, the `display_id` fallback and the saved
 notebook, so it carries its own small style sheet and names every state in words. Rules: all text from outside goes
-through `escaped`; `Preview.html` alone is trusted, because `remote_cells/preview.py` has sanitised it.
+through `escaped`; `Preview.html` alone is trusted, because `previews.py` has sanitised it.
 
     <div class="ipyremote ipyremote-ref" data-state="pending|running|resolved|failed|cancelled|lost"> ... </div>
 

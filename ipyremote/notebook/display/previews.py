@@ -16,6 +16,7 @@ from ipyremote.backend import Backend, TaskOptions
 from ipyremote.exceptions import TaskError
 from ipyremote.notebook.display.html import Preview
 from ipyremote.notebook.display.models import RefModel
+from ipyremote.notebook.display.sanitiser import sanitised
 from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.unretrieved import WithHistory
 from ipyremote.refs import ObjectRef
@@ -133,7 +134,7 @@ def _nothing() -> None:
 
 
 def _preview_of(found: Any) -> Preview:
-    """What `worker.preview.preview` returned."""
+    """Return the record of what `remote_cells.preview.preview` returned, with its HTML sanitised."""
     size = found.get("size")
     return Preview(
         type=str(found.get("type", "")),
@@ -141,7 +142,7 @@ def _preview_of(found: Any) -> Preview:
         shape=str(found.get("shape", "")),
         dtype=str(found.get("dtype", "")),
         size=size if isinstance(size, int) else None,
-        html=str(found.get("html", "")),
+        html=sanitised(str(found.get("html", ""))),
         problem=str(found.get("problem", "")),
     )
 

@@ -8,6 +8,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from ipyremote.exceptions import TaskError
@@ -172,6 +173,27 @@ def test_a_ref_that_has_ended_is_static_at_once(frontend: FakeFrontend, backend:
     assert "<pre>9</pre>" in bundle["text/html"]
     assert frontend.updates == []
     assert screen.count == 0
+
+
+def test_html_that_a_value_has_of_itself_is_sanitised_before_it_is_shown(
+    plain: Screen, frontend: FakeFrontend, updater: ManualUpdater, backend: FakeBackend
+) -> None:
+    class Hostile(pd.DataFrame):
+        def _repr_html_(self) -> str:
+            return (
+                "<script>alert(1)</script><style>body{display:none}</style>"
+                '<b onclick="alert(2)">bold</b><a href="javascript:alert(3)">link</a><img src=x onerror="alert(4)">'
+            )
+
+    ref = backend.new_ref()
+    plain.show_ref(ref)
+    updater.advance(0.1)
+    backend.end(ref, "done", Hostile({"a": [1]}))
+    updater.advance(1)
+    html = frontend.updates[-1][1]["text/html"]
+    assert '<div class="ipyremote-table"><b>bold</b>link<img></div>' in html
+    assert "alert" not in html
+    assert "display:none" not in html
 
 
 def test_a_failure_shows_its_traceback(
