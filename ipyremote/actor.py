@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, NoReturn
 
-from ipyremote.backend import ActorOptions, Backend, Exported, NamedHandle, TaskOptions, current
+from ipyremote.backend import ActorOptions, Backend, Exported, NamedHandle, TaskOptions, current, required
 from ipyremote.backend.current_task import exit_actor
 from ipyremote.declare.call_limit import PendingCalls
 from ipyremote.declare.exports import Export
@@ -39,7 +39,6 @@ from ipyremote.exceptions import (
     ActorHandleNotFoundError,
 )
 from ipyremote.refs import ObjectRef, refs_of
-from ipyremote.serialization.nested_refs import collect
 from ipyremote.streams import ObjectRefGenerator, stream_of
 
 __all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "method"]
@@ -166,7 +165,8 @@ def _start_named(
     """An actor with a name: asked for, and answered."""
     if not actor.name:
         raise ValueError("get_if_exists=True needs to know which one: give a name, too.")
-    named, created = backend.names.create(exported, args, kwargs, creation, actor, record)
+    named_actors = required(backend.named_actors, backend.capabilities.named_actors)
+    named, created = named_actors.create(exported, args, kwargs, creation, actor, record)
     if created:
         return ActorHandle(named.actor_id, backend, named.label, record)
     if actor.get_if_exists:
@@ -202,7 +202,7 @@ class ActorHandle:
         # When __init__ never ran there is no field.
         try:
             if not self._weak:
-                self._backend.released.append(self._id)
+                self._backend.release(self._id)
         except AttributeError:
             return
 
@@ -230,9 +230,8 @@ class ActorHandle:
 
     def __reduce__(self) -> tuple[Any, ...]:
         backend = owner(self)
-        if not self._weak and not collect(self._id):
-            backend.hold(self._id)
-        return (_rebuild_handle, (backend.key, self._id, self._label, self._record, self._weak))
+        exported = backend.export_ref(self._id, weak=self._weak)
+        return (_rebuild_handle, (backend.key, exported, self._label, self._record, self._weak))
 
     def __copy__(self) -> ActorHandle:
         return self
@@ -259,7 +258,7 @@ def owner(handle: ActorHandle) -> Backend:
 
 
 def _rebuild_handle(
-    key: str, actor_id: int, label: str, record: ActorRecord, weak: bool = False
+    key: str, exported: Any, label: str, record: ActorRecord, weak: bool = False
 ) -> ActorHandle:
     """Unpickles a handle: a further holder in this process, unless it is weak, which it stays."""
     backend = current.peek()
@@ -267,8 +266,7 @@ def _rebuild_handle(
         raise ActorHandleNotFoundError(
             f"Actor({label}) belongs to another session than the one running here, so it cannot be called."
         )
-    if not weak:
-        backend.hold(actor_id)
+    actor_id = backend.import_ref(exported, weak=weak)
     return ActorHandle(actor_id, backend, label, record, weak=weak)
 
 

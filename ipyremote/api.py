@@ -9,17 +9,14 @@ from __future__ import annotations
 
 import math
 import operator
-import socket
-from collections.abc import Sequence
-from typing import Any, Final, Protocol, runtime_checkable
+from typing import Any, Final
 
 from ipyremote import actor as actors
 from ipyremote import refs
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import Backend, current
+from ipyremote.backend import Backend, current, required
 from ipyremote.declare import exports
 from ipyremote.exceptions import IPyRemoteSystemError
-from ipyremote.ids import hex_of
 from ipyremote.refs import ObjectRef
 from ipyremote.runtime_context import RuntimeContext
 from ipyremote.session.lifecycle import init, init_tentatively, is_initialized, shutdown
@@ -45,15 +42,6 @@ __all__ = [
     "shutdown",
     "wait",
 ]
-
-
-@runtime_checkable
-class _WithGpus(Protocol):
-    """A worker's backend, which knows the GPUs of the running task."""
-
-    @property
-    def gpus(self) -> Sequence[int]:
-        """Their indices."""
 
 
 # ------------------------------------------------------------------------------------------------------ objects
@@ -258,7 +246,8 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
         if not text:
             raise ValueError(f"get_actor() takes a {what} that is not empty")
     backend = current.backend()
-    named = backend.names.find(name, namespace or "")
+    named_actors = required(backend.named_actors, backend.capabilities.named_actors)
+    named = named_actors.find(name, namespace or "")
     if named is None:
         where = f"namespace {namespace!r}" if namespace else "the namespace of this session"
         raise ValueError(
@@ -305,30 +294,30 @@ def nodes() -> list[dict[str, Any]]:
     Raises IPyRemoteSystemError when no session is running.
     """
     backend = _running_backend("nodes")
-    hostname = socket.gethostname()
     return [
         {
-            "NodeID": hex_of(backend.key, 0),
+            "NodeID": node.node_id,
             "Alive": True,
-            "NodeManagerAddress": "127.0.0.1",
-            "NodeManagerHostname": hostname,
+            "NodeManagerAddress": node.ip,
+            "NodeManagerHostname": node.hostname,
             **dict.fromkeys(_PORTS, -1),
             "ObjectStoreSocketName": "",
             "RayletSocketName": "",
-            "NodeName": hostname,
+            "NodeName": node.hostname,
             "DeathReason": 0,
             "DeathReasonMessage": "",
             "alive": True,
-            "Resources": backend.resources()[0],
-            "Labels": backend.node_labels(),
+            "Resources": node.resources,
+            "Labels": node.labels,
         }
+        for node in backend.nodes()
     ]
 
 
 def get_gpu_ids() -> list[int]:
     """Indices of the GPUs that the running task may use; empty outside of tasks."""
     backend = current.backend()
-    return list(backend.gpus) if isinstance(backend, _WithGpus) else []
+    return list(backend.identity().gpus)
 
 
 def get_runtime_context() -> RuntimeContext:

@@ -21,6 +21,7 @@ __all__ = [
     "IdSource",
     "Identifier",
     "client_of",
+    "digits_of",
     "group_hex_of",
     "hex_of",
     "job_hex_of",
@@ -88,6 +89,19 @@ def group_hex_of(session_key: str, group_id: int) -> str:
 def job_hex_of(session_key: str) -> str:
     """8 hex digits, the length of Ray's job ids: a session is one job."""
     return f"{session_key[:8]:0>8}"
+
+
+def digits_of(session_key: str, kind: str, any_id: int) -> str:
+    """Return the hexadecimal digits of an id of this module's layout. `kind`: see `backend.records.IdKind`."""
+    match kind:
+        case "task":
+            return task_hex_of(session_key, any_id)
+        case "placement group":
+            return group_hex_of(session_key, any_id)
+        case "job":
+            return job_hex_of(session_key)
+        case _:
+            return hex_of(session_key, any_id)
 
 
 class Identifier:

@@ -15,11 +15,10 @@ from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ipyremote.backend import Backend, TaskOptions, current
+from ipyremote.backend import Backend, IdKind, TaskOptions, current
 from ipyremote.declare.exports import Export
 from ipyremote.exceptions import ObjectLostError
-from ipyremote.ids import Identifier, client_of, hex_of, job_hex_of, task_hex_of
-from ipyremote.serialization.nested_refs import collect
+from ipyremote.ids import Identifier, client_of, digits_of
 
 __all__ = ["ObjectRef", "id_for"]
 
@@ -68,7 +67,7 @@ class ObjectRef(Generic[T_co]):
     def __del__(self) -> None:
         # When __init__ never ran there is no field, and the nil ref has no backend. Not contextlib: it costs a call.
         try:
-            self._backend.released.append(self._id)  # type: ignore[union-attr]
+            self._backend.release(self._id)  # type: ignore[union-attr]
         except AttributeError:
             return
 
@@ -76,7 +75,7 @@ class ObjectRef(Generic[T_co]):
 
     def hex(self) -> str:
         """56 hexadecimal digits that name the object among all sessions."""
-        return hex_of(self._backend.key if self._backend is not None else "", self._id)
+        return _digits(self, "object", self._id)
 
     def binary(self) -> bytes:
         """The 28 bytes of `hex`."""
@@ -103,13 +102,11 @@ class ObjectRef(Generic[T_co]):
 
     def task_id(self) -> Identifier:
         """Id of the task that makes the value."""
-        key = self._backend.key if self._backend is not None else ""
-        return Identifier("TaskID", task_hex_of(key, self._task))
+        return Identifier("TaskID", _digits(self, "task", self._task))
 
     def job_id(self) -> Identifier:
         """Id of the session."""
-        key = self._backend.key if self._backend is not None else ""
-        return Identifier("JobID", job_hex_of(key))
+        return Identifier("JobID", _digits(self, "job", 0))
 
     def owner_address(self) -> bytes:
         """The number of the process that made the ref, as 8 bytes."""
@@ -184,11 +181,11 @@ class ObjectRef(Generic[T_co]):
     # ---- pickling and copying
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._backend is not None:
-            backend = owner(self)
-            if not collect(self._id):
-                backend.hold(self._id)
-        return (_rebuild, (_key(self), self._id, self._label, self._task, self._actor))
+        if self._backend is None:
+            return (_rebuild, ("", self._id, self._label, self._task, self._actor))
+        backend = owner(self)
+        exported = backend.export_ref(self._id)
+        return (_rebuild, (backend.key, exported, self._label, self._task, self._actor))
 
     def __copy__(self) -> ObjectRef[T_co]:
         return self
@@ -341,6 +338,12 @@ def _submit(export: Export, *args: Any) -> ObjectRef[Any]:
 # ---- which session a ref belongs to
 
 
+def _digits(ref: ObjectRef[Any], kind: IdKind, any_id: int) -> str:
+    """Return the hexadecimal digits of an id that a ref names; those of no session for a ref without one."""
+    backend = ref._backend
+    return digits_of("", kind, any_id) if backend is None else backend.hex_of(kind, any_id)
+
+
 def _key(ref: ObjectRef[Any]) -> str:
     return ref._backend.key if ref._backend is not None else ""
 
@@ -381,17 +384,16 @@ def foreign(ref: Any) -> ObjectLostError:
     )
 
 
-def _rebuild(key: str, any_id: int, label: str, task: int, actor: int) -> ObjectRef[Any]:
-    """Unpickles a ref: a further holder in this process. What was inside a value is never deferred."""
+def _rebuild(key: str, exported: Any, label: str, task: int, actor: int) -> ObjectRef[Any]:
+    """Unpickle a ref, which is one more holder in this process. A ref from inside a value is never deferred."""
     if not key:
-        return ObjectRef(any_id, None, label)
+        return ObjectRef(exported, None, label)
     backend = current.peek()
     if backend is None or backend.key != key:
         raise ObjectLostError(
             f"ObjectRef({label}) belongs to another session than the one running here, so its value cannot be had."
         )
-    backend.hold(any_id)
-    return ObjectRef(any_id, backend, label, False, task, actor)
+    return ObjectRef(backend.import_ref(exported), backend, label, False, task, actor)
 
 
 def refs_of(

@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ipyremote.backend import Backend, current_task
-from ipyremote.backend.current_task import Identity
+from ipyremote.backend import ActorNames, Backend, Identity, current_task, required
 from ipyremote.declare.options import UNIT
-from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
 from ipyremote.runtime_env import RuntimeEnv
 
 __all__ = ["RuntimeContext"]
@@ -33,33 +31,33 @@ class RuntimeContext:
 
     def get_job_id(self) -> str:
         """Id of the session's work, the same as that of its refs."""
-        return job_hex_of(self._backend.key)
+        return self._backend.hex_of("job", 0)
 
     def get_node_id(self) -> str:
         """Id of the machine; a session has one."""
-        return hex_of(self._backend.key, 0)
+        return self._backend.hex_of("node", 0)
 
     def get_worker_id(self) -> str:
         """Id of the process within the session, a driver's included."""
-        return hex_of(self._backend.key, self._identity().client)
+        return self._backend.hex_of("process", self._identity().client)
 
     def get_node_labels(self) -> dict[str, str]:
         """Labels of the machine: its id, and those of `init`. Asks the scheduler."""
-        return self._backend.node_labels()
+        return self._backend.nodes()[0].labels
 
     def get_temp_dir(self) -> str:
         """The session's directory, which is removed with it; empty where there is none (`backend="inline"`)."""
-        return getattr(self._backend, "address", "")
+        return self._backend.address
 
     @property
     def namespace(self) -> str:
         """Where named actors are looked up. Asks the scheduler."""
-        return self._backend.names.namespace
+        return self._named_actors().namespace
 
     @property
     def runtime_env(self) -> RuntimeEnv:
         """What the code here runs with; in a driver, what its tasks do. Functions are names."""
-        environments = getattr(self._backend, "environments", None)
+        environments = self._backend.environments
         return RuntimeEnv() if environments is None else environments.runtime_env
 
     def get_runtime_env_string(self) -> str:
@@ -71,7 +69,7 @@ class RuntimeContext:
     def get_task_id(self) -> str | None:
         """Id of the running task or method, the same as that of its ref; None in a driver."""
         task = self._identity().task
-        return task_hex_of(self._backend.key, task) if task else None
+        return self._backend.hex_of("task", task) if task else None
 
     def get_task_name(self) -> str | None:
         """Its name: that of `.options(name=...)`, else the function's; None in a driver."""
@@ -84,14 +82,14 @@ class RuntimeContext:
     def get_actor_id(self) -> str | None:
         """Id of the actor that the code runs in; None outside of actors."""
         actor = self._identity().actor
-        return hex_of(self._backend.key, actor) if actor else None
+        return self._backend.hex_of("actor", actor) if actor else None
 
     def get_actor_name(self) -> str | None:
         """The name that the actor was given; empty without one, None outside of actors. Asks the scheduler."""
         actor = self._identity().actor
         if not actor:
             return None
-        named = self._backend.names.all(everywhere=True)
+        named = self._named_actors().all(everywhere=True)
         return next((handle.name for handle in named if handle.actor_id == actor), "")
 
     @property
@@ -130,7 +128,7 @@ class RuntimeContext:
     def get_placement_group_id(self) -> str | None:
         """Id of the placement group that the running task or actor is in; None outside of one."""
         group = self._identity().group
-        return group_hex_of(self._backend.key, group) if group else None
+        return self._backend.hex_of("placement group", group) if group else None
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
@@ -152,3 +150,6 @@ class RuntimeContext:
 
     def _identity(self) -> Identity:
         return current_task.identity()
+
+    def _named_actors(self) -> ActorNames:
+        return required(self._backend.named_actors, self._backend.capabilities.named_actors)

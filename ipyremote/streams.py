@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Generic, NoReturn, TypeVar
 
-from ipyremote.backend import DYNAMIC, Backend, TaskOptions, current
+from ipyremote.backend import DYNAMIC, Backend, Streams, TaskOptions, current, required
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.ids import Identifier
 from ipyremote.refs import ObjectRef, foreign, until_ready
@@ -31,7 +31,7 @@ class ObjectRefGenerator(Generic[T]):
 
     __slots__ = ("__weakref__", "_actor", "_backend", "_id", "_label", "_task")
 
-    #: Minus the task's id, as `backend.Streams` says.
+    #: Id under which the stream is waited for and released.
     _id: int
     _backend: Backend
     #: `name#number` for people.
@@ -42,7 +42,7 @@ class ObjectRefGenerator(Generic[T]):
 
     def __init__(self, task_id: int, backend: Backend, label: str, actor: int = 0) -> None:
         """Take over the hold of a stream. Not for users."""
-        self._id = -task_id
+        self._id = streams_of(backend).waitable(task_id)
         self._backend = backend
         self._label = label
         self._task = task_id
@@ -51,7 +51,7 @@ class ObjectRefGenerator(Generic[T]):
     def __del__(self) -> None:
         # When __init__ never ran there is no field.
         with contextlib.suppress(AttributeError):
-            self._backend.released.append(self._id)
+            self._backend.release(self._id)
 
     # ---- steps
 
@@ -62,7 +62,7 @@ class ObjectRefGenerator(Generic[T]):
         backend = self._owner()
         while True:
             try:
-                taken = backend.streams.take(self._task)
+                taken = streams_of(backend).take(self._task)
             except ObjectRefStreamEndOfStreamError:
                 raise StopIteration from None
             if taken is not None:
@@ -76,7 +76,7 @@ class ObjectRefGenerator(Generic[T]):
         backend = self._owner()
         while True:
             try:
-                taken = backend.streams.take(self._task)
+                taken = streams_of(backend).take(self._task)
             except ObjectRefStreamEndOfStreamError:
                 raise StopAsyncIteration from None
             if taken is not None:
@@ -98,11 +98,11 @@ class ObjectRefGenerator(Generic[T]):
     def next_ready(self) -> bool:
         """Whether `next(gen)` gives a ref at once; False also when there is none any more (see `is_finished`)."""
         backend = self._owner()
-        return backend.is_ready(self._id) and not backend.streams.is_finished(self._task)
+        return backend.is_ready(self._id) and not streams_of(backend).is_finished(self._task)
 
     def is_finished(self) -> bool:
         """Whether the task has ended and all its refs were taken, so that `next(gen)` raises StopIteration."""
-        return self._owner().streams.is_finished(self._task)
+        return streams_of(self._owner()).is_finished(self._task)
 
     def task_id(self) -> Identifier:
         """Id of the task that yields."""
@@ -172,6 +172,11 @@ class DynamicObjectRefGenerator:
 
     def __repr__(self) -> str:
         return f"DynamicObjectRefGenerator({len(self)} refs)"
+
+
+def streams_of(backend: Backend) -> Streams:
+    """Return the streams of a backend. Raises NotImplementedError where it has none."""
+    return required(backend.streams, backend.capabilities.streams)
 
 
 def stream_of(

@@ -13,10 +13,9 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import api
-from ipyremote.backend import current
-from ipyremote.backends.inline.backend import InlineBackend
+from ipyremote.backend import current, registry
+from ipyremote.backends.inline.backend import CAPABILITIES, InlineBackend
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteSystemError
-from ipyremote.session import lifecycle
 
 
 @pytest.fixture(autouse=True)
@@ -164,11 +163,17 @@ def test_a_lost_session_is_replaced_by_the_next_init() -> None:
 def test_first_use_starts_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
-    def start(shape: Any, resources: Any) -> InlineBackend:
-        started.append(shape)
-        return InlineBackend()
+    class Engine:
+        """Starts inline sessions, and notes the arguments."""
 
-    monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
+        capabilities = CAPABILITIES
+        keeper = None
+
+        def start(self, arguments: Any) -> InlineBackend:
+            started.append(arguments)
+            return InlineBackend()
+
+    monkeypatch.setitem(registry._registered, "local", Engine())
     assert ray.get(ray.put(3)) == 3
     assert started == [{}]
     assert ray.init() is not None

@@ -1,25 +1,65 @@
-"""The door between the API and whatever runs the work: the `Backend` protocol.
+"""The door between what users call and the engine that runs the work: the `Backend` protocol and its parts.
 
-A backend knows objects and actors by their ids (`ids.py`) only; `ObjectRef`s and handles are made above this door. A
-backend is not told about notebooks either: the notebook layer sets `cell` and registers a `Listener`. Implementations:
-`backends/local.py` (processes under a scheduler), `backends/inline` (in this process), and, inside a worker, the
-worker's own client session.
+A backend knows objects and actors by ids, which are numbers without a meaning to everybody else; `ObjectRef`s and
+handles are made above this door. A backend does not know notebooks either: the notebook layer sets `cell` and registers
+a `Listener`. Implementations: `backends/local.py` (processes under a scheduler; `client/session.py` is the backend of
+the driver and of each worker) and `backends/inline` (this process).
 
-Rules. Every method may be called from any thread. `released` may be appended to from a finalizer, which must do nothing
-else. A backend that was shut down raises `ClusterLostError` or `IPyRemoteSystemError` from every method except
-`shutdown` and `release`.
+Rules. Every method may be called from any thread. `release` may be called by a finalizer, at any instant and in any
+thread, so an implementation of `release` appends to a deque and does nothing else. A backend that was shut down raises
+`ClusterLostError` or `IPyRemoteSystemError` from every method except `shutdown` and `release`. A part that an engine
+does not have is None, and `capabilities` has the sentence that says so; `required` raises the sentence.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol, runtime_checkable
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, NoReturn, Protocol, TypeAlias
 
+from ipyremote.backend.capabilities import Capabilities
 from ipyremote.backend.placement import GroupRecord, LabelMatch
-from ipyremote.backend.records import ActorOptions, Exported, NamedHandle, TaskOptions
+from ipyremote.backend.records import (
+    ActorOptions,
+    ClusterStatus,
+    Condition,
+    DisplayReport,
+    Exported,
+    Identity,
+    IdKind,
+    KeptNames,
+    NamedHandle,
+    NodeStatus,
+    ProgressReport,
+    StateReport,
+    TableCounts,
+    TableRows,
+    TaskOptions,
+    TaskRun,
+    TextReport,
+)
+from ipyremote.exceptions import IPyRemoteError
+from ipyremote.runtime_env import RuntimeEnv
 
-__all__ = ["ActorNames", "Backend", "Listener", "PlacementGroups", "Streams", "Waiting", "Work"]
+__all__ = [
+    "ActorNames",
+    "Backend",
+    "CurrentTask",
+    "Environments",
+    "History",
+    "Insight",
+    "Listener",
+    "Origin",
+    "PlacementGroups",
+    "Recovery",
+    "Streams",
+    "Waiting",
+    "Work",
+]
+
+#: Makes a context in which a thread submits on behalf of the code that asked for the origin.
+Origin: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 class ActorNames(Protocol):
@@ -80,73 +120,258 @@ class PlacementGroups(Protocol):
 class Listener(Protocol):
     """What a backend tells whoever shows things. Called on the backend's own threads; must be quick and never raise."""
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
-        """Text of a task of this driver. `stream`: 1 stdout, 2 stderr. Comes before the task's result is known."""
+    def on_output(self, output: TextReport) -> None:
+        """Take text of a task of this driver. The text comes before the task's result is known."""
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
-        """Something else that a task shows, in order with its text; `messages` draws `content`."""
+    def on_display(self, display: DisplayReport) -> None:
+        """Take something else that a task shows, in order with the task's text."""
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
-        """State of a progress bar of a task; see `messages.Progress`. The last one comes before the task's result."""
+    def on_progress(self, progress: ProgressReport) -> None:
+        """Take the state of a task's progress bar. The last state comes before the task's result."""
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
-        """New state of a watched object's task; see `messages.TaskUpdate`."""
+    def on_update(self, update: StateReport) -> None:
+        """Take the new state of a watched object's task."""
 
     def on_notice(self, cell: int, text: str) -> None:
-        """A sentence for the user."""
+        """Take a sentence for the user, which belongs to a cell."""
 
     def flush(self) -> None:
-        """`get` is about to return: what was handed to `on_output` must be out."""
+        """Let out what was handed to `on_output`: a `get` is about to return."""
 
     def on_lost(self, reason: str) -> None:
-        """The cluster is gone and will not come back."""
+        """Take the news that the cluster is gone and will not come back."""
 
 
 class Streams(Protocol):
-    """The streams of a backend. A stream is known by its task's id.
+    """The streams of a backend: tasks that yield refs while they run. A stream is known by its task's id."""
 
-    To `Backend.wait`, `is_ready`, `on_ready` and `released` it is minus that id: a stream is ready when `take` need not
-    wait, and released when its generator is gone.
-    """
+    def waitable(self, task_id: int) -> int:
+        """Return the id that stands for the stream's next item in `Backend.wait`, `is_ready`, `on_ready` and `release`.
+
+        A stream is ready when `take` need not wait, and released when its generator is gone.
+        """
 
     def take(self, task_id: int) -> tuple[int, int] | None:
-        """(id, index) of the next item, with one hold for the caller; None: it is not there yet.
+        """Return (id, index) of the next item, with one hold for the caller; None while there is no next item.
 
         After a failure the last item is the task's own object. Raises ObjectRefStreamEndOfStreamError after that, and
         ClusterLostError.
         """
 
     def is_finished(self, task_id: int) -> bool:
-        """Whether it has ended and everything was taken."""
+        """Return whether the task has ended and every item was taken."""
 
 
-@runtime_checkable
+class Insight(Protocol):
+    """What an engine can tell about a whole session. Each question waits for the engine's answer."""
+
+    def status(self) -> ClusterStatus:
+        """Return a snapshot of the session."""
+
+    def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
+        """Return (the engine's clock now, runs that ended after `since`), at most the latest 20,000.
+
+        Pass the clock on as the next `since`.
+        """
+
+    def rows(
+        self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool
+    ) -> TableRows:
+        """Return the rows of "tasks", "actors", "objects" or "workers" that meet all conditions, at most `limit`.
+
+        `timeout`: seconds that the answer may take. `detail`: whether to fill in the columns that cost more. Columns
+        are those of the records in `ipyremote.util.state`. Raises ValueError for a value that its column cannot have.
+        """
+
+    def summary(self, table: str, timeout: float) -> TableCounts:
+        """Return how many rows of a table are alike."""
+
+
+class History(Protocol):
+    """What this process has submitted, in order, and which failures nobody has asked for."""
+
+    @property
+    def next_id(self) -> int:
+        """The lowest id of what this process submits from now on. Ids of one process only ever increase."""
+
+    def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
+        """Return the ids from `first` up to `last` (0: the latest) of objects submitted here that have no value yet."""
+
+    def tell(self, on_news: Callable[[int], None] | None) -> None:
+        """Call `on_news(object_id)` for each failure that nobody has asked for. The callback must be quick."""
+
+    def has_ref(self, object_id: int) -> bool:
+        """Return whether this process has a ref to the object."""
+
+    def failure(self, object_id: int) -> IPyRemoteError | None:
+        """Return why an object has no value, without asking for it; None if it has a value, or none yet."""
+
+    def is_unretrieved(self, object_id: int) -> bool:
+        """Return whether the object's task failed and nobody has asked for the result."""
+
+    def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
+        """Return the failure that nobody has asked for or heard of, which from now on counts as asked for."""
+
+    def ask(self, ids: Sequence[int]) -> None:
+        """Count the failures of these objects as asked for."""
+
+    def remember_calls(self) -> None:
+        """Remember calls from now on, so that `retry` can repeat them."""
+
+    def retry(self, object_id: int) -> int:
+        """Run the task of an object again; return the id of the object that stands for it from now on.
+
+        Raises ValueError, with the reason, where that is not possible.
+        """
+
+
+class Environments(Protocol):
+    """The environments (`runtime_env`) that a session's tasks run in."""
+
+    @property
+    def runtime_env(self) -> RuntimeEnv:
+        """The environment of the calling code's tasks."""
+
+    def use(self, asked: RuntimeEnv) -> None:
+        """Give all that this program submits from now on an environment. Raises what its preparation raises."""
+
+
+class Recovery(Protocol):
+    """A session that outlives its program: which names are kept, and what a later program takes of them."""
+
+    def watch(self, names: Sequence[Mapping[str, Any]]) -> None:
+        """Keep what the names in these mappings stand for; look through the mappings now, and then every second."""
+
+    def close(self) -> None:
+        """Stop looking through names."""
+
+    def at_exit(self) -> None:
+        """Look through the names a last time, and leave the session as it is, for a later program."""
+
+    def left(self) -> KeptNames:
+        """Take the session over, if that has not happened, and return what is left of the former program's names."""
+
+    def take(self, names: Sequence[str]) -> None:
+        """Count these names as taken by this program, which holds what they stand for."""
+
+    def has_refs(self, ids: Sequence[int]) -> bool:
+        """Return whether this process has a ref to each of these."""
+
+    def leave(self) -> None:
+        """Leave the session without ending it."""
+
+
+class CurrentTask(Protocol):
+    """A worker, from the point of view of the code that runs in it."""
+
+    def exit_actor(self) -> NoReturn:
+        """End the actor that the code runs in; see `current_task.exit_actor`."""
+
+    def is_canceled(self) -> bool:
+        """Return whether the running task was cancelled; see `current_task.is_canceled`."""
+
+    def current_actor(self) -> Any:
+        """Return a handle of the actor that the code runs in; see `current_task.current_actor`."""
+
+    def identity(self) -> Identity:
+        """Return on whose behalf the calling code runs."""
+
+
 class Backend(Protocol):
     """What runs tasks and keeps objects. See the module docstring for the rules."""
 
-    #: Hex digits that name the session; refs of another session are refused by it.
+    #: Hexadecimal digits that name the session; refs of another session are refused by it.
     key: str
-    #: Ids whose last Python ref in this process died. Appended to by finalizers, emptied by the backend.
-    released: deque[int]
     #: The notebook layer's number of the cell that runs now; 0 outside notebooks.
     cell: int
 
     @property
-    def names(self) -> ActorNames:
+    def capabilities(self) -> Capabilities:
+        """What the engine can do."""
+
+    @property
+    def ended(self) -> str:
+        """Why the session cannot be used any more; empty while it can."""
+
+    @property
+    def address(self) -> str:
+        """Where other programs find the session, for `init(address=...)`; empty where they cannot."""
+
+    @property
+    def shared_directory(self) -> Path | None:
+        """A directory that all processes of the session share, and that goes with it; None where there is none."""
+
+    @property
+    def is_worker(self) -> bool:
+        """Whether this process was started by the engine to run tasks."""
+
+    # ---- parts that only some engines have
+
+    @property
+    def named_actors(self) -> ActorNames | None:
         """The session's named actors."""
 
     @property
-    def streams(self) -> Streams:
-        """Its streams."""
+    def placement_groups(self) -> PlacementGroups | None:
+        """The session's placement groups."""
 
     @property
-    def groups(self) -> PlacementGroups:
-        """Its placement groups."""
+    def streams(self) -> Streams | None:
+        """The session's streams."""
 
-    def node_labels(self) -> dict[str, str]:
-        """Labels of the machine. May wait for an answer."""
+    @property
+    def insight(self) -> Insight | None:
+        """What the engine can tell about the session."""
+
+    @property
+    def history(self) -> History | None:
+        """What this process has submitted."""
+
+    @property
+    def environments(self) -> Environments | None:
+        """The environments that tasks run in."""
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """How the session outlives this program; None where it ends with it."""
+
+    @property
+    def current_task(self) -> CurrentTask | None:
+        """Who answers what code in a task asks about itself; None where no task runs."""
+
+    # ---- ids and refs
+
+    def hex_of(self, kind: IdKind, any_id: int) -> str:
+        """Return the hexadecimal digits of an id, as many as Ray's id of this kind has. Works after the end, too."""
+
+    def export_ref(self, any_id: int, *, weak: bool = False) -> Any:
+        """Return what stands for an object or actor in a pickle; the pickle keeps them alive, unless it is `weak`."""
+
+    def import_ref(self, exported: Any, *, weak: bool = False) -> int:
+        """Return the id for what `export_ref` has returned in some process of the session.
+
+        The caller gets one hold of the object or actor, unless the ref is `weak`.
+        """
+
+    def hold(self, any_id: int) -> None:
+        """Count one more Python ref to this object or actor in this process."""
+
+    def release(self, any_id: int) -> None:
+        """Count one Python ref to this object or actor less. A finalizer may call this, at any instant."""
+
+    # ---- on whose behalf code runs
+
+    def identity(self) -> Identity:
+        """Return on whose behalf the calling code runs. Never waits."""
+
+    def origin(self) -> Origin:
+        """Return what lets other threads submit on behalf of the calling code, as of now.
+
+        What they submit then has the same parent, counts its labels with the calling code's, and its output goes to
+        the cell of this moment.
+        """
+
+    # ---- work
 
     def define(self, target: Callable[..., Any], name: str) -> Exported:
         """Take a function or class. Raises TypeError when it cannot be pickled, ValueError when above 100 MB."""
@@ -205,9 +430,6 @@ class Backend(Protocol):
     def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
         """Kill an actor's process at once."""
 
-    def hold(self, any_id: int) -> None:
-        """A further Python ref to this object or actor appeared in this process (it was unpickled)."""
-
     def watch(self, ids: Sequence[int]) -> None:
         """Report `Listener.on_update` for these, now and at each change."""
 
@@ -216,6 +438,9 @@ class Backend(Protocol):
 
     def explain(self, object_id: int) -> str:
         """Why its task does not run, in a sentence."""
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        """Return the machines of the session, the one of this process first. May wait for an answer."""
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
         """(total, available) amounts by name; what is used up is absent from the second."""

@@ -26,8 +26,9 @@ Display. What a task shows that is not text is one JSON object in UTF-8, which n
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Protocol, TypeVar
+
+from ipyremote.backend.records import BarState
 
 __all__ = ["DISPLAY_LIMIT", "STDERR", "STDOUT", "BarState", "Reporter"]
 
@@ -38,22 +39,6 @@ STDERR: Final = 2
 DISPLAY_LIMIT: Final = 32 << 20
 
 Task_contra = TypeVar("Task_contra", bound=Hashable, contravariant=True)
-
-
-@dataclass(frozen=True, slots=True)
-class BarState:
-    """The state of one progress bar of a task. A closed bar is never reported again."""
-
-    #: Number of the bar, unique in the task. Smaller numbers enclose larger ones, as long as both bars are open.
-    number: int
-    description: str
-    #: Amount that is done, in `unit`.
-    done: float
-    #: Amount in all, in `unit`; None when nobody knows it.
-    total: float | None
-    #: Name of what is counted, such as "it" or "B".
-    unit: str
-    closed: bool
 
 
 class Reporter(Protocol[Task_contra]):

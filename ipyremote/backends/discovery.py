@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote import settings
+from ipyremote.backend import KeptNames, KeptSession
 from ipyremote.exceptions import ClusterLostError
 from ipyremote.ids import FIRST_JOINED_CLIENT, SCHEDULER
 from ipyremote.messages import Bye, Hello, Kept, KeptReply
@@ -34,9 +35,10 @@ if TYPE_CHECKING:
     from ipyremote.client.session import Session
 
 __all__ = [
+    "KEEPER",
     "LOG",
     "STOP_SECONDS",
-    "KeptSession",
+    "FoundSession",
     "Mark",
     "at",
     "find",
@@ -88,7 +90,7 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptSession:
+class FoundSession:
     """A session of this user that lives."""
 
     path: Path
@@ -118,13 +120,13 @@ def write_mark(path: Path, mark: Mark) -> None:
     os.rename(hidden, path / _MARK)
 
 
-def find() -> list[KeptSession]:
+def find() -> list[FoundSession]:
     """The sessions of this user that may outlive their drivers, with and without a driver. Takes nothing, and costs a
     few milliseconds."""
     return [session for session in running() if session.mark.keep_alive]
 
 
-def running() -> list[KeptSession]:
+def running() -> list[FoundSession]:
     """All sessions of this user that run where this process would start its own, the latest first."""
     found = []
     chosen = settings.read().temp_dir
@@ -133,15 +135,15 @@ def running() -> list[KeptSession]:
             for path in place.glob(f"{PREFIX}*"):
                 mark = _read_mark(path)
                 if mark is not None:
-                    found.append((path.stat().st_ctime_ns, KeptSession(path, mark)))
+                    found.append((path.stat().st_ctime_ns, FoundSession(path, mark)))
     return [session for _, session in sorted(found, key=lambda pair: (-pair[0], pair[1].path))]
 
 
-def at(address: str) -> KeptSession | None:
+def at(address: str) -> FoundSession | None:
     """The session in this directory, if there is one of this user."""
     path = Path(address)
     mark = _read_mark(path) if path.is_absolute() else None
-    return None if mark is None else KeptSession(path, mark)
+    return None if mark is None else FoundSession(path, mark)
 
 
 def _read_mark(path: Path) -> Mark | None:
@@ -168,7 +170,7 @@ def _is_held(path: Path) -> bool:
     return False
 
 
-def look(kept: KeptSession) -> KeptReply | None:
+def look(kept: FoundSession) -> KeptReply | None:
     """What is saved in a session. None: it is gone, or does not answer."""
     # Imported here, because starting a cluster needs none of it.
     from ipyremote.wire.connection import Connection
@@ -201,12 +203,12 @@ def look(kept: KeptSession) -> KeptReply | None:
             connection.close()
 
 
-def visit(kept: KeptSession) -> Session:
+def visit(kept: FoundSession) -> Session:
     """Work in a session beside its driver. Raises ClusterLostError when it has ended meanwhile."""
     return _enter(kept, _Joiner(kept))
 
 
-def join(kept: KeptSession) -> tuple[Session, KeptReply]:
+def join(kept: FoundSession) -> tuple[Session, KeptReply]:
     """Be the driver of a session that has none.
 
     Raises ClusterLostError when it has ended meanwhile, RuntimeError when another process was faster.
@@ -214,7 +216,7 @@ def join(kept: KeptSession) -> tuple[Session, KeptReply]:
     joiner = _Joiner(kept)
     session = _enter(kept, joiner)
     try:
-        reply = session.claim()
+        reply = session.questions.claim()
         if reply.is_taken:
             raise RuntimeError(
                 "Another process has recovered this session meanwhile, and a session has one driver at a time. "
@@ -228,7 +230,7 @@ def join(kept: KeptSession) -> tuple[Session, KeptReply]:
     return session, reply
 
 
-def _enter(kept: KeptSession, joiner: _Joiner) -> Session:
+def _enter(kept: FoundSession, joiner: _Joiner) -> Session:
     from ipyremote.client.session import Session
     from ipyremote.store.segments import SegmentStore
 
@@ -256,10 +258,46 @@ def _number() -> int:
     return FIRST_JOINED_CLIENT + secrets.randbelow(SCHEDULER - FIRST_JOINED_CLIENT)
 
 
+class _LocalKeeper:
+    """How the sessions of this machine are found again. Method contracts are those of `backend.registry.Keeper`."""
+
+    def find(self) -> list[KeptSession]:
+        return [
+            KeptSession(
+                key=found.mark.key,
+                address=str(found.path),
+                directory=found.mark.origin[0],
+                is_ours=found.is_ours,
+                keep_alive=found.mark.keep_alive,
+                arguments=found.mark.terms,
+            )
+            for found in find()
+        ]
+
+    def look(self, session: KeptSession) -> KeptNames | None:
+        found = at(session.address)
+        reply = None if found is None else look(found)
+        if reply is None:
+            return None
+        from ipyremote.client.detached import kept_names
+
+        return kept_names(reply)
+
+    def take_over(self, session: KeptSession) -> Session:
+        found = at(session.address)
+        if found is None:
+            raise ClusterLostError("The session has just ended.")
+        return join(found)[0]
+
+
+#: The keeper, for the engine.
+KEEPER: Final = _LocalKeeper()
+
+
 class _Joiner:
     """Who joined a session, as its owner: the scheduler is not its child."""
 
-    def __init__(self, kept: KeptSession) -> None:
+    def __init__(self, kept: FoundSession) -> None:
         self._path = kept.path
         #: Whether the session ends with a goodbye of this process.
         self.has_claimed = False

@@ -17,11 +17,14 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote import settings
+from ipyremote.backend import Backend, Capabilities
 from ipyremote.backend.placement import NODE_ID
+from ipyremote.backends import discovery
 from ipyremote.backends.discovery import LOG, STOP_SECONDS, Mark, last_lines, places, write_mark
+from ipyremote.client import CAPABILITIES
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, hex_of
 from ipyremote.messages import RESOURCE_UNIT, SECRET_BYTES, Boot, encode_boot
@@ -29,9 +32,49 @@ from ipyremote.scheduler import command
 from ipyremote.store.directory import SessionDirectory, choose_base, sweep
 
 if TYPE_CHECKING:
+    from ipyremote.backend.registry import Keeper
     from ipyremote.client.session import Session
 
-__all__ = ["start"]
+__all__ = ["ENGINE", "start"]
+
+
+class _LocalEngine:
+    """The engine of sessions of processes on this machine. Method contracts are those of `backend.registry.Engine`."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    @property
+    def keeper(self) -> Keeper:
+        return discovery.KEEPER
+
+    def start(self, arguments: Mapping[str, Any]) -> Backend:
+        # The store's share of the memory is not known to a user who says how much memory tasks may ask for.
+        memory = {"memory": arguments["memory"]} if "memory" in arguments else {}
+        return start(
+            num_cpus=arguments.get("num_cpus"),
+            num_gpus=arguments.get("num_gpus"),
+            resources={**arguments.get("resources", {}), **memory},
+            object_store_memory=arguments.get("object_store_memory"),
+            object_spilling_directory=arguments.get("object_spilling_directory"),
+            keep_alive=arguments.get("keep_alive", 0.0),
+            labels=arguments.get("labels"),
+            # What its tasks have besides is this driver's own.
+            terms={name: value for name, value in arguments.items() if name != "runtime_env"},
+        )
+
+    def join(self, address: str, arguments: Mapping[str, Any]) -> tuple[Backend, Mapping[str, Any]]:
+        is_any = address == "auto"
+        found = next(iter(discovery.running()), None) if is_any else discovery.at(address)
+        if found is None:
+            where = "found no running session" if is_any else "finds no running session of this user there"
+            raise ConnectionError(f"init(address={address!r}) {where}. Start one with init().")
+        return discovery.visit(found), found.mark.terms
+
+
+#: The engine, for the registry.
+ENGINE: Final = _LocalEngine()
 
 
 def start(

@@ -12,3 +12,14 @@ plain       what a plain program shows of its tasks
 values      arguments and results to wire values and back, through `serialize` and `store`
 failures    exceptions to wire failures and back
 """
+
+from __future__ import annotations
+
+from typing import Final
+
+from ipyremote.backend.capabilities import Capabilities
+
+__all__ = ["CAPABILITIES"]
+
+#: What a session of processes on this machine can do: everything.
+CAPABILITIES: Final = Capabilities("local")

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from typing import Any, TextIO
+from typing import TextIO
 
-from ipyremote.messages import ProgressUpdate
+from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport
 
 __all__ = ["PlainListener"]
 
@@ -26,8 +26,11 @@ class PlainListener:
         #: Open progress bars by task.
         self._bars: dict[int, set[int]] = {}
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
+    def on_output(self, output: TextReport) -> None:
         """Print text of a task. A line that arrives in pieces stays one line unless another task writes in between."""
+        self._print(output.label, output.stream, output.text)
+
+    def _print(self, label: str, stream: int, text: str) -> None:
         out = sys.stderr if stream == 2 else sys.stdout
         prefix = f"({label}) " if label else ""
         source = (label, stream)
@@ -40,34 +43,30 @@ class PlainListener:
             self._open = None if line.endswith("\n") else source
         _write(out, "".join(parts))
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
+    def on_display(self, display: DisplayReport) -> None:
         """Print the text of what is displayed. What was printed stays as it is: updates are left out."""
+        content = display.content
         text = content.get("data", {}).get("text/plain") if content.get("kind") == "display_data" else None
         if isinstance(text, str) and text:
-            self.on_output(cell, label, 1, f"{text}\n", task_id)
+            self._print(display.label, 1, f"{text}\n")
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
-        """Print a line about a bar that is closed."""
-        self.on_bar(ProgressUpdate(0, "", task_id, bar, description, done, total, unit, closed))
-
-    def on_bar(self, update: ProgressUpdate) -> None:
-        """The same, of a task with a label."""
-        bars = self._bars.setdefault(update.task_id, set())
-        if not update.closed:
-            bars.add(update.bar)
+    def on_progress(self, progress: ProgressReport) -> None:
+        """Print a line about a bar that is closed, unless the bar is inside of another one."""
+        bar = progress.bar
+        bars = self._bars.setdefault(progress.task_id, set())
+        if not bar.closed:
+            bars.add(bar.number)
             return
-        bars.discard(update.bar)
+        bars.discard(bar.number)
         if not bars:
-            del self._bars[update.task_id]
-        if all(bar > update.bar for bar in bars):
-            amount = f"{update.done:g}/{update.total:g}" if update.total >= 0 else f"{update.done:g}"
-            words = f"{update.description}: {amount}" if update.description else amount
-            self.on_output(update.cell, update.label, 2, f"{words}\n", update.task_id)
+            del self._bars[progress.task_id]
+        if all(number > bar.number for number in bars):
+            amount = f"{bar.done:g}" if bar.total is None else f"{bar.done:g}/{bar.total:g}"
+            words = f"{bar.description}: {amount}" if bar.description else amount
+            self._print(progress.label, 2, f"{words}\n")
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
-        """Nothing is on screen here."""
+    def on_update(self, update: StateReport) -> None:
+        """Show nothing: no display of a task is on screen here."""
 
     def on_notice(self, cell: int, text: str) -> None:
         """Print a sentence for the user."""

@@ -19,13 +19,14 @@ from itertools import chain
 from typing import Any, Final
 
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import Backend
-from ipyremote.client.session import Session
-from ipyremote.messages import Bind, Bound
+from ipyremote.backend import Backend, KeptName, KeptNames
+from ipyremote.client.channel import Channel
+from ipyremote.client.requests import Questions
+from ipyremote.messages import Bind, Bound, KeptReply, Taken
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
-__all__ = ["Keeping", "contents"]
+__all__ = ["Keeping", "contents", "kept_names"]
 
 log = logging.getLogger(__name__)
 
@@ -48,8 +49,10 @@ Contents = tuple[tuple[int, ...], tuple[Any, ...]]
 class Keeping:
     """Follows the names of one program in one session. Any thread may call it."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, backend: Backend, channel: Channel, questions: Questions) -> None:
+        self._backend = backend
+        self._channel = channel
+        self._questions = questions
         self._lock = threading.Lock()
         #: What the scheduler was told.
         self._told: dict[str, Contents] = {}
@@ -73,12 +76,12 @@ class Keeping:
     def look(self) -> None:
         """Tell the scheduler what has changed. Does nothing when the session has ended."""
         with self._lock:
-            if self._session.ended:
+            if self._channel.ended:
                 return
             told: dict[str, Contents] = {}
             bound: list[Bound] = []
             for name, value in chain.from_iterable(map(_candidates, self._names)):
-                there = contents(value, self._session)
+                there = contents(value, self._backend)
                 if there is None:
                     continue
                 if self._told.get(name) != there:
@@ -89,7 +92,7 @@ class Keeping:
                 told[name] = there
             unbound = tuple(name for name in self._told if name not in told)
             if bound or unbound:
-                self._session.channel.send(Bind(tuple(bound), unbound), now=True)
+                self._channel.send(Bind(tuple(bound), unbound), now=True)
             self._told = told
 
     def close(self) -> None:
@@ -99,13 +102,30 @@ class Keeping:
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
-    def leave(self) -> None:
-        """This process is about to exit and the session is to go on: look a last time, and say no goodbye."""
+    def at_exit(self) -> None:
+        """Look a last time and say no goodbye: this process is about to exit, and the session is to go on."""
         self.close()
         try:
             self.look()
         finally:
-            self._session.channel.leave()
+            self.leave()
+
+    def left(self) -> KeptNames:
+        """Be the session's driver, in place of one that has ended; return what is left of that one's names."""
+        return kept_names(self._questions.claim())
+
+    def take(self, names: Sequence[str]) -> None:
+        """Tell the scheduler that this process holds what these names stand for."""
+        self._channel.send(Taken(tuple(names)), now=True)
+
+    def has_refs(self, ids: Sequence[int]) -> bool:
+        """Return whether this process has a ref to each of these."""
+        counts = self._channel.objects.counts
+        return all(any_id in counts for any_id in ids)
+
+    def leave(self) -> None:
+        """Leave the session without ending it."""
+        self._channel.leave()
 
     def _run(self) -> None:
         pause = LOOK_SECONDS
@@ -116,6 +136,15 @@ class Keeping:
             except Exception:  # names that changed meanwhile, say: the next look will do
                 log.debug("looking through the names failed", exc_info=True)
             pause = max(LOOK_SECONDS, (time.perf_counter() - began) / LOOK_SHARE)
+
+
+def kept_names(reply: KeptReply) -> KeptNames:
+    """Return what a scheduler has told of the names that it keeps."""
+    names = (
+        KeptName(saved.bound.name, saved.bound.ids, saved.bound.payload, saved.label, saved.state)
+        for saved in reply.saved
+    )
+    return KeptNames(tuple(names), reply.seconds, reply.is_taken)
 
 
 def _candidates(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:

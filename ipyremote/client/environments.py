@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ipyremote.backend import Backend
 from ipyremote.client.channel import Channel
 from ipyremote.client.failures import check_size
 from ipyremote.declare import exports
@@ -24,7 +23,7 @@ from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, m
 from ipyremote.serialization import pickling
 from ipyremote.store.directory import SPILL_LINK
 
-__all__ = ["Environments", "run_hook", "use"]
+__all__ = ["Environments", "run_hook"]
 
 _HOOK: Final = "worker_process_setup_hook"
 #: Environments whose keys are remembered.
@@ -128,17 +127,6 @@ class Environments:
         """Where copies go: to a disk, if the session has a directory there."""
         linked = self._directory / SPILL_LINK
         return linked.resolve() if linked.is_dir() else self._directory
-
-
-def use(backend: Backend, asked: RuntimeEnv) -> None:
-    """Give a session that has just been started its environment; it is shut down if it cannot have that."""
-    environments = getattr(backend, "environments", None)
-    assert isinstance(environments, Environments), "other backends refuse it"
-    try:
-        environments.use(asked)
-    except BaseException:  # a directory that is too large, say: nobody has this session yet
-        backend.shutdown()
-        raise
 
 
 def run_hook(environment: EnvironmentSpec) -> None:

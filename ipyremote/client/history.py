@@ -6,14 +6,13 @@ nothing as long as tasks succeed.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from ipyremote.client.channel import Channel
 from ipyremote.client.failures import exception_of
-from ipyremote.client.objects import Objects
+from ipyremote.client.submitter import Submitter
 from ipyremote.exceptions import IPyRemoteError
-from ipyremote.ids import IdSource
 from ipyremote.messages import Failure
 
 __all__ = ["History"]
@@ -25,10 +24,11 @@ _LATEST: Final = 10_000
 class History:
     """See the module docstring. Thread-safe."""
 
-    def __init__(self, ids: IdSource, objects: Objects, lock: threading.Lock) -> None:
-        self._ids = ids
-        self._objects = objects
-        self._lock = lock
+    def __init__(self, channel: Channel, submitter: Submitter) -> None:
+        self._submitter = submitter
+        self._ids = submitter.ids
+        self._objects = channel.objects
+        self._lock = channel.lock
 
     @property
     def next_id(self) -> int:
@@ -76,18 +76,18 @@ class History:
                 self._objects.unasked.expect(object_id for object_id in ids if object_id not in ready)
         return failed
 
-    def is_unasked(self, object_id: int) -> bool:
+    def is_unretrieved(self, object_id: int) -> bool:
         """Whether it failed and nobody has asked."""
         return object_id in self._objects.unasked.failures
 
-    def take_unasked(self, object_id: int) -> Failure | None:
-        """The failure, if nobody has asked for it or has heard of it otherwise. It counts as asked from now on."""
+    def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
+        """Return a failure that nobody has asked for or heard of; from now on the failure counts as asked for."""
         with self._lock:
             failure, heard = self._objects.unasked.take(object_id)
             if failure is None or heard:
                 return None
             self._objects.unasked.ask(object_id, failure)
-            return failure
+        return exception_of(failure)
 
     def ask(self, ids: Sequence[int]) -> None:
         """Somebody will be told of these."""
@@ -98,3 +98,14 @@ class History:
                     failure = unasked.failures.get(object_id)
                     if failure is not None:
                         unasked.ask(object_id, failure)
+
+    def remember_calls(self) -> None:
+        """Remember calls from now on, so that `retry` can repeat them."""
+        self._submitter.remember_calls()
+
+    def retry(self, object_id: int) -> int:
+        """Repeat the call behind an object; return the first new id. Raises ValueError where that is impossible."""
+        calls = self._submitter.calls
+        if calls is None:
+            raise ValueError("calls are not remembered here")
+        return calls.repeat(object_id)

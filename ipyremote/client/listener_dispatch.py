@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TypeAlias, assert_never
 
 from ipyremote import messages as m
-from ipyremote.backend import Listener
-from ipyremote.client.console_listener import PlainListener
+from ipyremote.backend import BarState, DisplayReport, Listener, ProgressReport, StateReport, TextReport
 
 __all__ = ["Delivery", "deliver"]
 
@@ -18,16 +17,14 @@ def deliver(message: Delivery, listener: Listener) -> None:
     """Make the call."""
     match message:
         case m.OutputText(cell, label, stream, text, task_id):
-            listener.on_output(cell, label, stream, text, task_id)
+            listener.on_output(TextReport(cell, label, stream, text, task_id))
         case m.DisplayContent(cell, label, task_id, content):
-            listener.on_display(cell, label, task_id, m.decode_content(content))
-        case m.ProgressUpdate() if isinstance(listener, PlainListener):
-            # It has no display of the ref that would tell whose bar this is.
-            listener.on_bar(message)
-        case m.ProgressUpdate(_, _, task_id, bar, description, done, total, unit, closed):
-            listener.on_progress(task_id, bar, description, done, total, unit, closed)
+            listener.on_display(DisplayReport(cell, label, task_id, m.decode_content(content)))
+        case m.ProgressUpdate(cell, label, task_id, bar, description, done, total, unit, closed):
+            state = BarState(bar, description, done, total if total >= 0 else None, unit, closed)
+            listener.on_progress(ProgressReport(cell, label, task_id, state))
         case m.TaskUpdate(object_id, state, label, seconds, detail):
-            listener.on_update(object_id, state, label, seconds, detail)
+            listener.on_update(StateReport(object_id, state, label, seconds, detail))
         case m.Notice(text, cell):
             listener.on_notice(cell, text)
         case _:

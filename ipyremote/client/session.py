@@ -6,21 +6,36 @@ It turns calls into messages: it mints ids and labels, packs values, and asks. W
 
 from __future__ import annotations
 
+import copy
+import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ipyremote import messages as m
-from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
-from ipyremote.backend.current_task import Inside
+from ipyremote.backend import (
+    ActorOptions,
+    Capabilities,
+    CurrentTask,
+    Exported,
+    Identity,
+    IdKind,
+    Listener,
+    NodeStatus,
+    Origin,
+    Recovery,
+    TaskOptions,
+)
+from ipyremote.client import CAPABILITIES
 from ipyremote.client.actor_names import ActorNames, creation
-from ipyremote.client.call_context import Running, concurrent
+from ipyremote.client.call_context import Running, concurrent, concurrently
 from ipyremote.client.channel import Channel, Host, Owner
 from ipyremote.client.definitions import Definitions
 from ipyremote.client.environments import Environments
 from ipyremote.client.failures import exception_of, together
 from ipyremote.client.history import History
+from ipyremote.client.insight import LOOPBACK, SessionInsight
 from ipyremote.client.placement_groups import PlacementGroups
 from ipyremote.client.requests import Questions
 from ipyremote.client.streams import ClientStreams
@@ -28,9 +43,14 @@ from ipyremote.client.submitter import Submitter
 from ipyremote.client.values import Values
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
+from ipyremote.ids import digits_of
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
+from ipyremote.serialization.nested_refs import collect
 from ipyremote.store.segments import SegmentStore
+
+if TYPE_CHECKING:
+    from ipyremote.client.detached import Keeping
 
 __all__ = ["Session"]
 
@@ -68,23 +88,27 @@ class Session:
             host=host,
         )
         self.released = channel.released
+        #: Counts a Python ref less. Finalizers call it, so it is the append of a deque itself.
+        self.release: Callable[[int], None] = channel.released.append
         self._lock = channel.lock
         self._objects = channel.objects
         self._connection = channel.connection
         self._store = store
-        self.directory = store.path
+        self.shared_directory = store.path
         self.environments = Environments(channel, store.path)
         self._values = Values(store, self.released)
         #: Source of ids, labels and packed arguments.
         self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
         self.streams = ClientStreams(channel)
         #: What was submitted here, and whose failures went unnoticed.
-        self.history = History(self.submitter.ids, self._objects, self._lock)
+        self.history = History(channel, self.submitter)
         self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
-        self.names = ActorNames(self.submitter, self.questions.names)
-        self.groups = PlacementGroups(self.submitter, self.questions.groups)
+        self.named_actors = ActorNames(self.submitter, self.questions.names)
+        self.placement_groups = PlacementGroups(self.submitter, self.questions.groups)
+        self.insight = SessionInsight(key, self.questions)
         #: Who answers what code in this worker asks about itself; None in a driver.
-        self.inside: Inside | None = None
+        self.current_task: CurrentTask | None = None
+        self._recovery: Keeping | None = None
         self._definitions = Definitions(channel)
         #: The functions and classes that came here with tasks.
         self.defined = self._definitions.known
@@ -110,9 +134,43 @@ class Session:
         self.running.cell = token
 
     @property
-    def gpus(self) -> tuple[int, ...]:
-        """Indices of the GPUs of the running task; none in a driver."""
-        return self.running.gpus
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES
+
+    @property
+    def is_worker(self) -> bool:
+        return self.channel.host is not None
+
+    @property
+    def recovery(self) -> Recovery | None:
+        """How the session outlives this program; None in a worker."""
+        if self._recovery is None and self.channel.host is None:
+            from ipyremote.client.detached import Keeping
+
+            self._recovery = Keeping(self, self.channel, self.questions)
+        return self._recovery
+
+    def hex_of(self, kind: IdKind, any_id: int) -> str:
+        return digits_of(self.key, kind, any_id)
+
+    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+        if not weak and not collect(any_id):
+            self.hold(any_id)
+        return any_id
+
+    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+        if not weak:
+            self.hold(exported)
+        return exported
+
+    def identity(self) -> Identity:
+        task = self.current_task
+        return Identity(self.client_id) if task is None else task.identity()
+
+    def origin(self) -> Origin:
+        # A copy has the cell of this moment, and shares the numbers of the labels.
+        frozen = copy.copy(self.running)
+        return lambda: concurrently(frozen)
 
     def define(self, target: Callable[..., Any], name: str) -> Exported:
         return self._definitions.define(target, name)
@@ -168,16 +226,6 @@ class Session:
             spec = submitter.spec(b"", name, packed, options, actor_id, method)
             submitter.queue(m.Submit(spec), packed)
         return spec.task_id, spec.label
-
-    def remember_calls(self) -> None:
-        """Remember each call from now on, so that `retry` can repeat it."""
-        self.submitter.remember_calls()
-
-    def retry(self, object_id: int) -> int:
-        """Repeat the call behind an object; returns the id of the new call's first object. ValueError: not possible."""
-        if self.submitter.calls is None:
-            raise ValueError("calls are not remembered here")
-        return self.submitter.calls.repeat(object_id)
 
     def id_of(self, ref: ObjectRef[Any]) -> int:
         """Return the id of a ref of this session. Raises ObjectLostError for a ref of another session."""
@@ -287,23 +335,14 @@ class Session:
     def explain(self, object_id: int) -> str:
         return self.questions.explain(object_id)
 
-    def status(self) -> m.ClusterStatus:
-        """A snapshot of the whole session, as the scheduler sees it."""
-        return self.questions.status()
-
-    def spans(self, since: float = 0.0) -> tuple[float, tuple[m.Span, ...]]:
-        """(now, runs that ended after `since`), at most the latest 20,000; pass on `now` as the next `since`."""
-        return self.questions.spans(since)
-
-    def claim(self) -> m.KeptReply:
-        """Be the session's driver in place of one that has ended; what that one left and is still there."""
-        return self.questions.claim()
-
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
         return self.questions.resources()
 
-    def node_labels(self) -> dict[str, str]:
-        return dict(self.status().labels)
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        status = self.questions.status()
+        total = {name: amount / m.RESOURCE_UNIT for name, amount in status.total}
+        here = NodeStatus(self.hex_of("node", 0), socket.gethostname(), LOOPBACK, total, dict(status.labels))
+        return (here,)
 
     def listen(self, listener: Listener | None) -> None:
         self.channel.listen(listener)

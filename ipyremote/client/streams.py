@@ -17,6 +17,9 @@ class ClientStreams:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
+    def waitable(self, task_id: int) -> int:
+        return -task_id
+
     def take(self, task_id: int) -> tuple[int, int] | None:
         channel = self._channel
         with channel.lock:

@@ -21,14 +21,13 @@ from collections.abc import Callable
 from typing import Any, ParamSpec
 
 from ipyremote import settings
-from ipyremote.backend import Backend, current
+from ipyremote.backend import Backend, DisplayReport, ProgressReport, StateReport, TextReport, current
 from ipyremote.exceptions import tracebacks
 from ipyremote.notebook.autoreload import Autoreload
 from ipyremote.notebook.cells.completion import matcher_of
 from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
-from ipyremote.notebook.display.actions import Retrying
 from ipyremote.notebook.display.dashboard import Dashboards
-from ipyremote.notebook.display.html import Bar, ClusterView
+from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.ref_groups import refs_in
 from ipyremote.notebook.display.screen import ClusterCard, Screen
 from ipyremote.notebook.display.updater import Updater
@@ -84,24 +83,22 @@ class _NotebookListener:
         self._shows: bool | None = None
 
     @_guarded
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
-        if task_id:
-            self._screen.on_output(self._backend, task_id, text)
-        self._logs.write(task_id, text)
+    def on_output(self, output: TextReport) -> None:
+        if output.task_id:
+            self._screen.on_output(self._backend, output.task_id, output.text)
+        self._logs.write(output.task_id, output.text)
         if self._shows_output():
-            self._output.on_output(cell, label, stream, text)
+            self._output.on_output(output)
 
     @_guarded
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
+    def on_display(self, display: DisplayReport) -> None:
         if self._shows_output():
-            self._output.on_display(cell, content)
+            self._output.on_display(display)
 
     @_guarded
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
+    def on_progress(self, progress: ProgressReport) -> None:
         # Bars belong to the displays of refs; below a cell there are none.
-        self._screen.on_progress(self._backend, task_id, bar, Bar(description, done, total, unit, closed))
+        self._screen.on_progress(self._backend, progress)
 
     def _shows_output(self) -> bool:
         if self._shows is None:
@@ -109,8 +106,8 @@ class _NotebookListener:
         return self._shows
 
     @_guarded
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
-        self._screen.on_update(self._backend, object_id, state, label, seconds, detail)
+    def on_update(self, update: StateReport) -> None:
+        self._screen.on_update(self._backend, update)
 
     @_guarded
     def on_notice(self, cell: int, text: str) -> None:
@@ -286,7 +283,7 @@ class Notebook:
         try:
             facts = resources_of(backend)
         except Exception as error:  # it did not come up; or it has ended, on purpose, or as `_on_lost` tells
-            if not getattr(backend, "ended", ""):
+            if not backend.ended:
                 self._report(backend, ClusterView("failed", detail=str(error).partition("\n")[0]))
         else:
             self._answered = backend
@@ -314,8 +311,8 @@ class Notebook:
         """A backend became current, or no longer is."""
         if current:
             backend.cell = self.cells.token
-            if isinstance(backend, Retrying):
-                backend.remember_calls()
+            if backend.history is not None:
+                backend.history.remember_calls()
             backend.listen(_NotebookListener(backend, self.output, self.logs, self.screen, self._on_lost))
             self.submissions.begin(backend, self.cells.token)
             self.failures.follow(backend)

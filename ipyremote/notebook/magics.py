@@ -38,7 +38,6 @@ from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.output import output_history
 from ipyremote.notebook.output.task_logs import TaskLogs
-from ipyremote.notebook.output.unretrieved import WithHistory
 from ipyremote.refs import ObjectRef
 from ipyremote.session import lifecycle
 
@@ -275,7 +274,7 @@ class RemoteMagics(Magics):
             raise UsageError(f"%{magic}: {type(error).__name__}: {error}") from None
 
     def _unfinished(self, backend: Backend) -> list[int]:
-        if isinstance(backend, WithHistory):
+        if backend.history is not None:
             return backend.history.unfinished()
         cells = [any_id for owner, any_id in self._cells if owner is backend]
         return [*cells, *(ref._id for ref in self._screen.unsettled_refs() if ref._backend is backend)]

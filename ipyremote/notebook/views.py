@@ -12,7 +12,7 @@ from ipyremote.backend import current
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.notebook.display.ref_groups import refs_in
 from ipyremote.notebook.display.textbar import follow
-from ipyremote.notebook.display.timeline import WithSpans, chrome_trace, write_trace
+from ipyremote.notebook.display.timeline import chrome_trace, write_trace
 from ipyremote.refs import ObjectRef
 from ipyremote.session.lifecycle import is_initialized
 from ipyremote.streams import ObjectRefGenerator
@@ -60,8 +60,8 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
     backend = current.peek()
     if backend is None or not is_initialized():
         raise RuntimeError("timeline() needs a running session: call init() first")
-    spans = backend.spans()[1] if isinstance(backend, WithSpans) else ()
-    events = chrome_trace(spans)
+    runs = backend.insight.runs()[1] if backend.insight is not None else ()
+    events = chrome_trace(runs)
     if filename is None:
         return events
     write_trace(filename, events)

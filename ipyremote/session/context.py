@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import Any
 
-from ipyremote.ids import hex_of
-
 __all__ = ["ClusterContext"]
 
 
@@ -22,7 +20,7 @@ class ClusterContext(Mapping[str, Any]):
     """The running session. Reading it as a mapping is deprecated: use `address_info`."""
 
     def __init__(
-        self, *, kind: str, key: str, version: str, stop: Callable[[], None], address: str = ""
+        self, *, kind: str, node_id: str, version: str, stop: Callable[[], None], address: str = ""
     ) -> None:
         """Made by `init`; `kind` is the backend's name, `stop` ends the session. `address`: for other programs."""
         self._kind = kind
@@ -36,7 +34,7 @@ class ClusterContext(Mapping[str, Any]):
             "address": address or kind,
             "node_ip_address": "127.0.0.1",
             "hostname": socket.gethostname(),
-            "node_id": hex_of(key, 0),
+            "node_id": node_id,
             "webui_url": None,
         }
 

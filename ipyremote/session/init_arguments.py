@@ -8,6 +8,7 @@ import re
 from collections.abc import Collection, Mapping
 from typing import Any, Final
 
+from ipyremote.backend import registry
 from ipyremote.backend.placement import check_labels
 from ipyremote.declare.options import check_amounts
 
@@ -67,11 +68,11 @@ def refuse(**absent: Any) -> None:
             raise NotImplementedError(f"init({name}=...) is not there yet")
 
 
-def check_terms(terms: Mapping[str, Any], backends: Collection[str]) -> None:
-    """Raise TypeError or ValueError for what cannot be meant. `backends`: those that there are."""
-    kind = terms.get("backend", "local")
-    if kind not in backends:
-        raise ValueError(f"backend is one of {', '.join(map(repr, backends))}, not {kind!r}")
+def check_terms(terms: Mapping[str, Any]) -> None:
+    """Raise TypeError, ValueError or NotImplementedError for arguments of `init` that cannot be meant."""
+    kind = terms.get("backend", registry.DEFAULT)
+    if kind not in registry.names():
+        raise ValueError(f"backend is one of {', '.join(map(repr, registry.names()))}, not {kind!r}")
     check_amounts(
         {name: terms[name] for name in ("num_cpus", "num_gpus", "resources", "memory") if name in terms}
     )
@@ -82,13 +83,13 @@ def check_terms(terms: Mapping[str, Any], backends: Collection[str]) -> None:
         raise ValueError(f"object_store_memory is more than 0 bytes, not {capacity}")
     if "labels" in terms:
         check_labels("labels", terms["labels"])
-    if "runtime_env" in terms and kind != "local":
-        raise NotImplementedError(
-            f"runtime_env needs processes of its own, which backend={kind!r} does not have. Set environment "
-            "variables and import modules in the program itself."
-        )
-    if "keep_alive" in terms and kind != "local":
-        raise ValueError(f"keep_alive needs worker processes, which backend={kind!r} does not have")
+    if kind == registry.DEFAULT:
+        return
+    capabilities = registry.engine(kind).capabilities
+    if "runtime_env" in terms and capabilities.runtime_env:
+        raise NotImplementedError(capabilities.runtime_env)
+    if "keep_alive" in terms and capabilities.keep_alive:
+        raise ValueError(capabilities.keep_alive)
 
 
 def spilling_of(directory: Any, more: Mapping[str, Any]) -> str | None:
@@ -132,9 +133,9 @@ def check_address(address: Any, shape: Mapping[str, Any]) -> None:
     """Raise TypeError, ValueError or NotImplementedError. `shape`: the other arguments, which only a start can have."""
     if not isinstance(address, str):
         raise TypeError(f"address is a string, not {type(address).__name__}: {address!r}")
-    if address == "local":
+    if address in registry.names():
         return
-    if address != "auto" and not address.startswith("/"):
+    if registry.engine_of(address) is None:
         raise NotImplementedError(
             f"init(address={address!r}): sessions of other machines cannot be joined. Use init() to start one here, or "
             'join one of this machine: address="auto", or its context\'s address_info["address"].'

@@ -16,21 +16,16 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import Any
 
 from ipyremote import settings
-from ipyremote.backend import Backend, current
-from ipyremote.backend.registry import BACKENDS as _BACKENDS
+from ipyremote.backend import Backend, Recovery, current, registry, required
 from ipyremote.declare import exports
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.runtime_env import checked
 from ipyremote.session import init_arguments, logging
 from ipyremote.session.context import ClusterContext
 from ipyremote.session.quiet_listener import Silence
-
-if TYPE_CHECKING:
-    from ipyremote.client.detached import Keeping
-    from ipyremote.client.session import Session
 
 __all__ = [
     "adopt",
@@ -46,8 +41,8 @@ __all__ = [
 
 
 @dataclass(slots=True)
-class _Session:
-    """The session that this process started."""
+class _RunningSession:
+    """The session that this process has started or joined."""
 
     backend: Backend
     #: The explicit arguments of its `init` that shape it; two calls that agree in them mean the same session.
@@ -56,15 +51,15 @@ class _Session:
     pid: int
     #: Whether `init` may replace it as long as nothing was done in it.
     tentative: bool = False
-    #: What tells it of this program's names, if it may outlive this process.
-    keeping: Keeping | None = None
+    #: What keeps this program's names, if the session may outlive this process.
+    recovery: Recovery | None = None
 
 
-class _Slot:
+class _SessionSlot:
     """The session of this process, and the lock under which it begins and ends."""
 
     def __init__(self) -> None:
-        self.session: _Session | None = None
+        self.session: _RunningSession | None = None
         self.lock = threading.RLock()
         self.exits = False
         #: The program's names, for sessions that may outlive this process.
@@ -96,16 +91,7 @@ def _interrupts_deferred() -> Iterator[None]:
             before(signal.SIGINT, noted[-1])
 
 
-_slot = _Slot()
-
-
-@runtime_checkable
-class _Ending(Protocol):
-    """A backend that knows that its session has ended."""
-
-    @property
-    def ended(self) -> str:
-        """Why; empty while it has not."""
+_slot = _SessionSlot()
 
 
 def init(
@@ -171,7 +157,7 @@ def init(
         "runtime_env": checked(runtime_env),
     }
     shape = {name: value for name, value in given.items() if value is not None}
-    init_arguments.check_terms(shape, _BACKENDS)
+    init_arguments.check_terms(shape)
     with _slot.changing():
         context = _begun(address, shape, ignores=ignore_reinit_error)
         # After the beginning, which may have been the end of another session.
@@ -189,7 +175,7 @@ def _begun(address: str | None, shape: dict[str, Any], *, ignores: bool) -> Clus
     if address is not None:
         init_arguments.check_address(address, shape)
     if running is None:
-        return (_start(shape) if address in (None, "local") else _join(address, shape)).context
+        return (_start(shape) if address is None else _at(address, shape)).context
     if _is_elsewhere(running, address) or not _agrees(running, shape):
         if running.tentative and is_unused(running.backend):
             shutdown()
@@ -229,11 +215,11 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         if backend is None:
             return
         session = _slot.session
-        if session is not None and session.keeping is not None:
-            session.keeping.close()
+        if session is not None and session.recovery is not None:
+            session.recovery.close()
         backend.shutdown()
         # A worker's backend stays as it is: its process serves the session, and the task goes on.
-        if not isinstance(backend, _Ending) or backend.ended:
+        if backend.ended:
             _slot.session = None
             current.remove(backend)
         # Freed in here: an interrupt that strikes in a `__del__`, such as that of the scheduler's Popen, is lost.
@@ -243,7 +229,7 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
 def is_initialized() -> bool:
     """Whether a session is running. Never starts one."""
     backend = current.peek()
-    return backend is not None and not _reason_of_end(backend)
+    return backend is not None and not backend.ended
 
 
 def is_unused(backend: Backend) -> bool:
@@ -259,8 +245,8 @@ def remember(*names: Mapping[str, Any]) -> None:
     """
     _slot.names = names
     session = _slot.session
-    if session is not None and session.keeping is not None and session.backend is current.peek():
-        session.keeping.watch(names)
+    if session is not None and session.recovery is not None and session.backend is current.peek():
+        session.recovery.watch(names)
 
 
 def changing() -> contextlib.AbstractContextManager[None]:
@@ -268,7 +254,7 @@ def changing() -> contextlib.AbstractContextManager[None]:
     return _slot.changing()
 
 
-def adopt(backend: Session, shape: Mapping[str, Any]) -> None:
+def adopt(backend: Backend, shape: Mapping[str, Any]) -> None:
     """Make a session that was joined the one of this process, in place of an unused one. `shape`: as at its start.
 
     Call it inside `changing()`. Raises RuntimeError in a forked child.
@@ -296,15 +282,11 @@ def _auto_start() -> Backend:
 current.start_with(_auto_start)
 
 
-def _start(shape: dict[str, Any]) -> _Session:
-    kind = shape.get("backend", "local")
-    # The store's share of the memory is not known to a user who says how much memory tasks may ask for.
-    resources = {**shape.get("resources", {}), **({"memory": shape["memory"]} if "memory" in shape else {})}
-    backend = _BACKENDS[kind](shape, resources)
-    return _install(backend, shape)
+def _start(shape: dict[str, Any]) -> _RunningSession:
+    return _install(registry.engine(shape.get("backend", registry.DEFAULT)).start(shape), shape)
 
 
-def _install(backend: Backend, shape: dict[str, Any]) -> _Session:
+def _install(backend: Backend, shape: dict[str, Any]) -> _RunningSession:
     """Make a backend the session of this process."""
     # Imported here, because importing the package should cost little.
     from ipyremote.exceptions import tracebacks
@@ -316,28 +298,26 @@ def _install(backend: Backend, shape: dict[str, Any]) -> _Session:
         # The notebook layer has a say in what cells are called; without it, the shell has.
         pickling.display_name = tracebacks.display_name
     if "namespace" in shape:
-        backend.names.use(shape["namespace"])
+        required(backend.named_actors, backend.capabilities.named_actors).use(shape["namespace"])
     if "runtime_env" in shape:
-        from ipyremote.client import environments
-
-        environments.use(backend, shape["runtime_env"])
+        try:
+            required(backend.environments, backend.capabilities.runtime_env).use(shape["runtime_env"])
+        except BaseException:  # a directory that is too large, say: nobody has this session yet
+            backend.shutdown()
+            raise
     current.install(backend)
     context = ClusterContext(
-        kind=shape.get("backend", "local"),
-        key=backend.key,
+        kind=shape.get("backend", registry.DEFAULT),
+        node_id=backend.hex_of("node", 0),
         version=_version(),
         stop=lambda: _stop_if_running(backend),
-        address=getattr(backend, "address", ""),
+        address=backend.address,
     )
-    _slot.session = session = _Session(backend, shape, context, os.getpid())
+    _slot.session = session = _RunningSession(backend, shape, context, os.getpid())
     if shape.get("keep_alive"):
-        from ipyremote.client.detached import Keeping
-        from ipyremote.client.session import Session
-
-        assert isinstance(backend, Session), "only a local session outlives its driver"
-        session.keeping = Keeping(backend)
+        session.recovery = required(backend.recovery, backend.capabilities.keep_alive)
         if _slot.names:
-            session.keeping.watch(_slot.names)
+            session.recovery.watch(_slot.names)
     if not _slot.exits:
         _slot.exits = True
         atexit.register(_at_exit)
@@ -372,14 +352,14 @@ def _at_exit() -> None:
     # A forked child inherits this, but not the session.
     if session is None or session.pid != os.getpid():
         return
-    if session.keeping is not None and not _reason_of_end(session.backend):
+    if session.recovery is not None and not session.backend.ended:
         # A notebook's restart ends the kernel in good order, too.
-        session.keeping.leave()
+        session.recovery.at_exit()
     else:
         shutdown()
 
 
-def _running_session() -> _Session | None:
+def _running_session() -> _RunningSession | None:
     """The running session, also one that somebody else (a worker, a test) made current."""
     backend = current.peek()
     if backend is None:
@@ -387,20 +367,19 @@ def _running_session() -> _Session | None:
     session = _slot.session
     if session is None or session.backend is not backend:
         context = ClusterContext(
-            kind="installed", key=backend.key, version=_version(), stop=lambda: _stop_if_running(backend)
+            kind="installed",
+            node_id=backend.hex_of("node", 0),
+            version=_version(),
+            stop=lambda: _stop_if_running(backend),
         )
-        session = _slot.session = _Session(backend, {}, context, os.getpid())
+        session = _slot.session = _RunningSession(backend, {}, context, os.getpid())
     return session
-
-
-def _reason_of_end(backend: Backend) -> str:
-    return backend.ended if isinstance(backend, _Ending) else ""
 
 
 def _forget_ended() -> None:
     """Clear away a session that was lost, so that a new one can start."""
     backend = current.peek()
-    if backend is not None and _reason_of_end(backend):
+    if backend is not None and backend.ended:
         shutdown()
 
 
@@ -413,28 +392,26 @@ def _check_fork() -> None:
         )
 
 
-def _agrees(running: _Session, shape: dict[str, Any]) -> bool:
+def _agrees(running: _RunningSession, shape: dict[str, Any]) -> bool:
     """Whether these arguments mean the running session: none were given, or the same ones."""
     return not shape or shape == running.shape
 
 
-def _is_elsewhere(running: _Session, address: str | None) -> bool:
+def _is_elsewhere(running: _RunningSession, address: str | None) -> bool:
     """Whether an address, which was checked, means another session than the running one."""
     if address is None or address == "auto":
         return False
     return address == "local" or address != running.context.address_info["address"]
 
 
-def _join(address: str, given: Mapping[str, Any]) -> _Session:
-    """Be one more driver of a session of this machine."""
-    from ipyremote.backends import discovery
-
-    found = discovery.at(address) if address != "auto" else next(iter(discovery.running()), None)
-    if found is None:
-        where = (
-            "found no running session" if address == "auto" else "finds no running session of this user there"
-        )
-        raise ConnectionError(f"init(address={address!r}) {where}. Start one with init().")
-    # As it was started, but with a namespace of its own.
-    init_arguments = {name: value for name, value in found.mark.terms.items() if name != "namespace"}
-    return _install(discovery.visit(found), {**init_arguments, "keep_alive": 0.0, **given})
+def _at(address: str, given: Mapping[str, Any]) -> _RunningSession:
+    """Start or join the session that an address means."""
+    found = registry.engine_of(address)
+    assert found is not None, "the address was checked"
+    name, engine = found
+    if address == name:
+        return _start({**given, "backend": name} if name != registry.DEFAULT else dict(given))
+    backend, arguments = engine.join(address, given)
+    # As the session was started, but with a namespace of its own.
+    known = {key: value for key, value in arguments.items() if key != "namespace"}
+    return _install(backend, {**known, "keep_alive": 0.0, **given})

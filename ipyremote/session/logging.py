@@ -17,7 +17,6 @@ from typing import Any, Final
 
 from ipyremote.backend import Backend, current, current_task
 from ipyremote.declare import exports
-from ipyremote.ids import hex_of, job_hex_of, task_hex_of
 
 __all__ = ["OPTIONS", "LoggingConfig", "check", "configure"]
 
@@ -105,13 +104,13 @@ def _context() -> dict[str, str]:
         return {}
     identity = current_task.identity()
     found = {
-        "job_id": job_hex_of(backend.key),
-        "node_id": hex_of(backend.key, 0),
-        "worker_id": hex_of(backend.key, identity.client),
-        "task_id": task_hex_of(backend.key, identity.task) if identity.task else "",
+        "job_id": backend.hex_of("job", 0),
+        "node_id": backend.hex_of("node", 0),
+        "worker_id": backend.hex_of("process", identity.client),
+        "task_id": backend.hex_of("task", identity.task) if identity.task else "",
         "task_name": identity.task_name,
         "task_func_name": identity.function,
-        "actor_id": hex_of(backend.key, identity.actor) if identity.actor else "",
+        "actor_id": backend.hex_of("actor", identity.actor) if identity.actor else "",
     }
     return {name: value for name, value in found.items() if value}
 

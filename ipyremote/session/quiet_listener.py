@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import sys
-from typing import Any
+
+from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport
 
 __all__ = ["Silence"]
 
 
 class Silence:
-    """Drops what tasks print, not what the user must know."""
+    """A listener that drops what tasks print, and keeps what the user must know."""
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
-        """Dropped."""
+    def on_output(self, output: TextReport) -> None:
+        """Drop the report."""
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
-        """Dropped."""
+    def on_display(self, display: DisplayReport) -> None:
+        """Drop the report."""
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
-        """Dropped."""
+    def on_progress(self, progress: ProgressReport) -> None:
+        """Drop the report."""
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
-        """Nobody watches."""
+    def on_update(self, update: StateReport) -> None:
+        """Drop the report."""
 
     def on_notice(self, cell: int, text: str) -> None:
-        """Not output of a task."""
+        """Print the sentence, which is no output of a task."""
         print(f"ipyremote: {text}", file=sys.stderr)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: no text is held back."""
 
     def on_lost(self, reason: str) -> None:
-        """Every later call says it."""
+        """Do nothing: every later call raises an exception that says so."""

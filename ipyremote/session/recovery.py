@@ -16,17 +16,13 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import current
+from ipyremote.backend import Backend, KeptName, KeptNames, KeptSession, Recovery, current, registry, required
+from ipyremote.backend.registry import Keeper
 from ipyremote.declare.methods import ActorRecord
 from ipyremote.session import lifecycle
-
-if TYPE_CHECKING:
-    from ipyremote.backends.discovery import KeptSession
-    from ipyremote.client.session import Session
-    from ipyremote.messages import KeptReply, Saved
 
 __all__ = ["Found", "Recoverable", "joined", "recover", "recoverable"]
 
@@ -57,12 +53,13 @@ class Found:
 class _Heritage:
     """The session that this process has joined."""
 
-    backend: Session
-    #: What was recovered here: name -> pickle of the refs, ids.
-    taken: dict[str, Saved]
+    backend: Backend
+    recovery: Recovery
+    #: What this process has recovered, by name.
+    taken: dict[str, KeptName]
 
 
-class _Current:
+class _HeritageSlot:
     """The one of this process. One slot; changed inside `lifecycle.changing()` only."""
 
     heritage: _Heritage | None = None
@@ -102,12 +99,10 @@ class Recoverable(Mapping[str, str]):
             if heritage is not None and heritage.backend.key == self._found.key:
                 lifecycle.shutdown()
                 return
-
-            from ipyremote.backends import discovery
-
-            for session in discovery.find():
-                if session.mark.key == self._found.key:
-                    discovery.join(session)[0].shutdown()
+            keeper = _keeper()
+            for session in keeper.find():
+                if session.key == self._found.key:
+                    keeper.take_over(session).shutdown()
 
     def _sentences(self) -> list[str]:
         lines = []
@@ -160,9 +155,7 @@ def joined() -> list[str]:
     heritage = _heritage()
     if heritage is None:
         return []
-    return list(
-        dict.fromkeys([*(saved.bound.name for saved in heritage.backend.claim().saved), *heritage.taken])
-    )
+    return list(dict.fromkeys([*(kept.name for kept in heritage.recovery.left().names), *heritage.taken]))
 
 
 def recover(
@@ -202,45 +195,49 @@ def recover(
 
 def _heritage() -> _Heritage | None:
     """The session that this process has joined, if it is still the current one."""
-    heritage = _Current.heritage
+    heritage = _HeritageSlot.heritage
     if heritage is None or heritage.backend is not current.peek() or heritage.backend.ended:
         return None
     return heritage
 
 
 def _found() -> list[tuple[KeptSession, Found]]:
-    from ipyremote.backends import discovery
-
     running = current.peek()
+    keeper = _keeper()
     found = []
-    for session in discovery.find():
-        if running is not None and session.mark.key == running.key:
+    for session in keeper.find():
+        if running is not None and session.key == running.key:
             continue
-        reply = discovery.look(session)
-        if reply is not None and reply.saved:
-            found.append(
-                (session, _as_found(reply, session.mark.key, session.is_ours, session.mark.origin[0]))
-            )
-    return sorted(found, key=lambda pair: (not pair[1].is_ours, pair[0].mark.keep_alive - pair[1].seconds))
+        kept = keeper.look(session)
+        if kept is not None and kept.names:
+            found.append((session, _as_found(kept, session.key, session.is_ours, session.directory)))
+    return sorted(found, key=lambda pair: (not pair[1].is_ours, pair[0].keep_alive - pair[1].seconds))
 
 
-def _as_found(reply: KeptReply, key: str, is_ours: bool, directory: str) -> Found:
-    names = {saved.bound.name: (_described(saved), saved.state) for saved in reply.saved}
-    return Found(key, names, reply.seconds, is_ours, directory)
+def _keeper() -> Keeper:
+    """How kept sessions are found: by the default engine, whose sessions are the only ones that are kept."""
+    keeper = registry.engine(registry.DEFAULT).keeper
+    assert keeper is not None, "sessions of processes on this machine can be kept"
+    return keeper
 
 
-def _described(saved: Saved) -> str:
-    count = len(saved.bound.ids)
-    return f"{count} refs" if count > 1 else saved.label or "value"
+def _as_found(kept: KeptNames, key: str, is_ours: bool, directory: str) -> Found:
+    names = {name.name: (_described(name), name.state) for name in kept.names}
+    return Found(key, names, kept.seconds, is_ours, directory)
+
+
+def _described(kept: KeptName) -> str:
+    count = len(kept.ids)
+    return f"{count} refs" if count > 1 else kept.label or "value"
 
 
 def _table(session: str | None) -> Recoverable:
     others = [found for found in recoverable() if session is None or found.key.startswith(session)]
     heritage = _heritage()
     if heritage is not None and (session is None or heritage.backend.key.startswith(session)):
-        reply = heritage.backend.claim()
-        if reply.saved:
-            return Recoverable(_as_found(reply, heritage.backend.key, True, ""), others)
+        kept = heritage.recovery.left()
+        if kept.names:
+            return Recoverable(_as_found(kept, heritage.backend.key, True, ""), others)
     return Recoverable(others[0], others[1:]) if others else Recoverable(None, [])
 
 
@@ -249,41 +246,40 @@ def _table(session: str | None) -> Recoverable:
 
 def _join(key: str | None, what: str) -> _Heritage:
     """Make a kept session the one of this process."""
-    from ipyremote.backends import discovery
-    from ipyremote.client.session import Session
-
     running = current.peek()
+    keeper = _keeper()
     if running is not None and key is not None and running.key.startswith(key):
         raise LookupError(f"{what}: this session was started here, so nothing in it is to be recovered.")
-    if isinstance(running, Session) and running.channel.host is not None:
+    if running is not None and running.is_worker:
         raise RuntimeError("recover() is for the program that starts tasks, not for a task.")
-    if running is not None and not lifecycle.is_unused(running) and not getattr(running, "ended", ""):
+    if running is not None and not lifecycle.is_unused(running) and not running.ended:
         raise RuntimeError(
             "This process uses a cluster of its own already, and it has one at a time. Call recover() before anything "
             "else, or shutdown() first, which loses what the present cluster has."
         )
     found = [pair for pair in _found() if key is None or pair[1].key.startswith(key)]
     if not found:
-        raise _nothing(what, discovery.find())
+        raise _nothing(what, keeper.find())
     chosen, first = found[0]
     if key is None and len(found) > 1 and not first.is_ours:
         keys = ", ".join(f"{other.key[:8]} (in {other.directory})" for _, other in found)
         raise LookupError(f"Several programs have left something; say which one by session=...: {keys}")
-    backend, _ = discovery.join(chosen)
+    backend = keeper.take_over(chosen)
+    recovery = required(backend.recovery, backend.capabilities.keep_alive)
     try:
-        lifecycle.adopt(backend, chosen.mark.terms)
+        lifecycle.adopt(backend, chosen.arguments)
     except BaseException:
-        # Not its end, which would be that of everything in it: that is left to the end of this process.
-        backend.channel.leave()
+        # A shutdown would end everything in the session: that is left to the end of this process.
+        recovery.leave()
         raise
-    _Current.heritage = heritage = _Heritage(backend, {})
+    _HeritageSlot.heritage = heritage = _Heritage(backend, recovery, {})
     return heritage
 
 
 def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
     """The error for there being nothing to join among these."""
     running = current.peek()
-    used = [session for session in sessions if running is None or session.mark.key != running.key]
+    used = [session for session in sessions if running is None or session.key != running.key]
     if any(session.is_ours for session in used):
         return RuntimeError(
             f"{what}: another process has recovered the session of the last run, and a session has one driver at a "
@@ -297,39 +293,36 @@ def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
 
 def _take(heritage: _Heritage, wanted: list[str] | None) -> dict[str, Any]:
     """The values of these names (None: of all that is left), which this process holds from now on."""
-    backend = heritage.backend
-    refs = backend.channel.objects.counts
-    left = {saved.bound.name: saved for saved in backend.claim().saved}
+    recovery = heritage.recovery
+    left = {kept.name: kept for kept in recovery.left().names}
     again = {} if wanted is None else heritage.taken
-    chosen: dict[str, Saved] = {}
+    chosen: dict[str, KeptName] = {}
     for name in left if wanted is None else wanted:
-        saved = left.get(name) or again.get(name)
+        kept = left.get(name) or again.get(name)
         # What was recovered before can be had again as long as this process has refs to it.
-        if saved is None or (name not in left and not all(i in refs for i in saved.bound.ids)):
+        if kept is None or (name not in left and not recovery.has_refs(kept.ids)):
             has = f"there are: {', '.join(left)}" if left else "nothing is left"
             gone = (
-                "was recovered before, and its last ref was released" if saved is not None else "is not kept"
+                "was recovered before, and its last ref was released" if kept is not None else "is not kept"
             )
             raise LookupError(f"{name!r} {gone}; {has}.")
-        chosen[name] = saved
-    values = {name: _revived(backend, saved) for name, saved in chosen.items()}
+        chosen[name] = kept
+    values = {name: _revived(heritage.backend, kept) for name, kept in chosen.items()}
     heritage.taken.update(chosen)
-    from ipyremote.messages import Taken  # importing the package should bring no wire format along
-
-    backend.channel.send(Taken(tuple(name for name in chosen if name in left)), now=True)
+    recovery.take([name for name in chosen if name in left])
     return values
 
 
-def _revived(backend: Session, saved: Saved) -> Any:
+def _revived(backend: Backend, kept: KeptName) -> Any:
     from ipyremote.serialization import pickling
 
-    value = pickling.loads(saved.bound.payload)
+    value = pickling.loads(kept.payload)
     if not isinstance(value, ActorRecord):
         return value
     # An actor's own name, which no name of the program need have stood for.
-    (actor_id,) = saved.bound.ids
+    (actor_id,) = kept.ids
     backend.hold(actor_id)
-    return ActorHandle(actor_id, backend, saved.label, value)
+    return ActorHandle(actor_id, backend, kept.label, value)
 
 
 def _duration(seconds: float) -> str:

@@ -15,13 +15,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ipyremote import api
-from ipyremote.backend import Backend, TaskOptions, current, current_task
+from ipyremote.backend import Backend, PlacementGroups, TaskOptions, current, current_task, required
 from ipyremote.backend.placement import ANYWHERE, GroupRecord, Place, matches_of
 from ipyremote.declare.exports import Export
 from ipyremote.declare.options import UNIT, check_bundle, to_units
 from ipyremote.declare.placement_options import Resources
 from ipyremote.exceptions import TaskPlacementGroupRemoved
-from ipyremote.ids import Identifier, group_hex_of, hex_of
+from ipyremote.ids import Identifier
 from ipyremote.refs import ObjectRef
 
 __all__ = [
@@ -43,9 +43,19 @@ class PlacementGroup:
     """A group of a session. Can be passed anywhere a value can; it does not keep the group."""
 
     def __init__(
-        self, group_id: int, key: str, label: str, bundles: tuple[Resources, ...] | None = None
+        self,
+        group_id: int,
+        key: str,
+        label: str,
+        bundles: tuple[Resources, ...] | None = None,
+        digits: str = "",
     ) -> None:
-        """Made by `placement_group`. `key`: of its session. `bundles`: None: they are asked for when needed."""
+        """Made by `placement_group`, not by users.
+
+        `key`: the key of the group's session. `bundles`: None where they are asked for when needed. `digits`: the
+        hexadecimal digits of the group's id.
+        """
+        self._digits = digits
         self._id = group_id
         self._key = key
         self._label = label
@@ -64,7 +74,7 @@ class PlacementGroup:
     @property
     def id(self) -> Identifier:
         """Its id, as `placement_group_table` has it."""
-        return Identifier("PlacementGroupID", group_hex_of(self._key, self._id))
+        return Identifier("PlacementGroupID", self._digits)
 
     def ready(self) -> ObjectRef[PlacementGroup]:
         """A ref whose value is this group, as soon as it is reserved. `%remote_why` on it says what it waits for.
@@ -103,7 +113,7 @@ class PlacementGroup:
 
     def _known_bundles(self) -> tuple[Resources, ...]:
         if self._bundles is None:
-            known = self._owner().groups.all(self._id)
+            known = _groups_of(self._owner()).all(self._id)
             if not known:
                 raise ValueError(f"{self!r} is not in this session any more.")
             self._bundles = known[0].bundles
@@ -150,7 +160,7 @@ class PlacementGroup:
         backend = current.peek()
         if backend is None or backend.key != self._key:
             return f"{self!r} belongs to a session that has ended."
-        known = backend.groups.all(self._id)
+        known = _groups_of(backend).all(self._id)
         if not known:
             return f"{self!r} is not in this session any more."
         state = {"reserved": "is reserved", "removed": "was removed"}.get(
@@ -165,7 +175,7 @@ class PlacementGroup:
         return hash(self._id)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return PlacementGroup, (self._id, self._key, self._label, self._bundles)
+        return PlacementGroup, (self._id, self._key, self._label, self._bundles, self._digits)
 
     def __repr__(self) -> str:
         return f"PlacementGroup({self._label})"
@@ -207,7 +217,7 @@ def placement_group(
     units = tuple(to_units(bundle) for bundle in bundles)
     labels = tuple(matches_of("bundle_label_selector", some) for some in bundle_label_selector or () if some)
     backend = current.backend()
-    group, created = backend.groups.create(
+    group, created = _groups_of(backend).create(
         units, strategy or "PACK", name, detached=lifetime == "detached", labels=labels
     )
     if not created:
@@ -243,7 +253,7 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
     """
     group = _checked("remove_placement_group", placement_group)
     if not group.is_empty:
-        group._owner().groups.remove(group._id)
+        _groups_of(group._owner()).remove(group._id)
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
@@ -257,7 +267,7 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
     if not name:
         raise ValueError("get_placement_group() takes a name that is not empty")
     backend = current.backend()
-    group = backend.groups.find(name)
+    group = _groups_of(backend).find(name)
     if group is None:
         raise ValueError(
             f"Failed to look up placement group with name {name!r}: there is none in the namespace of this session. It "
@@ -270,7 +280,7 @@ def get_current_placement_group() -> PlacementGroup | None:
     """The group that the calling task or actor is in; None outside of groups, and in a program. Asks the scheduler."""
     backend = current.backend()
     group_id = current_task.identity().group
-    known = backend.groups.all(group_id) if group_id else []
+    known = _groups_of(backend).all(group_id) if group_id else []
     return _handle(backend, known[0]) if known else None
 
 
@@ -282,7 +292,7 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     """
     group = _checked("placement_group_table", placement_group) if placement_group is not None else None
     backend = current.backend()
-    known = [_described(backend.key, record) for record in backend.groups.all(group._id if group else 0)]
+    known = [_described(backend, record) for record in _groups_of(backend).all(group._id if group else 0)]
     if group is not None:
         return known[0] if known else {}
     return {record["placement_group_id"]: record for record in known}
@@ -299,18 +309,23 @@ def _holds(bundle: Mapping[str, int], amounts: Resources) -> bool:
 
 
 def _handle(backend: Backend, group: GroupRecord) -> PlacementGroup:
-    return PlacementGroup(group.group_id, backend.key, group.label, group.bundles)
+    digits = backend.hex_of("placement group", group.group_id)
+    return PlacementGroup(group.group_id, backend.key, group.label, group.bundles, digits)
+
+
+def _groups_of(backend: Backend) -> PlacementGroups:
+    return required(backend.placement_groups, backend.capabilities.placement_groups)
 
 
 def _amounts(bundle: Sequence[tuple[str, int]]) -> dict[str, float]:
     return {name: amount / UNIT for name, amount in bundle}
 
 
-def _described(key: str, group: GroupRecord) -> dict[str, Any]:
-    node = hex_of(key, 0) if group.state == "reserved" else ""
+def _described(backend: Backend, group: GroupRecord) -> dict[str, Any]:
+    node = backend.hex_of("node", 0) if group.state == "reserved" else ""
     milliseconds = group.seconds * 1000 if group.state != "pending" else 0.0
     return {
-        "placement_group_id": group_hex_of(key, group.group_id),
+        "placement_group_id": backend.hex_of("placement group", group.group_id),
         "name": group.name,
         "bundles": {number: _amounts(bundle) for number, bundle in enumerate(group.bundles)},
         "bundles_to_node_id": dict.fromkeys(range(len(group.bundles)), node),

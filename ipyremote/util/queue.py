@@ -9,7 +9,6 @@ Difference from Ray: a `get` that is interrupted, or cancelled, takes no item aw
 from __future__ import annotations
 
 import queue
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -93,10 +92,11 @@ class _QueueActor:
 
 
 def _check_parallel(timeout: float | None, consequence: str) -> None:
-    """Refuse to wait for ever in the inline backend."""
-    inline = sys.modules.get("ipyremote.backends.inline.backend")
-    if timeout is None and inline is not None and isinstance(current.peek(), inline.InlineBackend):
-        raise RuntimeError(f'With backend="inline" nothing runs while somebody waits, so {consequence}.')
+    """Refuse to wait for ever where nothing runs beside the program."""
+    backend = current.peek()
+    reason = "" if backend is None else backend.capabilities.parallel_tasks
+    if timeout is None and reason:
+        raise RuntimeError(f"{reason.rstrip('.')}, so {consequence}.")
 
 
 _Actor = remote(_QueueActor)

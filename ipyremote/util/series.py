@@ -166,8 +166,7 @@ def _table() -> _Table:
     backend = current.peek()
     session = _tables.session
     pid = os.getpid()
-    # Not a protocol's isinstance, which costs more than all the rest.
-    directory: Path | None = getattr(backend, "directory", None)
+    directory = None if backend is None else backend.shared_directory
     if backend is None or directory is None:
         alone = _tables.alone
         return alone if alone is not None and alone.pid == pid else _new_table(None, "")
@@ -210,7 +209,8 @@ def read_all() -> Iterator[Record]:
     alone = _tables.alone
     if alone is not None:
         yield from _records(bytes(alone.buffer))
-    directory: Path | None = getattr(current.peek(), "directory", None)
+    backend = current.peek()
+    directory = None if backend is None else backend.shared_directory
     if directory is None:
         return
     with suppress(OSError):  # the session is ending

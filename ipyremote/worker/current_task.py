@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, NoReturn
 
 from ipyremote.actor import ActorHandle
-from ipyremote.backend.current_task import ActorExit, Identity
+from ipyremote.backend import Identity
+from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.client.session import Session
 from ipyremote.declare.methods import is_async, record_of

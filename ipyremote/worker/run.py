@@ -77,7 +77,7 @@ class Runner:
         #: Where it was placed.
         self._place: Place | None = None
         #: The highest run that was started at a time with others.
-        self._inside = session.inside = Inside(session, host)
+        self._inside = session.current_task = Inside(session, host)
         self._started = 0
         self._started_lock = threading.Lock()
 

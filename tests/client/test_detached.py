@@ -80,7 +80,7 @@ def told() -> Iterator[tuple[Any, Any, Keeping]]:
     """A session whose scheduler records what it hears, and its names' keeper."""
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, _):
         current.install(session)
-        keeping = Keeping(session)
+        keeping = Keeping(session, session.channel, session.questions)
         yield scheduler, session, keeping
         keeping.close()
         current.remove(session)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from ipyremote import messages as m
-from ipyremote.backend import TaskOptions, current
+from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TaskOptions, TextReport, current
 from ipyremote.client.session import Session
 from ipyremote.exceptions import ClusterLostError, GetTimeoutError, WorkerCrashedError
 from ipyremote.refs import ObjectRef
@@ -204,7 +204,12 @@ def test_a_lost_scheduler_ends_every_wait_and_tells_every_callback(
         session.get([ref._id], timeout=10)
     until(lambda: called == [ref._id], "the callback is told")
     assert session.get([ready._id]) == ["kept"]
-    for call in (lambda: submit(session), lambda: session.put(1), lambda: session.hold(5), session.status):
+    for call in (
+        lambda: submit(session),
+        lambda: session.put(1),
+        lambda: session.hold(5),
+        session.insight.status,
+    ):
         with pytest.raises(ClusterLostError):
             call()
     timer.join()
@@ -329,20 +334,18 @@ class _Gate:
         self.open = threading.Event()
         self.shown: list[str] = []
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
+    def on_output(self, output: TextReport) -> None:
         self.entered.set()
         self.open.wait(10)
-        self.shown.append(text)
+        self.shown.append(output.text)
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
+    def on_display(self, display: DisplayReport) -> None:
         """Nothing is displayed."""
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
+    def on_progress(self, progress: ProgressReport) -> None:
         """There are no bars."""
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
+    def on_update(self, update: StateReport) -> None:
         """Nothing is watched."""
 
     def on_notice(self, cell: int, text: str) -> None:

@@ -453,7 +453,7 @@ def test_a_call_without_retries_during_a_restart_says_that_it_may_come_back(tmp_
     slow = Slow.remote(gate, tmp_path / "log")
     os.kill(ray.get(slow.pid.remote(), timeout=30), 9)
     backend: Any = slow._backend
-    until(lambda: "restarting" in backend.status().actors, "it restarts")
+    until(lambda: "restarting" in backend.insight.status().actors, "it restarts")
     with pytest.raises(exceptions.ActorUnavailableError, match="is restarting"):
         ray.get(slow.m.remote(), timeout=30)
     patient = slow.m.options(max_task_retries=1).remote()

@@ -180,13 +180,13 @@ def test_dropped_objects_free_the_store_also_of_dead_workers() -> None:
     session: Any = current.backend()
     ref = make.remote()
     worker, array = ray.get(ref, timeout=30)
-    assert session.status().stored_bytes > 0
+    assert session.insight.status().stored_bytes > 0
     os.kill(worker, signal.SIGKILL)
     until(lambda: not Path(f"/proc/{worker}").exists(), "the worker is gone")
     del ref, array
     gc.collect()
-    until(lambda: session.status().stored_bytes == 0, "the object is gone")
-    until(lambda: session.status().objects == 0, "no object is left")
+    until(lambda: session.insight.status().stored_bytes == 0, "the object is gone")
+    until(lambda: session.insight.status().objects == 0, "no object is left")
 
 
 @pytest.mark.usefixtures("cluster")
@@ -198,6 +198,6 @@ def test_nothing_is_kept_of_finished_tasks() -> None:
     ray.get(refs, timeout=30)
     del refs
     gc.collect()
-    until(lambda: session.status().objects == 0, "no object is left")
+    until(lambda: session.insight.status().objects == 0, "no object is left")
     assert not session.channel.objects.counts
     assert not session.channel.objects.ready

@@ -135,8 +135,8 @@ def test_large_arguments_of_a_refused_creation_are_let_go(cluster: Any) -> None:
     for _ in range(5):
         Counter.options(name="a", get_if_exists=True).remote(b"x" * (1 << 20))
     backend: Any = first._backend
-    until(lambda: backend.status().stored_bytes == 0, "nothing is stored")
-    assert backend.status().objects == 1
+    until(lambda: backend.insight.status().stored_bytes == 0, "nothing is stored")
+    assert backend.insight.status().objects == 1
 
 
 def test_a_handle_of_get_actor_keeps_nothing_alive(cluster: Any) -> None:
@@ -229,7 +229,7 @@ def test_names_are_seen_in_their_namespace_only(start: Callable[..., Any]) -> No
     assert ray.get(here.names.remote(), timeout=30) == ["a"]
     inner = ray.get(there.create.remote("inner"), timeout=30)
     assert ray.get_actor("inner") == inner
-    assert inner._backend.names.namespace == "mine"
+    assert inner._backend.named_actors.namespace == "mine"
     del inner
     ray.shutdown()
 

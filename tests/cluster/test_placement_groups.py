@@ -310,7 +310,7 @@ def test_a_group_can_be_pickled_anywhere(four: Any) -> None:
 def test_a_call_that_is_repeated_stays_in_its_group(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
     backend: Any = group._owner()
-    backend.remember_calls()
+    backend.history.remember_calls()
 
     @ray.remote
     def fail() -> None:
@@ -319,7 +319,7 @@ def test_a_call_that_is_repeated_stays_in_its_group(four: Any) -> None:
     ref = fail.options(scheduling_strategy=InGroup(group)).remote()
     with pytest.raises(ValueError, match=group.id.hex()):
         ray.get(ref, timeout=30)
-    again = ray.ObjectRef(backend.retry(ref._id), backend, "again")
+    again = ray.ObjectRef(backend.history.retry(ref._id), backend, "again")
     with pytest.raises(ValueError, match=group.id.hex()):
         ray.get(again, timeout=30)
     remove_placement_group(group)

@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from tqdm.notebook import tqdm as notebook_tqdm
 
 import ipyremote as ray
-from ipyremote.backend import current
+from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport, current
 from ipyremote.client.session import Session
 from ipyremote.remote_cells.cell import Cell, run_cell
 from ipyremote.remote_cells.preview import preview
@@ -34,20 +34,21 @@ class Recorder:
         #: ("text", stream, text) or ("display", content)
         self.shown: list[tuple[Any, ...]] = []
         #: (task, bar, description, done, total, unit, closed)
-        self.bars: list[tuple[int, int, str, float, float, str, bool]] = []
+        self.bars: list[tuple[int, int, str, float, float | None, str, bool]] = []
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None:
-        self.shown.append(("text", stream, text))
+    def on_output(self, output: TextReport) -> None:
+        self.shown.append(("text", output.stream, output.text))
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None:
-        self.shown.append(("display", content))
+    def on_display(self, display: DisplayReport) -> None:
+        self.shown.append(("display", display.content))
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
-        self.bars.append((task_id, bar, description, done, total, unit, closed))
+    def on_progress(self, progress: ProgressReport) -> None:
+        bar = progress.bar
+        self.bars.append(
+            (progress.task_id, bar.number, bar.description, bar.done, bar.total, bar.unit, bar.closed)
+        )
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
+    def on_update(self, update: StateReport) -> None:
         """Nothing is watched."""
 
     def on_notice(self, cell: int, text: str) -> None:
@@ -272,10 +273,10 @@ def test_the_runs_of_a_cluster_can_be_asked_for() -> None:
     session = current.backend()
     assert isinstance(session, Session)
     ray.get([work.remote(0.1), work.remote(0.0)], timeout=60)
-    now, spans = session.spans()
+    now, spans = session.insight.runs()
     durations = {span.label: span.end - span.start for span in spans}
     assert set(durations) == {"work#1", "work#2"}
     assert 0.09 <= durations["work#1"] < 5.0
     assert all(span.state == "done" and span.start <= span.end <= now for span in spans)
     ray.get(work.remote(0.0), timeout=60)
-    assert [span.label for span in session.spans(now)[1]] == ["work#3"]
+    assert [span.label for span in session.insight.runs(now)[1]] == ["work#3"]

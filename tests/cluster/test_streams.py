@@ -64,11 +64,11 @@ def lines(path: Path) -> list[str]:
 
 
 def objects() -> int:
-    return current.backend().status().objects  # type: ignore[attr-defined, no-any-return]  # of a session
+    return current.backend().insight.status().objects  # type: ignore[attr-defined, no-any-return]  # of a session
 
 
 def ended() -> bool:
-    return not {"running", "ready", "blocked", "cancelling"} & set(current.backend().status().tasks)  # type: ignore[attr-defined]
+    return not {"running", "ready", "blocked", "cancelling"} & set(current.backend().insight.status().tasks)  # type: ignore[attr-defined]
 
 
 def test_items_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_a_producer_runs_ahead(cluster: Any, tmp_path: Path) -> None:
 
 def test_a_limit_holds_the_producer_up(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=3).remote(tmp_path / "log", 10)
-    until(lambda: current.backend().status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
     assert lines(tmp_path / "log") == ["0", "1", "2"]
     assert "waits until more of what it yielded is taken" in current.backend().explain(gen._task)
     next(gen)
@@ -174,12 +174,12 @@ def test_a_dropped_generator_closes_its_producer(cluster: Any, tmp_path: Path) -
     until(ended, "the task has ended")
     gc.collect()
     until(lambda: objects() == 0, "nothing is left")
-    assert current.backend().status().stored_bytes == 0  # type: ignore[attr-defined]
+    assert current.backend().insight.status().stored_bytes == 0  # type: ignore[attr-defined]
 
 
 def test_a_dropped_generator_closes_a_producer_that_waits(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
-    until(lambda: current.backend().status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
     del gen
     until(lambda: lines(tmp_path / "log") == ["0", "closed"], "the producer was closed")
 
@@ -192,7 +192,7 @@ def test_a_generator_dropped_at_once_starts_nothing_that_has_not_started(
     for gen in busy:
         next(gen)
     logged.remote(tmp_path / "log", 3)
-    until(lambda: current.backend().status().tasks.get("cancelled") == 1, "the task was cancelled")  # type: ignore[attr-defined]
+    until(lambda: current.backend().insight.status().tasks.get("cancelled") == 1, "the task was cancelled")  # type: ignore[attr-defined]
     gate.touch()
     assert [ray.get(next(gen)) for gen in busy] == [1, 1]
     assert lines(tmp_path / "log") == []

@@ -22,10 +22,10 @@ def objects() -> int:
     """Number of objects that the session keeps."""
     gc.collect()
     backend: Any = current.backend()
-    if hasattr(backend, "status"):
+    if backend.insight is not None:
         # What was released by now is said after the first question.
-        backend.status()
-        return int(backend.status().objects)
+        backend.insight.status()
+        return int(backend.insight.status().objects)
     backend.explain(0)
     return len(backend._objects._objects)
 

@@ -4,14 +4,43 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
-from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
+from ipyremote.backend import (
+    ActorNames,
+    ActorOptions,
+    Backend,
+    Capabilities,
+    ClusterStatus,
+    Condition,
+    CurrentTask,
+    Environments,
+    Exported,
+    History,
+    Identity,
+    IdKind,
+    Insight,
+    Listener,
+    NodeStatus,
+    Origin,
+    PlacementGroups,
+    Recovery,
+    StateReport,
+    Streams,
+    TableCounts,
+    TableRows,
+    TaskOptions,
+    TaskRun,
+)
+from ipyremote.backend.registry import Engine, Keeper
+from ipyremote.exceptions import IPyRemoteError
+from ipyremote.ids import digits_of
 from ipyremote.notebook.output.frontend import Bundle, Parent
 from ipyremote.refs import ObjectRef
-from ipyremote.serialization import pickling
+from ipyremote.serialization import nested_refs, pickling
 
 
 class Clock:
@@ -92,15 +121,102 @@ class FakeFrontend:
         return "".join(text for stream, text, _ in self.streams if stream == name)
 
 
+class FakeInsight:
+    """What a test's engine tells about its session: nothing, unless the test overrides a question."""
+
+    def status(self) -> ClusterStatus:
+        raise NotImplementedError
+
+    def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
+        raise NotImplementedError
+
+    def rows(
+        self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool
+    ) -> TableRows:
+        raise NotImplementedError
+
+    def summary(self, table: str, timeout: float) -> TableCounts:
+        raise NotImplementedError
+
+
+class FakeHistory:
+    """What a test's engine knows of its submissions: nothing, unless the test overrides a question."""
+
+    next_id = 0
+
+    def __init__(self) -> None:
+        #: Ids that somebody was told of.
+        self.asked: list[int] = []
+
+    def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
+        return []
+
+    def tell(self, on_news: Callable[[int], None] | None) -> None:
+        """There is no news."""
+
+    def has_ref(self, object_id: int) -> bool:
+        return True
+
+    def failure(self, object_id: int) -> IPyRemoteError | None:
+        return None
+
+    def is_unretrieved(self, object_id: int) -> bool:
+        return False
+
+    def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
+        return None
+
+    def ask(self, ids: Sequence[int]) -> None:
+        self.asked.extend(ids)
+
+    def remember_calls(self) -> None:
+        """A test's engine runs nothing, so there is nothing to repeat."""
+
+    def retry(self, object_id: int) -> int:
+        raise ValueError("this call cannot be repeated")
+
+
+#: What the fake can do is what the tests of the notebook layer need.
+CAPABILITIES = Capabilities(
+    "fake", insight="A fake session tells nothing.", history="A fake session forgets."
+)
+
+
+class FakeStreams:
+    """Streams that yield nothing."""
+
+    def waitable(self, task_id: int) -> int:
+        return -task_id
+
+    def take(self, task_id: int) -> tuple[int, int] | None:
+        return None
+
+    def is_finished(self, task_id: int) -> bool:
+        return False
+
+
 class FakeBackend:
     """Takes submissions, pickles them to be sure that they could be sent, and lets the test say what comes of them.
 
     Previews are made at once, in this process.
     """
 
+    capabilities = CAPABILITIES
+    address = ""
+    shared_directory: Path | None = None
+    is_worker = False
+    named_actors: ActorNames | None = None
+    placement_groups: PlacementGroups | None = None
+    streams: Streams | None = FakeStreams()
+    environments: Environments | None = None
+    recovery: Recovery | None = None
+    current_task: CurrentTask | None = None
+
     def __init__(self) -> None:
         self.key = "ab" * 20
-        self.released: deque[int] = deque()
+        self.released: list[int] = []
+        self.insight: Insight | None = None
+        self.history: History | None = None
         self.cell = 0
         self.ended = ""
         self.listener: Listener | None = None
@@ -125,7 +241,7 @@ class FakeBackend:
     def update(self, ref: ObjectRef[Any], state: str, seconds: float = 0.0, detail: str = "") -> None:
         """The task's state changed."""
         if self.listener is not None and ref._id in self.watched:
-            self.listener.on_update(ref._id, state, ref._label, seconds, detail)
+            self.listener.on_update(StateReport(ref._id, state, ref._label, seconds, detail))
 
     def end(self, ref: ObjectRef[Any], state: str, value: Any = None, seconds: float = 0.0) -> None:
         """The task ended: "done" with a value, "failed" or "cancelled" with an exception."""
@@ -140,6 +256,31 @@ class FakeBackend:
     def _label(self, name: str) -> str:
         number = self._numbers[name] = self._numbers.get(name, 0) + 1
         return f"{name}#{number}"
+
+    def hex_of(self, kind: IdKind, any_id: int) -> str:
+        return digits_of(self.key, kind, any_id)
+
+    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+        nested_refs.collect(any_id)
+        return any_id
+
+    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+        return exported
+
+    def release(self, any_id: int) -> None:
+        self.released.append(any_id)
+
+    def identity(self) -> Identity:
+        return Identity()
+
+    def origin(self) -> Origin:
+        return nullcontext
+
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        return (NodeStatus(self.hex_of("node", 0), "here", "127.0.0.1", dict(self.totals), {}),)
+
+    def free(self, ids: Sequence[int]) -> None:
+        raise NotImplementedError
 
     def define(self, target: Callable[..., Any], name: str) -> Exported:
         return Exported(target, name, b"")
@@ -216,7 +357,7 @@ class FakeBackend:
             if object_id in self.outcomes and self.listener is not None:
                 state, value = self.outcomes[object_id]
                 detail = "" if state == "done" else str(value).partition("\n")[0]
-                self.listener.on_update(object_id, state, "", 0.0, detail)
+                self.listener.on_update(StateReport(object_id, state, "", 0.0, detail))
 
     def unwatch(self, ids: Sequence[int]) -> None:
         self.watched.difference_update(ids)
@@ -237,3 +378,28 @@ class FakeBackend:
     def _enter(self) -> None:
         if self.ended:
             raise RuntimeError(self.ended)
+
+
+class FakeEngine:
+    """Starts fake backends, or fails; notes the arguments that it was started with."""
+
+    capabilities = CAPABILITIES
+    keeper: Keeper | None = None
+
+    def __init__(self, error: Exception | None = None) -> None:
+        self.error = error
+        self.started: list[dict[str, Any]] = []
+
+    def start(self, arguments: Mapping[str, Any]) -> Backend:
+        if self.error is not None:
+            raise self.error
+        self.started.append(dict(arguments))
+        return FakeBackend()
+
+    def join(self, address: str, arguments: Mapping[str, Any]) -> tuple[Backend, Mapping[str, Any]]:
+        raise ConnectionError(address)
+
+
+def _checked_by_mypy(backend: FakeBackend, engine: FakeEngine) -> tuple[Backend, Engine]:
+    """The fakes are what the notebook layer is written against."""
+    return backend, engine

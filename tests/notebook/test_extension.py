@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 
-from ipyremote.backend import current
+from ipyremote.backend import StateReport, TextReport, current, registry
 from ipyremote.declare import exports
 from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
 from ipyremote.notebook import extension
@@ -20,21 +20,16 @@ from ipyremote.notebook.output.cell_output import CELL_LABEL
 from ipyremote.notebook.output.frontend import TerminalFrontend
 from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle
-from tests.notebook.fakes import FakeBackend, FakeFrontend
+from tests.notebook.fakes import FakeBackend, FakeEngine, FakeFrontend
 from tests.support.waiting import until
 
 
 @pytest.fixture
 def startable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
     """`init` starts fake backends; the shapes that it was asked for."""
-    shapes: list[dict[str, Any]] = []
-
-    def start(shape: dict[str, Any], resources: Any) -> FakeBackend:
-        shapes.append(dict(shape))
-        return FakeBackend()
-
-    monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
-    yield shapes
+    engine = FakeEngine()
+    monkeypatch.setitem(registry._registered, "local", engine)
+    yield engine.started
     lifecycle.shutdown()
 
 
@@ -178,10 +173,7 @@ def test_the_first_task_starts_a_cluster_with_the_settings(
 def test_a_cluster_that_cannot_start_is_reported_on_the_card(
     shell: InteractiveShell, frontend: FakeFrontend, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(*_: object) -> None:
-        raise OSError("no room")
-
-    monkeypatch.setattr(lifecycle, "_BACKENDS", {"local": start})
+    monkeypatch.setitem(registry._registered, "local", FakeEngine(OSError("no room")))
     notebook = Notebook(shell, frontend)
     notebook.load()
     until(
@@ -296,8 +288,8 @@ def test_output_appears_under_the_cell_that_asked(
     frontend.request = {"cell": "second"}
     shell.run_cell("2")
     assert backend.listener is not None
-    backend.listener.on_output(asked, "f#1", 1, "hello\n")
-    backend.listener.on_output(asked, f"{CELL_LABEL}#1", 1, "bare\n")
+    backend.listener.on_output(TextReport(asked, "f#1", 1, "hello\n"))
+    backend.listener.on_output(TextReport(asked, f"{CELL_LABEL}#1", 1, "bare\n"))
     assert frontend.streams == [
         ("stdout", "(f#1) hello\n", {"cell": "first"}),
         ("stdout", "bare\n", {"cell": "first"}),
@@ -309,7 +301,7 @@ def test_collected_output_is_sent_before_the_cell_ends(
 ) -> None:
     assert backend.listener is not None
     shell.user_ns["print_much"] = lambda: [
-        backend.listener.on_output(backend.cell, f"{CELL_LABEL}#1", 1, "x\n")  # type: ignore[union-attr]
+        backend.listener.on_output(TextReport(backend.cell, f"{CELL_LABEL}#1", 1, "x\n"))  # type: ignore[union-attr]
         for _ in range(1_000)
     ]
     shell.run_cell("print_much();")
@@ -425,9 +417,9 @@ def test_callbacks_never_raise(
     for name in ("parent", "stream", "display", "display_under"):
         monkeypatch.setattr(frontend, name, broken)
     assert backend.listener is not None
-    backend.listener.on_output(1, "f#1", 1, "x")
+    backend.listener.on_output(TextReport(1, "f#1", 1, "x"))
     backend.listener.on_notice(1, "x")
-    backend.listener.on_update(1, "done", "f#1", 0.0, "")
+    backend.listener.on_update(StateReport(1, "done", "f#1", 0.0, ""))
     backend.listener.on_lost("x")
     result = shell.run_cell("1")
     assert result.success
@@ -515,7 +507,7 @@ def test_a_terminal_shows_text(
         shell.run_cell("refs")
         shell.run_cell("refs[0]")
         assert backend.listener is not None
-        backend.listener.on_output(backend.cell, "f#1", 1, "hello\n")
+        backend.listener.on_output(TextReport(backend.cell, "f#1", 1, "hello\n"))
         backend.listener.on_notice(backend.cell, "careful")
         shown = capsys.readouterr()
         assert "[ObjectRef(square#1)]" in shown.out

@@ -9,7 +9,7 @@ import pytest
 from tqdm.std import tqdm as standard
 
 import ipyremote as ray
-from ipyremote.backend import current
+from ipyremote.backend import ProgressReport, current
 from ipyremote.session.quiet_listener import Silence
 from ipyremote.util import safe_print, tqdm
 from tests.support.waiting import until
@@ -19,12 +19,11 @@ class Heard(Silence):
     """Notes the bars."""
 
     def __init__(self) -> None:
-        self.bars: list[tuple[str, float, float, str, bool]] = []
+        self.bars: list[tuple[str, float, float | None, str, bool]] = []
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None:
-        self.bars.append((description, done, total, unit, closed))
+    def on_progress(self, progress: ProgressReport) -> None:
+        bar = progress.bar
+        self.bars.append((bar.description, bar.done, bar.total, bar.unit, bar.closed))
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,10 @@ stay. What there is, and who holds it, is in `inline_objects.py`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
+import socket
 import sys
 import threading
 import time
@@ -19,12 +21,31 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from ipyremote import settings
 from ipyremote.actor import ActorHandle
-from ipyremote.backend import ActorOptions, Exported, Listener, TaskOptions
+from ipyremote.backend import (
+    ActorOptions,
+    Backend,
+    Capabilities,
+    CurrentTask,
+    Environments,
+    Exported,
+    History,
+    Identity,
+    IdKind,
+    Insight,
+    Listener,
+    NodeStatus,
+    Origin,
+    Recovery,
+    StateReport,
+    TaskOptions,
+)
 from ipyremote.backend.placement import NODE_ID
+from ipyremote.backend.registry import Keeper
 from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineCurrentTask, InlineStack, identity_of
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
@@ -42,12 +63,33 @@ from ipyremote.client.failures import check_size
 from ipyremote.client.values import inline
 from ipyremote.declare.methods import record_of
 from ipyremote.exceptions import IPyRemoteSystemError
-from ipyremote.ids import DRIVER, IdSource, hex_of
+from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
 from ipyremote.messages import DYNAMIC, Failure
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
+from ipyremote.serialization.nested_refs import collect
 
-__all__ = ["InlineBackend"]
+__all__ = ["CAPABILITIES", "ENGINE", "InlineBackend"]
+
+#: What a session in this process can do.
+CAPABILITIES: Final = Capabilities(
+    engine="inline",
+    parallel_tasks='With backend="inline" nothing runs while somebody waits.',
+    worker_processes='With backend="inline" tasks run in this process, which cannot be killed for one of them.',
+    cancellation='With backend="inline" each task runs inside its .remote() call, so cancelling comes too late.',
+    runtime_env=(
+        "runtime_env needs processes of its own, which backend='inline' does not have. Set environment "
+        "variables and import modules in the program itself."
+    ),
+    max_calls='With backend="inline" tasks run in this process, which goes on.',
+    keep_alive="keep_alive needs worker processes, which backend='inline' does not have",
+    insight=(
+        'With backend="inline" each task runs inside its .remote() call, so there is nothing to list. '
+        'ipyremote.util.state needs a session of processes: init(backend="local").'
+    ),
+    history='With backend="inline" a task runs inside its .remote() call, and cannot be run again by a click.',
+    output='With backend="inline" tasks print in the program itself.',
+)
 
 _Target = Callable[[], Callable[..., Any]]
 _NEVER_HEARD_OF: Final = Failure("actor_died", "The actor is not in this session any more.")
@@ -67,6 +109,8 @@ class InlineBackend:
         """The amounts limit what one task may ask for."""
         self.key = secrets.token_hex(20)
         self.released: deque[int] = deque()
+        #: Counts a Python ref less. Finalizers call it, so it is the append of a deque itself.
+        self.release: Callable[[int], None] = self.released.append
         self.cell = 0
         #: Why it cannot be used any more; empty while it can.
         self.ended = ""
@@ -87,9 +131,19 @@ class InlineBackend:
         self._listener: Listener | None = None
         self._labels = {NODE_ID: hex_of(self.key, 0), **(labels or {})}
         self._runner = InlineRunner(self._objects, self._stack, lambda ref: id_for(ref, self), self._say)
-        self.names = InlineActorNames(self.create_actor, self.is_alive)
-        self.inside = InlineCurrentTask(self._stack, self._handle_of)
-        self.groups = InlinePlacementGroups(self._objects, self._stack, self.names, self._total, self._labels)
+        self.named_actors = InlineActorNames(self.create_actor, self.is_alive)
+        self.current_task: CurrentTask = InlineCurrentTask(self._stack, self._handle_of)
+        self.placement_groups = InlinePlacementGroups(
+            self._objects, self._stack, self.named_actors, self._total, self._labels
+        )
+        self.capabilities = CAPABILITIES
+        self.address = ""
+        self.shared_directory: Path | None = None
+        self.is_worker = False
+        self.insight: Insight | None = None
+        self.history: History | None = None
+        self.environments: Environments | None = None
+        self.recovery: Recovery | None = None
 
     # ------------------------------------------------------------------------------------------------- submissions
 
@@ -107,7 +161,7 @@ class InlineBackend:
         copies = self._runner.pack(args, kwargs)
         first, label = self._mint(options.name or exported.name, options.returns)
         options = replace(options, place=self._stack.task.place_for(options.place))
-        refusal = self.groups.refusal("task", f"{label} can never run", options)
+        refusal = self.placement_groups.refusal("task", f"{label} can never run", options)
         if refusal is not None:
             self._objects.seal(first, label, [Outcome(refusal)] * options.returns)
         else:
@@ -130,7 +184,7 @@ class InlineBackend:
         make = partial(self._make, exported.target, copies)
         state = InlineActor(actor, first, label, make, copies.refs, options.place)
         self._objects.add_actor(first, state)
-        state.death = self.groups.refusal("actor", f"{label} can never start", options)
+        state.death = self.placement_groups.refusal("actor", f"{label} can never start", options)
         if state.death is None:
             self._start(state)
         outcome = Outcome(state.death) if state.death is not None else self._runner.outcome(None)
@@ -163,7 +217,12 @@ class InlineBackend:
             self._objects.seal(first, label, [Outcome(death or _NEVER_HEARD_OF)] * options.returns)
         else:
             self._run(
-                first, label, lambda: method_of(actor, method, self.inside.exit_actor), copies, options, actor
+                first,
+                label,
+                lambda: method_of(actor, method, self.current_task.exit_actor),
+                copies,
+                options,
+                actor,
             )
         return first, label
 
@@ -255,6 +314,26 @@ class InlineBackend:
         with self._lock:
             return self._ids.take(returns), self._stack.task.label_of(name)
 
+    def identity(self) -> Identity:
+        return self._stack.identity
+
+    def origin(self) -> Origin:
+        # All runs in the program itself, one call after the other.
+        return contextlib.nullcontext
+
+    def hex_of(self, kind: IdKind, any_id: int) -> str:
+        return digits_of(self.key, kind, any_id)
+
+    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+        if not weak and not collect(any_id):
+            self.hold(any_id)
+        return any_id
+
+    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+        if not weak:
+            self.hold(exported)
+        return exported
+
     # ------------------------------------------------------------------------------------------------------ values
 
     def free(self, ids: Sequence[int]) -> None:
@@ -321,7 +400,7 @@ class InlineBackend:
                     state = "ready"
                 elif isinstance(value, Failure):
                     state, detail = "failed", value.line
-                listener.on_update(any_id, state, found.label, found.seconds, detail)
+                listener.on_update(StateReport(any_id, state, found.label, found.seconds, detail))
 
     def unwatch(self, ids: Sequence[int]) -> None:
         """Ended states end the watch by themselves."""
@@ -335,10 +414,11 @@ class InlineBackend:
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
         self._enter()
-        return dict(self._total), self.groups.free()
+        return dict(self._total), self.placement_groups.free()
 
-    def node_labels(self) -> dict[str, str]:
-        return dict(self._labels)
+    def nodes(self) -> tuple[NodeStatus, ...]:
+        node = self.hex_of("node", 0)
+        return (NodeStatus(node, socket.gethostname(), "127.0.0.1", dict(self._total), dict(self._labels)),)
 
     def listen(self, listener: Listener | None) -> None:
         self._listener = listener
@@ -372,3 +452,30 @@ def _refuse_environment(options: TaskOptions) -> None:
             "runtime_env needs processes of its own, and backend='inline' runs everything in this one. Set environment "
             "variables and import modules in the program itself, or use the default backend."
         )
+
+
+class _InlineEngine:
+    """The engine of sessions in this process. Method contracts are those of `backend.registry.Engine`."""
+
+    def __init__(self) -> None:
+        self.capabilities = CAPABILITIES
+        self.keeper: Keeper | None = None
+
+    def start(self, arguments: Mapping[str, Any]) -> Backend:
+        memory = {"memory": arguments["memory"]} if "memory" in arguments else {}
+        return InlineBackend(
+            num_cpus=arguments.get("num_cpus"),
+            num_gpus=arguments.get("num_gpus"),
+            resources={**arguments.get("resources", {}), **memory},
+            labels=arguments.get("labels"),
+        )
+
+    def join(self, address: str, arguments: Mapping[str, Any]) -> tuple[Backend, Mapping[str, Any]]:
+        raise ConnectionError(
+            f"init(address={address!r}): a session in a process of its own cannot be joined. Start one with "
+            'init(backend="inline").'
+        )
+
+
+#: The engine, for the registry.
+ENGINE: Final = _InlineEngine()

@@ -7,7 +7,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from ipyremote.backend.current_task import ActorExit, Identity
+from ipyremote.backend import Identity
+from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
 from ipyremote.client.call_context import Running

@@ -13,7 +13,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, NoReturn
 
-from ipyremote.backend.current_task import Identity
+from ipyremote.backend import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
 from ipyremote.client.failures import failure_of, together

@@ -12,8 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-from ipyremote.backend import TaskOptions
-from ipyremote.backend.current_task import Identity
+from ipyremote.backend import Identity, TaskOptions
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
 from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, is_retried, process_ended
@@ -199,6 +198,9 @@ class InlineStreams:
     def is_open(self, task_id: int) -> bool:
         """Whether it has not come to its end."""
         return task_id in self._open
+
+    def waitable(self, task_id: int) -> int:
+        return -task_id
 
     def take(self, task_id: int) -> tuple[int, int] | None:
         reader = self._readers[task_id]

@@ -9,7 +9,7 @@ afresh, empty, by the next cell that names it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import FunctionType
 from typing import Any, Final
@@ -210,11 +210,8 @@ def _has(session: _OpenSession, name: str, value: Any) -> bool:
 
 def _failure(backend: Backend, object_id: int) -> BaseException | None:
     """What became of a task that has ended, without counting as asking for it."""
-    peek: Callable[[int], BaseException | None] | None = getattr(
-        getattr(backend, "history", None), "failure", None
-    )
-    if peek is not None:
-        return peek(object_id)
+    if backend.history is not None:
+        return backend.history.failure(object_id)
     try:
         backend.get([object_id], timeout=0)
     except Exception as error:  # the failure
@@ -238,6 +235,6 @@ def _variables(session: _OpenSession) -> tuple[str, list[Variable]]:
         return str(error).strip().partition("\n")[0], []
     finally:
         # No ObjectRef stands for the answer, so nobody else gives it back.
-        backend.released.append(object_id)
+        backend.release(object_id)
     count = len(found)
     return f"idle, {count} variable{'s' * (count != 1)}", found

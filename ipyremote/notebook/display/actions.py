@@ -8,25 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 from ipyremote.backend import Backend
 from ipyremote.notebook.display.displays import Display, OpenedRef
 from ipyremote.notebook.display.models import BoardModel, RefModel
 from ipyremote.refs import ObjectRef
 
-__all__ = ["Retrying", "cancel", "open_ref", "retry"]
-
-
-@runtime_checkable
-class Retrying(Protocol):
-    """A backend that remembers what it was asked to run, once it was told to."""
-
-    def remember_calls(self) -> None:
-        """From now on."""
-
-    def retry(self, object_id: int) -> int:
-        """Run the task of an object again; the id of the object that stands for it. ValueError: it cannot."""
+__all__ = ["cancel", "open_ref", "retry"]
 
 
 def cancel(display: Display, backend: Backend, place: int) -> None:
@@ -49,15 +38,15 @@ def retry(display: Display, backend: Backend, place: int) -> Iterator[tuple[int,
         if ref is None or _state(display, ref) not in ("failed", "cancelled"):
             continue
         try:
-            if not isinstance(backend, Retrying):
-                raise ValueError("this session cannot run a task again")
-            new = backend.retry(ref._id)
+            if backend.history is None:
+                raise ValueError(backend.capabilities.history or "this session cannot run a task again")
+            new = backend.history.retry(ref._id)
         except Exception as error:  # said where the click was
             said = display.opened.model if display.opened is not None and place >= 0 else model
             said.note = f"It cannot be run again: {error}"
             continue
         old, ref._id, ref._task = ref._id, new, new
-        backend.released.append(old)
+        backend.release(old)
         model.on_retried(old, new)
         if display.opened is not None and display.opened.object_id == old:
             display.opened = _opened(at, ref)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from ipyremote.backend import current
+from ipyremote.backend import StateReport, current
 from ipyremote.notebook.display.displays import Display
 from ipyremote.notebook.display.html import BoardView, board_html
 from ipyremote.notebook.display.screen import Screen
@@ -42,9 +42,7 @@ class CallBoardModel:
     def on_shown(self) -> None:
         """Its HTML is all there is."""
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
         """There is no ref behind it."""
 
     def on_counts(self, counts: Mapping[str, int]) -> None:

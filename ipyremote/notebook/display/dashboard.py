@@ -16,12 +16,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Final, NamedTuple
 
 import psutil
 
-from ipyremote import messages as m
-from ipyremote.backend import Backend
+from ipyremote.backend import Backend, ClusterStatus, StateReport, TaskRun, WorkerStatus
+from ipyremote.declare.options import UNIT
 from ipyremote.notebook.display.dashboard_html import (
     DashboardView,
     FinishedRun,
@@ -32,9 +32,9 @@ from ipyremote.notebook.display.dashboard_html import (
 from ipyremote.notebook.display.displays import Display
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.display.screen import Screen
-from ipyremote.notebook.display.timeline import WithSpans, condensed
+from ipyremote.notebook.display.timeline import condensed
 
-__all__ = ["DashboardModel", "Dashboards", "ProcessMeter", "WithStatus", "status_text"]
+__all__ = ["DashboardModel", "Dashboards", "ProcessMeter", "status_text"]
 
 log = logging.getLogger(__name__)
 
@@ -58,14 +58,6 @@ _TASK_STATES: Final = (
     "failed",
     "cancelled",
 )
-
-
-@runtime_checkable
-class WithStatus(Protocol):
-    """A backend that can tell how its session is."""
-
-    def status(self) -> m.ClusterStatus:
-        """A snapshot."""
 
 
 class ProcessReading(NamedTuple):
@@ -111,7 +103,7 @@ class DashboardModel:
     def __init__(self) -> None:
         self.view = DashboardView("live")
         self.whole_wanted = True
-        self._runs: deque[m.Span] = deque(maxlen=10 * _STILL_RUNS)
+        self._runs: deque[TaskRun] = deque(maxlen=10 * _STILL_RUNS)
         self._since = 0.0
         #: Worker to what it runs and since when that has been seen.
         self._running: dict[int, tuple[str, float]] = {}
@@ -132,9 +124,7 @@ class DashboardModel:
         """A page shows it, and has no runs yet."""
         self.whole_wanted = True
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
         """There is no task behind it."""
 
     def on_ended(self, reason: str) -> None:
@@ -162,13 +152,14 @@ class DashboardModel:
 
     def ask(self, backend: Backend, meter: ProcessMeter) -> dict[str, Any]:
         """Ask the scheduler how things are; returns what pages draw the timeline from. Waits for the answers."""
-        if not isinstance(backend, WithStatus):
+        insight = backend.insight
+        if insight is None:
             total, available = backend.resources()
             self.view = DashboardView("live", _resources(total, available))
             return {}
-        status = backend.status()
+        status = insight.status()
         since = 0.0 if self.whole_wanted else self._since
-        now, spans = backend.spans(since) if isinstance(backend, WithSpans) else (0.0, ())
+        now, spans = insight.runs(since)
         whole, self.whole_wanted, self._since = self.whole_wanted, False, now
         if whole:
             self._runs.clear()
@@ -190,7 +181,7 @@ class DashboardModel:
             ],
         }
 
-    def _note_running(self, status: m.ClusterStatus, now: float) -> None:
+    def _note_running(self, status: ClusterStatus, now: float) -> None:
         busy = {
             worker.worker_id: worker.label
             for worker in status.workers
@@ -204,11 +195,11 @@ class DashboardModel:
             for worker_id, label in busy.items()
         }
 
-    def _seen(self, status: m.ClusterStatus, meter: ProcessMeter, now: float) -> DashboardView:
-        unit = m.RESOURCE_UNIT
+    def _seen(self, status: ClusterStatus, meter: ProcessMeter, now: float) -> DashboardView:
+        unit = UNIT
         total = {name: amount / unit for name, amount in status.total}
         available = {name: amount / unit for name, amount in status.available}
-        meters = meter.read([worker.pid for worker in status.workers])
+        meters = meter.read([worker.pid for worker in status.workers if not worker.node])
         workers = tuple(_worker_line(worker, meters.get(worker.pid)) for worker in status.workers)
         runs = tuple(
             FinishedRun(span.worker_id, span.label, now - span.start, now - span.end, span.state)
@@ -231,9 +222,17 @@ class DashboardModel:
         )
 
 
-def _worker_line(worker: m.WorkerStatus, reading: ProcessReading | None) -> WorkerLine:
+def _worker_line(worker: WorkerStatus, reading: ProcessReading | None) -> WorkerLine:
     """A worker as its scheduler and the system see it."""
-    row = WorkerLine(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
+    row = WorkerLine(
+        worker.worker_id,
+        worker.pid,
+        worker.state,
+        worker.label,
+        worker.queued,
+        cpu=worker.cpu,
+        memory=worker.memory,
+    )
     if reading is None:
         return row
     state = "stopped" if reading.stopped else worker.state
@@ -265,7 +264,7 @@ class Dashboards:
 
     def show_live(self, backend: Backend) -> bool:
         """Display the cluster as it goes on, or as it is now, as text; False: that cannot be done here."""
-        if self._static() or not isinstance(backend, WithStatus):
+        if self._static() or backend.insight is None:
             return False
         if self._rich():
             self.show(backend)

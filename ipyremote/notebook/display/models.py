@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Final, Protocol
 
+from ipyremote.backend import StateReport
 from ipyremote.notebook.display.grid import Grid
 from ipyremote.notebook.display.html import (
     END_STATES,
@@ -62,9 +63,7 @@ class Model(Protocol):
     def on_shown(self) -> None:
         """A page shows it."""
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
         """A watched task changed its state."""
 
     def on_ended(self, reason: str) -> None:
@@ -108,13 +107,11 @@ class RefModel:
     def on_shown(self) -> None:
         """Its HTML is all there is."""
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
         if self.settled:
             return
-        self._state = STATE_OF.get(state, "pending")
-        self._seconds, self._since, self.detail = seconds, now, detail
+        self._state = STATE_OF.get(update.state, "pending")
+        self._seconds, self._since, self.detail = update.seconds, now, update.detail
 
     def on_ended(self, reason: str) -> None:
         if not self.settled:
@@ -206,18 +203,17 @@ class BoardModel:
         """The state of one of them."""
         return self._states.get(object_id, "lost")
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
+        object_id = update.object_id
         old = self._states.get(object_id)
-        new = STATE_OF.get(state, "pending")
+        new = STATE_OF.get(update.state, "pending")
         if old is None or old in END_STATES:
             return
         self._move(object_id, old, new)
         if self._started is None and new != "pending":
-            self._started = now - seconds
+            self._started = now - update.seconds
         if new == "failed" and (self._labels or len(self._failures) < FAILURES_SHOWN):
-            self._failures[object_id] = (self._labels.get(object_id, label), detail)
+            self._failures[object_id] = (self._labels.get(object_id, update.label), update.detail)
         if new in END_STATES:
             self._note_pace(now)
             if self.settled:
@@ -308,9 +304,7 @@ class ClusterModel:
     def on_shown(self) -> None:
         """Its HTML is all there is."""
 
-    def on_update(
-        self, object_id: int, state: str, label: str, seconds: float, detail: str, now: float
-    ) -> None:
+    def on_update(self, update: StateReport, now: float) -> None:
         """There is no task behind it."""
 
     def on_ended(self, reason: str) -> None:

@@ -18,7 +18,6 @@ from ipyremote.notebook.display.html import Preview
 from ipyremote.notebook.display.models import RefModel
 from ipyremote.notebook.display.sanitiser import sanitised
 from ipyremote.notebook.display.updater import UpdateScheduler
-from ipyremote.notebook.output.unretrieved import WithHistory
 from ipyremote.refs import ObjectRef
 from ipyremote.remote_cells.preview import preview
 
@@ -65,7 +64,7 @@ class Previewer:
 
     def told(self, backend: Backend, object_id: int) -> None:
         """A display tells of this failure by itself, so nobody needs to be told of it otherwise."""
-        if isinstance(backend, WithHistory):
+        if backend.history is not None:
             # The news of it may be on their way still.
             self._updater.call_later(_NEWS, backend.history.ask, (object_id,))
 
@@ -95,7 +94,7 @@ class Previewer:
             look.finish(str(error).strip().rpartition("\n")[2])
         finally:
             # No ObjectRef stands for the preview, so nobody else gives it back.
-            backend.released.append(object_id)
+            backend.release(object_id)
 
     def _on_failure(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
         self._open.pop(look, None)

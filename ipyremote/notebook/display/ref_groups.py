@@ -40,10 +40,6 @@ def have_ended(refs: Sequence[ObjectRef[Any]]) -> bool:
     """Whether all of these refs of one session have, as far as this process knows."""
     backend = refs[0]._backend
     try:
-        return (
-            backend is None
-            or bool(getattr(backend, "ended", ""))
-            or all(backend.is_ready(ref._id) for ref in refs)
-        )
+        return backend is None or bool(backend.ended) or all(backend.is_ready(ref._id) for ref in refs)
     except Exception:  # its session has ended, and so has it
         return True

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from ipyremote.backend import Backend
+from ipyremote.backend import Backend, ProgressReport, StateReport
 from ipyremote.notebook.display.actions import cancel, open_ref, retry
 from ipyremote.notebook.display.displays import ClusterCard, Display, plain_of
 from ipyremote.notebook.display.html import Bar, ClusterView
@@ -170,21 +170,22 @@ class Screen:
 
     # -------------------------------------------------------------------------------------------------- from any thread
 
-    def on_update(
-        self, backend: Backend, object_id: int, state: str, label: str, seconds: float, detail: str
-    ) -> None:
-        """A watched task changed its state."""
-        self._updater.call(self._on_update, backend, object_id, state, label, seconds, detail)
+    def on_update(self, backend: Backend, update: StateReport) -> None:
+        """Take the new state of a watched task."""
+        self._updater.call(self._on_update, backend, update)
 
     def on_output(self, backend: Backend, task_id: int, text: str) -> None:
         """A task printed."""
         self._task_records.write(backend, task_id, text)
         self._on_said(backend, task_id)
 
-    def on_progress(self, backend: Backend, task_id: int, number: int, bar: Bar) -> None:
-        """A progress bar of a task moved."""
-        self._task_records.set_bar(backend, task_id, number, bar)
-        self._on_said(backend, task_id)
+    def on_progress(self, backend: Backend, progress: ProgressReport) -> None:
+        """Take the state of a task's progress bar."""
+        state = progress.bar
+        total = -1.0 if state.total is None else state.total
+        bar = Bar(state.description, state.done, total, state.unit, state.closed)
+        self._task_records.set_bar(backend, progress.task_id, state.number, bar)
+        self._on_said(backend, progress.task_id)
 
     def _on_said(self, backend: Backend, task_id: int) -> None:
         if self._subscriptions.has(backend, task_id):
@@ -266,14 +267,12 @@ class Screen:
             display.model.on_ended("its session has ended")
             self._end(display)
 
-    def _on_update(
-        self, backend: Backend, object_id: int, state: str, label: str, seconds: float, detail: str
-    ) -> None:
-        now = self._clock()
+    def _on_update(self, backend: Backend, update: StateReport) -> None:
+        now, object_id, state = self._clock(), update.object_id, update.state
         for display in self._subscriptions.of(backend, object_id):
             opened = display.opened
             if opened is not None and opened.object_id == object_id and not opened.model.settled:
-                opened.model.on_update(object_id, state, label, seconds, detail, now)
+                opened.model.on_update(update, now)
                 if opened.model.settled and not opened.looked:
                     opened.looked = True
                     self._look(
@@ -285,7 +284,7 @@ class Screen:
                 self._publisher.mark(display)
             if display.model.settled:
                 continue
-            display.model.on_update(object_id, state, label, seconds, detail, now)
+            display.model.on_update(update, now)
             if state == "failed":
                 self._previewer.told(backend, object_id)
             if display.model.settled:

@@ -10,25 +10,17 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from ipyremote.messages import Span
+from ipyremote.backend import TaskRun
 
-__all__ = ["WithSpans", "chrome_trace", "condensed", "write_trace"]
+__all__ = ["chrome_trace", "condensed", "write_trace"]
 
 #: Names of colours that the viewers know.
 _COLOURS = {"done": "good", "failed": "terrible", "lost": "terrible", "cancelled": "bad", "retried": "bad"}
 
 
-@runtime_checkable
-class WithSpans(Protocol):
-    """A backend that remembers the latest runs."""
-
-    def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
-        """(now, runs that ended after `since`)."""
-
-
-def chrome_trace(spans: Sequence[Span]) -> list[dict[str, Any]]:
+def chrome_trace(spans: Sequence[TaskRun]) -> list[dict[str, Any]]:
     """The events, from the earliest start as time 0."""
     zero = min((span.start for span in spans), default=0.0)
     lanes = sorted({span.worker_id for span in spans})
@@ -53,7 +45,7 @@ def chrome_trace(spans: Sequence[Span]) -> list[dict[str, Any]]:
     return events
 
 
-def condensed(spans: Sequence[Span], limit: int) -> tuple[Span, ...]:
+def condensed(spans: Sequence[TaskRun], limit: int) -> tuple[TaskRun, ...]:
     """The runs, those that are close together on a worker drawn as one where there are more than `limit`."""
     if len(spans) <= limit:
         return tuple(spans)
@@ -64,10 +56,10 @@ def condensed(spans: Sequence[Span], limit: int) -> tuple[Span, ...]:
     return merged
 
 
-def _merged(spans: Sequence[Span], grain: float) -> tuple[Span, ...]:
+def _merged(spans: Sequence[TaskRun], grain: float) -> tuple[TaskRun, ...]:
     """Runs that end within `grain` seconds of the start of the first one on their worker become one."""
-    groups: list[list[Span]] = []
-    latest: dict[int, list[Span]] = {}
+    groups: list[list[TaskRun]] = []
+    latest: dict[int, list[TaskRun]] = {}
     for span in spans:
         group = latest.get(span.worker_id)
         if group is None or span.end - group[0].start > grain:
@@ -77,13 +69,13 @@ def _merged(spans: Sequence[Span], grain: float) -> tuple[Span, ...]:
     return tuple(group[0] if len(group) == 1 else _together(group) for group in groups)
 
 
-def _together(group: Sequence[Span]) -> Span:
+def _together(group: Sequence[TaskRun]) -> TaskRun:
     names = {span.label.partition("#")[0] for span in group}
     what = names.pop() if len(names) == 1 else "tasks"
     # What went wrong stays in sight.
     state = next((span.state for span in group if span.state != "done"), "done")
     label, end = f"{what}, {len(group)} runs", max(span.end for span in group)
-    return Span(group[0].worker_id, label, group[0].start, end, state)
+    return TaskRun(group[0].worker_id, label, group[0].start, end, state)
 
 
 def write_trace(path: str | Path, events: Sequence[dict[str, Any]]) -> None:

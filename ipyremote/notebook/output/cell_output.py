@@ -18,8 +18,9 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from ipyremote.backend import DisplayReport, TextReport
 from ipyremote.notebook.display.updater import TokenBucket, UpdateScheduler
 from ipyremote.notebook.output.frontend import Frontend, Parent
 
@@ -116,8 +117,9 @@ class CellOutput:
         self._notices: OrderedDict[tuple[int, str], None] = OrderedDict()
         self._lock = threading.RLock()
 
-    def on_output(self, cell: int, label: str, stream: int, text: str) -> None:
-        """A task of this cell wrote text."""
+    def on_output(self, output: TextReport) -> None:
+        """Show text that a task wrote below the task's cell."""
+        cell, label, stream, text, _ = output
         if not text:
             return
         with self._lock:
@@ -139,12 +141,13 @@ class CellOutput:
                     self._updater.call_later(_COLLECT, self.flush)
                 self._waiting[cell, stream] = None
 
-    def on_display(self, cell: int, content: dict[str, Any]) -> None:
-        """A task of this cell displays something. What it printed before comes before."""
+    def on_display(self, display: DisplayReport) -> None:
+        """Show what a task displays below the task's cell, after what the task printed before."""
+        cell = display.cell
         with self._lock:
             for stream, state in self._state(cell).streams.items():
                 self._send(cell, stream, state)
-            self._frontend.content(self._cells.parent(cell), content)
+            self._frontend.content(self._cells.parent(cell), display.content)
 
     def on_notice(self, cell: int, text: str) -> None:
         """A sentence for the user: shown once under its cell."""
@@ -154,7 +157,7 @@ class CellOutput:
             self._notices[cell, text] = None
             if len(self._notices) > _MAX_CELLS:
                 self._notices.popitem(last=False)
-            self.on_output(cell, "", 2, f"ipyremote: {text}\n")
+            self.on_output(TextReport(cell, "", 2, f"ipyremote: {text}\n"))
 
     def flush(self) -> None:
         """Send what is collected."""

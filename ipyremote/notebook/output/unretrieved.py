@@ -2,7 +2,7 @@
 
 A task that failed and whose result nobody asked for says so when its last ref dies, or once its cell has ended and the
 failure has had a moment to be seen: a `get`, an `await` or a display of the ref asks for it. The failures of one cell
-are told together. Only the driver's own submissions count, and only on backends that know (`client/history.py`).
+are told together. Only the driver's own submissions count, and only on engines that know (`Backend.history`).
 """
 
 from __future__ import annotations
@@ -12,16 +12,13 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Final, Protocol, runtime_checkable
+from typing import Final
 
-from ipyremote.backend import Backend
-from ipyremote.client.failures import exception_of
-from ipyremote.client.history import History
-from ipyremote.exceptions import TaskError, tracebacks
-from ipyremote.messages import Failure
+from ipyremote.backend import Backend, History
+from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
 from ipyremote.notebook.display.updater import UpdateScheduler
 
-__all__ = ["CellSubmissions", "UnretrievedFailures", "WithHistory", "interrupted_lines", "interruption_note"]
+__all__ = ["CellSubmissions", "UnretrievedFailures", "interrupted_lines", "interruption_note"]
 
 #: Where `get` and `wait` are.
 _API: Final = f"{tracebacks.PACKAGE}api.py"
@@ -33,15 +30,6 @@ _TOGETHER: Final = 1.0
 _NAMED: Final = 3
 #: Runs of cells whose submissions are known.
 _MAX_CELLS: Final = 10_000
-
-
-@runtime_checkable
-class WithHistory(Protocol):
-    """A backend that knows what was submitted when, and what failed unnoticed."""
-
-    @property
-    def history(self) -> History:
-        """See there."""
 
 
 class CellSubmissions:
@@ -57,7 +45,7 @@ class CellSubmissions:
         if backend is not self._backend:
             self._backend = backend
             self._runs.clear()
-        if isinstance(backend, WithHistory):
+        if backend is not None and backend.history is not None:
             self._runs.append((backend.history.next_id, token, cell_id))
 
     def token(self, any_id: int) -> int:
@@ -67,14 +55,14 @@ class CellSubmissions:
 
     def unfinished_of(self, cell_id: str) -> list[int]:
         """Ids of what earlier runs of a cell have submitted and what has not ended."""
-        backend = self._backend
-        if not cell_id or not isinstance(backend, WithHistory):
+        history = None if self._backend is None else self._backend.history
+        if not cell_id or history is None:
             return []
-        runs = [*self._runs, (backend.history.next_id, 0, "")]
+        runs = [*self._runs, (history.next_id, 0, "")]
         found: list[int] = []
         for (first, _, owner), (last, _, _) in pairwise(runs):
             if owner == cell_id and last > first:
-                found += backend.history.unfinished(first, last)
+                found += history.unfinished(first, last)
         return found
 
 
@@ -100,7 +88,7 @@ class UnretrievedFailures:
         """Look after this backend's failures; None: nobody's."""
         if self._history is not None:
             self._history.tell(None)
-        self._history = backend.history if isinstance(backend, WithHistory) else None
+        self._history = None if backend is None else backend.history
         self._early.clear()
         if self._history is not None:
             self._history.tell(lambda object_id: self._updater.call(self._on_news, object_id))
@@ -119,7 +107,7 @@ class UnretrievedFailures:
 
     def _on_news(self, object_id: int) -> None:
         history = self._history
-        if history is None or not history.is_unasked(object_id):
+        if history is None or not history.is_unretrieved(object_id):
             return
         if not history.has_ref(object_id):
             self._tell(object_id)
@@ -134,16 +122,16 @@ class UnretrievedFailures:
     def _look(self, object_id: int) -> None:
         """A failure has had its time to be seen."""
         history = self._history
-        if history is not None and history.is_unasked(object_id):
+        if history is not None and history.is_unretrieved(object_id):
             self._tell(object_id)
 
     def _tell(self, object_id: int) -> None:
         assert self._history is not None, "somebody is followed"
-        failure = self._history.take_unasked(object_id)
-        if failure is None:
+        error = self._history.take_unretrieved(object_id)
+        if error is None:
             return
         cell = self._submissions.token(object_id)
-        label, reason = _described(failure)
+        label, reason = _described(error)
         further = self._further.get(cell)
         if further is not None:
             further.append(label)
@@ -160,12 +148,11 @@ class UnretrievedFailures:
             self._on_notice(cell, f"{named}{rest} failed as well.")
 
 
-def _described(failure: Failure) -> tuple[str, str]:
-    """(label, what happened)"""
-    error = exception_of(failure)
+def _described(error: IPyRemoteError) -> tuple[str, str]:
+    """Return (label of the task, what happened)."""
     if not isinstance(error, TaskError):
         return "A task", str(error).strip().partition("\n")[0]
-    line = failure.text.rstrip().rpartition("\n")[2]
+    line = error.traceback_text.rstrip().rpartition("\n")[2]
     place = f" ({error.frames[-1].filename}, line {error.frames[-1].lineno})" if error.frames else ""
     return error.label or "A task", f"{line}{place}"
 

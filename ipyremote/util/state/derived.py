@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from ipyremote import api
-from ipyremote.ids import job_hex_of
 from ipyremote.util.placement_group import placement_group_table
 from ipyremote.util.state.records import (
     JobState,
@@ -15,7 +14,7 @@ from ipyremote.util.state.records import (
     PlacementGroupState,
     WorkerState,
 )
-from ipyremote.util.state.tables import IP, LARGEST_LIMIT, Place, Question, checked, listed, session_of
+from ipyremote.util.state.tables import LARGEST_LIMIT, Question, checked, listed, session_of
 
 __all__ = ["groups", "jobs", "nodes"]
 
@@ -40,7 +39,7 @@ def nodes(question: Question) -> list[NodeState]:
 
 def groups(question: Question) -> list[PlacementGroupState]:
     """The placement groups that meet the filters."""
-    job = job_hex_of(session_of(question.address).key)
+    job = session_of(question.address).hex_of("job", 0)
     found: list[PlacementGroupState] = []
     for group_id, group in placement_group_table().items():
         plain = group_id, group["name"], job, group["state"]
@@ -62,9 +61,10 @@ def jobs(question: Question) -> list[JobState]:
         question.address, [("worker_type", "=", "DRIVER")], LARGEST_LIMIT, question.timeout, False, False
     )
     first: list[WorkerState] = listed("workers", drivers)
-    place = Place(session.key)
-    info = {"id": place.job, "node_ip_address": IP, "pid": first[0].pid if first else None}
-    return _met(question, [JobState(place.job, "DRIVER", "RUNNING", info)], ("job_id", "type", "status"))
+    job = session.hex_of("job", 0)
+    ip = first[0].ip if first else None
+    info = {"id": job, "node_ip_address": ip, "pid": first[0].pid if first else None}
+    return _met(question, [JobState(job, "DRIVER", "RUNNING", info)], ("job_id", "type", "status"))
 
 
 def _met(question: Question, records: list[Any], known: Iterable[str]) -> list[Any]:

@@ -244,8 +244,8 @@ def summarize_tasks(
             group.name, {"func_or_class_name": group.name, "type": group.type, "state_counts": {}}
         )
         counts = entry["state_counts"]
-        counts[group.state] = counts.get(group.state, 0) + group.count
-        totals[group.type] += group.count
+        counts[group.state] = counts.get(group.state, 0) + group.number
+        totals[group.type] += group.number
     return {
         "cluster": {
             "summary": summary,
@@ -266,8 +266,8 @@ def summarize_actors(
     total = 0
     for group in summarized("actors", address, timeout, raise_on_missing_output):
         entry = summary.setdefault(group.name, {"class_name": group.name, "state_counts": {}})
-        entry["state_counts"][group.state] = group.count
-        total += group.count
+        entry["state_counts"][group.state] = group.number
+        total += group.number
     return {"cluster": {"summary": summary, "total_actors": total, "summary_by": "class"}}
 
 
@@ -286,11 +286,11 @@ def summarize_objects(
             group.name,
             {"total_objects": 0, "total_size_mb": 0.0, "task_state_counts": {}, "ref_type_counts": {}},
         )
-        entry["total_objects"] += group.count
+        entry["total_objects"] += group.number
         entry["total_size_mb"] += group.size / _MB
         for counts, word in (("task_state_counts", group.state), ("ref_type_counts", group.reference)):
-            entry[counts][word] = entry[counts].get(word, 0) + group.count
-        total += group.count
+            entry[counts][word] = entry[counts].get(word, 0) + group.number
+        total += group.number
         size += group.size
     return {
         "cluster": {

@@ -1,22 +1,13 @@
-"""What can be asked of each table, the question to the scheduler, and its rows as records.
-
-The scheduler filters and cuts, so a filter is put into its words here: ids as numbers, and nothing where a column is
-the same for all rows (there is one job and one node).
-"""
+"""The tables that the engine is asked for: which columns can be filtered by, and rows as records."""
 
 from __future__ import annotations
 
-import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
-from ipyremote import messages as m
-from ipyremote.backend import current
-from ipyremote.client.session import Session
+from ipyremote.backend import Backend, Condition, Insight, Similar, current, required
 from ipyremote.exceptions import IPyRemoteSystemError
-from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
 from ipyremote.util.state.exception import StateApiException
 from ipyremote.util.state.records import (
     ActorDetails,
@@ -29,13 +20,10 @@ from ipyremote.util.state.records import (
     WorkerState,
 )
 
-__all__ = ["IP", "LARGEST_LIMIT", "Place", "Question", "checked", "listed", "session_of", "summarized"]
+__all__ = ["LARGEST_LIMIT", "Question", "checked", "insight_of", "listed", "session_of", "summarized"]
 
-#: As in Ray.
+#: Records that one list can have at most, as in Ray.
 LARGEST_LIMIT: Final = 10_000
-#: An id that nothing has.
-_NOTHING: Final = -1
-IP: Final = "127.0.0.1"
 
 
 class Question(NamedTuple):
@@ -49,109 +37,84 @@ class Question(NamedTuple):
     is_strict: bool
 
 
-class Place(NamedTuple):
-    """The session that is asked, and how its ids and clock are told. No id and no time: None."""
-
-    key: str
-    #: What is added to a time of the scheduler's clock.
-    offset: float = 0.0
-
-    @property
-    def job(self) -> str:
-        return job_hex_of(self.key)
-
-    @property
-    def node(self) -> str:
-        return hex_of(self.key, 0)
-
-    def id(self, any_id: int) -> str | None:
-        return hex_of(self.key, any_id) if any_id else None
-
-    def group(self, group_id: int) -> str | None:
-        return group_hex_of(self.key, group_id) if group_id else None
-
-    def task(self, task_id: int) -> str | None:
-        return task_hex_of(self.key, task_id) if task_id else None
-
-    def ms(self, moment: float) -> int | None:
-        return round((moment + self.offset) * 1000) if moment else None
-
-
-# ---------------------------------------------------------------------------------------------------------- filters
-
-#: What a filter's value is for the scheduler.
-Reading: TypeAlias = Callable[[Place, str, Any], int | str]
-
-
-def _text(place: Place, column: str, value: Any) -> str:
-    return str(value).lower()
-
-
-def _number(place: Place, column: str, value: Any) -> int:
-    try:
-        return int(value)
-    except (TypeError, ValueError):
-        raise ValueError(
-            f"the column {column!r} has whole numbers, and the filter asks for {value!r}"
-        ) from None
-
-
-def _truth(place: Place, column: str, value: Any) -> int:
-    word = str(value).lower()
-    if word in ("true", "1", "false", "0"):
-        return int(word in ("true", "1"))
-    raise ValueError(f"the column {column!r} is True or False, and the filter asks for {value!r}")
-
-
-def _role(place: Place, column: str, value: Any) -> int:
-    return {"driver": 1, "worker": 0}.get(str(value).lower(), _NOTHING)
-
-
-def _id(place: Place, column: str, value: Any) -> int:
-    """The number behind an id's digits, which for tasks and for groups are fewer."""
-    digits = str(value).lower()
-    try:
-        number = int(digits[-16:], 16)
-    except ValueError:
-        return _NOTHING
-    known = digits in {form(place.key, number) for form in (hex_of, task_hex_of, group_hex_of)}
-    return number if known and number >> 63 == 0 else _NOTHING
-
-
-class _Table(NamedTuple):
+class _RecordKind(NamedTuple):
     """A kind of records."""
 
     plain: type[Record]
-    #: Column of the records -> column of the rows, and how a filter's value is read.
-    asked: Mapping[str, tuple[str, Reading]]
-    #: Columns that are the same everywhere.
-    fixed: Mapping[str, Callable[[Place], str]]
-    record: Callable[[Place, Any, bool], Any]
+    detailed: type[Record]
+    #: Columns that a filter can name.
+    filtered: tuple[str, ...]
 
 
-def _job(place: Place) -> str:
-    return place.job
-
-
-def _node(place: Place) -> str:
-    return place.node
-
-
-def _ip(place: Place) -> str:
-    return IP
-
-
-def _conditions(table: _Table, place: Place, filters: Sequence[tuple[Any, ...]]) -> list[m.Filter] | None:
-    """What the scheduler is asked for; None when nothing can meet the filters."""
-    conditions = []
-    for column, operator, value in filters:
-        fixed = table.fixed.get(column)
-        if fixed is None:
-            name, read = table.asked[column]
-            conditions.append(m.Filter(name, operator == "=", read(place, column, value)))
-        elif (str(value).lower() == fixed(place)) is not (operator == "="):
-            return None
-    return conditions
+_KINDS: Final[Mapping[str, _RecordKind]] = {
+    "tasks": _RecordKind(
+        TaskState,
+        TaskDetails,
+        (
+            "task_id",
+            "attempt_number",
+            "label",
+            "name",
+            "state",
+            "actor_id",
+            "type",
+            "func_or_class_name",
+            "parent_task_id",
+            "worker_id",
+            "worker_pid",
+            "error_type",
+            "placement_group_id",
+            "job_id",
+            "node_id",
+        ),
+    ),
+    "actors": _RecordKind(
+        ActorState,
+        ActorDetails,
+        (
+            "actor_id",
+            "label",
+            "class_name",
+            "state",
+            "name",
+            "pid",
+            "ray_namespace",
+            "repr_name",
+            "placement_group_id",
+            "job_id",
+            "node_id",
+        ),
+    ),
+    "objects": _RecordKind(
+        ObjectState,
+        ObjectState,
+        (
+            "object_id",
+            "label",
+            "object_size",
+            "task_status",
+            "reference_type",
+            "type",
+            "pid",
+            "ip",
+        ),
+    ),
+    "workers": _RecordKind(
+        WorkerState,
+        WorkerDetails,
+        (
+            "worker_id",
+            "is_alive",
+            "worker_type",
+            "state",
+            "label",
+            "exit_type",
+            "pid",
+            "node_id",
+            "ip",
+        ),
+    ),
+}
 
 
 def checked(question: Question, known: Iterable[str]) -> Sequence[tuple[Any, ...]]:
@@ -186,190 +149,30 @@ def _check_filter(condition: Any, known: Iterable[str]) -> None:
         raise TypeError(f"the value of a filter is a text, a number or a bool, not {value!r:.80}")
 
 
-# ---------------------------------------------------------------------------------------------------------- records
-
-
-def _task_record(at: Place, row: m.TaskRow, detail: bool) -> TaskState:
-    plain = (
-        at.task(row.task_id),
-        row.attempt,
-        row.label,
-        row.name,
-        row.state,
-        at.job,
-        at.id(row.actor_id),
-        row.type,
-        row.function,
-        at.task(row.parent),
-        at.node if row.worker_id else None,
-        at.id(row.worker_id),
-        row.pid or None,
-        row.error_type or None,
-    )
-    if not detail:
-        return TaskState(*plain)  # type: ignore[arg-type]  # the columns in order; a task has an id
-    times = at.ms(row.submitted), at.ms(row.started), at.ms(row.ended)
-    more = _amounts(row.resources), at.group(row.group)
-    return TaskDetails(*plain, *more, *times, row.error or None)  # type: ignore[arg-type]  # the same
-
-
-def _actor_record(at: Place, row: m.ActorRow, detail: bool) -> ActorState:
-    plain = (
-        at.id(row.actor_id),
-        row.label,
-        row.class_name,
-        row.state,
-        at.job,
-        row.name,
-        at.node if row.pid else None,
-        row.pid or None,
-        row.namespace,
-    )
-    if not detail:
-        return ActorState(*plain)  # type: ignore[arg-type]  # the columns in order; an actor has an id
-    cause = {"error_message": row.cause} if row.cause else None
-    more = _amounts(row.resources), cause, row.is_detached, at.group(row.group), row.title, row.restarts
-    return ActorDetails(*plain, *more)  # type: ignore[arg-type]  # the same
-
-
-def _object_record(at: Place, row: m.ObjectRow, detail: bool) -> ObjectState:
-    return ObjectState(
-        hex_of(at.key, row.object_id),
-        row.label,
-        row.size,
-        row.status,
-        row.reference,
-        _role_of(row.is_of_driver),
-        row.pid or None,
-        IP,
-    )
-
-
-def _worker_record(at: Place, row: m.WorkerRow, detail: bool) -> WorkerState:
-    plain = (
-        hex_of(at.key, row.worker_id),
-        row.is_alive,
-        _role_of(row.is_driver),
-        row.state or None,
-        row.label,
-        row.exit_type or None,
-        at.node,
-        IP,
-        row.pid or None,
-    )
-    if not detail:
-        return WorkerState(*plain)
-    return WorkerDetails(*plain, row.exit_detail or None, at.ms(row.started), at.ms(row.ended))
-
-
-def _role_of(is_driver: bool) -> str:
-    return "DRIVER" if is_driver else "WORKER"
-
-
-def _amounts(resources: m.Resources) -> dict[str, float]:
-    return {name: amount / m.RESOURCE_UNIT for name, amount in resources}
-
-
-_TABLES: Final[Mapping[str, _Table]] = {
-    "tasks": _Table(
-        TaskState,
-        {
-            "task_id": ("task_id", _id),
-            "attempt_number": ("attempt", _number),
-            "label": ("label", _text),
-            "name": ("name", _text),
-            "state": ("state", _text),
-            "actor_id": ("actor_id", _id),
-            "type": ("type", _text),
-            "func_or_class_name": ("function", _text),
-            "parent_task_id": ("parent", _id),
-            "worker_id": ("worker_id", _id),
-            "worker_pid": ("pid", _number),
-            "error_type": ("error_type", _text),
-            "placement_group_id": ("group", _id),
-        },
-        {"job_id": _job, "node_id": _node},
-        _task_record,
-    ),
-    "actors": _Table(
-        ActorState,
-        {
-            "actor_id": ("actor_id", _id),
-            "label": ("label", _text),
-            "class_name": ("class_name", _text),
-            "state": ("state", _text),
-            "name": ("name", _text),
-            "pid": ("pid", _number),
-            "ray_namespace": ("namespace", _text),
-            "repr_name": ("title", _text),
-            "placement_group_id": ("group", _id),
-        },
-        {"job_id": _job, "node_id": _node},
-        _actor_record,
-    ),
-    "objects": _Table(
-        ObjectState,
-        {
-            "object_id": ("object_id", _id),
-            "label": ("label", _text),
-            "object_size": ("size", _number),
-            "task_status": ("status", _text),
-            "reference_type": ("reference", _text),
-            "type": ("is_of_driver", _role),
-            "pid": ("pid", _number),
-        },
-        {"ip": _ip},
-        _object_record,
-    ),
-    "workers": _Table(
-        WorkerState,
-        {
-            "worker_id": ("worker_id", _id),
-            "is_alive": ("is_alive", _truth),
-            "worker_type": ("is_driver", _role),
-            "state": ("state", _text),
-            "label": ("label", _text),
-            "exit_type": ("exit_type", _text),
-            "pid": ("pid", _number),
-        },
-        {"node_id": _node, "ip": _ip},
-        _worker_record,
-    ),
-}
-
-# ------------------------------------------------------------------------------------------------------------ asking
-
-
 def listed(kind: str, question: Question) -> list[Any]:
-    """The records of a table."""
-    table = _TABLES[kind]
-    filters = checked(question, (*table.asked, *table.fixed))
-    session = session_of(question.address)
-    conditions = _conditions(table, Place(session.key), filters)
-    if conditions is None:
-        return []
-    ask = partial(
-        m.ListState, kind=kind, filters=tuple(conditions), limit=question.limit, detail=question.detail
-    )
-    reply = session.questions.listing(ask, question.timeout)
-    _check_complete(kind, reply.unseen, question.is_strict)
-    rows: Sequence[Any] = getattr(reply, kind)
-    if len(rows) < reply.matched:
+    """Return the records of a table."""
+    known = _KINDS[kind]
+    filters = checked(question, known.filtered)
+    insight = insight_of(session_of(question.address))
+    conditions = [Condition(column, operator == "=", value) for column, operator, value in filters]
+    found = insight.rows(kind, conditions, question.limit, question.timeout, detail=question.detail)
+    _check_complete(kind, found.unseen, question.is_strict)
+    if len(found.rows) < found.matched:
         warnings.warn(
-            f"{len(rows):,} of {reply.matched:,} {kind} are listed. Give filters, or a higher limit (up to "
+            f"{len(found.rows):,} of {found.matched:,} {kind} are listed. Give filters, or a higher limit (up to "
             f"{LARGEST_LIMIT:,}), for the others.",
             stacklevel=3,
         )
-    at = Place(session.key, time.time() - reply.now)
-    return [table.record(at, row, question.detail) for row in rows]
+    record = known.detailed if question.detail else known.plain
+    return [record(**row) for row in found.rows]
 
 
-def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) -> Sequence[m.RowCount]:
-    """How many rows of a table are alike."""
+def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) -> Sequence[Similar]:
+    """Return how many rows of a table are alike."""
     checked(Question(address, None, 0, timeout, False, is_strict), ())
-    reply = session_of(address).questions.summary(kind, timeout)
-    _check_complete(kind, reply.unseen, is_strict)
-    return reply.groups
+    summary = insight_of(session_of(address)).summary(kind, timeout)
+    _check_complete(kind, summary.unseen, is_strict)
+    return summary.groups
 
 
 def _check_complete(kind: str, unseen: int, is_strict: bool) -> None:
@@ -380,21 +183,22 @@ def _check_complete(kind: str, unseen: int, is_strict: bool) -> None:
         )
 
 
-def session_of(address: str | None) -> Session:
-    """The running session. Raises IPyRemoteSystemError, NotImplementedError, ValueError."""
+def session_of(address: str | None) -> Backend:
+    """Return the running session. Raises IPyRemoteSystemError, NotImplementedError, ValueError."""
     backend = current.peek()
     if backend is None:
         raise IPyRemoteSystemError(
             "ipyremote.util.state needs a running session: call ipyremote.init() first."
         )
-    if not isinstance(backend, Session):
-        raise NotImplementedError(
-            'With backend="inline" each task runs inside its .remote() call, so there is nothing to list. '
-            'ipyremote.util.state needs a session of processes: init(backend="local").'
-        )
+    insight_of(backend)
     if address not in (None, "auto") and backend.address and address != backend.address:
         raise ValueError(
             f"address={address!r} is not the running session's. Only that one can be asked; init(address=...) joins "
             "another."
         )
     return backend
+
+
+def insight_of(backend: Backend) -> Insight:
+    """Return what an engine can tell about the session. Raises NotImplementedError where that is nothing."""
+    return required(backend.insight, backend.capabilities.insight)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import struct
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from ipyremote.backend import BarState, ProgressReport, StateReport
 from ipyremote.notebook.display.grid import CODES, Grid
 from ipyremote.notebook.display.html import Bar, RefView, ref_html
 from ipyremote.notebook.display.models import BoardModel
@@ -17,7 +17,21 @@ from ipyremote.notebook.display.task_records import TaskRecord, TaskRecords
 from ipyremote.notebook.output.traceback_text import own_frames
 from ipyremote.refs import ObjectRef
 from tests.notebook.display.test_screen import FakeWidget, Reports, state_of
-from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeHistory, ManualUpdater
+
+
+class RetryingHistory(FakeHistory):
+    """Can run a task again."""
+
+    def __init__(self, backend: RetryingBackend) -> None:
+        super().__init__()
+        self._backend = backend
+
+    def retry(self, object_id: int) -> int:
+        if self._backend.refusal:
+            raise ValueError(self._backend.refusal)
+        self._backend.retried.append(object_id)
+        return next(self._backend._ids)
 
 
 class RetryingBackend(FakeBackend):
@@ -25,17 +39,9 @@ class RetryingBackend(FakeBackend):
 
     def __init__(self) -> None:
         super().__init__()
+        self.history = RetryingHistory(self)
         self.retried: list[int] = []
         self.refusal = ""
-
-    def remember_calls(self) -> None:
-        """It does anyway."""
-
-    def retry(self, object_id: int) -> int:
-        if self.refusal:
-            raise ValueError(self.refusal)
-        self.retried.append(object_id)
-        return next(self._ids)
 
 
 @pytest.fixture
@@ -118,7 +124,7 @@ def test_ten_thousand_refs_send_only_what_changed_and_at_most_100_kb_a_second(
 def test_a_board_knows_its_rate_and_the_time_left() -> None:
     model = BoardModel({number: f"f#{number}" for number in range(100)})
     for number in range(50):
-        model.on_update(number, "done", "", 0.1, "", 10 + number * 0.1)
+        model.on_update(StateReport(number, "done", "", 0.1, ""), 10 + number * 0.1)
     view = model.view(15.0, timed=True)
     assert view.rate == pytest.approx(10, rel=0.2)
     assert re.search(r" · (10|9\.\d|10\.\d)/s · [\d.]+ s left", model.html(15.0, timed=True))
@@ -127,9 +133,9 @@ def test_a_board_knows_its_rate_and_the_time_left() -> None:
 
 def test_a_board_on_which_nothing_has_ended_for_long_promises_no_time() -> None:
     model = BoardModel({number: f"f#{number}" for number in range(10)})
-    model.on_update(0, "running", "", 0.0, "", 5.0)
+    model.on_update(StateReport(0, "running", "", 0.0, ""), 5.0)
     for number, now in ((1, 6.0), (2, 7.0)):
-        model.on_update(number, "done", "", 0.1, "", now)
+        model.on_update(StateReport(number, "done", "", 0.1, ""), now)
     assert model.view(7.0, timed=True).rate == pytest.approx(1, rel=0.3)
     assert model.view(12.0, timed=True).rate == pytest.approx(2 / 7, rel=0.1)
     assert model.view(17.1, timed=True).rate is None
@@ -138,15 +144,14 @@ def test_a_board_on_which_nothing_has_ended_for_long_promises_no_time() -> None:
 def test_failures_on_a_board_count_as_told(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater
 ) -> None:
-    asked: list[int] = []
-    backend.history = SimpleNamespace(ask=asked.extend)  # type: ignore[attr-defined]
+    backend.history = history = FakeHistory()
     refs = [backend.new_ref() for _ in range(3)]
     screen.show_board(refs)
     updater.advance(0.1)
     backend.end(refs[1], "failed", ValueError("bad"))
     backend.end(refs[2], "done", 1)
     updater.advance(0.9)
-    assert asked == [refs[1]._id]
+    assert history.asked == [refs[1]._id]
 
 
 # ----------------------------------------------------------------------------------------------------------- clicks
@@ -359,8 +364,8 @@ def test_a_running_ref_shows_its_bars_and_its_last_lines(
     screen.show_ref(ref)
     updater.advance(0.1)
     backend.update(ref, "running")
-    screen.on_progress(backend, ref._id, 1, Bar("epochs", 3, 10, "it"))
-    screen.on_progress(backend, ref._id, 2, Bar("<batches>", 1, -1))
+    screen.on_progress(backend, ProgressReport(0, "", ref._id, BarState(1, "epochs", 3, 10, "it", False)))
+    screen.on_progress(backend, ProgressReport(0, "", ref._id, BarState(2, "<batches>", 1, None, "", False)))
     screen.on_output(backend, ref._id, "".join(f"line {number}\n" for number in range(20)))
     updater.advance(0.3)
     html = widgets[0].html

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import ipyremote
-from ipyremote.messages import ClusterStatus, Span, WorkerStatus
+from ipyremote.backend import ClusterStatus, TaskRun, WorkerStatus
 from ipyremote.notebook import extension
 from ipyremote.notebook.display.dashboard import DashboardModel, Dashboards, ProcessMeter
 from ipyremote.notebook.display.dashboard_html import (
@@ -29,14 +29,14 @@ from ipyremote.notebook.display.textbar import bar_text, follow
 from ipyremote.notebook.display.timeline import chrome_trace, condensed
 from ipyremote.notebook.display.waiting import WaitingDisplays
 from ipyremote.notebook.extension import Notebook
-from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeInsight, ManualUpdater
 from tests.support.waiting import until
 
-SPANS = (Span(3, "square#1", 10.0, 10.5, "done"), Span(4, "square#2", 10.25, 11.0, "failed"))
+SPANS = (TaskRun(3, "square#1", 10.0, 10.5, "done"), TaskRun(4, "square#2", 10.25, 11.0, "failed"))
 
 
-class StatusBackend(FakeBackend):
-    """Tells how its session is."""
+class StatusInsight(FakeInsight):
+    """Tells how a session with two workers is."""
 
     def status(self) -> ClusterStatus:
         workers = (
@@ -46,8 +46,16 @@ class StatusBackend(FakeBackend):
         amounts = (("CPU", 20_000), ("object_store_memory", 1000 * 10_000))
         return ClusterStatus(amounts, (("CPU", 10_000),), workers, {"running": 1}, {"alive": 2}, 5, 250)
 
-    def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
+    def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
         return 12.0, tuple(span for span in SPANS if span.end > since)
+
+
+class StatusBackend(FakeBackend):
+    """Has insight into its session."""
+
+    def __init__(self, insight: FakeInsight | None = None) -> None:
+        super().__init__()
+        self.insight = insight or StatusInsight()
 
 
 def test_a_dashboard_shows_workers_tasks_actors_store_and_runs() -> None:
@@ -77,12 +85,12 @@ def test_a_process_that_is_gone_has_no_meter() -> None:
 def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
     sleeper = subprocess.Popen(["sleep", "1000"])
 
-    class Backend(StatusBackend):
+    class Busy(StatusInsight):
         def status(self) -> ClusterStatus:
             workers = (WorkerStatus(3, sleeper.pid, "busy", "square#1"),)
             return ClusterStatus((), (), workers, {}, {}, 0, 0)
 
-    backend, model, meter = Backend(), DashboardModel(), ProcessMeter()
+    backend, model, meter = StatusBackend(Busy()), DashboardModel(), ProcessMeter()
 
     def states() -> list[str]:
         model.ask(backend, meter)
@@ -123,10 +131,10 @@ def test_a_chrome_trace_has_a_lane_for_each_worker() -> None:
 
 def test_runs_that_are_too_many_to_draw_are_drawn_together_and_failures_stay_in_sight() -> None:
     runs = [
-        Span(3 + number % 2, f"quick#{number}", number / 1000, (number + 1) / 1000, "done")
+        TaskRun(3 + number % 2, f"quick#{number}", number / 1000, (number + 1) / 1000, "done")
         for number in range(10_000)
     ]
-    runs[5_000] = Span(3, "quick#5000", 5.0, 5.001, "failed")
+    runs[5_000] = TaskRun(3, "quick#5000", 5.0, 5.001, "failed")
     found = condensed(runs, 500)
     assert 100 < len(found) <= 500
     assert [1] == [len([run for run in found if run.state == "failed"])]
@@ -137,14 +145,14 @@ def test_runs_that_are_too_many_to_draw_are_drawn_together_and_failures_stay_in_
 
 
 def test_what_a_page_is_sent_of_a_busy_session_is_bounded() -> None:
-    class Busy(StatusBackend):
-        def spans(self, since: float = 0.0) -> tuple[float, tuple[Span, ...]]:
+    class Busy(StatusInsight):
+        def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
             return since + 1, tuple(
-                Span(3, f"square#{n}", since + n / 20_000, since + (n + 1) / 20_000, "done")
+                TaskRun(3, f"square#{n}", since + n / 20_000, since + (n + 1) / 20_000, "done")
                 for n in range(20_000)
             )
 
-    backend, model, meter = Busy(), DashboardModel(), ProcessMeter()
+    backend, model, meter = StatusBackend(Busy()), DashboardModel(), ProcessMeter()
     sizes = [len(json.dumps(model.ask(backend, meter))) + len(model.html(0.0, timed=True)) for _ in range(3)]
     assert max(sizes) < 100_000
 
@@ -273,15 +281,15 @@ def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any,
         return 7
 
     backend: Any = current.backend()
-    backend.remember_calls()
+    backend.history.remember_calls()
     ref = once.remote(str(tmp_path / "mark"))
     with pytest.raises(ValueError, match="not yet"):
         ipyremote.get(ref)
-    new = backend.retry(ref._id)
+    new = backend.history.retry(ref._id)
     assert backend.get([new], 20) == [7]
     backend.released.append(new)
     with pytest.raises(ValueError, match="not remembered"):
-        backend.retry(2**40)
+        backend.history.retry(2**40)
 
 
 def test_in_static_mode_a_dashboard_is_there_at_once(

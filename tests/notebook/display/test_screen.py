@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport
 from ipyremote.exceptions import TaskError
 from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.screen import Screen
@@ -58,16 +59,14 @@ class Reports:
     def __init__(self, backend: FakeBackend, screen: Screen) -> None:
         self.backend, self.screen = backend, screen
 
-    def on_update(self, object_id: int, state: str, label: str, seconds: float, detail: str) -> None:
-        self.screen.on_update(self.backend, object_id, state, label, seconds, detail)
+    def on_update(self, update: StateReport) -> None:
+        self.screen.on_update(self.backend, update)
 
-    def on_output(self, cell: int, label: str, stream: int, text: str, task_id: int = 0) -> None: ...
+    def on_output(self, output: TextReport) -> None: ...
 
-    def on_display(self, cell: int, label: str, task_id: int, content: dict[str, Any]) -> None: ...
+    def on_display(self, display: DisplayReport) -> None: ...
 
-    def on_progress(
-        self, task_id: int, bar: int, description: str, done: float, total: float, unit: str, closed: bool
-    ) -> None: ...
+    def on_progress(self, progress: ProgressReport) -> None: ...
 
     def on_notice(self, cell: int, text: str) -> None: ...
 

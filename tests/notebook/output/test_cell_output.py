@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ipyremote.backend import TextReport
 from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
 from tests.notebook.fakes import Clock, FakeFrontend, ManualUpdater
 
@@ -23,8 +24,8 @@ def test_text_goes_to_the_cell_that_asked_although_another_one_runs(
     output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     cells.begin({"cell": 2})
-    output.on_output(1, "f#1", 1, "one\n")
-    output.on_output(2, "g#1", 2, "two\n")
+    output.on_output(TextReport(1, "f#1", 1, "one\n"))
+    output.on_output(TextReport(2, "g#1", 2, "two\n"))
     assert frontend.streams == [
         ("stdout", "(f#1) one\n", {"cell": 1}),
         ("stderr", "(g#1) two\n", {"cell": 2}),
@@ -36,7 +37,7 @@ def test_a_cell_that_is_forgotten_prints_under_the_latest(
 ) -> None:
     for number in range(2, 1_500):
         cells.begin({"cell": number})
-    output.on_output(1, "f#1", 1, "late\n")
+    output.on_output(TextReport(1, "f#1", 1, "late\n"))
     assert frontend.streams[0][2] == {"cell": 1_499}
 
 
@@ -62,13 +63,13 @@ def test_lines_begin_with_the_label(
     output: CellOutput, frontend: FakeFrontend, chunks: list[tuple[str, str]], shown: str
 ) -> None:
     for label, text in chunks:
-        output.on_output(1, label, 1, text)
+        output.on_output(TextReport(1, label, 1, text))
     assert frontend.text() == shown
 
 
 def test_text_is_shown_before_on_output_returns(output: CellOutput, frontend: FakeFrontend) -> None:
     for number in range(200):
-        output.on_output(1, "f#1", 1, f"{number}\n")
+        output.on_output(TextReport(1, "f#1", 1, f"{number}\n"))
         assert frontend.streams[-1][1] == f"(f#1) {number}\n"
 
 
@@ -76,7 +77,7 @@ def test_a_flood_is_collected_and_nothing_is_lost_or_reordered(
     output: CellOutput, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     for number in range(5_000):
-        output.on_output(1, "%%remote#1", 1, f"{number}\n")
+        output.on_output(TextReport(1, "%%remote#1", 1, f"{number}\n"))
         if number % 100 == 0:
             updater.advance(0.01)
     updater.advance(0.2)
@@ -87,7 +88,7 @@ def test_a_flood_is_collected_and_nothing_is_lost_or_reordered(
 
 def test_flush_sends_what_was_collected(output: CellOutput, frontend: FakeFrontend) -> None:
     for _ in range(300):
-        output.on_output(1, "%%remote#1", 1, "x")
+        output.on_output(TextReport(1, "%%remote#1", 1, "x"))
     assert len(frontend.text()) < 300
     output.flush()
     assert frontend.text() == "x" * 300
@@ -98,8 +99,8 @@ def test_above_its_limit_a_cell_is_held_back_and_the_note_counts(
 ) -> None:
     line = "x" * 999 + "\n"
     for _ in range(1_500):
-        output.on_output(1, "%%remote#1", 1, line)
-    output.on_output(2, "%%remote#2", 1, "another cell\n")
+        output.on_output(TextReport(1, "%%remote#1", 1, line))
+    output.on_output(TextReport(2, "%%remote#2", 1, "another cell\n"))
     updater.advance(2.0)
     assert len(frontend.text()) == 1_000_000 + len("another cell\n")
     assert len(frontend.displays) == 1

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ipyremote.backend import DisplayReport, TextReport
 from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
 from ipyremote.notebook.output.frontend import KernelFrontend, TerminalFrontend
 from tests.notebook.fakes import Clock, FakeFrontend, ManualUpdater
@@ -44,10 +45,10 @@ def test_text_that_is_collected_goes_out_first(
     output = CellOutput(frontend, cells, updater, clock)
     cells.begin({"cell": 2})
     for _ in range(300):
-        output.on_output(1, "f#1", 1, "x\n")
+        output.on_output(TextReport(1, "f#1", 1, "x\n"))
     before = len(frontend.text())
     assert before < 300 * len("(f#1) x\n"), "a flood is collected"
-    output.on_display(1, SHOWN)
+    output.on_display(DisplayReport(1, "f#1", 1, SHOWN))
     assert len(frontend.text()) == 300 * len("(f#1) x\n")
     assert frontend.contents == [(SHOWN, {"cell": 1})]
 

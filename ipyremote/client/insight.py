@@ -1,0 +1,343 @@
+"""What a client can tell about the whole session: the scheduler's answers in the words of the door.
+
+The scheduler filters and cuts, so a condition is put into the scheduler's words here: ids as numbers, and no condition
+at all on a column that is the same for all rows (a session is one job and has one node).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, TypeAlias
+
+from ipyremote import messages as m
+from ipyremote.backend import ClusterStatus, Condition, Similar, TableCounts, TableRows, TaskRun, WorkerStatus
+from ipyremote.client.requests import Questions
+from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
+
+__all__ = ["LOOPBACK", "SessionInsight"]
+
+#: Address of this machine, where a session does not listen to the network.
+LOOPBACK: Final = "127.0.0.1"
+#: An id that nothing has.
+_NOTHING: Final = -1
+
+
+class SessionInsight:
+    """Answers about one session. Method contracts are those of `backend.Insight`."""
+
+    def __init__(self, key: str, questions: Questions) -> None:
+        self._key = key
+        self._questions = questions
+
+    def status(self) -> ClusterStatus:
+        status = self._questions.status()
+        return ClusterStatus(
+            total=status.total,
+            available=status.available,
+            workers=tuple(
+                WorkerStatus(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
+                for worker in status.workers
+            ),
+            tasks=status.tasks,
+            actors=status.actors,
+            objects=status.objects,
+            stored_bytes=status.stored_bytes,
+            spilled_bytes=status.spilled_bytes,
+            labels=status.labels,
+        )
+
+    def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
+        now, spans = self._questions.spans(since)
+        return now, tuple(
+            TaskRun(span.worker_id, span.label, span.start, span.end, span.state) for span in spans
+        )
+
+    def rows(
+        self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool
+    ) -> TableRows:
+        kind = _TABLES[table]
+        filters = _filters(kind, _Site(self._key), conditions)
+        if filters is None:
+            return TableRows((), 0, 0)
+        ask = partial(m.ListState, kind=table, filters=tuple(filters), limit=limit, detail=detail)
+        reply = self._questions.listing(ask, timeout)
+        site = _Site(self._key, time.time() - reply.now)
+        found: Sequence[Any] = getattr(reply, table)
+        return TableRows(tuple(kind.columns(site, row, detail) for row in found), reply.matched, reply.unseen)
+
+    def summary(self, table: str, timeout: float) -> TableCounts:
+        reply = self._questions.summary(table, timeout)
+        groups = (
+            Similar(group.name, group.type, group.state, group.reference, group.count, group.size)
+            for group in reply.groups
+        )
+        return TableCounts(tuple(groups), reply.unseen)
+
+
+class _Site(NamedTuple):
+    """The session that is asked, and how its ids and its clock are told. No id, and no time, is told as None."""
+
+    key: str
+    #: Seconds to add to a time of the scheduler's clock for the seconds since 1970.
+    offset: float = 0.0
+
+    @property
+    def job(self) -> str:
+        return job_hex_of(self.key)
+
+    @property
+    def node(self) -> str:
+        return hex_of(self.key, 0)
+
+    def id(self, any_id: int) -> str | None:
+        return hex_of(self.key, any_id) if any_id else None
+
+    def group(self, group_id: int) -> str | None:
+        return group_hex_of(self.key, group_id) if group_id else None
+
+    def task(self, task_id: int) -> str | None:
+        return task_hex_of(self.key, task_id) if task_id else None
+
+    def ms(self, moment: float) -> int | None:
+        return round((moment + self.offset) * 1000) if moment else None
+
+
+# ------------------------------------------------------------------------------------------------------- conditions
+
+#: Reads the value of a condition: (the session, the column, the value) to the scheduler's value.
+_Read: TypeAlias = Callable[[_Site, str, Any], int | str]
+
+
+def _text(site: _Site, column: str, value: Any) -> str:
+    return str(value).lower()
+
+
+def _number(site: _Site, column: str, value: Any) -> int:
+    try:
+        return int(value)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"the column {column!r} has whole numbers, and the filter asks for {value!r}"
+        ) from None
+
+
+def _truth(site: _Site, column: str, value: Any) -> int:
+    word = str(value).lower()
+    if word in ("true", "1", "false", "0"):
+        return int(word in ("true", "1"))
+    raise ValueError(f"the column {column!r} is True or False, and the filter asks for {value!r}")
+
+
+def _role(site: _Site, column: str, value: Any) -> int:
+    return {"driver": 1, "worker": 0}.get(str(value).lower(), _NOTHING)
+
+
+def _id(site: _Site, column: str, value: Any) -> int:
+    """Return the number behind an id's digits; tasks and groups have fewer digits than other ids."""
+    digits = str(value).lower()
+    try:
+        number = int(digits[-16:], 16)
+    except ValueError:
+        return _NOTHING
+    known = digits in {form(site.key, number) for form in (hex_of, task_hex_of, group_hex_of)}
+    return number if known and number >> 63 == 0 else _NOTHING
+
+
+class _Table(NamedTuple):
+    """A kind of rows."""
+
+    #: By column: the name of the scheduler's column, and how the value of a condition is read.
+    asked: Mapping[str, tuple[str, _Read]]
+    #: Columns that are the same in all rows.
+    fixed: Mapping[str, Callable[[_Site], str]]
+    #: Makes the columns of one row, with or without details.
+    columns: Callable[[_Site, Any, bool], dict[str, Any]]
+
+
+def _job(site: _Site) -> str:
+    return site.job
+
+
+def _node(site: _Site) -> str:
+    return site.node
+
+
+def _ip(site: _Site) -> str:
+    return LOOPBACK
+
+
+def _filters(table: _Table, site: _Site, conditions: Sequence[Condition]) -> list[m.Filter] | None:
+    """Return the scheduler's filters for conditions; None when no row can meet the conditions."""
+    filters = []
+    for column, is_equal, value in conditions:
+        fixed = table.fixed.get(column)
+        if fixed is None:
+            name, read = table.asked[column]
+            filters.append(m.Filter(name, is_equal, read(site, column, value)))
+        elif (str(value).lower() == fixed(site)) is not is_equal:
+            return None
+    return filters
+
+
+# -------------------------------------------------------------------------------------------------------------- rows
+
+
+def _task_columns(site: _Site, row: m.TaskRow, detail: bool) -> dict[str, Any]:
+    plain = {
+        "task_id": site.task(row.task_id),
+        "attempt_number": row.attempt,
+        "label": row.label,
+        "name": row.name,
+        "state": row.state,
+        "job_id": site.job,
+        "actor_id": site.id(row.actor_id),
+        "type": row.type,
+        "func_or_class_name": row.function,
+        "parent_task_id": site.task(row.parent),
+        "node_id": site.node if row.worker_id else None,
+        "worker_id": site.id(row.worker_id),
+        "worker_pid": row.pid or None,
+        "error_type": row.error_type or None,
+    }
+    if not detail:
+        return plain
+    return plain | {
+        "required_resources": _amounts(row.resources),
+        "placement_group_id": site.group(row.group),
+        "creation_time_ms": site.ms(row.submitted),
+        "start_time_ms": site.ms(row.started),
+        "end_time_ms": site.ms(row.ended),
+        "error_message": row.error or None,
+    }
+
+
+def _actor_columns(site: _Site, row: m.ActorRow, detail: bool) -> dict[str, Any]:
+    plain = {
+        "actor_id": site.id(row.actor_id),
+        "label": row.label,
+        "class_name": row.class_name,
+        "state": row.state,
+        "job_id": site.job,
+        "name": row.name,
+        "node_id": site.node if row.pid else None,
+        "pid": row.pid or None,
+        "ray_namespace": row.namespace,
+    }
+    if not detail:
+        return plain
+    return plain | {
+        "required_resources": _amounts(row.resources),
+        "death_cause": {"error_message": row.cause} if row.cause else None,
+        "is_detached": row.is_detached,
+        "placement_group_id": site.group(row.group),
+        "repr_name": row.title,
+        "num_restarts": row.restarts,
+    }
+
+
+def _object_columns(site: _Site, row: m.ObjectRow, detail: bool) -> dict[str, Any]:
+    return {
+        "object_id": hex_of(site.key, row.object_id),
+        "label": row.label,
+        "object_size": row.size,
+        "task_status": row.status,
+        "reference_type": row.reference,
+        "type": _role_of(row.is_of_driver),
+        "pid": row.pid or None,
+        "ip": LOOPBACK,
+    }
+
+
+def _worker_columns(site: _Site, row: m.WorkerRow, detail: bool) -> dict[str, Any]:
+    plain = {
+        "worker_id": hex_of(site.key, row.worker_id),
+        "is_alive": row.is_alive,
+        "worker_type": _role_of(row.is_driver),
+        "state": row.state or None,
+        "label": row.label,
+        "exit_type": row.exit_type or None,
+        "node_id": site.node,
+        "ip": LOOPBACK,
+        "pid": row.pid or None,
+    }
+    if not detail:
+        return plain
+    return plain | {
+        "exit_detail": row.exit_detail or None,
+        "start_time_ms": site.ms(row.started),
+        "end_time_ms": site.ms(row.ended),
+    }
+
+
+def _role_of(is_driver: bool) -> str:
+    return "DRIVER" if is_driver else "WORKER"
+
+
+def _amounts(resources: m.Resources) -> dict[str, float]:
+    return {name: amount / m.RESOURCE_UNIT for name, amount in resources}
+
+
+_TABLES: Final[Mapping[str, _Table]] = {
+    "tasks": _Table(
+        {
+            "task_id": ("task_id", _id),
+            "attempt_number": ("attempt", _number),
+            "label": ("label", _text),
+            "name": ("name", _text),
+            "state": ("state", _text),
+            "actor_id": ("actor_id", _id),
+            "type": ("type", _text),
+            "func_or_class_name": ("function", _text),
+            "parent_task_id": ("parent", _id),
+            "worker_id": ("worker_id", _id),
+            "worker_pid": ("pid", _number),
+            "error_type": ("error_type", _text),
+            "placement_group_id": ("group", _id),
+        },
+        {"job_id": _job, "node_id": _node},
+        _task_columns,
+    ),
+    "actors": _Table(
+        {
+            "actor_id": ("actor_id", _id),
+            "label": ("label", _text),
+            "class_name": ("class_name", _text),
+            "state": ("state", _text),
+            "name": ("name", _text),
+            "pid": ("pid", _number),
+            "ray_namespace": ("namespace", _text),
+            "repr_name": ("title", _text),
+            "placement_group_id": ("group", _id),
+        },
+        {"job_id": _job, "node_id": _node},
+        _actor_columns,
+    ),
+    "objects": _Table(
+        {
+            "object_id": ("object_id", _id),
+            "label": ("label", _text),
+            "object_size": ("size", _number),
+            "task_status": ("status", _text),
+            "reference_type": ("reference", _text),
+            "type": ("is_of_driver", _role),
+            "pid": ("pid", _number),
+        },
+        {"ip": _ip},
+        _object_columns,
+    ),
+    "workers": _Table(
+        {
+            "worker_id": ("worker_id", _id),
+            "is_alive": ("is_alive", _truth),
+            "worker_type": ("is_driver", _role),
+            "state": ("state", _text),
+            "label": ("label", _text),
+            "exit_type": ("exit_type", _text),
+            "pid": ("pid", _number),
+        },
+        {"node_id": _node, "ip": _ip},
+        _worker_columns,
+    ),
+}
