@@ -17,7 +17,7 @@ from time import perf_counter
 from typing import Any
 
 from ipyremote.benchmark import processes, workloads
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.results import Row
 
 GIB_IN_MIB = 1024
@@ -60,7 +60,7 @@ QUICK = Sizes(
 class Setting:
     """Where a case runs."""
 
-    engine: Engine
+    engine: BenchmarkEngine
     sizes: Sizes
     workers: int
     #: The mark of the engine's processes.
@@ -108,7 +108,7 @@ def seconds_of(operation: Callable[[], Any]) -> float:
     return perf_counter() - start
 
 
-def warm(engine: Engine, call: Callable[[], Any]) -> None:
+def warm(engine: BenchmarkEngine, call: Callable[[], Any]) -> None:
     """Enough calls that every worker has imported and run the function."""
     engine.get_all([call() for _ in range(100)])
 
@@ -171,7 +171,7 @@ def task_round_trip(setting: Setting) -> Iterator[float]:
         yield rate(lambda: engine.get(call()), setting.sizes.window)
 
 
-def _batch(engine: Engine, call: Callable[[], Any], size: int) -> float:
+def _batch(engine: BenchmarkEngine, call: Callable[[], Any], size: int) -> float:
     """Calls a second, submitted together and then waited for together."""
     return size / seconds_of(lambda: engine.get_all([call() for _ in range(size)]))
 
@@ -227,7 +227,7 @@ def async_actor_batch(setting: Setting) -> Iterator[float]:
         yield _batch(setting.engine, call, setting.sizes.batch)
 
 
-def _actor_call(engine: Engine, cls: type) -> Callable[[], Any]:
+def _actor_call(engine: BenchmarkEngine, cls: type) -> Callable[[], Any]:
     """The method of a new actor that has answered; the actor lives as long as the callable."""
     actor = engine.actor(cls)
     call = engine.method(actor, "add")

@@ -22,7 +22,7 @@ from typing import Any, cast
 
 from ipyremote.benchmark import processes
 from ipyremote.benchmark.cases import BY_NAME, FULL, QUICK, Case, Setting
-from ipyremote.benchmark.engine import Engine, Unsupported
+from ipyremote.benchmark.engine import BenchmarkEngine, Unsupported
 from ipyremote.benchmark.results import Outcome, Status
 
 COMMAND = "from ipyremote.benchmark.child import main; main()"
@@ -91,7 +91,7 @@ def main() -> None:
     def report(line: dict[str, Any]) -> None:
         os.write(descriptor, json.dumps(line).encode() + b"\n")
 
-    engine: Engine = import_module(adapter).engine()
+    engine: BenchmarkEngine = import_module(adapter).engine()
     sizes = QUICK if size == "quick" else FULL
     setting = Setting(engine, sizes, int(workers), token, processes.driver_memory())
     run_cases([BY_NAME[name] for name in names], setting, report)

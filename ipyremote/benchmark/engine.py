@@ -13,7 +13,7 @@ class Unsupported(Exception):
     """The engine has no such notion, so it takes no part in the case."""
 
 
-class Engine(Protocol):
+class BenchmarkEngine(Protocol):
     """An engine on this machine: constructing one costs nothing, `start` imports and starts it."""
 
     #: Whether a part of the engine (a scheduler, say) lives in the driver and its memory counts.

@@ -5,13 +5,13 @@ import pstats
 from io import StringIO
 
 from ipyremote.benchmark.cases import FULL, QUICK, Case, Setting
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 
 #: Lines of the profile that are worth reading.
 TOP = 30
 
 
-def profile(case: Case, engine: Engine, workers: int, quick: bool) -> str:
+def profile(case: Case, engine: BenchmarkEngine, workers: int, quick: bool) -> str:
     """The functions that take the most time of one sample, after a first sample that is not profiled."""
     sizes = QUICK if quick else FULL
     # No case that looks at processes is profiled, so there is no mark to look for.

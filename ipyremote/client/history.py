@@ -15,13 +15,13 @@ from ipyremote.client.submitter import Submitter
 from ipyremote.exceptions import IPyRemoteError
 from ipyremote.messages import Failure
 
-__all__ = ["History"]
+__all__ = ["ClientHistory"]
 
 #: Ids of submissions without a ref that are looked at.
 _LATEST: Final = 10_000
 
 
-class History:
+class ClientHistory:
     """See the module docstring. Thread-safe."""
 
     def __init__(self, channel: Channel, submitter: Submitter) -> None:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple, TypeAlias
 
 from ipyremote import messages as m
-from ipyremote.backend import ClusterStatus, Condition, Similar, TableCounts, TableRows, TaskRun, WorkerStatus
+from ipyremote.backend import ClusterStatus, Condition, Similar, TableCounts, TableRows, TaskRun
 from ipyremote.client.requests import Questions
 from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
 
@@ -32,27 +32,10 @@ class SessionInsight:
         self._questions = questions
 
     def status(self) -> ClusterStatus:
-        status = self._questions.status()
-        return ClusterStatus(
-            total=status.total,
-            available=status.available,
-            workers=tuple(
-                WorkerStatus(worker.worker_id, worker.pid, worker.state, worker.label, worker.queued)
-                for worker in status.workers
-            ),
-            tasks=status.tasks,
-            actors=status.actors,
-            objects=status.objects,
-            stored_bytes=status.stored_bytes,
-            spilled_bytes=status.spilled_bytes,
-            labels=status.labels,
-        )
+        return self._questions.status()
 
     def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
-        now, spans = self._questions.spans(since)
-        return now, tuple(
-            TaskRun(span.worker_id, span.label, span.start, span.end, span.state) for span in spans
-        )
+        return self._questions.spans(since)
 
     def rows(
         self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool

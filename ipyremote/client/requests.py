@@ -54,7 +54,7 @@ class Questions:
         """Why the task of this object does not run."""
         return self._ask(lambda request: m.Explain(request, object_id), m.Explanation).text
 
-    def spans(self, since: float) -> tuple[float, tuple[m.Span, ...]]:
+    def spans(self, since: float) -> tuple[float, tuple[m.TaskRun, ...]]:
         """(the scheduler's clock, the latest runs that ended after `since`)."""
         reply = self._ask(lambda request: m.Spans(request, since), m.SpansReply)
         return reply.now, reply.spans

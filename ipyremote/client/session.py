@@ -34,7 +34,7 @@ from ipyremote.client.channel import Channel, Host, Owner
 from ipyremote.client.definitions import Definitions
 from ipyremote.client.environments import Environments
 from ipyremote.client.failures import exception_of, together
-from ipyremote.client.history import History
+from ipyremote.client.history import ClientHistory
 from ipyremote.client.insight import LOOPBACK, SessionInsight
 from ipyremote.client.placement_groups import PlacementGroups
 from ipyremote.client.requests import Questions
@@ -101,7 +101,7 @@ class Session:
         self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
         self.streams = ClientStreams(channel)
         #: What was submitted here, and whose failures went unnoticed.
-        self.history = History(channel, self.submitter)
+        self.history = ClientHistory(channel, self.submitter)
         self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
         self.named_actors = ActorNames(self.submitter, self.questions.names)
         self.placement_groups = PlacementGroups(self.submitter, self.questions.groups)

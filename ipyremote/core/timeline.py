@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from ipyremote.core.state import Attempt
-from ipyremote.messages import Span, replace
+from ipyremote.messages import TaskRun, replace
 
 __all__ = ["KEPT", "Timeline"]
 
@@ -37,10 +37,10 @@ class Timeline:
         #: Note that a run was reported, or lost. Every run of every task comes here: this is the `append` itself.
         self.add: Callable[[Attempt], None] = self._ended.append
 
-    def since(self, moment: float) -> tuple[Span, ...]:
+    def since(self, moment: float) -> tuple[TaskRun, ...]:
         """Return the runs that were reported after a moment, in order."""
         self._draw()
-        found: list[Span] = []
+        found: list[TaskRun] = []
         for reported, attempt in reversed(self._drawn):
             if reported <= moment:
                 break
@@ -87,9 +87,9 @@ def _limits(attempt: Attempt) -> tuple[float, float]:
     return start, end
 
 
-def _span(attempt: Attempt) -> Span:
+def _span(attempt: Attempt) -> TaskRun:
     assert attempt.worker is not None, "a run is on a worker"
-    return Span(
+    return TaskRun(
         worker_id=attempt.worker.id,
         label=attempt.label,
         start=attempt.started,

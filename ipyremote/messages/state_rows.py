@@ -1,7 +1,7 @@
 """What is there, as rows: the answers to questions about a session's tasks, actors, objects and workers.
 
 WorkerStatus, ClusterStatus                  what runs now and what is free
-Span                                         one run that has ended, for a timeline
+TaskRun                                      one run that has ended, for a timeline
 Bound, Saved                                 names of a driver's program
 NamedActor                                   an actor that can be found by its name
 TaskRow, ActorRow, ObjectRow, WorkerRow      one line of a list
@@ -10,6 +10,7 @@ Filter, Group                                which lines are wanted; how many li
 
 from __future__ import annotations
 
+from ipyremote.backend.records import ClusterStatus, TaskRun, WorkerStatus
 from ipyremote.messages.values import Resources, Struct
 
 __all__ = [
@@ -21,54 +22,11 @@ __all__ = [
     "ObjectRow",
     "RowCount",
     "Saved",
-    "Span",
     "TaskRow",
+    "TaskRun",
     "WorkerRow",
     "WorkerStatus",
 ]
-
-
-class WorkerStatus(Struct, frozen=True):
-    worker_id: int
-    pid: int
-    #: "starting", "idle", "busy", "blocked" or "actor"
-    state: str
-    #: Label of what it runs (`name#number`), or the class of an actor that runs nothing; empty when idle.
-    label: str = ""
-    #: Number of tasks sent ahead to it that have not started.
-    queued: int = 0
-
-
-class ClusterStatus(Struct, frozen=True):
-    """A snapshot of the whole session."""
-
-    total: Resources
-    #: Zero amounts are left out, as in Ray.
-    available: Resources
-    workers: tuple[WorkerStatus, ...]
-    #: Number of tasks in each state, by the state's name.
-    tasks: dict[str, int]
-    #: Number of actors in each state, by the state's name.
-    actors: dict[str, int]
-    objects: int
-    #: Bytes of all stored objects that lie in the session directory.
-    stored_bytes: int
-    #: Bytes of all stored objects that lie in the spill directory.
-    spilled_bytes: int = 0
-    #: Labels of the machine, by key.
-    labels: tuple[tuple[str, str], ...] = ()
-
-
-class Span(Struct, frozen=True):
-    """A run that has ended, for a timeline. Times are the scheduler's clock, in seconds."""
-
-    worker_id: int
-    #: The task's.
-    label: str
-    start: float
-    end: float
-    #: "done", "failed", "cancelled", "retried" (it raised and runs again) or "lost" (with its worker).
-    state: str
 
 
 class Bound(Struct, frozen=True):

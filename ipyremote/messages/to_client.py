@@ -18,8 +18,8 @@ from ipyremote.messages.state_rows import (
     ObjectRow,
     RowCount,
     Saved,
-    Span,
     TaskRow,
+    TaskRun,
     WorkerRow,
 )
 from ipyremote.messages.values import Failure, Inline, Stored, Struct
@@ -173,7 +173,7 @@ class SpansReply(Reply, frozen=True, tag=55):
     """Runs in the order in which their ends became known; `now` is the clock that their times are of."""
 
     now: float
-    spans: tuple[Span, ...]
+    spans: tuple[TaskRun, ...]
 
 
 class KeptReply(Reply, frozen=True, tag=56):

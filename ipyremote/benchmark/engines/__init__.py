@@ -6,7 +6,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import cast
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 
 OURS = "ipyremote"
 
@@ -30,9 +30,9 @@ class Spec:
         except metadata.PackageNotFoundError:
             return ""
 
-    def load(self) -> Engine:
+    def load(self) -> BenchmarkEngine:
         """A new engine, not started."""
-        return cast("Engine", importlib.import_module(self.adapter).engine())
+        return cast("BenchmarkEngine", importlib.import_module(self.adapter).engine())
 
 
 SPECS = {

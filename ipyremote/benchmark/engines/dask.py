@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 
 OPTIONS = {"threads_per_worker": 1, "processes": True, "dashboard_address": None}
 
@@ -26,7 +26,7 @@ def _tree(depth: int) -> int:
 
 
 class DaskEngine:
-    """An `Engine` made of a `distributed.Client`."""
+    """An `BenchmarkEngine` made of a `distributed.Client`."""
 
     lives_in_driver = True
 
@@ -95,6 +95,6 @@ class DaskEngine:
         return ran
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """One thread for each worker, as the other engines have."""
     return DaskEngine()

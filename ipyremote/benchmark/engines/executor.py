@@ -9,7 +9,7 @@ from ipyremote.benchmark.engine import Unsupported
 
 
 class ExecutorEngine:
-    """An `Engine` made of `submit`; `make` is called with the number of workers."""
+    """An `BenchmarkEngine` made of `submit`; `make` is called with the number of workers."""
 
     lives_in_driver = False
 

@@ -5,11 +5,11 @@ from concurrent.futures import FIRST_COMPLETED, wait
 from functools import partial
 from typing import Any
 
-from ipyremote.benchmark.engine import Engine, Unsupported
+from ipyremote.benchmark.engine import BenchmarkEngine, Unsupported
 
 
 class IpyparallelEngine:
-    """An `Engine` made of a `LoadBalancedView`."""
+    """An `BenchmarkEngine` made of a `LoadBalancedView`."""
 
     lives_in_driver = False
 
@@ -70,6 +70,6 @@ class IpyparallelEngine:
         raise Unsupported("an engine that waits for a task runs no other")
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """Engines on this machine."""
     return IpyparallelEngine()

@@ -1,9 +1,9 @@
 """ipyremote, as a user has it."""
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.engines.ray_api import RayApi
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """Nothing but the number of workers is set."""
     return RayApi("ipyremote", {})

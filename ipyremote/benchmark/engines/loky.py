@@ -3,7 +3,7 @@
 from concurrent.futures import Executor
 from typing import cast
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.engines.executor import ExecutorEngine
 
 PROGRAM = """
@@ -19,6 +19,6 @@ def _make(workers: int) -> Executor:
     return cast("Executor", ProcessPoolExecutor(workers))
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """Defaults."""
     return ExecutorEngine(_make, PROGRAM)

@@ -3,7 +3,7 @@
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.engines.executor import ExecutorEngine
 
 PROGRAM = """
@@ -18,6 +18,6 @@ def _make(workers: int) -> Executor:
     return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """The fork server, because forking a program that has threads is not safe."""
     return ExecutorEngine(_make, PROGRAM)

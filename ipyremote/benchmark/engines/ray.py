@@ -1,10 +1,10 @@
 """Ray on this machine only: without its dashboard and without the copying of workers' output to ours."""
 
-from ipyremote.benchmark.engine import Engine
+from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.engines.ray_api import RayApi
 
 
-def engine() -> Engine:
+def engine() -> BenchmarkEngine:
     """A session of its own, even where another one runs."""
     return RayApi(
         "ray",

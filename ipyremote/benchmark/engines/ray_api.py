@@ -8,7 +8,7 @@ from ipyremote.benchmark import workloads
 
 
 class RayApi:
-    """An `Engine` made of `module.init`, `.remote`, `.get` and so on."""
+    """An `BenchmarkEngine` made of `module.init`, `.remote`, `.get` and so on."""
 
     lives_in_driver = False
 
