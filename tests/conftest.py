@@ -5,12 +5,14 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import hypothesis
 import pytest
 
 from tests.support import leaks
+from tests.support.unit import confine, is_unit
 
 #: Set by `.ci/run` and by hosted CI. There, a test that is skipped is a test that nobody runs.
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
@@ -19,6 +21,7 @@ OPTIONAL = ("optional_peer", "ray_differential")
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5_000, stateful_step_count=200)
+hypothesis.settings.register_profile("quick", deadline=None, max_examples=20)
 hypothesis.settings.load_profile("default")
 
 
@@ -27,12 +30,36 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in [name for name in os.environ if name.startswith("IPYREMOTE_")]:
         del os.environ[name]
     leaks.mark_run()
+    if config.option.markexpr == "unit" and not config.getoption("--hypothesis-profile"):
+        hypothesis.settings.load_profile("quick")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
     """The collected tests are no garbage; every leak check looks twice at all that may be."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the unit tests, before `-m` chooses among all."""
+    for item in items:
+        if is_unit(item):
+            item.add_marker("unit")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
+    """Keep the fixtures of a unit test from starting a process."""
+    with confine(item.nodeid) if item.get_closest_marker("unit") else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """Keep a unit test from starting a process."""
+    with confine(item.nodeid) if item.get_closest_marker("unit") else nullcontext():
+        return (yield)
 
 
 @pytest.fixture

@@ -192,6 +192,7 @@ def test_looking_around_starts_nothing(name: str) -> None:
         getattr(ray, name)()
 
 
+@pytest.mark.processes
 def test_a_forked_child_is_told_so(inline: ray.ClusterContext) -> None:
     ref = ray.put(1)
     child = os.fork()
@@ -284,6 +285,7 @@ def test_gpus_are_those_of_the_running_task(inline: ray.ClusterContext) -> None:
 # ---- the package
 
 
+@pytest.mark.processes
 def test_importing_the_package_loads_neither_ipython_nor_a_scheduler() -> None:
     program = (
         "import sys, ipyremote\n"

@@ -101,6 +101,7 @@ def test_children_carry_the_mark_of_their_session(monkeypatch: pytest.MonkeyPatc
     assert os.environ.get(settings.SESSION_VARIABLE) != "abc"
 
 
+@pytest.mark.processes
 def test_importing_settings_imports_nothing_heavy() -> None:
     program = (
         "import importlib.util, sys; before = set(sys.modules);"

@@ -42,11 +42,13 @@ def test_a_rate_of_something_slow_is_taken_once(monkeypatch: pytest.MonkeyPatch)
     assert rate(lambda: None, seconds=0.1) == 0.125
 
 
+@pytest.mark.processes
 def test_a_fresh_process_reports_the_seconds_of_the_program_and_not_of_its_end() -> None:
     seconds = fresh_process("import time; time.sleep(0.05); print('noise')", "time.sleep(0.3)")
     assert 0.05 <= seconds < 0.3
 
 
+@pytest.mark.processes
 def test_a_fresh_process_has_imported_nothing_of_ours() -> None:
     fresh_process("import sys; assert 'ipyremote' not in sys.modules", "pass")
 

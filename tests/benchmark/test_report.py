@@ -136,6 +136,7 @@ def test_a_quick_run_says_that_it_is_one() -> None:
     assert "quick" in table(results(measured((1.0,)), quick=True)).splitlines()[0]
 
 
+@pytest.mark.processes
 def test_json_has_the_samples_of_each_round_and_the_ratios() -> None:
     record = json.loads(
         to_json(

@@ -18,6 +18,8 @@ from ipyremote.benchmark.results import Outcome, Results, Status
 from ipyremote.benchmark.run import Plan, one_round, run
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 HERE = Path(__file__).parent
 
 Adapter = Callable[[str], str]

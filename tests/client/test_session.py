@@ -303,6 +303,7 @@ def test_a_shutdown_ends_the_wait_of_another_thread(scheduler: FakeScheduler, se
     assert scheduler.wait_heard(m.Bye) == [m.Bye()]
 
 
+@pytest.mark.processes
 def test_a_forked_child_is_refused_at_once(scheduler: FakeScheduler, session: Session) -> None:
     ref = submit(session)
     scheduler.submitted()

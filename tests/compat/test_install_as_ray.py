@@ -11,6 +11,8 @@ import pytest
 from ipyremote.compat.absent import ABSENT
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
     """Run a program that has installed ipyremote as ray."""

@@ -9,6 +9,8 @@ import pytest
 
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 
 def run(*command: str) -> None:
     """Run a checker of this Python's environment at the root; its output is the failure."""
@@ -26,6 +28,10 @@ def run(*command: str) -> None:
 
 def test_ruff_finds_nothing() -> None:
     run("-m", "ruff", "check", "--no-cache", ".")
+
+
+def test_every_file_is_formatted() -> None:
+    run("-m", "ruff", "format", "--check", "--no-cache", ".")
 
 
 def test_mypy_in_strict_mode_finds_nothing() -> None:

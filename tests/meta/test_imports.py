@@ -58,6 +58,7 @@ READERS = {
 }
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize("entrance", ENTRANCES)
 def test_an_import_brings_along_only_what_it_needs(entrance: str) -> None:
     program = f"import sys, {entrance}; print(*sys.modules)"

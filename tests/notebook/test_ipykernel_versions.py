@@ -26,6 +26,8 @@ from jupyter_client.manager import KernelManager
 from tests.support import leaks
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 VERSIONS = ("6.31", "7.4")
 
 START = """

@@ -16,6 +16,8 @@ from jupyter_client.manager import KernelManager, start_new_kernel
 from ipyremote.notebook.display.widgets import WIDGET_MIME
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 _PATIENCE = 15.0
 
 Message = dict[str, Any]

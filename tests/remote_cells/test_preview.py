@@ -94,6 +94,7 @@ def test_a_value_that_misbehaves_still_has_a_type(value: Any) -> None:
     assert "its repr raised" in found["problem"]
 
 
+@pytest.mark.processes
 def test_workers_do_not_import_ipython_for_it() -> None:
     import subprocess
 

@@ -35,6 +35,7 @@ def test_a_command_gets_values_and_keeps_what_is_the_shells(
     assert expanded(command, shell.user_ns) == meaning
 
 
+@pytest.mark.processes
 def test_output_of_a_command_appears_and_its_status_is_kept(
     shell: RemoteShell, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -43,12 +44,14 @@ def test_output_of_a_command_appears_and_its_status_is_kept(
     assert shell.user_ns["_exit_code"] == 3
 
 
+@pytest.mark.processes
 def test_lines_of_a_command_are_a_list(shell: RemoteShell) -> None:
     lines = shell.getoutput("printf 'a\\nb\\n'")
     assert lines == ["a", "b"]
     assert (lines.n, lines.s) == ("a\nb", "a b")  # type: ignore[union-attr]
 
 
+@pytest.mark.processes
 def test_an_interrupt_ends_the_command(shell: RemoteShell, tmp_path: Path) -> None:
     import signal
 

@@ -5,11 +5,15 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
+
 from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT
 from ipyremote.messages import Bind, Bound, Bye, Hold, Inline, Kept, KeptReply, ObjectReady, Want
 from ipyremote.wire.connection import Connection
 from tests.scheduler.sessions import DriverSide, session
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.processes
 
 
 def _bind(side: DriverSide, order: str) -> int:

@@ -17,6 +17,8 @@ from ipyremote.scheduler import packages
 from ipyremote.scheduler.packages import Installation, SetupError, Unwanted, provide
 from tests.support.packages import make_wheel
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture
 def wheel(tmp_path: Path) -> Path:

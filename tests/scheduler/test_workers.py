@@ -15,6 +15,8 @@ from tests.scheduler.sessions import kill, session
 from tests.support.leaks import leakless
 from tests.support.waiting import until
 
+pytestmark = pytest.mark.processes
+
 
 @pytest.fixture(scope="module")
 def side():

@@ -261,6 +261,7 @@ MAIN = """
 """
 
 
+@pytest.mark.processes
 def test_what_main_defines_travels_by_value():
     data = run(MAIN + "    sys.stdout.buffer.write(pickling.dumps(value).head)\n")
     value = pickle.loads(data)
@@ -279,6 +280,7 @@ def test_what_main_defines_travels_by_value():
     assert isinstance(value["color"], enum.Enum)
 
 
+@pytest.mark.processes
 def test_an_instance_that_went_and_came_back_is_still_an_instance():
     code = (
         MAIN
@@ -295,6 +297,7 @@ def test_an_instance_that_went_and_came_back_is_still_an_instance():
     run(code)
 
 
+@pytest.mark.processes
 def test_an_instance_that_comes_home_does_not_reset_its_class():
     code = (
         MAIN
@@ -310,6 +313,7 @@ def test_an_instance_that_comes_home_does_not_reset_its_class():
     run(code)
 
 
+@pytest.mark.processes
 def test_a_class_in_a_worker_follows_its_original():
     code = (
         MAIN
@@ -531,6 +535,7 @@ def test_changed_code_and_changed_globals_give_another_payload(clean):
     assert pickling.digest(first) != pickling.digest(second)
 
 
+@pytest.mark.processes
 def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
     monkeypatch.setattr(pickling, "display_name", {"<cell 1>": "In [4]"}.get)
     typed("def helper(x):\n    return x / 0  # in the helper\n", "<cell 2>", "helper")

@@ -190,6 +190,7 @@ def test_creating_and_sweeping_at_once_loses_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.processes
 def test_the_lock_does_not_pass_to_other_programs_by_itself(tmp_path):
     session = SessionDirectory.create(1, tmp_path)
     sleeper = subprocess.Popen(
@@ -207,6 +208,7 @@ def test_the_lock_does_not_pass_to_other_programs_by_itself(tmp_path):
         sleeper.communicate(timeout=10)
 
 
+@pytest.mark.processes
 def test_a_program_that_adopts_the_lock_keeps_the_directory(tmp_path):
     session = SessionDirectory.create(1, tmp_path)
     code = (
@@ -232,6 +234,7 @@ def test_a_program_that_adopts_the_lock_keeps_the_directory(tmp_path):
     assert sweep([tmp_path]) == [session.path]
 
 
+@pytest.mark.processes
 def test_a_killed_owner_frees_the_directory(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path\n"

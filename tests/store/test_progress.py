@@ -28,6 +28,7 @@ def test_a_page_tells_started_and_finished_apart(tmp_path):
     page.close()
 
 
+@pytest.mark.processes
 def test_the_words_survive_the_kill_of_the_worker(tmp_path):
     pid = os.fork()
     if not pid:

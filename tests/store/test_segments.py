@@ -160,6 +160,7 @@ def test_a_missing_short_or_foreign_segment_is_lost(store, path):
         get(store, stored)
 
 
+@pytest.mark.processes
 def test_another_process_reads_it(store, path):
     stored = put(store, np.arange(100_000))
     code = (
@@ -381,6 +382,7 @@ def test_the_last_room_is_used_without_rounding_up(path):
     store.close()
 
 
+@pytest.mark.processes
 def test_two_processes_share_the_capacity(path):
     store = SegmentStore(path, 7, 3 << 20)
     code = (
@@ -397,6 +399,7 @@ def test_two_processes_share_the_capacity(path):
     store.close()
 
 
+@pytest.mark.processes
 def test_processes_that_write_and_unlink_at_once_keep_the_count(path):
     code = (
         "import sys; from pathlib import Path; from ipyremote.store.segments import *\n"
@@ -445,6 +448,7 @@ store.write(bytes(5 << 20))
 """
 
 
+@pytest.mark.processes
 @pytest.mark.parametrize(
     "moment",
     ["between accounting and create", "between create and accounting", "while copying", "while unlinking"],
@@ -484,6 +488,7 @@ def fill(file):
             filler.write(bytes(4096))
 
 
+@pytest.mark.processes
 def test_a_full_file_system_is_an_exception(tmp_path):
     """Trap: ftruncate and mmap succeed on a full tmpfs, and the first write is answered with SIGBUS."""
     small = tmp_path / "small"

@@ -104,6 +104,7 @@ def test_what_somebody_has_mapped_is_not_moved(session: SessionDirectory, store:
     assert store.disk.copy(stored)
 
 
+@pytest.mark.processes
 def test_what_another_process_has_mapped_is_not_moved_until_that_is_gone(
     session: SessionDirectory, store: SegmentStore
 ) -> None:

@@ -26,6 +26,7 @@ def test_nothing_is_leaked_by_doing_nothing(leakless: leaks.Snapshot) -> None:
     assert leaks.leaked(leakless) == []
 
 
+@pytest.mark.processes
 def test_a_child_is_seen_and_then_gone() -> None:
     before = leaks.Snapshot.take()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
@@ -36,6 +37,7 @@ def test_a_child_is_seen_and_then_gone() -> None:
     assert the_leak(before, "process") == []
 
 
+@pytest.mark.processes
 def test_an_orphan_is_seen_by_its_mark() -> None:
     before = leaks.Snapshot.take()
     sleeper = (
@@ -53,6 +55,7 @@ def test_an_orphan_is_seen_by_its_mark() -> None:
     psutil.wait_procs([orphan], timeout=5)
 
 
+@pytest.mark.processes
 def test_a_zombie_is_seen() -> None:
     before = leaks.Snapshot.take()
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
@@ -93,10 +96,12 @@ def directory() -> Iterator[Path]:
     path.rmdir()
 
 
+@pytest.mark.processes
 def test_a_directory_that_was_there_before_is_no_leak(directory: Path) -> None:
     assert the_leak(leaks.Snapshot.take(), f"directory {directory}") == []
 
 
+@pytest.mark.processes
 def test_a_directory_that_nobody_or_this_run_holds_is_a_leak(directory: Path) -> None:
     before = leaks.Snapshot(leaks.processes(), frozenset(), {}, frozenset(), 0)
     assert the_leak(before, f"directory {directory}")
@@ -106,6 +111,7 @@ def test_a_directory_that_nobody_or_this_run_holds_is_a_leak(directory: Path) ->
         assert the_leak(before, f"directory {directory}")
 
 
+@pytest.mark.processes
 def test_a_directory_that_another_run_holds_is_no_leak(directory: Path) -> None:
     before = leaks.Snapshot(leaks.processes(), frozenset(), {}, frozenset(), 0)
     (directory / "lock").touch()

@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 from ipyremote.wire.lifeline import Lifeline, pair
 
 
@@ -28,6 +30,7 @@ def test_closing_the_write_end_cuts_it():
     lifeline.close()
 
 
+@pytest.mark.processes
 def test_the_kill_of_its_holder_cuts_it_at_once():
     read_end, write_end = pair()
     pid = os.fork()

@@ -82,6 +82,7 @@ def test_a_process_that_is_gone_has_no_meter() -> None:
     assert found[os.getpid()][1] > 0
 
 
+@pytest.mark.processes
 def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
     sleeper = subprocess.Popen(["sleep", "1000"])
 
@@ -253,6 +254,7 @@ def session() -> Any:
     ipyremote.shutdown()
 
 
+@pytest.mark.processes
 def test_in_a_plain_program_progress_waits_and_timeline_writes_a_file(session: Any, tmp_path: Path) -> None:
     @ipyremote.remote
     def square(x: int) -> int:
@@ -270,6 +272,7 @@ def test_in_a_plain_program_progress_waits_and_timeline_writes_a_file(session: A
     assert ipyremote.timeline() is not None
 
 
+@pytest.mark.processes
 def test_a_failed_call_can_be_repeated_as_long_as_its_ref_is_there(session: Any, tmp_path: Path) -> None:
     from ipyremote.backend import current
 
