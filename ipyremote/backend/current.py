@@ -22,23 +22,24 @@ __all__ = [
 
 
 @dataclass(slots=True)
-class _Current:
-    """The process-wide current backend; one slot, one lock."""
+class _BackendSlot:
+    """The backend of this process: one slot under one lock."""
 
     backend: Backend | None = None
-    #: Starts a backend when there is none; set by `api` so that lower layers can auto-init.
+    #: Function that starts a backend where there is none; `session/lifecycle.py` sets it.
     start: Callable[[], Backend] | None = None
     lock: threading.RLock = field(default_factory=threading.RLock)
-    #: Told of each backend that becomes current (True) or stops being so (False); they must be quick and never raise.
+    #: Functions that are told of each backend that becomes current (True) or stops being current (False).
     observers: list[Callable[[Backend, bool], None]] = field(default_factory=list)
+    #: Who is told of each `get` that waits; None for nobody.
     waiting: Waiting | None = None
 
 
-_current = _Current()
+_current = _BackendSlot()
 
 
 def backend() -> Backend:
-    """The current backend; starts one when there is none (auto-init)."""
+    """Return the current backend; start one where there is none."""
     found = _current.backend
     if found is not None:
         return found
@@ -53,7 +54,7 @@ def backend() -> Backend:
 
 
 def peek() -> Backend | None:
-    """The current backend, or None; never starts one."""
+    """Return the current backend, or None; never start one."""
     return _current.backend
 
 
@@ -65,7 +66,7 @@ def install(backend: Backend) -> None:
 
 
 def remove(backend: Backend | None = None) -> None:
-    """Make no backend current; with an argument only if that one is."""
+    """Make no backend current; with an argument, only if that backend is current."""
     removed = _current.backend
     if removed is not None and (backend is None or removed is backend):
         _current.backend = None
@@ -74,7 +75,10 @@ def remove(backend: Backend | None = None) -> None:
 
 
 def observe(observer: Callable[[Backend, bool], None]) -> None:
-    """Call `observer(backend, True)` for each backend that becomes current, `(backend, False)` when it no longer is."""
+    """Call `observer(backend, True)` for each backend that becomes current, `observer(backend, False)` at its end.
+
+    An observer must be quick and never raise.
+    """
     _current.observers.append(observer)
 
 
@@ -84,15 +88,15 @@ def unobserve(observer: Callable[[Backend, bool], None]) -> None:
 
 
 def set_waiting(waiting: Waiting | None) -> None:
-    """Tell this one of whoever waits from now on."""
+    """Tell `waiting` of each `get` that waits, from now on; None for nobody."""
     _current.waiting = waiting
 
 
 def waiting() -> Waiting | None:
-    """Who is told of those that wait."""
+    """Return who is told of each `get` that waits."""
     return _current.waiting
 
 
 def start_with(start: Callable[[], Backend]) -> None:
-    """How `backend()` starts a backend when there is none."""
+    """Set the function by which `backend()` starts a backend where there is none."""
     _current.start = start

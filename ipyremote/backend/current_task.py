@@ -13,20 +13,21 @@ from ipyremote.backend.records import Identity
 
 __all__ = ["INTERRUPTIBLE", "ActorExit", "current_actor", "exit_actor", "identity", "is_canceled"]
 
-#: Set in a class whose methods are interrupted when they are cancelled, as tasks are. Ray's actors are not.
+#: Name of an attribute of classes whose methods are interrupted when they are cancelled, as tasks are. Methods of
+#: Ray's actors are not.
 INTERRUPTIBLE: Final = "__ipyremote_interruptible__"
 
 
 class ActorExit(SystemExit):
-    """Raised by `exit_actor` in a method that is not a coroutine. Not for users."""
+    """The exception that `exit_actor` raises in a method that is not a coroutine. Not for users."""
 
 
 def exit_actor() -> NoReturn:
-    """Leave the actor that this code runs in, on purpose: it is not restarted, and later calls raise ActorDiedError.
+    """Leave the actor that this code runs in, on purpose, so that the actor is not restarted.
 
-    So does the call that leaves, and those that run beside it or have not started. Functions registered with `atexit`
-    run. As in Ray, it ends the method by an exception, in an async actor by AsyncioActorExit. Raises TypeError outside
-    of an actor.
+    The call that leaves raises ActorDiedError for its caller, and so do calls that run beside that call, have not
+    started, or come later. Functions registered with `atexit` run. As in Ray, the method is ended by an exception, in
+    an async actor by AsyncioActorExit. Raises TypeError outside of an actor.
     """
     task = _task()
     if task is None:
@@ -38,10 +39,10 @@ def exit_actor() -> NoReturn:
 
 
 def is_canceled() -> bool:
-    """Whether `cancel` was called for the task or method that asks.
+    """Return whether `cancel` was called for the task or method that asks.
 
-    Methods of actors are not interrupted, except coroutines, so that they can stop where it suits them. Raises
-    RuntimeError in a driver and in an async actor, as Ray does.
+    Methods of actors are not interrupted, except coroutines, so that a method can stop where that suits the method.
+    Raises RuntimeError in a driver and in an async actor, as Ray does.
     """
     task = _task()
     if task is None:
@@ -50,7 +51,10 @@ def is_canceled() -> bool:
 
 
 def current_actor() -> Any:
-    """The handle of the actor that this code runs in. It does not keep the actor alive. RuntimeError outside of one."""
+    """Return a handle of the actor that this code runs in, which does not keep the actor alive.
+
+    Raises RuntimeError outside of an actor.
+    """
     task = _task()
     if task is None:
         raise RuntimeError("This code does not run in an actor, so there is no current actor.")

@@ -1,6 +1,6 @@
-"""Where a task may run, or an actor live, beyond the amounts that it needs: which placement group, node and labels.
+"""Where a task may run, or an actor live, beyond the amounts it needs: which placement group, node and labels.
 
-`Place` is what the option `scheduling_strategy` and its like come to; it travels in `TaskSpec`. Labels are words with
+The option `scheduling_strategy` and its like come to a `Place`. Labels are words with
 values that a machine has. Their syntax is that of Kubernetes, as in Ray: a key is a name, perhaps behind a prefix like
 a host name and a slash; a value is a name or empty.
 """
@@ -28,11 +28,12 @@ __all__ = [
 
 #: The label that every machine has: its id, as in `nodes()`.
 NODE_ID: Final = "ray.io/node-id"
-#: How keys begin that are not for programs.
+#: Beginning of the keys that programs may not set.
 RESERVED_PREFIX: Final = "ray.io/"
 
-#: Operators of `LabelMatch`: the label has one of the values; it is there.
+#: Operator of `LabelMatch`: the label has one of the values.
 IN: Final = "in"
+#: Operator of `LabelMatch`: the machine has the label, with any value.
 EXISTS: Final = "exists"
 
 _NAME = r"[a-zA-Z0-9](?:[a-zA-Z0-9_.-]{0,61}[a-zA-Z0-9])?"
@@ -49,44 +50,45 @@ class LabelMatch(NamedTuple):
     #: IN or EXISTS.
     operator: str
     values: tuple[str, ...] = ()
-    #: Whether it is to be the other way round. A label that is not there has none of the values.
+    #: Whether the condition is turned round. A machine without the label has none of the values.
     negated: bool = False
 
 
 class Place(NamedTuple):
-    """See the module docstring."""
+    """Where a task may run, or an actor live."""
 
-    #: A placement group, and which of its bundles; -1: any of them.
+    #: Id of a placement group; 0 for none.
     group_id: int = 0
+    #: Number of the group's bundle; -1 for any bundle of the group.
     bundle: int = -1
-    #: Whether what a task submits is placed in its group, too. None: as it is with the task that submits this one,
-    #: which in turn may place it in its own group.
+    #: Whether what the task submits is placed in the task's group, too; None for what applies to the submitting task,
+    #: which may also place this task in its own group.
     captures: bool | None = None
-    #: Sets of conditions: the machine has to meet one set. Empty: any machine.
+    #: Sets of conditions, one of which the machine has to meet; empty for any machine.
     labels: tuple[tuple[LabelMatch, ...], ...] = ()
-    #: The only machine that will do, by its id; empty: any.
+    #: Id of the only machine that will do; empty for any machine.
     node: str = ""
 
 
 class GroupRecord(NamedTuple):
-    """A placement group: what is known of it to those who ask."""
+    """What is known of a placement group."""
 
     group_id: int
     label: str
-    #: Empty: it has none.
+    #: Name by which others find the group; empty for none.
     name: str
     strategy: str
-    #: Of each bundle the (name, ten-thousandths) pairs, sorted by name.
+    #: (name, ten-thousandths) pairs of each bundle, sorted by name.
     bundles: tuple[tuple[tuple[str, int], ...], ...]
     #: "pending", "reserved" or "removed"
     state: str
-    #: How long it took to be reserved, or has taken so far.
+    #: Seconds that the reservation took, or has taken so far.
     seconds: float = 0.0
-    #: Why it waits; empty when it does not.
+    #: Sentence on why the group waits; empty for a group that does not wait.
     detail: str = ""
 
 
-#: Said on purpose: not in the group of the task that submits it.
+#: The place that says: not in the group of the task that submits this one.
 ANYWHERE: Final = Place(captures=False)
 
 
@@ -105,9 +107,9 @@ def check_labels(name: str, given: Any) -> None:
 
 
 def matches_of(name: str, selector: Any) -> tuple[LabelMatch, ...]:
-    """The conditions of a label selector, such as `{"region": "us", "market": "!spot", "zone": "in(a, b)"}`.
+    """Return the conditions of a label selector, such as `{"region": "us", "market": "!spot", "zone": "in(a, b)"}`.
 
-    Raises TypeError or ValueError for what is none.
+    Raises TypeError or ValueError for anything else.
     """
     _check_mapping(name, selector)
     return tuple(_match_of(name, key, value) for key, value in selector.items())
@@ -140,7 +142,7 @@ def _check_mapping(name: str, given: Any) -> None:
 
 
 def match_some(alternatives: tuple[tuple[LabelMatch, ...], ...], labels: Mapping[str, str]) -> bool:
-    """Whether labels meet one of these sets of conditions; any do if there is no set."""
+    """Return whether labels meet one of some sets of conditions. Any labels do where there is no set."""
     return not alternatives or any(all(_is_met(match, labels) for match in some) for some in alternatives)
 
 
@@ -151,7 +153,7 @@ def _is_met(match: LabelMatch, labels: Mapping[str, str]) -> bool:
 
 
 def described(alternatives: tuple[tuple[LabelMatch, ...], ...]) -> str:
-    """Sets of conditions in words."""
+    """Return sets of conditions in words."""
     return ", or ".join(" and ".join(map(_condition, some)) for some in alternatives)
 
 
@@ -164,6 +166,6 @@ def _condition(match: LabelMatch) -> str:
 
 
 def labels_text(labels: Mapping[str, str]) -> str:
-    """The labels that programs gave to a machine, in words."""
+    """Return the labels that programs gave to a machine, in words."""
     own = [f"{key}={value}" for key, value in labels.items() if not key.startswith(RESERVED_PREFIX)]
     return ", ".join(own) or "no labels"

@@ -63,14 +63,14 @@ Origin: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 class ActorNames(Protocol):
-    """The named actors of a session. What asks waits for the answer."""
+    """The named actors of a session. Every method waits for the engine's answer."""
 
     @property
     def namespace(self) -> str:
         """The namespace of the calling code's driver."""
 
     def use(self, namespace: str) -> None:
-        """This driver's named actors are in this namespace, from now on."""
+        """Put this driver's named actors into a namespace, from now on."""
 
     def create(
         self,
@@ -81,17 +81,21 @@ class ActorNames(Protocol):
         actor: ActorOptions,
         record: Any,
     ) -> tuple[NamedHandle, bool]:
-        """(the actor that has the name from now on, whether that is a new one). One hold of a new one is taken."""
+        """Create an actor with a name, unless one has the name already.
+
+        Returns (the actor that has the name from now on, whether that actor is new). The caller gets one hold of a new
+        actor. `record` is kept for those who find the actor later.
+        """
 
     def find(self, name: str, namespace: str = "") -> NamedHandle | None:
-        """The living actor of this name. No hold is taken."""
+        """Return the living actor of a name, without a hold; None where there is none."""
 
     def all(self, *, everywhere: bool = False) -> list[NamedHandle]:
-        """The living actors of the own namespace, or of all, by namespace and name."""
+        """Return the living actors of the own namespace, or of all namespaces, sorted by namespace and name."""
 
 
 class PlacementGroups(Protocol):
-    """The placement groups of a session. What asks waits for the answer."""
+    """The placement groups of a session. Every method that asks waits for the engine's answer."""
 
     def create(
         self,
@@ -102,19 +106,20 @@ class PlacementGroups(Protocol):
         detached: bool,
         labels: tuple[tuple[LabelMatch, ...], ...],
     ) -> tuple[GroupRecord, bool]:
-        """(the group that has the name from now on, whether that is a new one). Does not wait when it has no name.
+        """Create a group, unless one has the name already. Does not wait for a group without a name.
 
-        `labels`: sets of conditions, all of which the machine has to meet.
+        Returns (the group that has the name from now on, whether that group is new). `labels`: sets of conditions, all
+        of which the machine has to meet.
         """
 
     def remove(self, group_id: int) -> None:
-        """Give it back, and end what is in it. Nothing happens when it is not there."""
+        """Give a group's resources back, and end its tasks and actors. Does nothing for an unknown group."""
 
     def find(self, name: str) -> GroupRecord | None:
-        """The group of this name in the calling code's namespace."""
+        """Return the group of a name in the calling code's namespace; None where there is none."""
 
     def all(self, group_id: int = 0) -> list[GroupRecord]:
-        """Those that are there and those removed lately; or only the one with this id."""
+        """Return the groups that exist or were removed lately; with an id only that group."""
 
 
 class Listener(Protocol):
@@ -410,69 +415,69 @@ class Backend(Protocol):
         """Store a value. Returns (id, label). Raises ObjectStoreFullError."""
 
     def free(self, ids: Sequence[int]) -> None:
-        """Drop these values although there are refs, once no task needs them; then `get` raises ObjectFreedError."""
+        """Drop values although there are refs, once no task needs the values; then `get` raises ObjectFreedError."""
 
     def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
-        """Values in order. Raises the first failure met, or GetTimeoutError after `timeout` seconds."""
+        """Return the values in order. Raises the first failure met, or GetTimeoutError after `timeout` seconds."""
 
     def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
-        """The first `num_returns` of these that have a value or failed, in the order given; fewer after `timeout`."""
+        """Return the first `num_returns` ids that have a value or failed, in order; fewer after `timeout` seconds."""
 
     def is_ready(self, object_id: int) -> bool:
-        """Whether the object is known in this process to have a value or a failure. Never blocks."""
+        """Return whether this process knows that the object has a value or a failure. Never waits."""
 
     def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
-        """Call `callback(object_id)` once it has a value or a failure (now, if it has), on any thread."""
+        """Call `callback(object_id)` once the object has a value or a failure: now, or later on any thread."""
 
     def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
-        """Cancel the task behind an object; nothing happens when it has ended."""
+        """Cancel the task behind an object. Does nothing when the task has ended."""
 
     def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
         """Kill an actor's process at once."""
 
     def watch(self, ids: Sequence[int]) -> None:
-        """Report `Listener.on_update` for these, now and at each change."""
+        """Report the tasks of these objects to `Listener.on_update`, now and at each change."""
 
     def unwatch(self, ids: Sequence[int]) -> None:
-        """Stop reporting."""
+        """Stop reporting the tasks of these objects."""
 
     def explain(self, object_id: int) -> str:
-        """Why its task does not run, in a sentence."""
+        """Return a sentence on why the task of an object does not run."""
 
     def nodes(self) -> tuple[NodeStatus, ...]:
         """Return the machines of the session, the one of this process first. May wait for an answer."""
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
-        """(total, available) amounts by name; what is used up is absent from the second."""
+        """Return (total, available) amounts by name. What is used up is absent from the second."""
 
     def listen(self, listener: Listener | None) -> None:
-        """Report to this listener from now on; None: to the process's own stdout and stderr."""
+        """Report to a listener from now on; None stands for the process's own stdout and stderr."""
 
     def shutdown(self) -> None:
-        """End the session (or leave it, in a worker). Idempotent."""
+        """End the session, or leave a session that others have started. Idempotent. In a worker nothing happens."""
 
 
 class Work(Protocol):
     """Work in many pieces that have no refs of their own, for whoever shows it. Must be quick and never raise."""
 
     def on_counts(self, counts: Mapping[str, int]) -> None:
-        """How many pieces are "pending", "running", "resolved", "failed" and "cancelled" by now."""
+        """Take how many pieces are "pending", "running", "resolved", "failed" and "cancelled" by now."""
 
     def end(self) -> None:
-        """Nothing changes any more. Idempotent."""
+        """Take note that no count changes any more. Idempotent."""
 
 
 class Waiting(Protocol):
     """Told of each `get` that has to wait. Must be quick and never raise."""
 
     def begin(self, refs: Sequence[Any]) -> Any:
-        """A `get` of these `ObjectRef`s starts to wait; what it returns is handed to `end`."""
+        """Take note that a `get` of these `ObjectRef`s starts to wait. The result is handed to `end`."""
 
     def end(self, wait: Any) -> None:
-        """It waits no longer, whatever came of it."""
+        """Take note that a `get` waits no longer, whatever came of it."""
 
     def interrupted(self, error: KeyboardInterrupt, function: str, refs: Sequence[Any]) -> None:
         """Note that `function` ("get" or "wait"), which waited for these refs, is about to raise `error`."""
 
     def work(self, name: str) -> Work:
-        """The running cell waits for calls of `name`, as many as there will be."""
+        """Return who is told of the calls of `name` that the running cell waits for."""

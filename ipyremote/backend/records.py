@@ -42,8 +42,9 @@ __all__ = [
     "WorkerStatus",
 ]
 
-#: Values of `TaskOptions.stream`: nothing holds up what it yields; all that it yields are refs in its one value.
+#: Value of `TaskOptions.stream` for a task that yields as many items as it likes, ahead of its consumer.
 ENDLESS: Final = -1
+#: Value of `TaskOptions.stream` for a task whose one value is the refs of all items that the task has yielded.
 DYNAMIC: Final = -2
 #: One CPU, in the form of `TaskOptions.resources`.
 ONE_CPU: tuple[tuple[str, int], ...] = (("CPU", 10_000),)
@@ -53,38 +54,39 @@ ONE_CPU: tuple[tuple[str, int], ...] = (("CPU", 10_000),)
 class Exported:
     """A function or class that a backend has taken."""
 
-    #: What was exported; the inline backend calls it.
+    #: The function or class itself.
     target: Callable[..., Any]
-    #: Bare name, the first part of labels.
+    #: Name without a number, the first part of labels.
     name: str
-    #: 16 bytes that identify its pickle; empty where a backend pickles nothing.
+    #: 16 bytes that identify the pickle; empty where an engine pickles nothing.
     digest: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """Checked options of one call. Defaults are a plain task's."""
+    """Checked options of one call. The defaults are those of a plain task."""
 
-    #: Overrides the name in the label.
+    #: Name for the label, in place of the function's; None for the function's.
     name: str | None = None
     #: Number of return objects, 0 or more.
     returns: int = 1
     #: (name, ten-thousandths) pairs, sorted by name, without zero amounts.
     resources: tuple[tuple[str, int], ...] = ONE_CPU
+    #: Number of times that the task may run again.
     max_retries: int = 3
-    #: False: no exception is retried; True: each `Exception` is; or these types.
+    #: Exceptions after which the task runs again: none (False), every `Exception` (True), or these types.
     retry_exceptions: bool | tuple[type[BaseException], ...] = False
-    #: Whether the refs it returns are deferred (the result of an operator on refs).
+    #: Whether the refs of the call are deferred, as those of operators on refs are.
     deferred: bool = False
-    #: Concurrency group of a method; empty for the default one.
+    #: Name of a method's concurrency group; empty for the default group.
     group: str = ""
-    #: What it yields: 0 nothing; n objects, at most so many of which were not consumed yet; or ENDLESS or DYNAMIC.
+    #: 0 for a task that yields nothing; else the number of items that may wait for their consumer, ENDLESS or DYNAMIC.
     stream: int = 0
-    #: Where it may run, for an actor's creation where that may live. None: nothing was said.
+    #: Where the task may run, or the actor live; None where nothing was said.
     place: Place | None = None
-    #: Its process leaves after so many runs of its function; 0: it stays.
+    #: Number of runs of the function after which the task's process leaves; 0 for a process that stays.
     max_calls: int = 0
-    #: None: that of the code that submits it.
+    #: The task's environment; None for the environment of the code that submits the task.
     runtime_env: RuntimeEnv | None = None
 
 
@@ -93,34 +95,39 @@ class ActorOptions:
     """Checked options of one actor, beyond the `TaskOptions` of its creation."""
 
     class_name: str
-    #: Held while it lives (the creation's own are in its `TaskOptions`).
+    #: (name, ten-thousandths) pairs that the actor holds while it lives, beside those of its creation.
     resources: tuple[tuple[str, int], ...] = ()
+    #: Number of times that the actor may start again after a crash; -1 for any number.
     max_restarts: int = 0
+    #: Number of times that a call may run again after a crash of the actor; -1 for any number.
     max_task_retries: int = 0
+    #: Number of calls that may run at a time.
     max_concurrency: int = 1
-    #: Calls of one handle that have not ended, at most; 0: any number.
+    #: Number of calls of one handle that may be pending; 0 for any number.
     max_pending_calls: int = 0
-    #: Whether a call that waits for objects lets later ones of its caller pass.
+    #: Whether a call that waits for objects lets later calls of its caller pass.
     unordered: bool = False
-    #: (name, calls at a time) of the concurrency groups beside the default one.
+    #: (name, number of calls at a time) of each concurrency group but the default one.
     groups: tuple[tuple[str, int], ...] = ()
-    #: Empty: it has none.
+    #: Name by which others find the actor; empty for none.
     name: str = ""
-    #: Empty: that of its driver.
+    #: Namespace of the name; empty for the namespace of the actor's driver.
     namespace: str = ""
+    #: Whether the actor outlives the process that created it.
     detached: bool = False
+    #: Whether an actor that has the name already is taken instead.
     get_if_exists: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class NamedHandle:
-    """What a handle of a named actor is made from."""
+    """The parts of a handle of a named actor."""
 
     name: str
     namespace: str
     actor_id: int
     label: str
-    #: The `ActorRecord` that its creator gave.
+    #: The `ActorRecord` that the creator of the actor gave.
     record: Any
 
 
