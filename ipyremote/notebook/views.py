@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ipyremote.backend import current
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.notebook.display.ref_groups import refs_in
-from ipyremote.notebook.display.textbar import follow
 from ipyremote.notebook.display.timeline import chrome_trace, write_trace
 from ipyremote.refs import ObjectRef
 from ipyremote.session.lifecycle import is_initialized
@@ -38,6 +37,8 @@ def progress(refs: Any) -> None:
     if notebook is not None:
         notebook.screen.show_board(found)
     else:
+        from ipyremote.notebook.display.textbar import follow
+
         follow(found)
 
 

@@ -11,15 +11,17 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.notebook.display.call_board import CallBoard
 from ipyremote.notebook.display.screen import Screen
-from ipyremote.notebook.display.textbar import TextBar
 from ipyremote.notebook.display.updater import UpdateScheduler
 from ipyremote.notebook.output.frontend import Parent
 from ipyremote.notebook.output.unretrieved import interrupted_lines, interruption_note
 from ipyremote.refs import ObjectRef
+
+if TYPE_CHECKING:
+    from ipyremote.notebook.display.textbar import TextBar
 
 __all__ = ["WaitingDisplays"]
 
@@ -79,7 +81,7 @@ class WaitingDisplays:
         wait.over = True
         self._open.pop(wait, None)
         if wait.bar is not None:
-            wait.bar.clear()
+            wait.bar.end(leave=False)
         if wait.end is not None:
             wait.end()
 
@@ -118,7 +120,7 @@ class WaitingDisplays:
                 wait.seen = True
                 self._show(wait)
             elif wait.bar is not None and not wait.over:
-                wait.bar.draw(now)
+                wait.bar.draw()
         self._updater.call_later(_CHECK, self._check, number)
 
     def _show(self, wait: _WaitingGet) -> None:
@@ -129,4 +131,7 @@ class WaitingDisplays:
             if wait.over:
                 wait.end()
         elif sys.stderr.isatty():
-            wait.bar = TextBar(wait.refs, wait.began)
+            # Imported here, because a notebook needs no bar of text.
+            from ipyremote.notebook.display.textbar import TextBar
+
+            wait.bar = TextBar(wait.refs, self._clock() - wait.began)

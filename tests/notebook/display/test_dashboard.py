@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from ipyremote.notebook.display.dashboard_html import (
     dashboard_text,
 )
 from ipyremote.notebook.display.screen import Screen
-from ipyremote.notebook.display.textbar import bar_text, follow
+from ipyremote.notebook.display.textbar import TextBar, bar_text, follow
 from ipyremote.notebook.display.timeline import chrome_trace, condensed
 from ipyremote.notebook.display.waiting import WaitingDisplays
 from ipyremote.notebook.extension import Notebook
@@ -159,9 +160,76 @@ def test_what_a_page_is_sent_of_a_busy_session_is_bounded() -> None:
 
 
 def test_a_text_bar_says_how_far_how_fast_and_how_long() -> None:
-    assert bar_text(0, 10, 0.0) == "[" + "." * 30 + "] 0/10 refs"
-    assert bar_text(5, 10, 2.5) == "[" + "#" * 15 + "." * 15 + "] 5/10 refs, 2.0/s, 2.5 s left"
-    assert bar_text(1, 1, 2.0) == "[" + "#" * 30 + "] 1/1 ref, 2.0 s"
+    assert bar_text(0, 10, 0.0) == "  0%|" + " " * 30 + "| 0/10 refs [00:00<?, ?/s]"
+    assert bar_text(5, 10, 2.5) == " 50%|" + "#" * 15 + " " * 15 + "| 5/10 refs [00:02<00:02,  2.00/s]"
+    assert bar_text(1, 1, 2.0) == "100%|" + "#" * 30 + "| 1/1 ref [00:02<00:00,  0.50/s]"
+
+
+class Terminal(io.StringIO):
+    """Keeps what is written, and says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_text_bar_is_drawn_again_and_leaves_its_line_or_takes_it_away(backend: FakeBackend) -> None:
+    for leave, last in ((True, "\n"), (False, "\r")):
+        refs, out = [backend.new_ref() for _ in range(4)], Terminal()
+        bar = TextBar(refs, 2.0, out)
+        assert "0/4 refs [00:02<?" in out.getvalue()
+        for ref in refs[:2]:
+            backend.end(ref, "done", 1)
+        bar.draw()
+        assert "2/4 refs [00:02<00:02,  1.00/s]" in out.getvalue()
+        bar.end(leave=leave)
+        written = out.getvalue()
+        assert written.endswith(last)
+        bar.draw()  # On another thread, the updater may be about to draw.
+        assert out.getvalue() == written
+
+
+def test_a_text_bar_shows_in_a_terminal_that_does_not_tell_its_size(
+    backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, other = os.openpty()
+    with open(mine, "rb") as screen, open(other, "w") as terminal:
+        monkeypatch.setattr(sys, "stderr", terminal)
+        assert os.get_terminal_size(other) == (0, 0)
+        TextBar([backend.new_ref() for _ in range(3)], 0.0).end(leave=True)
+        assert b"0/3 refs" in screen.read1()
+
+
+def test_a_text_bar_survives_a_terminal_that_is_closed(backend: FakeBackend) -> None:
+    out = Terminal()
+    bar = TextBar([backend.new_ref()], 0.0, out)
+    out.close()
+    bar.draw()
+    bar.end(leave=True)
+
+
+def test_a_long_get_in_a_terminal_has_a_text_bar_as_long_as_it_waits(
+    updater: ManualUpdater, clock: Clock, backend: FakeBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen = Screen(FakeFrontend(), updater, dict, clock=clock)
+    waiting = WaitingDisplays(screen, updater, dict, lambda: True, rich=False, clock=clock)
+    for terminal in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", terminal)
+        waiting.cell_began(1)
+        refs = [backend.new_ref() for _ in range(2)]
+        wait = waiting.begin(refs)
+        updater.advance(0.9)
+        assert terminal.getvalue() == ""
+        updater.advance(0.6)
+        backend.end(refs[0], "done", 1)
+        updater.advance(0.6)
+        waiting.end(wait)
+        waiting.cell_ended()
+        if terminal.isatty():
+            assert "0/2 refs" in terminal.getvalue()
+            assert "1/2 refs" in terminal.getvalue()
+            assert terminal.getvalue().endswith("\r")
+        else:
+            assert terminal.getvalue() == ""
 
 
 @pytest.fixture
@@ -266,6 +334,11 @@ def test_in_a_plain_program_progress_waits_and_timeline_writes_a_file(session: A
     out = io.StringIO()
     follow(refs, out)
     assert "8/8 refs" in out.getvalue()
+    assert out.getvalue().count("\n") == 1
+    terminal = Terminal()
+    follow([*refs, refs[0]], terminal)
+    assert "8/8 refs" in terminal.getvalue()
+    assert terminal.getvalue().endswith("\n")
     ipyremote.timeline(str(tmp_path / "trace.json"))
     events = json.loads((tmp_path / "trace.json").read_text())
     assert len([event for event in events if event["ph"] == "X"]) >= 8
