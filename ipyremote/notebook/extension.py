@@ -24,14 +24,14 @@ from ipyremote import settings
 from ipyremote.backend import Backend, DisplayReport, ProgressReport, StateReport, TextReport, current
 from ipyremote.exceptions import tracebacks
 from ipyremote.notebook.autoreload import Autoreload
-from ipyremote.notebook.cells.completion import matcher_of
+from ipyremote.notebook.cells.tab_completion import matcher_of
 from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
 from ipyremote.notebook.display.dashboard import Dashboards
 from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.ref_groups import refs_in
 from ipyremote.notebook.display.screen import ClusterCard, Screen
 from ipyremote.notebook.display.updater import Updater
-from ipyremote.notebook.display.waiting import WaitingDisplays
+from ipyremote.notebook.display.waiting_displays import WaitingDisplays
 from ipyremote.notebook.magics import RemoteMagics, resources_of
 from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
 from ipyremote.notebook.output.error_rendering import ErrorRenderer

@@ -31,7 +31,7 @@ from IPython.core.magic_arguments import magic_arguments
 from ipyremote.actor import ActorHandle
 from ipyremote.backend import Backend, current
 from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
-from ipyremote.notebook.cells.arguments import CellArguments, parsed, takes_cell_arguments
+from ipyremote.notebook.cells.cell_arguments import CellArguments, parsed, takes_cell_arguments
 from ipyremote.notebook.cells.sessions import Sessions
 from ipyremote.notebook.cells.submission import CellInputError, CellSubmitter, CellSyntaxError
 from ipyremote.notebook.display.html import bytes_text

@@ -33,7 +33,6 @@ STILL_CLASSES = {
     "ActorNames",
     "Cell",
     "Counter",
-    "Display",
     "Environments",
     "Group",
     "Host",
@@ -51,9 +50,7 @@ STILL_CLASSES = {
     "_Work",
 }
 STILL_FILES = {
-    "arguments",
     "backend",
-    "completion",
     "executor",
     "functions",
     "pickling",
@@ -63,7 +60,6 @@ STILL_FILES = {
     "records",
     "run",
     "values",
-    "waiting",
 }
 #: Names of files that Python or a tool gives.
 GIVEN = {"__init__", "__main__"}

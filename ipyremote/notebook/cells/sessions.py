@@ -20,7 +20,7 @@ from ipyremote.actor import ActorClass, ActorHandle
 from ipyremote.backend import Backend, current
 from ipyremote.declare.options import method_options
 from ipyremote.exceptions import ActorError, GetTimeoutError, IPyRemoteError, TaskError
-from ipyremote.notebook.cells.arguments import CellArguments
+from ipyremote.notebook.cells.cell_arguments import CellArguments
 from ipyremote.notebook.cells.inputs import SameObject
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.remote_cells.sessions import CellSession, Variable

@@ -19,8 +19,8 @@ from ipyremote.backend import Backend, current
 from ipyremote.declare import exports
 from ipyremote.declare.exports import Export
 from ipyremote.exceptions import tracebacks
-from ipyremote.notebook.cells.arguments import FLAGS, CellArguments
 from ipyremote.notebook.cells.capture import Captured, capture, names_bound, sources_of, unsupported
+from ipyremote.notebook.cells.cell_arguments import FLAGS, CellArguments
 from ipyremote.notebook.cells.inputs import LARGE, StoredInputs
 from ipyremote.notebook.cells.sessions import Sessions
 from ipyremote.notebook.display.html import bytes_text

@@ -11,14 +11,14 @@ from contextlib import suppress
 from typing import Any
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Display, OpenedRef
+from ipyremote.notebook.display.displays import OpenedRef, ScreenDisplay
 from ipyremote.notebook.display.models import BoardModel, RefModel
 from ipyremote.refs import ObjectRef
 
 __all__ = ["cancel", "open_ref", "retry"]
 
 
-def cancel(display: Display, backend: Backend, place: int) -> None:
+def cancel(display: ScreenDisplay, backend: Backend, place: int) -> None:
     """Cancel one ref of a display, or all (-1)."""
     refs = [display.ref_at(place)] if place >= 0 else list(display.refs)
     for ref in refs:
@@ -27,7 +27,7 @@ def cancel(display: Display, backend: Backend, place: int) -> None:
                 backend.cancel(ref._id)
 
 
-def retry(display: Display, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
+def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
     """Run one ref of a display again, or all that failed or were cancelled (-1). Gives (old, new) ids."""
     model = display.model
     if not isinstance(model, RefModel | BoardModel):
@@ -53,7 +53,7 @@ def retry(display: Display, backend: Backend, place: int) -> Iterator[tuple[int,
         yield old, new
 
 
-def open_ref(display: Display, place: int) -> OpenedRef | None:
+def open_ref(display: ScreenDisplay, place: int) -> OpenedRef | None:
     """Show one ref of a board below it."""
     ref = display.ref_at(place)
     if ref is None or not isinstance(display.model, BoardModel):
@@ -66,6 +66,6 @@ def _opened(place: int, ref: ObjectRef[Any]) -> OpenedRef:
     return OpenedRef(place, ref._id, RefModel(ref._label))
 
 
-def _state(display: Display, ref: ObjectRef[Any]) -> str:
+def _state(display: ScreenDisplay, ref: ObjectRef[Any]) -> str:
     model = display.model
     return model.state_of(ref._id) if isinstance(model, BoardModel) else model.state

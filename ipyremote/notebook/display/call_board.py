@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ipyremote.backend import StateReport, current
-from ipyremote.notebook.display.displays import Display
+from ipyremote.notebook.display.displays import ScreenDisplay
 from ipyremote.notebook.display.html import BoardView, board_html
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.updater import UpdateScheduler
@@ -91,7 +91,7 @@ class CallBoard:
         self._parent = parent
         self._clock = clock
         self._model = CallBoardModel(name, clock())
-        self._display: Display | None = None
+        self._display: ScreenDisplay | None = None
 
     def on_counts(self, counts: Mapping[str, int]) -> None:
         """How many are in which state by now. Any thread."""

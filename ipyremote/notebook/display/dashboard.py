@@ -29,7 +29,7 @@ from ipyremote.notebook.display.dashboard_html import (
     dashboard_html,
     dashboard_text,
 )
-from ipyremote.notebook.display.displays import Display
+from ipyremote.notebook.display.displays import ScreenDisplay
 from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.timeline import condensed
@@ -258,7 +258,7 @@ class Dashboards:
         #: Whether displays must say the same whenever they are made.
         self._static = static
         self._lock = threading.Lock()
-        self._live: tuple[Display, DashboardModel] | None = None
+        self._live: tuple[ScreenDisplay, DashboardModel] | None = None
         self._thread: threading.Thread | None = None
         self._wake = threading.Event()
 
@@ -306,14 +306,14 @@ class Dashboards:
         if thread is not None:
             thread.join(2.0)
 
-    def _still(self, display: Display, model: DashboardModel, reason: str) -> None:
+    def _still(self, display: ScreenDisplay, model: DashboardModel, reason: str) -> None:
         if not model.settled:
             model.on_ended(reason)
             self._screen.touch(display, final=True)
 
     def _run(self, meter: ProcessMeter) -> None:
         begun = time.monotonic()
-        current: Display | None = None
+        current: ScreenDisplay | None = None
         while not self._wake.wait(_INTERVAL):
             with self._lock:
                 live = self._live
@@ -329,7 +329,7 @@ class Dashboards:
             if not self._refresh(display, model, meter):
                 self._still(display, model, "its session has ended")
 
-    def _refresh(self, display: Display, model: DashboardModel, meter: ProcessMeter) -> bool:
+    def _refresh(self, display: ScreenDisplay, model: DashboardModel, meter: ProcessMeter) -> bool:
         backend = display.backend
         if backend is None:
             return False

@@ -22,7 +22,7 @@ from ipyremote.refs import ObjectRef
 if TYPE_CHECKING:
     from ipyremote.notebook.display.widgets import LiveWidget
 
-__all__ = ["ClusterCard", "Display", "OpenedRef", "Sender", "plain_of"]
+__all__ = ["ClusterCard", "OpenedRef", "ScreenDisplay", "Sender", "plain_of"]
 
 _PLAIN_REFS: Final = 20
 #: Seconds between two messages for one display: eight in a second, which leaves two for its end.
@@ -48,7 +48,7 @@ class OpenedRef:
 
 
 @dataclass(slots=True, eq=False)
-class Display:
+class ScreenDisplay:
     """One display, until it is final, and longer if some page may still act on it."""
 
     model: Model
@@ -100,7 +100,7 @@ def plain_of(refs: Sequence[ObjectRef[Any]]) -> str:
 class ClusterCard:
     """A name for the display of a cluster."""
 
-    display: Display
+    display: ScreenDisplay
 
 
 class Sender:
@@ -109,28 +109,28 @@ class Sender:
     def __init__(
         self,
         updater: UpdateScheduler,
-        send: Callable[[Display, float], int],
+        send: Callable[[ScreenDisplay, float], int],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._updater = updater
         self._send = send
         self._clock = clock
         #: With something to send, oldest first.
-        self.dirty: dict[Display, None] = {}
+        self.dirty: dict[ScreenDisplay, None] = {}
         self._flush_at: float | None = None
         self._budget = TokenBucket(_BURST, _RATE)
 
-    def mark(self, display: Display) -> None:
+    def mark(self, display: ScreenDisplay) -> None:
         """It has something new to show."""
         now = self._clock()
         self.dirty.setdefault(display)
         self._flush_soon(now, max(_turn(display, now), now + self._budget.wait(now)))
 
-    def spend(self, display: Display, size: int) -> None:
+    def spend(self, display: ScreenDisplay, size: int) -> None:
         """So many bytes were sent for it otherwise."""
         display.due = max(display.due, self._clock()) + size / _BYTES
 
-    def drop(self, display: Display) -> None:
+    def drop(self, display: ScreenDisplay) -> None:
         """It has nothing to say any more."""
         self.dirty.pop(display, None)
 
@@ -164,7 +164,7 @@ class Sender:
             # A little late rather than a little early: a flush that finds nothing due would be for nothing.
             self._flush_soon(now, following + 0.001)
 
-    def _send_one(self, display: Display, now: float) -> None:
+    def _send_one(self, display: ScreenDisplay, now: float) -> None:
         del self.dirty[display]
         display.due = now + _INTERVAL
         size = self._send(display, now)
@@ -172,6 +172,6 @@ class Sender:
         display.due = now + max(_INTERVAL, size / _BYTES) if size else now
 
 
-def _turn(display: Display, now: float) -> float:
+def _turn(display: ScreenDisplay, now: float) -> float:
     """When it may send."""
     return now if display.ending else display.due

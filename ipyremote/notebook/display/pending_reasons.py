@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Display
+from ipyremote.notebook.display.displays import ScreenDisplay
 from ipyremote.notebook.display.models import RefModel
 from ipyremote.notebook.display.updater import UpdateScheduler
 
@@ -21,7 +21,7 @@ _REFS: Final = 20
 class PendingReasons:
     """Asks now and then, as long as something on screen waits. The answers come as any change of state does."""
 
-    def __init__(self, updater: UpdateScheduler, displays: Callable[[], Iterable[Display]]) -> None:
+    def __init__(self, updater: UpdateScheduler, displays: Callable[[], Iterable[ScreenDisplay]]) -> None:
         self._updater = updater
         self._displays = displays
         self._asking = False

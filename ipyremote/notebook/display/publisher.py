@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend
-from ipyremote.notebook.display.displays import Display, Sender
+from ipyremote.notebook.display.displays import ScreenDisplay, Sender
 from ipyremote.notebook.display.html import numbered
 from ipyremote.notebook.display.models import BoardModel
 from ipyremote.notebook.display.updater import UpdateScheduler
@@ -47,7 +47,7 @@ class Publisher:
         pages: WidgetPool,
         updater: UpdateScheduler,
         clock: Callable[[], float],
-        forget: Callable[[Display], None],
+        forget: Callable[[ScreenDisplay], None],
     ) -> None:
         self._frontend = frontend
         self._parent = parent
@@ -57,16 +57,16 @@ class Publisher:
         self._forget = forget
         self._sender = Sender(updater, self._send, clock)
         #: Displays that are not final.
-        self.live: dict[Display, None] = {}
+        self.live: dict[ScreenDisplay, None] = {}
         #: Widget to its display, of those that last.
-        self._lasting: dict[LiveWidget, Display] = {}
+        self._lasting: dict[LiveWidget, ScreenDisplay] = {}
 
-    def mark(self, display: Display) -> None:
+    def mark(self, display: ScreenDisplay) -> None:
         """It has something new to show."""
         if display.placed and (display in self.live or display.widget in self._lasting):
             self._sender.mark(display)
 
-    def drop(self, display: Display) -> None:
+    def drop(self, display: ScreenDisplay) -> None:
         """It has nothing to say any more."""
         self._sender.drop(display)
 
@@ -76,12 +76,12 @@ class Publisher:
         self._sender.send_all()
         self._lasting.clear()
 
-    def update_output(self, display: Display, html: str) -> None:
+    def update_output(self, display: ScreenDisplay, html: str) -> None:
         """Replace its output by static HTML."""
         bundle = bundle_of(display.plain, html)
         self._frontend.display_under(self._parent(), bundle, display.display_id, update=True)
 
-    def send_data(self, display: Display, content: dict[str, Any]) -> None:
+    def send_data(self, display: ScreenDisplay, content: dict[str, Any]) -> None:
         """Send something that is not HTML to the pages that show it."""
         if display.widget is not None:
             display.widget.send_data(content)
@@ -99,14 +99,14 @@ class Publisher:
             if display.backend is backend:
                 self._drop_lasting(widget)
 
-    def _hurry(self, displays: Iterable[Display]) -> None:
+    def _hurry(self, displays: Iterable[ScreenDisplay]) -> None:
         """Wait for no page."""
         for display in displays:
             if display.final.is_set() and display.former:
                 display.former = ()
                 self.mark(display)
 
-    def _awaits_page(self, display: Display, now: float) -> bool:
+    def _awaits_page(self, display: ScreenDisplay, now: float) -> bool:
         """Whether a page may be about to show what can still be clicked, though it is final."""
         widget = display.widget
         return (
@@ -118,7 +118,7 @@ class Publisher:
             and now < display.placed_at + PAGE_SECONDS
         )
 
-    def _send(self, display: Display, now: float) -> int:
+    def _send(self, display: ScreenDisplay, now: float) -> int:
         """Send what changed; how many bytes it was."""
         html = display.model.html(now, timed=True)
         card = "" if display.opened is None else display.opened.model.html(now, timed=True)
@@ -146,13 +146,13 @@ class Publisher:
         return size
 
     @staticmethod
-    def _send_cells(display: Display, widget: LiveWidget) -> int:
+    def _send_cells(display: ScreenDisplay, widget: LiveWidget) -> int:
         if not isinstance(display.model, BoardModel) or (cells := display.model.grid.take()) is None:
             return 0
         widget.send_grid(*cells)
         return len(cells[1])
 
-    def _send_final(self, display: Display, html: str, card: str, now: float) -> None:
+    def _send_final(self, display: ScreenDisplay, html: str, card: str, now: float) -> None:
         """The output becomes static; the widget ends, unless there is something left to click."""
         widget, model = display.widget, display.model
         lasts = False
@@ -170,7 +170,9 @@ class Publisher:
             else:
                 self._forget(display)
 
-    def _make_lasting(self, display: Display, widget: LiveWidget, html: str, card: str, now: float) -> None:
+    def _make_lasting(
+        self, display: ScreenDisplay, widget: LiveWidget, html: str, card: str, now: float
+    ) -> None:
         self._send_cells(display, widget)
         widget.update(html, display.model.state, card, True)
         display.sent = html, card

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend, ProgressReport, StateReport
 from ipyremote.notebook.display.actions import cancel, open_ref, retry
-from ipyremote.notebook.display.displays import ClusterCard, Display, plain_of
+from ipyremote.notebook.display.displays import ClusterCard, ScreenDisplay, plain_of
 from ipyremote.notebook.display.html import Bar, ClusterView
 from ipyremote.notebook.display.models import BoardModel, ClusterModel, Model, RefModel
 from ipyremote.notebook.display.pending_reasons import PendingReasons
@@ -102,7 +102,7 @@ class Screen:
         display = self._new_board(refs)
         self._show(display, ready=have_ended(display.refs))
 
-    def show_model(self, model: Model, plain: str, backend: Backend) -> Display:
+    def show_model(self, model: Model, plain: str, backend: Backend) -> ScreenDisplay:
         """Display something that somebody else keeps up to date by `touch`."""
         display = self._new(model, plain, backend, ())
         self._show(display, ready=False)
@@ -116,23 +116,23 @@ class Screen:
         """Display a cluster card."""
         self._show(card.display, ready=False)
 
-    def _new_ref(self, ref: ObjectRef[Any], plain: str = "") -> Display:
+    def _new_ref(self, ref: ObjectRef[Any], plain: str = "") -> ScreenDisplay:
         model = RefModel(ref._label)
         model.record = self._task_records.get(ref._backend, ref._task)
         return self._new(model, plain or repr(ref), ref._backend, (ref,))
 
-    def _new_board(self, refs: Sequence[ObjectRef[Any]]) -> Display:
+    def _new_board(self, refs: Sequence[ObjectRef[Any]]) -> ScreenDisplay:
         unique = tuple({ref._id: ref for ref in refs}.values())
         model = BoardModel({ref._id: ref._label for ref in unique})
         return self._new(model, plain_of(refs), unique[0]._backend, unique)
 
     def _new(
         self, model: Model, plain: str, backend: Backend | None, refs: tuple[ObjectRef[Any], ...]
-    ) -> Display:
+    ) -> ScreenDisplay:
         number = next(self._numbers)
-        return Display(model, plain, f"ipyremote-{id(self):x}-{number}", number, backend, refs)
+        return ScreenDisplay(model, plain, f"ipyremote-{id(self):x}-{number}", number, backend, refs)
 
-    def _show(self, display: Display, *, ready: bool) -> None:
+    def _show(self, display: ScreenDisplay, *, ready: bool) -> None:
         static = self._static()
         # Taken before another thread changes the model.
         first_state, first_html = display.model.state, display.model.html(self._clock(), timed=not static)
@@ -161,7 +161,7 @@ class Screen:
             raise
         self._updater.call(self._place, display)
 
-    def _with_widget(self, display: Display, bundle: Bundle, state: str) -> Bundle:
+    def _with_widget(self, display: ScreenDisplay, bundle: Bundle, state: str) -> Bundle:
         if display.backend is None:
             return bundle
         on_message = partial(self._updater.call, self._on_message, display)
@@ -199,7 +199,7 @@ class Screen:
         """Whether all of these are on screen already, and not final."""
         return all(self._subscriptions.has(ref._backend, ref._id) for ref in refs)
 
-    def is_seen(self, display: Display) -> bool:
+    def is_seen(self, display: ScreenDisplay) -> bool:
         """Whether some page shows it, as far as they tell."""
         return display.widget is not None and self._widgets.views(display.widget) > 0
 
@@ -207,11 +207,11 @@ class Screen:
         """Change a cluster card."""
         self._updater.call(self._set_cluster, card.display, view)
 
-    def touch(self, display: Display, *, final: bool = False) -> None:
+    def touch(self, display: ScreenDisplay, *, final: bool = False) -> None:
         """The model of `show_model` has changed, and will not again if it is `final`."""
         self._updater.call(self._finish if final else self._publisher.mark, display)
 
-    def send_data(self, display: Display, content: dict[str, Any]) -> None:
+    def send_data(self, display: ScreenDisplay, content: dict[str, Any]) -> None:
         """Something for the pages that show it, beyond HTML."""
         self._updater.call(self._publisher.send_data, display, content)
 
@@ -222,7 +222,7 @@ class Screen:
         self._updater.call(self._show_under, display, parent)
         return partial(self._updater.call, self._on_waited, display)
 
-    def show_under(self, model: Model, plain: str, backend: Backend | None, parent: Parent) -> Display:
+    def show_under(self, model: Model, plain: str, backend: Backend | None, parent: Parent) -> ScreenDisplay:
         """`show_model`, below the cell with this request."""
         display = self._new(model, plain, backend, ())
         self._updater.call(self._show_under, display, parent)
@@ -234,19 +234,19 @@ class Screen:
 
     # ------------------------------------------------------------------------------------------ on the updater's thread
 
-    def _show_under(self, display: Display, parent: Parent) -> None:
+    def _show_under(self, display: ScreenDisplay, parent: Parent) -> None:
         display.sent = display.model.html(self._clock(), timed=True), ""
         self._add(display)
         bundle = self._with_widget(display, bundle_of(display.plain, display.sent[0]), display.model.state)
         self._frontend.display_under(parent, bundle, display.display_id, update=False)
         self._place(display)
 
-    def _on_waited(self, display: Display) -> None:
+    def _on_waited(self, display: ScreenDisplay) -> None:
         if not display.final.is_set():
             # Interrupted, or one has failed: what has not ended goes on, and so does its display.
             self._publisher.mark(display)
 
-    def _add(self, display: Display) -> None:
+    def _add(self, display: ScreenDisplay) -> None:
         if display.final.is_set():
             return
         self._publisher.live[display] = None
@@ -259,7 +259,7 @@ class Screen:
             return
         self._watch(display, backend, [ref._id for ref in display.refs])
 
-    def _watch(self, display: Display, backend: Backend, ids: list[int]) -> None:
+    def _watch(self, display: ScreenDisplay, backend: Backend, ids: list[int]) -> None:
         self._subscriptions.add(display, backend, ids)
         try:
             backend.watch(ids)
@@ -295,7 +295,7 @@ class Screen:
                     self._pending_reasons.ask()
 
     def _look(
-        self, display: Display, ref: ObjectRef[Any] | None, model: RefModel, done: Callable[[], None]
+        self, display: ScreenDisplay, ref: ObjectRef[Any] | None, model: RefModel, done: Callable[[], None]
     ) -> None:
         if ref is None or display.backend is None or model.state not in ("resolved", "failed"):
             if ref is None:
@@ -323,7 +323,7 @@ class Screen:
         self._publisher.end_lasting(backend)
         self._task_records.forget(backend)
 
-    def _set_cluster(self, display: Display, view: ClusterView) -> None:
+    def _set_cluster(self, display: ScreenDisplay, view: ClusterView) -> None:
         model = display.model
         if not isinstance(model, ClusterModel):
             return
@@ -338,7 +338,7 @@ class Screen:
             html = model.html(self._clock(), timed=True)
             self._publisher.update_output(display, html)
 
-    def _place(self, display: Display) -> None:
+    def _place(self, display: ScreenDisplay) -> None:
         display.placed = True
         display.placed_at = self._clock()
         display.fallback_due = display.placed_at + FALLBACK_INTERVAL
@@ -346,7 +346,7 @@ class Screen:
         self._publisher.live[display] = None
         self._publisher.mark(display)
 
-    def _end(self, display: Display) -> None:
+    def _end(self, display: ScreenDisplay) -> None:
         """The model is settled: look at the value or failure, if there is one to look at, then finish."""
         if display.ending:
             return
@@ -360,7 +360,7 @@ class Screen:
         else:
             self._finish(display)
 
-    def _finish(self, display: Display) -> None:
+    def _finish(self, display: ScreenDisplay) -> None:
         display.ending = True
         display.final.set()
         self._unlink(display)
@@ -370,7 +370,7 @@ class Screen:
             # Its cell waits for it, or is about to place it.
             self._publisher.live.pop(display, None)
 
-    def _forget(self, display: Display) -> None:
+    def _forget(self, display: ScreenDisplay) -> None:
         display.final.set()
         self._unlink(display)
         self._publisher.live.pop(display, None)
@@ -379,7 +379,7 @@ class Screen:
         if widget is not None:
             self._widgets.discard(widget)
 
-    def _unlink(self, display: Display) -> None:
+    def _unlink(self, display: ScreenDisplay) -> None:
         """No further update reaches it."""
         backend, refs = display.backend, display.refs
         display.refs = ()
@@ -403,7 +403,7 @@ class Screen:
 
     # -------------------------------------------------------------------------------------------------------- clicks
 
-    def _on_message(self, display: Display, widget: LiveWidget, kind: str, place: int = -1) -> None:
+    def _on_message(self, display: ScreenDisplay, widget: LiveWidget, kind: str, place: int = -1) -> None:
         self._widgets.on_message(widget, kind)
         backend = display.backend
         if backend is None or display.widget is not widget:
@@ -431,7 +431,7 @@ class Screen:
                 display.opened = None
                 self._publisher.mark(display)
 
-    def _run_again(self, display: Display, widget: LiveWidget, old: int, new: int) -> None:
+    def _run_again(self, display: ScreenDisplay, widget: LiveWidget, old: int, new: int) -> None:
         if display.final.is_set():
             # It was final, and is live again on the pages that still show it.
             display.refs = tuple(ref for former in display.former if (ref := former()) is not None)

@@ -28,7 +28,7 @@ from ipyremote.notebook.display.dashboard_html import (
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.textbar import TextBar, bar_text, follow
 from ipyremote.notebook.display.timeline import chrome_trace, condensed
-from ipyremote.notebook.display.waiting import WaitingDisplays
+from ipyremote.notebook.display.waiting_displays import WaitingDisplays
 from ipyremote.notebook.extension import Notebook
 from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeInsight, ManualUpdater
 from tests.support.waiting import until

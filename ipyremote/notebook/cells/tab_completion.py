@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from IPython.core.completer import SimpleCompletion, context_matcher
 
-from ipyremote.notebook.cells.arguments import FLAGS
+from ipyremote.notebook.cells.cell_arguments import FLAGS
 from ipyremote.refs import ObjectRef
 
 __all__ = ["completions", "matcher_of"]
