@@ -473,11 +473,11 @@ def test_a_subclass_with_a_display_of_its_own_keeps_it(
 ) -> None:
     seen: list[Any] = []
 
-    class ScreenDisplay(list):  # type: ignore[type-arg]
+    class Display(list):  # type: ignore[type-arg]
         def _ipython_display_(self) -> None:
             seen.append(self)
 
-    shell.user_ns["shown"] = ScreenDisplay([1])
+    shell.user_ns["shown"] = Display([1])
     shell.run_cell("shown")
     assert seen == [[1]]
 
