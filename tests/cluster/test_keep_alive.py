@@ -471,7 +471,10 @@ def test_a_new_session_beside_a_kept_one_of_the_same_name_is_told(
     sessions._warn_of_kept("other")
     assert capsys.readouterr().out == ""
     sessions._warn_of_kept("lab")
-    assert "an earlier run has left a session lab; this is a new one" in capsys.readouterr().out
+    assert (
+        "an earlier run of this notebook has left a session lab; this cell starts a new one"
+        in capsys.readouterr().out
+    )
 
 
 _CELL = """

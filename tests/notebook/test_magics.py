@@ -99,8 +99,8 @@ def test_a_bad_name_is_a_usage_error_and_nothing_runs(
     [
         ("--fast", r"%%remote: unrecognized arguments: --fast\. `%%remote\?` explains"),
         ("-i", r"%%remote: argument -i/--input: expected one argument\."),
-        ("-i data, more -b", "names behind -i have no spaces between them: -i a,b"),
-        ("-o x, y", "names behind -o have no spaces between them: -o a,b"),
+        ("-i data, more -b", "write the names behind -i without spaces between them: -i a,b"),
+        ("-o x, y", "write the names behind -o without spaces between them: -o a,b"),
         ("--num-cpus -1", r"%%remote: --num-cpus is zero or more, not -1\.0"),
         ("--num-cpus 0.00001", "--num-cpus 1e-05 is finer than"),
         ("--retries -2", "%%remote: --retries is -1 or more"),
@@ -138,7 +138,7 @@ def test_a_syntax_error_is_raised_at_its_line(
 def test_what_needs_a_whole_ipython_is_refused_with_its_line(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, cell: str
 ) -> None:
-    with pytest.raises(UsageError, match=r"line \d needs IPython"):
+    with pytest.raises(UsageError, match=r"line \d uses .+, which needs IPython"):
         remote(shell, cell)
     assert backend.submitted == []
 

@@ -339,7 +339,9 @@ def test_a_session_that_died_is_started_afresh(cells: CellRuns, capsys: pytest.C
     assert isinstance(error, ActorDiedError)
     capsys.readouterr()
     assert isinstance(cells.error("%%remote -s frail -b --no-capture\nx"), NameError)
-    told = "ipyremote: the session frail had lost its process; it starts afresh, without its variables.\n"
+    told = (
+        "ipyremote: the process of the session frail has died; the session starts again, without variables.\n"
+    )
     assert told in capsys.readouterr().out
     cells("%%remote -s frail -b\nx = 2")
     assert capsys.readouterr().out == ""

@@ -1,9 +1,9 @@
-"""Which names of the notebook a `%%remote` cell reads, and what goes to the worker for them.
+"""Which names of the notebook a `%%remote` cell reads, and which values are sent to the worker for these names.
 
-A cell's inputs are decided before it runs, from its source alone. `names_read` errs on the side of too many: a name
-that may be read, in whatever branch or nested function, counts. Not read, though, is a name that the cell binds in a
-plain statement before it mentions it elsewhere: `x = 1; print(x)` needs no `x` from the notebook. Magics and commands,
-which IPython has made calls of `get_ipython()`, read the names in their text.
+The inputs of a cell are decided before the cell runs, from its source alone. `names_read` errs on the side of too many
+names: a name that may be read, in any branch or nested function, counts as read. A name that the cell binds in a plain
+statement before any other mention does not: `x = 1; print(x)` needs no `x` from the notebook. IPython has turned magics
+and commands into calls of `get_ipython()`; the names in the text of such a call count as read.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ipyremote.remote_cells.shell import CELL_MAGICS, LINE_MAGICS, PYTHON_MAGICS
 
 __all__ = ["Captured", "capture", "names_bound", "names_read", "sources_of", "unsupported"]
 
-#: Functions that are looked through for their sources, and characters of all sources together.
+#: Limits of `sources_of`: number of functions looked at, and characters of all sources together.
 _FUNCTIONS: Final = 2_000
 _SOURCES_LIMIT: Final = 1_000_000
-#: What IPython puts into each notebook, and what means something else in a worker.
+#: Names that IPython puts into each notebook, and that have another meaning in a worker.
 _NOT_SENT: Final = frozenset({"exit", "quit", "open", "get_ipython", "display"})
-#: What a remote cell may ask of `get_ipython()`.
+#: Attributes of `get_ipython()` that a remote cell may use.
 _SHELL: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "user_ns"})
-#: Python in a command: `{expression}` or `$name`.
+#: Python inside of a command: `{expression}` or `$name`.
 _IN_COMMAND: Final = re.compile(r"\{([^{}]*)\}|\$([^\W\d]\w*)")
 _NAME: Final = re.compile(r"[^\W\d]\w*")
 
@@ -41,9 +41,9 @@ _NAME: Final = re.compile(r"[^\W\d]\w*")
 class Captured:
     """The inputs of a cell."""
 
-    #: By name, in alphabetical order.
+    #: Values to send, by name, in alphabetical order.
     values: dict[str, Any]
-    #: (name in the cell, name to import) of modules, which are imported again rather than sent.
+    #: Name in the cell and name to import of each module; the worker imports modules itself.
     modules: tuple[tuple[str, str], ...]
 
 
@@ -55,10 +55,10 @@ def capture(
     only: Iterable[str] | None = None,
     automatic: bool = True,
 ) -> Captured:
-    """What the cell reads of the namespace. Raises SyntaxError.
+    """Return the values and modules of the namespace that a cell with this source needs. Raises SyntaxError.
 
-    `only`: values of these names and no others, whether it reads them or not; modules come anyway. Not `automatic`:
-    nothing but `only`.
+    With `only`, the values are those of these names, whether the cell reads them or not; modules that the cell reads
+    are still included. Without `automatic`, only the names in `only` are looked at.
     """
     read = names_read(source, filename) if automatic else frozenset()
     chosen = None if only is None else frozenset(only)
@@ -78,7 +78,7 @@ def capture(
 
 
 def names_bound(source: str, filename: str = "<cell>") -> frozenset[str]:
-    """The global names that the source may bind. Raises SyntaxError."""
+    """Return the global names that the source may bind. Raises SyntaxError."""
     table = symtable.symtable(source, filename, "exec")
     bound = {
         symbol.get_name()
@@ -98,7 +98,7 @@ def names_bound(source: str, filename: str = "<cell>") -> frozenset[str]:
 
 
 def unsupported(source: str) -> tuple[int, str] | None:
-    """(line, what it is) of the first magic, or other use of IPython, that a remote cell cannot have."""
+    """Return the line and the name of the first magic, or other use of IPython, that does not work in a remote cell."""
     for node in sorted(
         (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)),
         key=lambda node: node.lineno,
@@ -121,7 +121,7 @@ def _is_get_ipython(node: ast.expr) -> bool:
 
 
 def _magics(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """(name, call) of magics and commands; commands have no name."""
+    """Yield the name and the call of each magic and command; the name of a command is empty."""
     for node in ast.walk(tree):
         match node:
             case ast.Call(func=ast.Attribute(value=owner, attr=kind)) if _is_get_ipython(owner):
@@ -135,7 +135,7 @@ def _magics(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
 
 
 def _in_magics(tree: ast.AST) -> Iterator[str]:
-    """Names in the text of magics and commands."""
+    """Yield the names in the text of magics and commands."""
     for name, call in _magics(tree):
         for argument in call.args[1 if name else 0 :]:
             if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
@@ -150,12 +150,12 @@ def _in_magics(tree: ast.AST) -> Iterator[str]:
 def _names_in_text(text: str) -> Iterable[str]:
     try:
         return names_read(text)
-    except SyntaxError:  # there are options before it
+    except SyntaxError:  # options of the magic stand before the code
         return _NAME.findall(text)
 
 
 def names_read(source: str, filename: str = "<cell>") -> frozenset[str]:
-    """The global names that the source may read before it binds them. Raises SyntaxError."""
+    """Return the global names that the source may read before it binds them. Raises SyntaxError."""
     tree = ast.parse(source, filename)
     table = symtable.symtable(source, filename, "exec")
     read = {symbol.get_name() for symbol in table.get_symbols() if symbol.is_referenced()}
@@ -167,11 +167,11 @@ def names_read(source: str, filename: str = "<cell>") -> frozenset[str]:
 
 
 def _read_in(table: symtable.SymbolTable) -> Iterator[str]:
-    """Global names that a nested scope, and those in it, may read."""
+    """Yield the global names that a nested scope, and the scopes inside of it, may read."""
     in_class = str(table.get_type()).endswith("class")
     for symbol in table.get_symbols():
         if symbol.is_referenced() and (symbol.is_global() or (in_class and symbol.is_local())):
-            # A class body reads the global of a name that it has not bound yet.
+            # Until a class body binds a name, the body reads the global of that name.
             yield symbol.get_name()
     for child in table.get_children():
         yield from _read_in(child)
@@ -181,9 +181,9 @@ _Scope = ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
 
 
 def _changed(node: ast.AST, inside: frozenset[str] | None) -> Iterator[str]:
-    """Global names that are changed in place (`x += 1`) or deleted: `symtable` counts them as bound, not as read.
+    """Yield the global names that are changed in place (`x += 1`) or deleted; `symtable` does not count them as read.
 
-    `inside`: the names that the surrounding function declares global; None outside functions.
+    `inside` has the names that the surrounding function declares global; it is None outside of functions.
     """
     for child in ast.iter_child_nodes(node):
         targets: list[ast.expr] = []
@@ -204,7 +204,7 @@ def _declared_global(function: _Scope) -> frozenset[str]:
 
 
 def _bound_before_read(tree: ast.Module) -> set[str]:
-    """Names that a statement at the top binds for certain, before anything mentions them."""
+    """Return the names that a top-level statement binds for certain, before any code mentions them."""
     bound: set[str] = set()
     mentioned: set[str] = set()
     for statement in tree.body:
@@ -220,7 +220,7 @@ def _bound_before_read(tree: ast.Module) -> set[str]:
                 binds = [(alias.asname or alias.name).partition(".")[0] for alias in aliases]
                 used = ()
             case ast.FunctionDef(name=name) | ast.AsyncFunctionDef(name=name):
-                # Its body runs after it is bound: calling itself is not reading an older function of that name.
+                # The body runs after the function is bound, so a recursive call does not read an older function.
                 inner = {found for part in statement.body for found in _mentions(part)} - {name}
                 mentioned |= inner
                 binds = [name]
@@ -240,7 +240,7 @@ def _bound_before_read(tree: ast.Module) -> set[str]:
 
 
 def _plain_names(target: ast.expr) -> list[str]:
-    """The names of `x`, `x, y` or `[x, *y]`; none for a target that also reads, such as `x[0]`."""
+    """Return the names in a target such as `x`, `x, y` or `[x, *y]`; none for a target that reads, such as `x[0]`."""
     match target:
         case ast.Name(id=name):
             return [name]
@@ -254,7 +254,7 @@ def _plain_names(target: ast.expr) -> list[str]:
 
 
 def _class_parts(node: ast.ClassDef) -> tuple[list[ast.AST], list[ast.AST]]:
-    """(what runs before the class is bound, bodies of methods, which run later)."""
+    """Return the parts of a class that run before the class is bound, and the bodies of methods, which run later."""
     outer: list[ast.AST] = []
     methods: list[ast.AST] = []
     for part in ast.iter_child_nodes(node):
@@ -267,7 +267,7 @@ def _class_parts(node: ast.ClassDef) -> tuple[list[ast.AST], list[ast.AST]]:
 
 
 def _mentions(node: ast.AST) -> Iterator[str]:
-    """Every name in it, whatever is done with it."""
+    """Yield every name inside of the node, read or bound."""
     for part in ast.walk(node):
         match part:
             case ast.Name(id=name):
@@ -279,15 +279,15 @@ def _mentions(node: ast.AST) -> Iterator[str]:
 
 
 def _is_from_ipython(value: Any) -> bool:
-    """Whether IPython provides it: a worker has Python's own, or none."""
+    """Return whether IPython provides this value; a worker has Python's own value, or none."""
     module = getattr(value, "__module__", None) or type(value).__module__
     return str(module).partition(".")[0] in ("IPython", "ipykernel")
 
 
 def sources_of(values: Iterable[Any]) -> dict[str, str]:
-    """Texts of the files that captured functions and classes come from and that are not on disk, by file name.
+    """Return the source files of captured functions and classes that are not on disk: text by file name.
 
-    Functions that these call are found through their globals.
+    The functions that a captured function calls are included; they are found through its globals.
     """
     texts: dict[str, str] = {}
     seen: set[int] = set()
@@ -319,7 +319,7 @@ def sources_of(values: Iterable[Any]) -> dict[str, str]:
 
 
 def _names_in(code: CodeType) -> set[str]:
-    """Names that code and the code inside it refer to."""
+    """Return the names that a code object, and the code objects inside of it, refer to."""
     names = set(code.co_names)
     for constant in code.co_consts:
         if isinstance(constant, CodeType):

@@ -1,7 +1,7 @@
-"""What may stand behind `%%remote`: its flags, their help, and what they come to.
+"""The arguments of `%%remote`: the flags, their help, and the checked values of one line.
 
-The help of `%%remote?` is made of this. Everything that is wrong with a line is a UsageError, which IPython shows as
-one sentence, and nothing runs.
+The help of `%%remote?` is made from the flags. A line with a mistake raises a UsageError, which IPython shows as one
+sentence; the cell does not run.
 """
 
 from __future__ import annotations
@@ -25,33 +25,36 @@ __all__ = ["FLAGS", "CellArguments", "parsed", "takes_cell_arguments"]
 
 @dataclass(frozen=True, slots=True)
 class CellArguments:
-    """The flags of one cell, checked."""
+    """The arguments of one cell, checked."""
 
-    #: What the cell's ref, or value, is bound to.
+    #: Name in the notebook for the cell's ref, or for the value of a blocking cell.
     name: str | None = None
-    #: Names to send; None: those that the cell reads.
+    #: Names to send; None for all that the cell reads.
     inputs: tuple[str, ...] | None = None
-    #: Names that the cell binds and the notebook gets.
+    #: Names that the cell binds and that become refs in the notebook.
     outputs: tuple[str, ...] = ()
+    #: Whether the notebook waits for the cell.
     block: bool = False
+    #: Name of the session that the cell runs in.
     session: str | None = None
-    #: Whether names that it reads are sent.
+    #: Whether the names that the cell reads are sent.
     capture: bool = True
+    #: Whether the cell's ref and the note about stored values stay hidden.
     quiet: bool = False
-    #: Seconds it may run.
+    #: Time that the cell may run, in seconds.
     timeout: float | None = None
-    #: `num_cpus` and others, as a task has them.
+    #: Options of the cell's task, such as `num_cpus`, by name.
     options: tuple[tuple[str, Any], ...] = ()
-    #: What the cell is called.
+    #: First part of the cell's label in displays.
     label: str = CELL_LABEL
 
     def task_options(self) -> TaskOptions:
-        """For the task that runs the cell."""
+        """Return the options of the task that runs the cell."""
         given = {"max_retries": 0, **dict(self.options), "name": self.label}
         return task_options({**given, "num_returns": 1 + len(self.outputs)})
 
 
-#: (names, details) of each flag, in the order of the help.
+#: Names and details of each argument, in the order of the help.
 _FLAGS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     (("name",), {"nargs": "?", "default": None, "help": "bind the cell's ref to this name in the notebook"}),
     (
@@ -59,7 +62,7 @@ _FLAGS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
         {
             "metavar": "a,b",
             "action": "append",
-            "help": "send these names of the notebook, and no others; modules come anyway",
+            "help": "send these names of the notebook and no others; imported modules are always there",
         },
     ),
     (
@@ -67,48 +70,62 @@ _FLAGS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
         {
             "metavar": "x,y",
             "action": "append",
-            "help": "names that the cell binds: in the notebook they become refs of their values",
+            "help": "names that the cell binds; in the notebook, each becomes a ref of its value",
         },
     ),
     (
         ("-b", "--block"),
         {
             "action": "store_true",
-            "help": "wait, and behave like a local cell: the value is shown and bound, an error is raised here",
+            "help": "wait for the cell, which then behaves like a local one: its value is shown and bound to "
+            "NAME, its error is raised here",
         },
     ),
     (
         ("-s", "--session"),
         {
             "metavar": "SESSION",
-            "help": "run in the session of that name, whose variables stay for its next cell",
+            "help": "run the cell in the session of this name; the variables of a session stay for its next cell",
         },
     ),
-    (("--num-cpus",), {"metavar": "F", "help": "CPUs it needs (1); for a session: while it lives (0)"}),
-    (("--num-gpus",), {"metavar": "F", "help": "GPUs it needs (0)"}),
+    (
+        ("--num-cpus",),
+        {
+            "metavar": "F",
+            "help": "number of CPUs that the cell needs (1); a session holds them while it lives (0)",
+        },
+    ),
+    (("--num-gpus",), {"metavar": "F", "help": "number of GPUs that the cell needs (0)"}),
     (
         ("--resources",),
-        {"metavar": "JSON", "help": "amounts of other resources that it needs: '{\"disk\": 1}'"},
+        {"metavar": "JSON", "help": "amounts of other resources that the cell needs: '{\"disk\": 1}'"},
     ),
     (
         ("--retries",),
         {
             "metavar": "N",
-            "help": "run it again up to N times when it raises or its worker dies (0; -1: without end)",
+            "help": "run the cell again, up to N times, when it raises an exception or its worker dies "
+            "(0; -1 for no limit)",
         },
     ),
-    (("--timeout",), {"metavar": "S", "help": "end it with a TimeoutError after it ran for S seconds"}),
-    (("--name",), {"dest": "title", "metavar": "LABEL", "help": "what to call it in displays"}),
-    (("--no-capture",), {"action": "store_true", "help": "send nothing that -i does not name"}),
+    (
+        ("--timeout",),
+        {"metavar": "S", "help": "end the cell with a TimeoutError after it has run for S seconds"},
+    ),
+    (("--name",), {"dest": "title", "metavar": "LABEL", "help": "what to call the cell in displays"}),
+    (("--no-capture",), {"action": "store_true", "help": "send no names but those behind -i"}),
     (
         ("-q", "--quiet"),
-        {"action": "store_true", "help": "show what the cell prints, but neither its ref nor what was sent"},
+        {
+            "action": "store_true",
+            "help": "show what the cell prints, but neither its ref nor the note about stored values",
+        },
     ),
 )
 
 _FLAG_OF: Final = {"num_cpus": "--num-cpus", "num_gpus": "--num-gpus", "max_retries": "--retries"}
 
-#: All flags with their help, for completion.
+#: Help of each flag, for tab completion.
 FLAGS: Final[dict[str, str]] = {
     name: str(details["help"]) for names, details in _FLAGS for name in names if name.startswith("-")
 }
@@ -122,7 +139,7 @@ def takes_cell_arguments(fn: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def parsed(magic: Callable[..., Any], line: str) -> CellArguments:
-    """What a line means. Raises UsageError."""
+    """Return the checked arguments of a line. Raises UsageError."""
     try:
         given = parse_argstring(magic, line)  # type: ignore[no-untyped-call]  # IPython has no hints here
     except UsageError as error:
@@ -133,10 +150,13 @@ def parsed(magic: Callable[..., Any], line: str) -> CellArguments:
     inputs = None if given.input is None else _names(given.input, "-i")
     outputs = _names(given.output or [], "-o")
     if given.session is not None and not given.session.isidentifier():
-        raise UsageError(f"%%remote: a session has a plain name, not {given.session!r}")
+        raise UsageError(
+            f"%%remote: the name of a session consists of letters, digits and underscores, unlike {given.session!r}"
+        )
     if given.session is not None and given.retries is not None:
         raise UsageError(
-            "%%remote: cells of a session are not repeated, because what they did stays: no --retries"
+            "%%remote: --retries does not work with --session: a cell of a session is never run again, because the "
+            "variables that it has changed would stay changed"
         )
     title = _unquoted(given.title) if given.title is not None else name
     return CellArguments(
@@ -156,8 +176,10 @@ def parsed(magic: Callable[..., Any], line: str) -> CellArguments:
 def _names(parts: list[str], flag: str) -> tuple[str, ...]:
     for part in parts:
         if part.endswith(","):
-            # What comes after the space would silently become the NAME, or a stray argument.
-            raise UsageError(f"%%remote: names behind {flag} have no spaces between them: {flag} a,b")
+            # The part after the space would silently become the NAME, or a stray argument.
+            raise UsageError(
+                f"%%remote: write the names behind {flag} without spaces between them: {flag} a,b"
+            )
     names = [name.strip() for part in parts for name in _unquoted(part).split(",") if name.strip()]
     for name in names:
         _check_name(name, f"{flag} can take")
@@ -182,7 +204,9 @@ def _options(given: Any) -> tuple[tuple[str, Any], ...]:
         try:
             options["resources"] = json.loads(_unquoted(given.resources))
         except ValueError as error:
-            raise UsageError(f"%%remote: --resources is JSON, such as '{{\"disk\": 1}}': {error}") from None
+            raise UsageError(
+                f"%%remote: --resources takes JSON, such as '{{\"disk\": 1}}': {error}"
+            ) from None
     try:
         check_options(options, TASK_OPTIONS, "a remote cell")
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -191,7 +215,7 @@ def _options(given: Any) -> tuple[tuple[str, Any], ...]:
 
 
 def _in_flags(sentence: str) -> str:
-    """A sentence about options, with the flags that set them."""
+    """Return a sentence about options with the flags in place of the options' names."""
     return re.sub(
         r"\b(num_cpus|num_gpus|max_retries)\b(=(\S+))?",
         lambda found: f"{_FLAG_OF[found[1]]}{f' {found[3]}' if found[3] else ''}",
@@ -204,7 +228,7 @@ def _number(text: str, name: str, *, whole: bool = False) -> float:
         return int(text) if whole else float(text)
     except ValueError:
         kind = "whole number" if whole else "number"
-        raise UsageError(f"%%remote: --{name.replace('_', '-')} is a {kind}, not {text!r}") from None
+        raise UsageError(f"%%remote: --{name.replace('_', '-')} takes a {kind}, not {text!r}") from None
 
 
 def _positive(text: str | None) -> float | None:
@@ -212,10 +236,10 @@ def _positive(text: str | None) -> float | None:
         return None
     seconds = _number(text, "timeout")
     if not 0 < seconds < 1e9:
-        raise UsageError(f"%%remote: --timeout is a number of seconds above 0, not {text}")
+        raise UsageError(f"%%remote: --timeout takes a number of seconds above 0, not {text}")
     return seconds
 
 
 def _unquoted(text: str) -> str:
-    """IPython leaves the quotes around an argument."""
+    """Return an argument without the quotes around it, which IPython leaves there."""
     return text[1:-1] if len(text) > 1 and text[0] == text[-1] and text[0] in "'\"" else text

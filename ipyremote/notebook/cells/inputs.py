@@ -1,10 +1,11 @@
-"""Large values that cells read: stored once, and used again as long as they are the same.
+"""Large values that cells read: stored once, and used again as long as the values stay the same.
 
-A value above the limit becomes an object of its own, and the cells that read it get its ref. Rules. The same means: the
-same Python object, with the same content. Arrays change in place, so the content is compared each time with what was
-stored; that reads both once, which is still far quicker than storing it again. Instances of the notebook's own classes
-and functions are not separated: they belong together with the other names of their cell. A stored value is dropped when
-the notebook's own one is gone.
+A value above the limit becomes an object of its own in the store; the cells that read the value get the object's ref.
+
+- A value is the same when it is the same Python object with the same content. Arrays change in place, so the content is
+  compared each time with the stored content. Comparing reads both once and is far quicker than storing again.
+- Instances of classes that the notebook defines are sent with the other names of their cell, never separately.
+- A stored value is dropped when the notebook's own value is gone.
 """
 
 from __future__ import annotations
@@ -23,16 +24,16 @@ from ipyremote.serialization.pickling import Pickled
 
 __all__ = ["LARGE", "SameObject", "StoredInputs"]
 
-#: Bytes above which a value is stored.
+#: Size above which a value is stored, in bytes.
 LARGE: Final = 10_000_000
-#: Bytes compared at a time.
+#: Size of the pieces that are compared, in bytes.
 _CHUNK: Final = 1 << 20
-#: Nothing large in itself, or not to be separated from the cell.
+#: Types that are never large by themselves, or must not be separated from the cell.
 _NEVER: Final = (ObjectRef, ActorHandle, FunctionType, type, bool, int, float, complex, type(None))
 
 
 class SameObject:
-    """Remembers an object, without keeping it alive where that is possible."""
+    """A memory of one object. The object is not kept alive, if its type allows weak references."""
 
     __slots__ = ("_get",)
 
@@ -44,12 +45,12 @@ class SameObject:
             self._get = lambda: value
 
     def is_(self, value: Any) -> bool:
-        """Whether this is the object."""
+        """Return whether `value` is the remembered object."""
         return self._get() is value
 
     @property
     def gone(self) -> bool:
-        """Whether the object exists no more, as far as one can know."""
+        """Return whether the object is known to exist no more."""
         return self._get() is None
 
 
@@ -57,22 +58,29 @@ class SameObject:
 class _StoredInput:
     """A value in the store."""
 
+    #: The notebook's own value.
     original: SameObject
+    #: Ref of the stored copy.
     ref: ObjectRef[Any]
-    #: Of the pickle without its buffers.
+    #: Digest of the pickle without its buffers.
     digest: bytes
 
 
 class StoredInputs:
-    """What was stored for the cells of one notebook. Used by the user's cells only."""
+    """The values that were stored for the cells of one notebook. Used by the user's cells only."""
 
     def __init__(self) -> None:
+        #: Stored values by the `id` of the notebook's own value.
         self._stored: dict[int, _StoredInput] = {}
 
     def store_large(
         self, backend: Backend, values: Mapping[str, Any], limit: int = LARGE
     ) -> tuple[dict[str, Any], list[tuple[str, int]]]:
-        """(the values, large ones replaced by refs; name and size of those that had to be stored)."""
+        """Replace large values by refs of stored copies.
+
+        Returns the values, with refs in place of large ones, and the name and size of each value that was stored just
+        now.
+        """
         self.prune()
         replaced: dict[str, Any] = {}
         fresh: list[tuple[str, int]] = []
@@ -92,8 +100,10 @@ class StoredInputs:
         return replaced, fresh
 
     def prune(self, namespace: Mapping[str, Any] | None = None) -> int:
-        """Drop what was stored for objects that are gone; with a namespace also for those that have no name in it.
-        Returns how many."""
+        """Drop the stored copies of values that are gone, and of values that have no name in the namespace, if given.
+
+        Returns the number of copies dropped.
+        """
         named = None if namespace is None else {id(value) for value in tuple(namespace.values())}
         gone = [
             key
@@ -105,33 +115,34 @@ class StoredInputs:
         return len(gone)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all stored values."""
         self._stored.clear()
 
 
 def _large(value: Any, limit: int) -> Pickled | None:
-    """The value taken apart if it is large and can stand alone."""
+    """Return the pickle of a value that is large and can be stored by itself, else None."""
     if isinstance(value, _NEVER) or (isinstance(value, str | bytes | bytearray) and len(value) <= limit):
         return None
     try:
         pickled = pickling.dumps(value)
-    except Exception:  # whoever sends the cell will say so
+    except Exception:  # sending the cell fails in the same way, and tells the user
         return None
     return pickled if pickled.size > limit and b"__main__" not in pickled.head else None
 
 
 def _is_current(stored: _StoredInput, value: Any, pickled: Pickled, backend: Backend) -> bool:
-    """Whether the store has exactly this."""
+    """Return whether the store has this very value, with the present content."""
     if not stored.original.is_(value) or stored.ref._backend is not backend:
         return False
-    # Arrays of the store are read-only, which the pickle mentions with each buffer.
+    # Pickles of the store's read-only arrays differ in their heads, so heads are compared by the digest of the
+    # original.
     if pickling.digest(pickled.head) != stored.digest:
         return False
     if not pickled.buffers:
         return True
     try:
         there = pickling.dumps(backend.get([stored.ref._id])[0]).buffers
-    except Exception:  # it was lost
+    except Exception:  # the stored copy was lost
         return False
     return len(there) == len(pickled.buffers) and all(
         mine.nbytes == other.nbytes and all(part == same for part, same in _chunks(mine, other))
@@ -140,6 +151,6 @@ def _is_current(stored: _StoredInput, value: Any, pickled: Pickled, backend: Bac
 
 
 def _chunks(one: memoryview, other: memoryview) -> Iterator[tuple[bytes, bytes]]:
-    # Copies, because two `bytes` are compared by memcmp and two views element by element.
+    # Copies are made because Python compares two `bytes` at once, but two views element by element.
     for start in range(0, one.nbytes, _CHUNK):
         yield bytes(one[start : start + _CHUNK]), bytes(other[start : start + _CHUNK])

@@ -1,10 +1,12 @@
-"""The sessions of `%%remote -s`, as the notebook sees them: which there are, and what each has got already.
+"""The notebook's side of the sessions of `%%remote -s`: which sessions there are, and which values each of them has.
 
-A session is an actor (`remote_cells/sessions.py`), started by the first cell that names it. Rules. A name is sent to a
-session when a cell reads it for the first time, and again when the notebook has bound it to another object; functions
-and classes are sent each time, because what they use may have changed. What a cell of the session binds is the
-session's own from then on, and is sent only if the cell names it behind -i. A session whose process died is started
-afresh, empty, by the next cell that names it.
+A session is an actor (`remote_cells/sessions.py`), which the first cell with the session's name starts.
+
+- A name is sent to a session when a cell reads the name for the first time, and again when the notebook has bound the
+  name to another object. Functions and classes are sent each time, because the names that they use may have changed.
+- A name that a cell of the session binds is the session's own from then on. Such a name is sent only if a cell names it
+  behind -i.
+- A session whose process has died is started again, empty, by the next cell with the session's name.
 """
 
 from __future__ import annotations
@@ -28,26 +30,27 @@ from ipyremote.session.recovery import joined, recover, recoverable
 
 __all__ = ["NAME_PREFIX", "Sessions"]
 
-#: Seconds that `%remote_sessions` waits for a session's answer, and variables that it lists.
+#: Time that `%remote_sessions` waits for a session's answer, in seconds, and number of variables listed for a session.
 _PATIENCE: Final = 1.0
 _LISTED: Final = 20
-#: What a session is called among the names that outlive a kernel.
+#: Prefix of sessions among the names that outlive a kernel.
 NAME_PREFIX: Final = "%%remote -s "
 
 
 @dataclass(slots=True)
 class _OpenSession:
-    """One session."""
+    """A session that this kernel has started or recovered."""
 
+    #: Handle of the session's actor.
     handle: ActorHandle
     backend: Backend
-    #: Options that its first cell gave.
+    #: Options of the session's first cell.
     options: tuple[tuple[str, Any], ...]
-    #: Names that its cells bind.
+    #: Names that cells of the session bind.
     own: set[str] = field(default_factory=set)
-    #: What was sent, by name.
+    #: Values that were sent, by name.
     sent: dict[str, SameObject] = field(default_factory=dict)
-    #: It has lost its process, or is about to.
+    #: Whether the session's process has died, or is about to.
     dead: bool = False
 
 
@@ -57,7 +60,7 @@ class Sessions:
     def __init__(self) -> None:
         self._class = ActorClass(CellSession, {})
         self._sessions: dict[str, _OpenSession] = {}
-        #: Handles by what they are called for a kernel that comes later.
+        #: Handles by the names under which a later kernel recovers them.
         self.handles: dict[str, ActorHandle] = {}
 
     def __iter__(self) -> Iterator[str]:
@@ -66,7 +69,7 @@ class Sessions:
     def need(
         self, name: str, backend: Backend, values: Mapping[str, Any], asked: Iterable[str]
     ) -> dict[str, Any]:
-        """Those of the values that the session lacks."""
+        """Return those of the values that the session does not have; names in `asked` are always included."""
         session = self._found(name, backend)
         if session is None:
             return dict(values)
@@ -85,9 +88,12 @@ class Sessions:
         shipped: Mapping[str, Any],
         bound: Iterable[str],
     ) -> tuple[int, str]:
-        """Run a cell in its session. `values`: what `need` gave; `shipped`: the same as it is sent; `bound`: names that
-        the cell binds."""
-        assert arguments.session is not None, "it runs in a session"
+        """Submit a cell to its session. Returns the first id and the label of the call.
+
+        `values` are those that `need` returned, `shipped` the same with refs in place of large ones. `bound` has the
+        names that the cell binds.
+        """
+        assert arguments.session is not None, "the cell runs in a session"
         session = self._session(arguments.session, backend, arguments.options)
         asked = arguments.inputs or ()
         options = method_options({"num_returns": 1 + len(arguments.outputs), "name": arguments.label}, 0)
@@ -107,23 +113,23 @@ class Sessions:
         return first, label
 
     def end(self, name: str) -> None:
-        """Stop a session, whatever it is doing. Raises UsageError for one that is not there."""
+        """Stop a session, even if a cell is running in it. Raises UsageError if there is no session of this name."""
         self._take_over()
         session = self._sessions.pop(name, None)
         if session is None:
             known = ", ".join(self._sessions) or "none"
-            raise UsageError(f"%remote_sessions: there is no session {name!r}; there are: {known}")
+            raise UsageError(f"%remote_sessions: there is no session {name!r}. Sessions: {known}")
         del self.handles[NAME_PREFIX + name]
         session.backend.kill(session.handle._id)
 
     def forget(self, backend: Backend) -> None:
-        """Those of a backend that has ended."""
+        """Forget the sessions of a backend that has ended."""
         for name, session in tuple(self._sessions.items()):
             if session.backend is backend:
                 del self._sessions[name], self.handles[NAME_PREFIX + name]
 
     def listing(self) -> list[str]:
-        """Lines about each session and its variables. Waits a moment for their answers."""
+        """Return lines about each session and its variables. Waits up to a second for each session's answer."""
         self._take_over()
         lines = []
         for name, session in self._sessions.items():
@@ -138,7 +144,7 @@ class Sessions:
         return lines
 
     def _take_over(self) -> None:
-        """Those of an earlier kernel, when this one has recovered its cluster, are sessions like any other."""
+        """Add the sessions of an earlier kernel whose cluster this kernel has recovered."""
         backend = current.peek()
         names = [label.removeprefix(NAME_PREFIX) for label in joined() if label.startswith(NAME_PREFIX)]
         for name in names:
@@ -162,7 +168,8 @@ class Sessions:
             lost = self._sessions.get(name)
             if lost is not None and lost.dead and lost.backend is backend:
                 print(
-                    f"ipyremote: the session {name} had lost its process; it starts afresh, without its variables."
+                    f"ipyremote: the process of the session {name} has died; "
+                    "the session starts again, without variables."
                 )
             handle = _recovered(name, backend)
             if handle is None:
@@ -177,7 +184,7 @@ class Sessions:
         return session
 
     def _on_ended(self, session: _OpenSession, object_id: int, label: str) -> None:
-        """A cell has ended. If it never ran, what was sent with it did not arrive."""
+        """Note the end of a cell. The values that were sent with a cell that never ran have not arrived."""
         error = _failure(session.backend, object_id)
         if isinstance(error, ActorError):
             session.dead = True
@@ -186,20 +193,20 @@ class Sessions:
 
 
 def _recovered(name: str, backend: Backend) -> ActorHandle | None:
-    """The session of that name of an earlier kernel, if this one has taken over its cluster."""
+    """Return the handle of an earlier kernel's session of this name, if this kernel has recovered the cluster."""
     try:
         handle = recover(NAME_PREFIX + name, session=backend.key)
-    except (LookupError, RuntimeError):  # it was not taken over, or had no such session
+    except (LookupError, RuntimeError):  # the cluster was not recovered, or has no such session
         return None
     return handle if isinstance(handle, ActorHandle) else None
 
 
 def _warn_of_kept(name: str) -> None:
-    """Say so when an earlier kernel has left a session of that name, and this one is about to start another."""
+    """Warn the user if an earlier kernel has left a session of this name; a new session is about to start."""
     if any(found.is_ours and NAME_PREFIX + name in found.names for found in recoverable()):
         print(
-            f"ipyremote: an earlier run has left a session {name}; this is a new one. To have the other, begin with "
-            "ipyremote.recover(all=True), after %remote_shutdown."
+            f"ipyremote: an earlier run of this notebook has left a session {name}; this cell starts a new one. "
+            "To get the earlier one back, run %remote_shutdown, then ipyremote.recover(all=True)."
         )
 
 
@@ -209,7 +216,7 @@ def _has(session: _OpenSession, name: str, value: Any) -> bool:
 
 
 def _failure(backend: Backend, object_id: int) -> BaseException | None:
-    """What became of a task that has ended, without counting as asking for it."""
+    """Return the failure of a task that has ended, or None. The failure still counts as unretrieved."""
     if backend.history is not None:
         return backend.history.failure(object_id)
     try:
@@ -220,9 +227,9 @@ def _failure(backend: Backend, object_id: int) -> BaseException | None:
 
 
 def _variables(session: _OpenSession) -> tuple[str, list[Variable]]:
-    """(state, variables)"""
+    """Return a session's state in words, and its variables."""
     if session.dead:
-        return "dead; the next cell that names it starts it afresh", []
+        return "dead; the next cell with this name starts it again", []
     backend = session.backend
     object_id, _ = backend.call(
         session.handle._id, "CellSession", "variables", (), {}, method_options({"name": "_variables"}, 0)
@@ -234,7 +241,7 @@ def _variables(session: _OpenSession) -> tuple[str, list[Variable]]:
     except IPyRemoteError as error:
         return str(error).strip().partition("\n")[0], []
     finally:
-        # No ObjectRef stands for the answer, so nobody else gives it back.
+        # No ObjectRef stands for the answer, so the hold on it is given back here.
         backend.release(object_id)
     count = len(found)
     return f"idle, {count} variable{'s' * (count != 1)}", found

@@ -1,8 +1,7 @@
 """A remote cell before it runs: from its text to a submitted task.
 
-What can be found wrong is found here, before anything runs: syntax errors at their line, magics that no worker
-understands, names that cannot be sent. The cell's text and its inputs then go out as one ordinary task, or as a call of
-its session.
+Mistakes are found here, before anything runs: syntax errors with their line, magics that no worker understands, names
+that cannot be sent. The cell's text and inputs are then submitted as one ordinary task, or as a call of the session.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ __all__ = ["CellInputError", "CellSubmitter", "CellSyntaxError"]
 
 
 class CellSyntaxError(UsageError):
-    """A cell is not Python. IPython shows its line, as for any cell, and not how we found it."""
+    """A syntax error in a cell. IPython shows the line of the cell, and no frames of ipyremote."""
 
     def __init__(self, error: SyntaxError, shell: Any) -> None:
         super().__init__(str(error))
@@ -46,29 +45,29 @@ class CellSyntaxError(UsageError):
 
 
 class CellInputError(TypeError):
-    """A name that a cell reads cannot be sent to a worker. IPython shows the sentence only."""
+    """A name that a cell reads cannot be sent to a worker. IPython shows this sentence and no traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"TypeError: {self}"]
 
 
 class CellSubmitter:
-    """Makes tasks of cells, for one notebook."""
+    """Turns the cells of one notebook into tasks."""
 
     def __init__(self, shell: Any, sessions: Sessions) -> None:
         self._shell = shell
         self.sessions = sessions
         self.stored_inputs = StoredInputs()
-        #: Bytes above which a value is stored by itself.
+        #: Size above which a value is stored by itself, in bytes.
         self.large = LARGE
         self._export = Export(run_cell, CELL_LABEL)
 
     def submit(
         self, text: str, arguments: CellArguments, namespace: Mapping[str, Any], *, line: bool = False
     ) -> list[ObjectRef[Any]]:
-        """Start a cell, or an expression of a `line`. Returns the refs of its value and of each output.
+        """Submit a cell, or with `line` an expression. Returns the refs of its value and of each output.
 
-        Raises UsageError, CellInputError, and what submitting raises.
+        Raises UsageError, CellInputError, and the errors of `Backend.submit`.
         """
         __tracebackhide__ = True
         try:
@@ -76,7 +75,9 @@ class CellSubmitter:
             bound = names_bound(cell.source, cell.filename) if arguments.session else frozenset()
         except SyntaxError as error:
             if line and text.split()[0] in FLAGS:
-                raise UsageError("%remote takes an expression and no flags; those are for %%remote") from None
+                raise UsageError(
+                    "%remote takes an expression and no flags; only %%remote takes flags"
+                ) from None
             raise CellSyntaxError(error, self._shell) from None
         backend = current.backend()
         values = captured.values
@@ -104,10 +105,14 @@ class CellSubmitter:
     def _prepare(
         self, text: str, arguments: CellArguments, namespace: Mapping[str, Any], line: bool
     ) -> tuple[Cell, Captured]:
-        """The cell as it goes to the worker. Raises SyntaxError, for the caller to translate, and UsageError."""
+        """Return the cell as it is sent to the worker, and its inputs.
+
+        Raises UsageError, and SyntaxError, which the caller translates.
+        """
         shell = self._shell
         blank = 0 if line else len(text) - len(text.lstrip())
-        # As many lines before the code as there are in the notebook: the magic's own, and those IPython strips.
+        # The code begins at the same line as in the notebook: after the magic's line and the blank lines that IPython
+        # strips.
         before = "" if line else "\n" * (1 + text.count("\n", 0, blank))
         source = before + self._transformed(text)
         number = self._number()
@@ -116,7 +121,7 @@ class CellSubmitter:
         _check_magics(source)
         for name in arguments.inputs or ():
             if name not in namespace:
-                raise UsageError(f"%%remote: -i asks for {name!r}, and the notebook has no such name")
+                raise UsageError(f"%%remote: -i asks for {name!r}, but the notebook has no such name")
         captured = capture(source, namespace, filename, only=arguments.inputs, automatic=arguments.capture)
         typed = sources_of(captured.values.values())
         sources = {file: (tracebacks.display_name(file) or file, text) for file, text in typed.items()}
@@ -133,17 +138,21 @@ class CellSubmitter:
         return cell, captured
 
     def _transformed(self, text: str) -> str:
-        """Python, with magics and commands as calls of `get_ipython()`."""
+        """Return the text as Python, with magics and commands as calls of `get_ipython()`."""
         transform = self._shell.transform_cell
         first, _, body = text.lstrip().partition("\n")
         magic = re.match(r"%%(\w+)\s*(.*)", first)
         if magic is None or magic[1] not in PYTHON_MAGICS:
             return str(transform(text))
-        # IPython would leave the lines of its own cell magic to that magic.
+        # IPython itself would not translate the lines below a cell magic.
         return f"get_ipython().run_cell_magic({magic[1]!r}, {magic[2]!r}, {transform(body)!r})\n"
 
     def _number(self) -> int:
-        """The number of the cell that runs. `execution_count` is already the next one in some versions of IPython."""
+        """Return the number of the running cell.
+
+        The number is taken from the cell's file name: in some versions of IPython, `execution_count` is already that of
+        the next cell.
+        """
         frame: FrameType | None = sys._getframe()
         while frame is not None:
             name = tracebacks.display_name(frame.f_code.co_filename)
@@ -153,15 +162,15 @@ class CellSubmitter:
         return int(self._shell.execution_count)
 
     def _home(self) -> FunctionType:
-        """A function in whose globals the cell runs."""
+        """Return a function whose globals are the notebook's; the cell runs in these globals."""
         home = FunctionType(_home.__code__, self._shell.user_global_ns, "home")
-        # By value, whatever the notebook calls its module: cell and captured functions then share their globals.
+        # In `__main__`, functions are pickled by value, so that the cell and captured functions share their globals.
         home.__module__ = "__main__"
         return home
 
 
 def _home() -> None:
-    """Pickled with a cell for the sake of its globals."""
+    """Do nothing. This function's code is pickled with a cell for the sake of the globals."""
 
 
 def _refs(backend: Backend, first: int, label: str, outputs: tuple[str, ...]) -> list[ObjectRef[Any]]:
@@ -179,8 +188,8 @@ def _check_magics(source: str) -> None:
             [*(f"%{name}" for name in sorted(LINE_MAGICS)), *(f"%%{name}" for name in sorted(CELL_MAGICS))]
         )
         raise UsageError(
-            f"%%remote: line {line} needs IPython, and workers run plain Python: {what} does not work there. "
-            f"These do: !commands, {works}"
+            f"%%remote: line {line} uses {what}, which needs IPython. Workers run plain Python, in which these work: "
+            f"!commands, {works}"
         )
 
 
@@ -190,13 +199,13 @@ def _stored_note(fresh: list[tuple[str, int]]) -> str:
 
 
 def _input_error(captured: Captured, error: TypeError) -> TypeError:
-    """The error to raise when a cell's inputs cannot be sent: which name it is, and why."""
+    """Return the error that says which of a cell's inputs cannot be sent, and why."""
     for name, value in captured.values.items():
         try:
             pickling.dumps((value,), (name,))
         except TypeError as reason:
             return CellInputError(f"%%remote cannot send {name!r} to a worker. {reason}")
-        except Exception as reason:  # user code, from a pickle hook
+        except Exception as reason:  # raised by user code that pickles the value
             return CellInputError(
                 f"%%remote cannot send {name!r} to a worker: {type(reason).__name__}: {reason}"
             )

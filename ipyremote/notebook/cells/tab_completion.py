@@ -1,6 +1,7 @@
-"""Tab completion on the line of `%%remote` and its family: flags, names after -i, sessions after -s, refs.
+"""Tab completion on the line of `%%remote` and the other magics: flags, names after -i, sessions after -s, refs.
 
-A matcher of IPython's second protocol, appended to the completer's own list and taken out again by `unload`.
+`matcher_of` makes a matcher of IPython's second protocol. The extension appends the matcher to the completer's list,
+and removes it when it is unloaded.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from ipyremote.refs import ObjectRef
 __all__ = ["completions", "matcher_of"]
 
 _MAGIC: Final = re.compile(r"\s*(%%?)(remote\w*)\s+(.*)", re.DOTALL)
-#: Magics that take refs, and their own flags.
+#: Flags of the magics that take refs.
 _REF_MAGICS: Final = {"remote_why": (), "remote_cancel": ("--all",), "remote_log": ()}
-#: What IPython keeps there itself.
+#: Names that IPython itself keeps in each notebook.
 _IPYTHON_NAMES: Final = frozenset({"In", "Out"})
 _OTHER_MAGICS: Final = {"remote_gc": ("--free",), "remote_sessions": ("--end",)}
 
@@ -27,7 +28,7 @@ _OTHER_MAGICS: Final = {"remote_gc": ("--free",), "remote_sessions": ("--end",)}
 def completions(
     line: str, namespace: dict[str, Any], sessions: Callable[[], Iterable[str]]
 ) -> list[str] | None:
-    """What the last word of a line may become; None: the line is not ours."""
+    """Return the completions of a line's last word, or None for a line that is not one of ipyremote's magics."""
     found = _MAGIC.match(line)
     if found is None:
         return None
@@ -55,7 +56,7 @@ def completions(
 
 
 def _has_refs(value: Any) -> bool:
-    """Whether it is a ref, or begins with one: tab completion has no time for all of a long list."""
+    """Return whether a value is a ref, or a container whose first item is one: tab completion must be quick."""
     if isinstance(value, list | tuple | dict):
         parts = value.values() if isinstance(value, dict) else value
         value = next(iter(parts), None)
@@ -67,14 +68,14 @@ def _names(namespace: dict[str, Any]) -> list[str]:
 
 
 def _listed(last: str, names: Iterable[str]) -> list[str]:
-    """Completions of the last name of `a,b,c`, with what is before it."""
+    """Return the completions of the last name in a list such as `a,b,c`, each with the names before it."""
     head, comma, part = last.rpartition(",")
     given = set(head.split(","))
     return [f"{head}{comma}{name}" for name in names if name.startswith(part) and name not in given]
 
 
 def matcher_of(shell: Any, sessions: Callable[[], Iterable[str]]) -> Callable[..., Any]:
-    """The matcher for a shell's completer."""
+    """Return the matcher for a shell's completer."""
 
     @context_matcher()  # type: ignore[untyped-decorator]  # IPython has few hints here
     def ipyremote_matcher(context: Any) -> dict[str, Any]:
@@ -82,10 +83,11 @@ def matcher_of(shell: Any, sessions: Callable[[], Iterable[str]]) -> Callable[..
         words = completions(line, shell.user_ns, sessions)
         if words is None:
             return {"completions": []}
-        # The completer replaces its own idea of the last word, which may begin after a comma or a dash.
+        # The completer replaces only the part of the word that it takes for the last token; to the completer, a token
+        # may begin after a comma or a dash.
         typed = re.split(r"\s", line)[-1]
         kept = len(typed) - len(context.token) if typed.endswith(context.token) else 0
         shown = [SimpleCompletion(word[kept:], type="magic argument") for word in words]
         return {"completions": shown, "suppress": True}
 
-    return ipyremote_matcher  # type: ignore[no-any-return]  # the same
+    return ipyremote_matcher  # type: ignore[no-any-return]  # IPython has few hints here
