@@ -21,10 +21,8 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def wait_for(path: Path) -> None:
-    """In an actor: until the test has made this file."""
-    deadline = time.monotonic() + 60
-    while not path.exists() and time.monotonic() < deadline:
-        time.sleep(0.005)
+    """Wait in an actor until the test has made this file."""
+    until(path.exists, f"{path} exists", 60)
 
 
 # ---- concurrency groups

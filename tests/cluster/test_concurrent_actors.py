@@ -118,7 +118,11 @@ def test_max_concurrency_limits_coroutines() -> None:
         async def enter(self) -> int:
             self.now += 1
             self.most = max(self.most, self.now)
-            await asyncio.sleep(0.005)
+            # Until two are here at a time, and then long enough for a third one to come in.
+            while self.most < 2:
+                await asyncio.sleep(0)
+            for _ in range(20):
+                await asyncio.sleep(0)
             self.now -= 1
             return self.most
 

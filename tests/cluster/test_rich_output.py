@@ -272,11 +272,13 @@ def test_the_runs_of_a_cluster_can_be_asked_for() -> None:
 
     session = current.backend()
     assert isinstance(session, Session)
+    began = time.monotonic()
     ray.get([work.remote(0.1), work.remote(0.0)], timeout=60)
+    elapsed = time.monotonic() - began
     now, spans = session.insight.runs()
     durations = {span.label: span.end - span.start for span in spans}
     assert set(durations) == {"work#1", "work#2"}
-    assert 0.09 <= durations["work#1"] < 5.0
+    assert 0.09 <= durations["work#1"] <= elapsed
     assert all(span.state == "done" and span.start <= span.end <= now for span in spans)
     ray.get(work.remote(0.0), timeout=60)
     assert [span.label for span in session.insight.runs(now)[1]] == ["work#3"]

@@ -149,15 +149,17 @@ def test_a_crash_of_a_producer_with_a_limit(cluster: Any, tmp_path: Path) -> Non
     assert [ray.get(ref, timeout=30) for ref in fragile.remote()] == [0, 1, 2, 3]
 
 
-def test_a_crash_without_retries_is_the_last_ref(cluster: Any) -> None:
+def test_a_crash_without_retries_is_the_last_ref(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(max_retries=0)
     def fragile() -> Any:
         yield np.zeros(200_000)
-        time.sleep(0.05)  # so that the item is on its way
+        until((tmp_path / "arrived").exists, "the item has arrived")
         os.kill(os.getpid(), signal.SIGKILL)
 
     gen = fragile.remote()
-    first, last = list(gen)
+    first = next(gen)
+    (tmp_path / "arrived").touch()
+    (last,) = list(gen)
     # A large item outlives its worker.
     assert ray.get(first).sum() == 0
     with pytest.raises(WorkerCrashedError, match="fragile#1"):

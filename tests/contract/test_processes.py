@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,16 +15,19 @@ from ipyremote.exceptions import GetTimeoutError, TaskCancelledError, WorkerCras
 pytestmark = pytest.mark.parametrize("backend_name", ["local"], indirect=True, scope="module")
 
 
-def test_a_slow_task_times_out_and_goes_on() -> None:
+def test_a_slow_task_times_out_and_goes_on(tmp_path: Path) -> None:
     @ray.remote
-    def slow() -> int:
-        time.sleep(0.3)
+    def slow(gate: Path) -> int:
+        while not gate.exists():
+            time.sleep(0.005)
         return 1
 
-    ref = slow.remote()
+    gate = tmp_path / "gate"
+    ref = slow.remote(gate)
     with pytest.raises(GetTimeoutError):
         ray.get(ref, timeout=0)
-    assert ray.get(ref) == 1
+    gate.touch()
+    assert ray.get(ref, timeout=30) == 1
 
 
 def test_wait_returns_what_is_ready_first() -> None:
@@ -32,7 +36,7 @@ def test_wait_returns_what_is_ready_first() -> None:
         time.sleep(seconds)
         return seconds
 
-    slow, fast = sleep.remote(5), sleep.remote(0)
+    slow, fast = sleep.remote(1000), sleep.remote(0)
     assert ray.wait([slow, fast], timeout=30) == ([fast], [slow])
     ray.cancel(slow)
     with pytest.raises(TaskCancelledError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-import time
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote.exceptions import TaskError
+from tests.support.waiting import until
 
 
 def test_a_task_returns_its_value() -> None:
@@ -380,9 +380,7 @@ def test_futures_and_callbacks_get_the_value_or_the_error() -> None:
     assert isinstance(half.remote(0).future().exception(timeout=30), ZeroDivisionError)
     seen: list[Any] = []
     half.remote(4)._on_completed(seen.append)
-    deadline = time.monotonic() + 30
-    while not seen and time.monotonic() < deadline:
-        time.sleep(0.005)
+    until(lambda: seen, "the callback was called", 30)
     assert seen == [0.25]
 
 

@@ -300,13 +300,13 @@ def too_many_pending_calls_are_refused() -> Any:
     @ray.remote(max_pending_calls=1)
     class Slow:
         def sleep(self) -> None:
-            time.sleep(0.5)
+            time.sleep(1000)
 
     slow = Slow.remote()
     first = slow.sleep.remote()
     told = raised(slow.sleep.remote)
-    ray.get(first)
-    return told
+    ray.kill(slow)
+    return told, raised(ray.get, first, timeout=60) != "nothing"
 
 
 @program
@@ -328,10 +328,12 @@ def a_call_of_an_actor_is_not_cancelled_by_force() -> Any:
     @ray.remote
     class Slow:
         def sleep(self) -> None:
-            time.sleep(0.5)
+            time.sleep(1000)
 
     slow = Slow.remote()
-    return raised(ray.cancel, slow.sleep.remote(), force=True)
+    told = raised(ray.cancel, slow.sleep.remote(), force=True)
+    ray.kill(slow)
+    return told
 
 
 @program

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -229,13 +228,14 @@ def test_the_calls_are_named_after_their_functions(capfd: pytest.CaptureFixture[
 
     with joblib.parallel_config("ipyremote"):
         joblib.Parallel()(joblib.delayed(loud)() for _ in range(2))
-    deadline = time.monotonic() + 10
-    out = ""
-    while out.count("here") < 2:
-        out += capfd.readouterr().out
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert "loud#1" in out
+    out: list[str] = []
+
+    def printed() -> int:
+        out.append(capfd.readouterr().out)
+        return "".join(out).count("here")
+
+    until(lambda: printed() >= 2, "both calls have printed", 10)
+    assert "loud#1" in "".join(out)
 
 
 class _Looker:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextvars
 import threading
-import time
 
 import pytest
 
 from ipyremote.notebook.display import updater as module
 from ipyremote.notebook.display.updater import TokenBucket, Updater
+from tests.support.waiting import until
 
 
 def test_functions_run_in_order_on_one_thread_with_an_empty_context() -> None:
@@ -53,10 +53,7 @@ def test_the_thread_ends_when_nothing_is_left_and_starts_again(monkeypatch: pyte
         done = threading.Event()
         updater.call(done.set)
         assert done.wait(5)
-        deadline = time.monotonic() + 5
-        while updater._thread is not None:
-            assert time.monotonic() < deadline
-            time.sleep(0.005)
+        until(lambda: updater._thread is None, "the thread has ended", 5)
     updater.close()
 
 
