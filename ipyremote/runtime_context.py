@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ipyremote.backend import ActorNames, Backend, Identity, current_task, required
+from ipyremote.backend import Backend, Identity, current_task, required
 from ipyremote.declare.options import UNIT
 from ipyremote.runtime_env import RuntimeEnv
 
@@ -52,7 +52,7 @@ class RuntimeContext:
     @property
     def namespace(self) -> str:
         """Where named actors are looked up. Asks the scheduler."""
-        return self._named_actors().namespace
+        return required(self._backend.named_actors, self._backend.capabilities.named_actors).namespace
 
     @property
     def runtime_env(self) -> RuntimeEnv:
@@ -89,7 +89,8 @@ class RuntimeContext:
         actor = self._identity().actor
         if not actor:
             return None
-        named = self._named_actors().all(everywhere=True)
+        names = self._backend.named_actors
+        named = [] if names is None else names.all(everywhere=True)
         return next((handle.name for handle in named if handle.actor_id == actor), "")
 
     @property
@@ -150,6 +151,3 @@ class RuntimeContext:
 
     def _identity(self) -> Identity:
         return current_task.identity()
-
-    def _named_actors(self) -> ActorNames:
-        return required(self._backend.named_actors, self._backend.capabilities.named_actors)

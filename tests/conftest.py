@@ -16,8 +16,8 @@ from tests.support.unit import confine, is_unit
 
 #: Set by `.ci/run` and by hosted CI. There, a test that is skipped is a test that nobody runs.
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
-#: Tests that need something no fresh machine has, so that skipping them is right anywhere.
-OPTIONAL = ("optional_peer", "ray_differential")
+#: Tests that need something no fresh machine or no such engine has, so that skipping them is right anywhere.
+OPTIONAL = ("lacks", "optional_peer", "ray_differential")
 
 hypothesis.settings.register_profile("default", deadline=None)
 hypothesis.settings.register_profile("deep", deadline=None, max_examples=5_000, stateful_step_count=200)

@@ -234,6 +234,7 @@ def test_methods_of_an_async_actor_are_awaited() -> None:
     assert [frame.function for frame in caught.value.frames] == ["fail"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.needs("named_actors")
 def test_named_actors_are_found_refused_and_listed() -> None:
     from ipyremote.util import list_named_actors
 
@@ -252,6 +253,7 @@ def test_named_actors_are_found_refused_and_listed() -> None:
         ray.get_actor("named")
 
 
+@pytest.mark.needs("named_actors")
 def test_a_detached_actor_needs_no_handle() -> None:
     _counter().options(name="detached", lifetime="detached").remote(1)
     assert ray.get(ray.get_actor("detached").increment.remote()) == 2

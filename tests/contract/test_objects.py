@@ -1,4 +1,4 @@
-"""Objects and refs on every backend: how long they live, freeing by hand, and what a ref can do."""
+"""Objects and refs on every engine: how long they live, freeing by hand, and what a ref can do."""
 
 from __future__ import annotations
 
@@ -14,24 +14,8 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
-from ipyremote.backend import current
+from tests.contract.engines import KeptObjects
 from tests.support.waiting import until
-
-
-def objects() -> int:
-    """Number of objects that the session keeps."""
-    gc.collect()
-    backend: Any = current.backend()
-    if backend.insight is not None:
-        # What was released by now is said after the first question.
-        backend.insight.status()
-        return int(backend.insight.status().objects)
-    backend.explain(0)
-    return len(backend._objects._objects)
-
-
-def until_objects(count: int) -> None:
-    until(lambda: objects() == count, f"{count} objects are left")
 
 
 @ray.remote
@@ -42,6 +26,7 @@ def echo(value: Any) -> Any:
 # ---- free
 
 
+@pytest.mark.needs("free")
 @pytest.mark.parametrize("value", [1, b"x" * 1_000_000], ids=["small", "large"])
 def test_a_freed_value_is_gone_for_everybody(value: Any) -> None:
     ref = ray.put(value)
@@ -58,6 +43,7 @@ def test_a_freed_value_is_gone_for_everybody(value: Any) -> None:
     ray.free([ref, ref])
 
 
+@pytest.mark.needs("free")
 def test_an_array_that_was_fetched_stays_valid() -> None:
     ref = ray.put(np.arange(1_000_000))
     array = ray.get(ref)
@@ -67,6 +53,7 @@ def test_an_array_that_was_fetched_stays_valid() -> None:
     assert (array == np.arange(1_000_000)).all()
 
 
+@pytest.mark.needs("free")
 def test_results_can_be_freed_and_failures_and_nothing() -> None:
     good = echo.remote(1)
     bad = ray.remote(lambda: 1 / 0).remote()
@@ -79,12 +66,13 @@ def test_results_can_be_freed_and_failures_and_nothing() -> None:
         ray.get(bad, timeout=30)
 
 
-def test_what_a_freed_value_refers_to_goes_with_it() -> None:
+@pytest.mark.needs("free")
+def test_what_a_freed_value_refers_to_goes_with_it(objects: KeptObjects) -> None:
     before = objects()
     outer = ray.put([ray.put(i) for i in range(3)])
     assert before + 4 == objects()
     ray.free(outer)
-    until_objects(before + 1)
+    objects.become(before + 1)
 
 
 @pytest.mark.parametrize("wrong", [1, (), None, "x", [1]])
@@ -102,7 +90,7 @@ def test_rays_place_for_it() -> None:
 # ---- lifetimes
 
 
-def test_refs_in_containers_and_closures_live_as_long_as_what_holds_them() -> None:
+def test_refs_in_containers_and_closures_live_as_long_as_what_holds_them(objects: KeptObjects) -> None:
     before = objects()
     ref = ray.put(5)
     container = ray.put({"inner": [ref]})
@@ -117,10 +105,10 @@ def test_refs_in_containers_and_closures_live_as_long_as_what_holds_them() -> No
     del container
     assert 5 == ray.get(result, timeout=30)
     del result
-    until_objects(before)
+    objects.become(before)
 
 
-def test_a_ref_in_an_actor_keeps_its_object() -> None:
+def test_a_ref_in_an_actor_keeps_its_object(objects: KeptObjects) -> None:
     before = objects()
 
     @ray.remote
@@ -138,7 +126,7 @@ def test_a_ref_in_an_actor_keeps_its_object() -> None:
     gc.collect()
     assert "kept" == ray.get(keeper.value.remote(), timeout=30)
     del keeper
-    until_objects(before)
+    objects.become(before)
 
 
 def test_a_function_keeps_the_refs_that_it_closes_over() -> None:
@@ -195,7 +183,7 @@ def test_as_future_is_deprecated_and_works() -> None:
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, ray.cloudpickle.dumps], ids=["pickle", "cloudpickle"])
 def test_refs_are_not_pickled_by_others_unless_that_is_allowed(
-    dumps: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch
+    dumps: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch, objects: KeptObjects
 ) -> None:
     before = objects()
     ref = ray.put(7)
@@ -213,7 +201,7 @@ def test_refs_are_not_pickled_by_others_unless_that_is_allowed(
     gc.collect()
     # It is kept for good.
     assert 7 == ray.get(pickle.loads(data)[0], timeout=30)
-    until_objects(before + 1)
+    objects.become(before + 1)
 
 
 # ---- put, wait

@@ -1,4 +1,4 @@
-"""Placement groups and scheduling strategies, as far as every backend has them."""
+"""Placement groups and scheduling strategies, as far as every engine with them has them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from ipyremote.util.placement_group import PlacementGroup
 from ipyremote.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from ipyremote.util.scheduling_strategies import PlacementGroupSchedulingStrategy as InGroup
 from tests.support.waiting import until
+
+pytestmark = pytest.mark.needs("placement_groups")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What needs processes of its own: time, parallelism, crashes."""
+"""What not every engine has: time, parallelism, cancelling, processes that crash."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import pytest
 import ipyremote as ray
 from ipyremote.exceptions import GetTimeoutError, TaskCancelledError, WorkerCrashedError
 
-pytestmark = pytest.mark.parametrize("backend_name", ["local"], indirect=True, scope="module")
 
-
+@pytest.mark.needs("parallel_tasks")
 def test_a_slow_task_times_out_and_goes_on(tmp_path: Path) -> None:
     @ray.remote
     def slow(gate: Path) -> int:
@@ -30,7 +29,37 @@ def test_a_slow_task_times_out_and_goes_on(tmp_path: Path) -> None:
     assert ray.get(ref, timeout=30) == 1
 
 
-def test_wait_returns_what_is_ready_first() -> None:
+@pytest.mark.needs("parallel_tasks")
+def test_wait_returns_what_is_ready_first(tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+
+    @ray.remote
+    def hold(path: str) -> None:
+        while path and not os.path.exists(path):
+            time.sleep(0.01)
+
+    slow, fast = hold.remote(str(gate)), hold.remote("")
+    assert ray.wait([slow, fast], timeout=30) == ([fast], [slow])
+    gate.touch()
+    assert ray.wait([slow, fast], num_returns=2, timeout=30) == ([slow, fast], [])
+
+
+@pytest.mark.needs("parallel_tasks")
+def test_tasks_run_beside_each_other(tmp_path: Path) -> None:
+    @ray.remote
+    def meet(own: str, other: str) -> bool:
+        Path(own).touch()
+        deadline = time.monotonic() + 30
+        while not os.path.exists(other) and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return os.path.exists(other)
+
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    assert ray.get([meet.remote(one, two), meet.remote(two, one)]) == [True, True]
+
+
+@pytest.mark.needs("parallel_tasks", "cancellation")
+def test_a_task_that_runs_is_cancelled() -> None:
     @ray.remote
     def sleep(seconds: float) -> float:
         time.sleep(seconds)
@@ -43,6 +72,7 @@ def test_wait_returns_what_is_ready_first() -> None:
         ray.get(slow)
 
 
+@pytest.mark.needs("worker_processes")
 def test_a_task_runs_in_another_process() -> None:
     @ray.remote
     def pid() -> int:
@@ -51,6 +81,7 @@ def test_a_task_runs_in_another_process() -> None:
     assert ray.get(pid.remote()) != os.getpid()
 
 
+@pytest.mark.needs("worker_processes")
 def test_a_crash_without_retries_names_the_task() -> None:
     @ray.remote(max_retries=0)
     def crash() -> None:
@@ -80,6 +111,7 @@ def test_an_actor_waits_for_the_arguments_of_earlier_calls() -> None:
     assert ray.get(log.add.remote("early")) == ["late", "early"]
 
 
+@pytest.mark.needs("worker_processes")
 def test_the_end_of_a_session_inside_a_task_is_not_the_end_of_the_task() -> None:
     @ray.remote
     def ends() -> int:

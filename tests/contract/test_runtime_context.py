@@ -1,4 +1,4 @@
-"""`get_runtime_context()` in the driver, in tasks and in actors, on every backend."""
+"""`get_runtime_context()` in the driver, in tasks and in actors, on every engine."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ def facts() -> dict[str, Any]:
         "gpus": context.get_accelerator_ids(),
         "group": context.get_placement_group_id(),
         "session": context.get_session_name(),
-        "namespace": context.namespace,
         "get": context.get(),
     }
 
@@ -67,10 +66,19 @@ def test_a_task_learns_its_own_ids_and_resources_and_its_drivers_job() -> None:
     assert there["function"].rpartition(".")[2] == "asks"
     assert there["actor"] is None
     assert there["resources"] == {"CPU": 0.5, "widget": 2.0}
-    assert [own[name] for name in ("job", "node", "session", "namespace")] == [
-        there[name] for name in ("job", "node", "session", "namespace")
+    assert [own[name] for name in ("job", "node", "session")] == [
+        there[name] for name in ("job", "node", "session")
     ]
     assert ray.get(asks.options(name="named").remote())["task_name"] == "named"
+
+
+@pytest.mark.needs("named_actors")
+def test_a_task_has_its_drivers_namespace() -> None:
+    @ray.remote
+    def asks() -> Any:
+        return ray.get_runtime_context().namespace
+
+    assert ray.get(asks.remote()) == ray.get_runtime_context().namespace
 
 
 def test_a_child_of_a_task_belongs_to_the_same_job() -> None:
@@ -87,7 +95,7 @@ def test_a_child_of_a_task_belongs_to_the_same_job() -> None:
     assert own["task"] != child["task"]
 
 
-def test_an_actor_learns_its_id_and_name_and_what_it_has_for_life() -> None:
+def test_an_actor_learns_its_id_and_what_it_has_for_life() -> None:
     @ray.remote(num_cpus=1)
     class Asks:
         def ask(self) -> Any:
@@ -98,16 +106,28 @@ def test_an_actor_learns_its_id_and_name_and_what_it_has_for_life() -> None:
             return ray.get_runtime_context().current_actor
 
     plain = Asks.remote()
-    named = Asks.options(name="asked").remote()
-    (own, restarted, cancelled), (other, _, _) = ray.get([plain.ask.remote(), named.ask.remote()])
+    (own, restarted, cancelled), (other, _, _) = ray.get([plain.ask.remote(), Asks.remote().ask.remote()])
     assert (restarted, cancelled) == (False, False)
     assert own["actor"] != other["actor"]
-    assert (own["actor_name"], other["actor_name"]) == ("", "asked")
+    assert (own["actor_name"], other["actor_name"]) == ("", "")
     assert own["resources"] == {"CPU": 1.0}
     assert own["task_name"] == "Asks.ask"
     assert own["function"].endswith("Asks.ask")
     assert own["get"]["actor_id"] == own["actor"]
     assert ray.get(plain.itself.remote()) == plain
+
+
+@pytest.mark.needs("named_actors")
+def test_an_actor_learns_its_name() -> None:
+    @ray.remote(num_cpus=1)
+    class Asks:
+        def ask(self) -> Any:
+            return facts()
+
+    plain, named = Asks.remote(), Asks.options(name="asked").remote()
+    own, other = ray.get([plain.ask.remote(), named.ask.remote()])
+    assert own["actor"] != other["actor"]
+    assert (own["actor_name"], other["actor_name"]) == ("", "asked")
 
 
 def test_an_actor_is_asked_in_its_init_too() -> None:

@@ -1,15 +1,18 @@
-"""Tasks and methods that yield: refs one after another, on every backend."""
+"""Tasks and methods that yield: refs one after another, on every engine."""
 
 from __future__ import annotations
 
 import asyncio
 import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 import ipyremote as ray
 from ipyremote.exceptions import ObjectLostError, TaskCancelledError, TaskError
+
+pytestmark = pytest.mark.needs("streams")
 
 
 @ray.remote
@@ -407,10 +410,10 @@ def test_a_cancelled_stream_ends_with_the_cancellation() -> None:
         ray.get(last)
 
 
-def test_a_generator_of_an_ended_session_says_so(backend_name: str) -> None:
+def test_a_generator_of_an_ended_session_says_so(begin_session: Callable[[], None]) -> None:
     gen = count.remote(1)
     ray.shutdown()
-    ray.init(backend=backend_name, num_cpus=2, num_gpus=1, resources={"widget": 2})
+    begin_session()
     for use in (lambda: next(gen), gen.completed, gen.is_finished, gen.next_ready, lambda: ray.cancel(gen)):
         with pytest.raises(ObjectLostError, match="shut down"):
             use()

@@ -108,6 +108,15 @@ def test_a_generator_function_with_a_number_of_returns_gives_its_values() -> Non
         yield 2
 
     assert ray.get(count.options(num_returns=2).remote()) == [1, 2]
+
+
+@pytest.mark.needs("streams")
+def test_a_generator_function_without_a_number_of_returns_streams_its_values() -> None:
+    @ray.remote
+    def count() -> Any:
+        yield 1
+        yield 2
+
     assert [ray.get(ref) for ref in count.remote()] == [1, 2]
 
 
