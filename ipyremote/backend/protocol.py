@@ -287,7 +287,8 @@ class Backend(Protocol):
 
     #: Hexadecimal digits that name the session; refs of another session are refused by it.
     key: str
-    #: The notebook layer's number of the cell that runs now; 0 outside notebooks.
+    #: The notebook layer's token of the cell that runs now. Above 0: the cell's number n of `In [n]`, which may be
+    #: shown to users; below 0: a run of a cell without a number; 0: code outside notebooks.
     cell: int
 
     @property

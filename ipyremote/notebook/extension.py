@@ -24,6 +24,7 @@ from ipyremote import settings
 from ipyremote.backend import Backend, DisplayReport, ProgressReport, StateReport, TextReport, current
 from ipyremote.exceptions import tracebacks
 from ipyremote.notebook.autoreload import Autoreload
+from ipyremote.notebook.cells.submission import running_cell_number
 from ipyremote.notebook.cells.tab_completion import matcher_of
 from ipyremote.notebook.configuration import OF_CLUSTERS, IPyRemote
 from ipyremote.notebook.display.dashboard import Dashboards
@@ -168,6 +169,8 @@ class Notebook:
         #: What the formatter had before for each type that gets a printer from us.
         self._printers: dict[type, tuple[Callable[[Any], object], Callable[[Any], object] | None]] = {}
         self._display_name = pickling.display_name
+        #: The number n of `In [n]` that the next numbered cell gets.
+        self._next_number = 0
 
     # ------------------------------------------------------------------------------------------------ load and unload
 
@@ -187,7 +190,9 @@ class Notebook:
         pickling.display_name = tracebacks.display_name
         current.observe(self._on_backend)
         current.set_waiting(self.waiting)
-        self.cells.begin(self.frontend.parent())
+        number = running_cell_number()
+        self._next_number = number + 1 if number else int(self.shell.execution_count)
+        self.cells.begin(self.frontend.parent(), number)
         self._offer()
         backend = current.peek()
         if backend is not None:
@@ -332,7 +337,8 @@ class Notebook:
 
     @_guarded
     def _pre_run_cell(self, info: Any) -> None:
-        token = self.cells.begin(self.frontend.parent())
+        numbered = getattr(info, "store_history", False)
+        token = self.cells.begin(self.frontend.parent(), self._next_number if numbered else 0)
         self.autoreload.look()
         self.waiting.cell_began(token)
         self.magics.submitter.large = self.config.large_value
@@ -348,6 +354,8 @@ class Notebook:
 
     @_guarded
     def _post_run_cell(self, result: Any) -> None:
+        # Between two cells all versions of IPython agree about the next number; within a cell they do not.
+        self._next_number = int(self.shell.execution_count)
         note = self.waiting.cell_ended(getattr(result, "error_in_exec", None))
         self.output.flush()
         if note:

@@ -14,6 +14,7 @@ import time
 from typing import TYPE_CHECKING, NoReturn
 
 from ipyremote.messages import Boot, decode_boot
+from ipyremote.process_title import set_title
 from ipyremote.scheduler import zygote
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ def main(boot_fd: int, *, entry: str = WORKER_ENTRY, core_type: type[Core] | Non
     os.dup2(2, 1)
     # Loading code makes no garbage, only many objects to look at. Each of the processes turns it on when it is loaded.
     gc.disable()
+    # Before the fork of the zygote, which so has loaded the library as well.
+    set_title("scheduler")
     boot = _read_boot(boot_fd)
     link = zygote.start(boot, entry)
     # Loaded now, while the zygote loads the worker's code in parallel.

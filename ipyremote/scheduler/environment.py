@@ -19,6 +19,7 @@ from typing import Final, NoReturn
 
 from ipyremote import settings
 from ipyremote.messages import Boot, EnvironmentBoot, EnvironmentSpec, decode_environment_boot
+from ipyremote.process_title import set_title
 from ipyremote.scheduler import command, packages, zygote
 
 __all__ = ["main", "serve"]
@@ -73,7 +74,9 @@ def _begin(boot_fd: int) -> EnvironmentBoot:
     gc.disable()
     os.lseek(boot_fd, 0, os.SEEK_SET)
     with open(boot_fd, "rb", closefd=False) as file:
-        return decode_environment_boot(file.read())
+        boot = decode_environment_boot(file.read())
+    set_title(f"environment {boot.environment.title}")
+    return boot
 
 
 def _is_wanted(link: socket.socket) -> bool:

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from ipyremote.messages import Boot, EnvironmentSpec, WorkerBoot
+from ipyremote.process_title import set_title
 from ipyremote.scheduler.deaths import worker_log
 from ipyremote.scheduler.link import EXITED, FORK, KILL, OPENED, RECORD, REFUSED, STARTED, ZygoteLink
 from ipyremote.wire import lifeline
@@ -69,6 +70,7 @@ def _serve(boot: Boot, link: socket.socket, entry: str, environment: Environment
     status = 1
     try:
         if environment is None:
+            set_title("zygote")
             # It was forked, with all that the scheduler has.
             _close_all_but(link.fileno())
         Zygote(boot, link, entry, environment).run()

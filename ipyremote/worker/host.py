@@ -217,6 +217,14 @@ class Host:
                 if run.on_demand is not None:
                     run.on_demand()
 
+    @property
+    def running(self) -> tuple[Assignment, ...]:
+        """The runs that have begun and were not reported yet. Any thread, without the lock."""
+        # One step of the interpreter copies the values, so no other thread changes the dictionary meanwhile.
+        concurrent = tuple(self._concurrent.values())
+        current = self.current
+        return concurrent if current is None else (current, *concurrent)
+
     # Called by the main thread.
 
     @property

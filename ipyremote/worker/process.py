@@ -12,6 +12,7 @@ import faulthandler
 import os
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -20,12 +21,14 @@ from ipyremote.client.environments import run_hook
 from ipyremote.client.session import Session
 from ipyremote.messages import WorkerBoot
 from ipyremote.remote_cells import install
+from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.store.directory import SessionDirectory
 from ipyremote.store.progress import ProgressPage
 from ipyremote.store.segments import SegmentStore
 from ipyremote.worker.host import Host
 from ipyremote.worker.reporter import ChannelReporter
 from ipyremote.worker.run import Runner
+from ipyremote.worker.title import WorkerTitle
 
 __all__ = ["main"]
 
@@ -45,6 +48,7 @@ def main(boot: WorkerBoot) -> None:
         _flush()
     directory = SessionDirectory.attach(Path(boot.directory))
     host = Host()
+    title = WorkerTitle(host)
     signal.signal(signal.SIGINT, host.on_sigint)
     session = Session(
         key=boot.key,
@@ -68,9 +72,9 @@ def main(boot: WorkerBoot) -> None:
         log_from_start=environment is not None,
     )
     output = installation.output
-    host.look_after(output.send_late, output.send_all)
+    host.look_after(partial(_attend, title, output), output.send_all)
     runner = Runner(session, host, output, progress)
-    _work(session, host, runner)
+    _work(session, host, runner, title)
     # The process ends without the interpreter's own end, so what was registered for that is run here.
     atexit._run_exitfuncs()
     output.send_all()
@@ -89,7 +93,13 @@ def _flush() -> None:
             stream.flush()
 
 
-def _work(session: Session, host: Host, runner: Runner) -> None:
+def _attend(title: WorkerTitle, output: OutputCapture[int]) -> bool:
+    """Do what is due in a worker now and then. True: text waits that is due soon."""
+    title.update()
+    return output.send_late()
+
+
+def _work(session: Session, host: Host, runner: Runner, title: WorkerTitle) -> None:
     while _take(session, host):
         assignment = host.current
         if assignment is None:
@@ -98,6 +108,7 @@ def _work(session: Session, host: Host, runner: Runner) -> None:
         actor = assignment.message.actor
         if actor is None or runner.instance is None:
             continue
+        title.become_actor(assignment.message.spec.label)
         # Imported only by actors that need it: asyncio takes as long to import as all of the worker.
         if runner.is_async or actor.max_concurrency > 1 or actor.groups:
             from ipyremote.worker import actors

@@ -29,7 +29,9 @@ def session_processes() -> list[psutil.Process]:
     found = []
     for process in leaks.processes():
         try:
-            if SESSION_VARIABLE in process.environ() or "ipyremote.scheduler" in " ".join(process.cmdline()):
+            title = " ".join(process.cmdline())
+            # A scheduler has its title after a moment.
+            if SESSION_VARIABLE in process.environ() or ("ipyremote" in title and "scheduler" in title):
                 found.append(process)
         except psutil.Error:
             continue

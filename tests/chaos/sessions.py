@@ -33,7 +33,7 @@ def processes() -> list[psutil.Process]:
 
 def worker_pids() -> list[int]:
     """Of the workers that run now."""
-    return [worker.pid for worker in session().status().workers if worker.pid]
+    return [worker.pid for worker in session().insight.status().workers if worker.pid]
 
 
 def cpu_seconds(pid: int) -> float:

@@ -45,11 +45,11 @@ def plain(number: int) -> int:
 
 
 def environment_processes() -> list[psutil.Process]:
-    """The processes of environments: children of the scheduler that have a command line of their own."""
+    """The processes of environments: children of the scheduler with a title of their own."""
     return [
         child
         for child in scheduler().children()
-        if "ipyremote.scheduler.environment" in " ".join(child.cmdline())
+        if " ".join(child.cmdline()).startswith("ipyremote: environment")
     ]
 
 
@@ -69,7 +69,7 @@ def test_a_worker_of_an_environment_that_is_killed_is_replaced_in_it(tmp_path: P
 def running() -> list[int]:
     """Workers of environments that have something to do."""
     members = {child.pid for process in environment_processes() for child in process.children()}
-    return [w.pid for w in session().status().workers if w.state == "busy" and w.pid in members]
+    return [w.pid for w in session().insight.status().workers if w.state == "busy" and w.pid in members]
 
 
 @pytest.mark.usefixtures("cluster")

@@ -105,7 +105,7 @@ def test_many_queued_tasks_cost_little_and_are_cancelled_soon(
     until(started.exists, "the only CPU is taken")
     before = scheduler().memory_info().rss
     refs = [square.remote(i) for i in range(count)]
-    until(lambda: sum(session().status().tasks.values()) > count, "all are queued", 60)
+    until(lambda: sum(session().insight.status().tasks.values()) > count, "all are queued", 60)
     assert scheduler().memory_info().rss - before < count * 5_000
     began = time.monotonic()
     for ref in refs:

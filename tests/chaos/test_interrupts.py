@@ -101,8 +101,8 @@ def test_a_storm_of_interrupts_loses_nothing(work: Callable[[int], None], interr
     storm(work, interrupts)
     assert ray.get([double.remote(i) for i in range(300)], timeout=30) == [2 * i for i in range(300)]
     work(0)
-    assert "failed" not in current.status().tasks
-    until(lambda: set(current.status().tasks) == {"done"}, "no task is left")
+    assert "failed" not in current.insight.status().tasks
+    until(lambda: set(current.insight.status().tasks) == {"done"}, "no task is left")
     gc.collect()
     assert current._objects.waiters == []
     assert current.channel.callers == set()
@@ -145,7 +145,7 @@ def test_a_cancel_ends_a_task_that_waits_and_its_worker_goes_on() -> None:
     for _ in range(5):
         blocker = forever.remote()
         waiting = [wait.remote([blocker]) for _ in range(3)]
-        until(lambda: session().status().tasks.get("blocked", 0) == 3, "all of them wait")
+        until(lambda: session().insight.status().tasks.get("blocked", 0) == 3, "all of them wait")
         for ref in waiting:
             ray.cancel(ref)
         for ref in waiting:

@@ -94,7 +94,7 @@ def test_recycling_never_changes_what_somebody_looks_at(start: Callable[..., Any
     views.clear()
     del view
     gc.collect()
-    until(lambda: session().status().stored_bytes == 0, "nothing is stored any more")
+    until(lambda: session().insight.status().stored_bytes == 0, "nothing is stored any more")
     assert session()._store.used_bytes() <= 256 * MIB
 
 

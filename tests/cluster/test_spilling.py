@@ -64,7 +64,10 @@ def files(directory: Path) -> list[str]:
 
 def all_freed(directory: Path) -> None:
     gc.collect()
-    until(lambda: session().status().stored_bytes + session().status().spilled_bytes == 0, "all is dropped")
+    until(
+        lambda: session().insight.status().stored_bytes + session().insight.status().spilled_bytes == 0,
+        "all is dropped",
+    )
     until(lambda: files(directory) == [], "nothing is left on disk")
 
 
@@ -74,7 +77,7 @@ def test_ten_times_the_capacity_is_kept_and_read_back(spilling: Path) -> None:
     for value in range(count):
         refs.append(ray.put(block(value)))
         assert session()._store.used_bytes() <= CAPACITY
-    status = session().status()
+    status = session().insight.status()
     assert status.stored_bytes <= CAPACITY
     assert status.stored_bytes + status.spilled_bytes >= count * 2 * MIB
     assert all(is_block(ray.get(ref), value) for value, ref in enumerate(refs))
@@ -89,7 +92,7 @@ def test_results_and_puts_of_workers_are_spilled_too(spilling: Path) -> None:
     assert all(is_block(ray.get(ref, timeout=60), value) for value, ref in enumerate(results))
     for refs in inner:
         assert all(is_block(ray.get(ref, timeout=60), value) for value, ref in enumerate(refs))
-    assert session().status().spilled_bytes > 0
+    assert session().insight.status().spilled_bytes > 0
     del results, inner, refs
     all_freed(spilling)
 
@@ -106,7 +109,7 @@ def test_what_is_in_use_stays_in_memory_and_new_objects_go_to_disk(spilling: Pat
 def test_an_object_larger_than_the_store_is_made_on_disk(spilling: Path) -> None:
     big = ray.put(block(7, 2 * CAPACITY))
     assert is_block(ray.get(big), 7, 2 * CAPACITY)
-    assert session().status().spilled_bytes > 2 * CAPACITY
+    assert session().insight.status().spilled_bytes > 2 * CAPACITY
     total = ray.remote(lambda array: int(array.sum(dtype=np.int64)))
     assert 14 * CAPACITY == ray.get(total.remote(big), timeout=30)
 

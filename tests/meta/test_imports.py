@@ -24,6 +24,7 @@ NOTEBOOK = {
 DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
 #: Our own engine, and what it speaks; nobody needs these before `init`.
 ENGINE = {
+    "setproctitle",
     "msgspec",
     "zmq",
     "ipyremote.client",
@@ -52,6 +53,7 @@ ENTRANCES = {
 #: May use `os.environ`, and why.
 READERS = {
     "settings.py": "it is its subject",
+    "process_title.py": "a variable tells setproctitle to leave the memory of the environment alone",
     "worker/run.py": "it sets CUDA_VISIBLE_DEVICES for the user's code",
     "remote_cells/shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
     "benchmark/processes.py": "the benchmark is a program of its own, around several engines",

@@ -269,14 +269,36 @@ def test_in_static_mode_the_card_is_the_same_everywhere(
 # ---- cells
 
 
-def test_each_cell_gets_a_number_and_an_epoch(
+def test_each_cell_gets_its_number_as_token_and_an_epoch(
     shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
-    epoch, token = exports.epoch(), backend.cell
+    epoch, number = exports.epoch(), shell.execution_count
     frontend.request = {"cell": "next"}
-    shell.run_cell("1")
-    assert (exports.epoch(), backend.cell) == (epoch + 1, token + 1)
+    shell.run_cell("1", store_history=True)
+    assert (exports.epoch(), backend.cell) == (epoch + 1, number)
     assert loaded.cells.parent(backend.cell) == {"cell": "next"}
+    shell.run_cell("2", store_history=True)
+    assert backend.cell == number + 1
+
+
+def test_a_run_without_a_number_and_one_that_repeats_a_number_get_tokens_of_their_own(
+    shell: InteractiveShell, loaded: Notebook, backend: FakeBackend
+) -> None:
+    shell.run_cell("1", store_history=True)
+    numbered = backend.cell
+    tokens = {backend.cell}
+    for _ in range(3):
+        shell.run_cell("1")
+        assert backend.cell < 0
+        tokens.add(backend.cell)
+    # As after `%reset`.
+    shell.execution_count = numbered
+    shell.run_cell("1")
+    shell.run_cell("1", store_history=True)
+    assert backend.cell < 0
+    tokens.add(backend.cell)
+    assert len(tokens) == 5
+    assert all(loaded.cells.parent(token) is not None for token in tokens)
 
 
 def test_output_appears_under_the_cell_that_asked(

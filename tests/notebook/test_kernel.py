@@ -227,7 +227,7 @@ def test_a_cluster_that_is_killed_ends_the_displays_and_says_so_once(kernel: Ker
     kernel.run(
         "import psutil\n"
         "for process in psutil.Process().children():\n"
-        "    if 'ipyremote.scheduler' in ' '.join(process.cmdline()): process.kill()"
+        "    if 'ipyremote: scheduler' in ' '.join(process.cmdline()): process.kill()"
     )
     display_id = kernel.of(cell, "display_data")[0]["content"]["transient"]["display_id"]
 
@@ -244,3 +244,22 @@ def test_a_cluster_that_is_killed_ends_the_displays_and_says_so_once(kernel: Ker
     ]
     assert "".join(spoken).count("The cluster is gone") == 1
     assert "ClusterContext" in str(kernel.of(kernel.run("ipyremote.init(num_cpus=2)"), "execute_result"))
+
+
+def test_the_title_of_a_worker_names_the_cell_by_the_number_that_the_notebook_shows(kernel: Kernel) -> None:
+    kernel.run(
+        "import time\n"
+        "@ipyremote.remote\n"
+        "def title(run):\n"
+        "    deadline = time.monotonic() + 15\n"
+        "    while time.monotonic() < deadline:\n"
+        "        shown = open('/proc/self/cmdline').read().rstrip('\\0')\n"
+        "        if f'title#{run} ' in shown:\n"
+        "            return shown\n"
+        "        time.sleep(0.01)\n"
+        "    return shown"
+    )
+    for run in (1, 2):
+        cell = kernel.run(f"print(ipyremote.get(title.remote({run})))")
+        number = kernel.reply(cell)["execution_count"]
+        assert f"ipyremote: title#{run} (cell {number})" in kernel.text(cell)

@@ -220,7 +220,7 @@ def test_the_command_line_shows_no_secret():
     with session(command=command) as side:
         side.receive(is_welcome)
         shown = " ".join(psutil.Process(side.process.pid).cmdline())
-        assert "ipyremote.scheduler" in shown
+        assert shown.startswith("ipyremote: scheduler")
         assert SECRET.hex() not in shown
         assert side.bye() == 0
 

@@ -148,18 +148,8 @@ class CellSubmitter:
         return f"get_ipython().run_cell_magic({magic[1]!r}, {magic[2]!r}, {transform(body)!r})\n"
 
     def _number(self) -> int:
-        """Return the number of the running cell.
-
-        The number is taken from the cell's file name: in some versions of IPython, `execution_count` is already that of
-        the next cell.
-        """
-        frame: FrameType | None = sys._getframe()
-        while frame is not None:
-            name = tracebacks.display_name(frame.f_code.co_filename)
-            if name is not None and (number := re.fullmatch(r"In \[(\d+)\]", name)):
-                return int(number[1])
-            frame = frame.f_back
-        return int(self._shell.execution_count)
+        """Return the number of the running cell, which some versions of IPython have counted up already."""
+        return running_cell_number() or int(self._shell.execution_count)
 
     def _home(self) -> FunctionType:
         """Return a function whose globals are the notebook's; the cell runs in these globals."""
@@ -167,6 +157,17 @@ class CellSubmitter:
         # In `__main__`, functions are pickled by value, so that the cell and captured functions share their globals.
         home.__module__ = "__main__"
         return home
+
+
+def running_cell_number() -> int:
+    """Return the number of the cell whose code is on the stack of the calling thread; 0 if there is none."""
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        name = tracebacks.display_name(frame.f_code.co_filename)
+        if name is not None and (number := re.fullmatch(r"In \[(\d+)\]", name)):
+            return int(number[1])
+        frame = frame.f_back
+    return 0
 
 
 def _home() -> None:

@@ -48,18 +48,28 @@ _LINE_START: Final = re.compile(r"(?:\n|\r(?!\n))(?=[^\r\n])")
 
 
 class CellRuns:
-    """Numbers the runs of cells, and remembers the request behind each of the latest `_CELLS`."""
+    """Tokens for the runs of cells, and the request behind each of the latest `_MAX_CELLS` runs.
+
+    The token of a run is the number that the notebook shows for it (7 for `In [7]`). A run without a number, and a run
+    whose number was given before (after `%reset`), gets a negative token. So a token above 0 can be shown to users.
+    """
 
     def __init__(self) -> None:
-        #: The number of the latest run; 0 before the first.
+        #: The token of the latest run; 0 before the first.
         self.token = 0
+        #: The highest token and the lowest one that were given.
+        self._highest = self._lowest = 0
         #: The latest run's parent.
         self.latest: Parent = {}
         self._parents: OrderedDict[int, Parent] = OrderedDict()
 
-    def begin(self, parent: Parent) -> int:
-        """A cell starts to run. Returns its number."""
-        self.token += 1
+    def begin(self, parent: Parent, number: int = 0) -> int:
+        """Return the token of a run that starts now; `number` is 0 for a run that the notebook does not number."""
+        if number > self._highest:
+            self.token = self._highest = number
+        else:
+            self._lowest -= 1
+            self.token = self._lowest
         self.latest = self._parents[self.token] = parent
         if len(self._parents) > _MAX_CELLS:
             self._parents.popitem(last=False)

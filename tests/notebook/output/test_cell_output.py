@@ -16,14 +16,14 @@ def cells() -> CellRuns:
 
 @pytest.fixture
 def output(frontend: FakeFrontend, cells: CellRuns, updater: ManualUpdater, clock: Clock) -> CellOutput:
-    cells.begin({"cell": 1})
+    cells.begin({"cell": 1}, 1)
     return CellOutput(frontend, cells, updater, clock)
 
 
 def test_text_goes_to_the_cell_that_asked_although_another_one_runs(
     output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
-    cells.begin({"cell": 2})
+    cells.begin({"cell": 2}, 2)
     output.on_output(TextReport(1, "f#1", 1, "one\n"))
     output.on_output(TextReport(2, "g#1", 2, "two\n"))
     assert frontend.streams == [
@@ -36,7 +36,7 @@ def test_a_cell_that_is_forgotten_prints_under_the_latest(
     output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     for number in range(2, 1_500):
-        cells.begin({"cell": number})
+        cells.begin({"cell": number}, number)
     output.on_output(TextReport(1, "f#1", 1, "late\n"))
     assert frontend.streams[0][2] == {"cell": 1_499}
 

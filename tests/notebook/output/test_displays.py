@@ -41,9 +41,9 @@ def test_text_that_is_collected_goes_out_first(
     frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = CellRuns()
-    cells.begin({"cell": 1})
+    cells.begin({"cell": 1}, 1)
     output = CellOutput(frontend, cells, updater, clock)
-    cells.begin({"cell": 2})
+    cells.begin({"cell": 2}, 2)
     for _ in range(300):
         output.on_output(TextReport(1, "f#1", 1, "x\n"))
     before = len(frontend.text())
