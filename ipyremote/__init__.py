@@ -148,6 +148,11 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
+def __dir__() -> list[str]:
+    # The public names only: `ipyremote.<TAB>` is where beginners look around.
+    return sorted(__all__)
+
+
 def load_ipython_extension(shell: Any) -> None:
     """Called by `%load_ext ipyremote`."""
     from ipyremote.notebook import extension

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import operator
-from typing import Any, Final
+from typing import Any, Final, TypeVar, overload
 
 from ipyremote import actor as actors
 from ipyremote import refs
@@ -44,9 +44,19 @@ __all__ = [
 ]
 
 
+T = TypeVar("T")
+StreamT = TypeVar("StreamT", bound=ObjectRefGenerator[Any])
+
+
 # ------------------------------------------------------------------------------------------------------ objects
 
 
+@overload
+def get(object_refs: ObjectRef[T], *, timeout: float | None = None) -> T: ...
+@overload
+def get(object_refs: list[ObjectRef[T]], *, timeout: float | None = None) -> list[T]: ...
+@overload
+def get(object_refs: StreamT, *, timeout: float | None = None) -> StreamT: ...
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
     """The value of a ref, or the values of a list of refs in order. Waits until they are there.
 
@@ -98,7 +108,7 @@ def _get(
         waiting.end(wait)
 
 
-def put(value: Any, *, _owner: Any = None) -> ObjectRef[Any]:
+def put(value: T, *, _owner: Any = None) -> ObjectRef[T]:
     """Store a value once and for all; every task that gets the ref shares it.
 
     Raises TypeError for a ref, which names a value already, and ObjectStoreFullError.
@@ -113,7 +123,7 @@ def put(value: Any, *, _owner: Any = None) -> ObjectRef[Any]:
     return ObjectRef(any_id, backend, label)
 
 
-def free(object_refs: Any, local_only: bool = False) -> None:
+def free(object_refs: ObjectRef[Any] | list[ObjectRef[Any]], local_only: bool = False) -> None:
     """Drop the values of these refs (one, or a list) at once, without waiting until the last ref has died.
 
     Later, `get` raises ObjectFreedError. A value that a submitted task still needs, or that is not there yet, goes when
@@ -136,13 +146,39 @@ def free(object_refs: Any, local_only: bool = False) -> None:
 _REF_TYPES: Final = frozenset({ObjectRef, ObjectRefGenerator})
 
 
+@overload
 def wait(
-    object_refs: Any,
+    object_refs: list[ObjectRef[T]],
     *,
     num_returns: int = 1,
     timeout: float | None = None,
     fetch_local: bool = True,
-) -> tuple[list[ObjectRef[Any]], list[ObjectRef[Any]]]:
+) -> tuple[list[ObjectRef[T]], list[ObjectRef[T]]]: ...
+@overload
+def wait(
+    object_refs: list[ObjectRefGenerator[T]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[ObjectRefGenerator[T]], list[ObjectRefGenerator[T]]]: ...
+@overload
+def wait(
+    object_refs: list[ObjectRef[Any] | ObjectRefGenerator[Any]],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[
+    list[ObjectRef[Any] | ObjectRefGenerator[Any]], list[ObjectRef[Any] | ObjectRefGenerator[Any]]
+]: ...
+def wait(
+    object_refs: list[Any],
+    *,
+    num_returns: int = 1,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> tuple[list[Any], list[Any]]:
     """(ready, rest), both in the order given: waits until `num_returns` have a value or a failure, or for `timeout`.
 
     An `ObjectRefGenerator` among them is ready when `next` need not wait, at its end too. Never raises for a failed
@@ -202,7 +238,9 @@ def _places(ids: list[int], chosen: list[int]) -> list[int]:
     return places
 
 
-def cancel(object_ref: Any, *, force: bool = False, recursive: bool = True) -> None:
+def cancel(
+    object_ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
+) -> None:
     """Cancel the task behind a ref: it never starts, or gets a KeyboardInterrupt; nothing happens when it has ended.
 
     An `ObjectRefGenerator` stands for its task. `force` kills the worker; `recursive` cancels the tasks that it
@@ -223,7 +261,7 @@ def cancel(object_ref: Any, *, force: bool = False, recursive: bool = True) -> N
 # ------------------------------------------------------------------------------------------------------- actors
 
 
-def kill(actor: Any, *, no_restart: bool = True) -> None:
+def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
     """Kill an actor's process at once; `no_restart=False` lets it start again if `max_restarts` allows.
 
     Raises ValueError for anything but a handle, and for a handle of an earlier session.
@@ -234,7 +272,7 @@ def kill(actor: Any, *, no_restart: bool = True) -> None:
     actors.owner(actor).kill(actor._id, no_restart=no_restart)
 
 
-def get_actor(name: str, namespace: str | None = None) -> ActorHandle:
+def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
     """A handle of the living actor with this name, in this namespace (default: the one of `init`).
 
     As in Ray, the handle does not keep the actor alive. Waits for the scheduler's answer. Raises ValueError when there

@@ -9,11 +9,23 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn, overload
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from types import MethodType
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    Literal,
+    Never,
+    NoReturn,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    overload,
+)
 
 from ipyremote.actor import ActorClass, ActorHandle, ActorMethod, method
-from ipyremote.backend import current
+from ipyremote.backend import TaskOptions, current
 from ipyremote.declare.exports import Export, bump_epoch
 from ipyremote.declare.options import (
     ACTOR_OPTIONS,
@@ -23,9 +35,18 @@ from ipyremote.declare.options import (
     settled,
     task_options,
 )
-from ipyremote.declare.signatures import parameters_of
+from ipyremote.declare.remote_help import documented, given_by, signature_of
+from ipyremote.declare.signatures import Parameters, parameters_of
 from ipyremote.refs import ObjectRef, refs_of
-from ipyremote.streams import stream_of
+from ipyremote.streams import ObjectRefGenerator, stream_of
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ipyremote.actor import ActorClassOf
+    from ipyremote.call_types import Gives, GivesList, RemoteCall
+    from ipyremote.declare.option_types import AllOptions, FunctionOptions
+    from ipyremote.streams import DynamicObjectRefGenerator
 
 __all__ = [
     "ActorClass",
@@ -37,41 +58,171 @@ __all__ = [
     "remote",
 ]
 
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+Out_co = TypeVar("Out_co", covariant=True)
+AnyClass = TypeVar("AnyClass", bound=type[Any])
 
-class RemoteFunction:
-    """A function that runs elsewhere: `f.remote(...)` starts a task and returns the ref of its result."""
 
-    # Pickled by default: an empty instance first, then its dictionary, so that a recursive function, which refers to
-    # this very object, comes back whole. Nothing is computed from the function when it is unpickled, since that may
-    # not be filled yet either.
+class _Submission:
+    """How calls of one function become tasks: its export, its parameters, and the options of each call.
 
-    def __init__(self, fn: Callable[..., Any], given: Mapping[str, Any]) -> None:
-        """Made by `@remote`; `given` are checked options."""
-        self._export = Export(fn, fn.__name__)
-        self._given = settled(given)
-        self._generator = inspect.isgeneratorfunction(fn)
-        self._options = task_options(self._given, is_generator=self._generator)
-        self._parameters = parameters_of(fn)
-        functools.update_wrapper(self, fn, updated=())
+    It knows no `RemoteFunction`, so that a bound `remote`, which is kept there, makes no circle.
+    """
+
+    __slots__ = ("export", "options", "parameters")
+
+    def __init__(self, export: Export, parameters: Parameters | None, options: TaskOptions) -> None:
+        self.export = export
+        self.parameters = parameters
+        self.options = options
 
     def remote(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Start a task without waiting. Returns a ref; of a generator function an `ObjectRefGenerator`.
+        """Start a task without waiting, and return the ref of its value.
 
-        As `num_returns` says, it is a list of refs or None instead.
+        As `num_returns` says, the result is a list of refs or None instead; of a generator function it is an
+        `ObjectRefGenerator`. An argument is a value or the ref of one. Raises TypeError when the arguments do not fit
+        the signature, or cannot be pickled.
         """
-        parameters = self._parameters
+        parameters = self.parameters
         if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):
             parameters.check(args, kwargs)
         backend = current.backend()
-        options = self._options
-        first, label = backend.submit(self._export.to(backend), args, kwargs, options)
+        options = self.options
+        first, label = backend.submit(self.export.to(backend), args, kwargs, options)
         if options.stream:
             return stream_of(first, label, backend, options)
         if options.returns == 1:
-            return ObjectRef(first, backend, label)
+            return ObjectRef(first, backend, label, options.deferred)
         return refs_of(first, label, backend, options)
 
-    def options(self, **given: Any) -> ConfiguredFunction:
+    def bound(self) -> Any:
+        """Return `remote` with the signature and the docstring of the user's function."""
+        name = self.export.name
+        signature = signature_of(self.export.target)
+        given = given_by(self.options, signature, ObjectRef)
+        text = _help_text(f"{name}.remote(...)", self.options, inspect.getdoc(self.export.target))
+        return MethodType(documented(_Submission.remote, name, signature, given, text), self)
+
+
+def _help_text(call: str, options: TaskOptions, own: str | None) -> str:
+    """Return a docstring: the user's own, then what a remote call does."""
+    if options.stream:
+        gives = "an ObjectRefGenerator, which gives the ref of each value that it yields"
+    elif options.returns == 1:
+        gives = "the ObjectRef of its value; `get(ref)` waits for the value"
+    else:
+        gives = f"a list of {options.returns} ObjectRefs" if options.returns else "None"
+    does = (
+        f"`{call}` runs this in a worker process, without waiting, and returns\n{gives}.\n"
+        "Each argument is a value or the ObjectRef of one."
+    )
+    return f"{own}\n\n{does}" if own else does
+
+
+class _RemoteOfFunction:
+    """The attribute `remote` of a remote function, made when somebody first asks for it.
+
+    A descriptor without `__set__`: from then on the function's own dictionary answers.
+    """
+
+    @overload
+    def __get__(self, instance: None, owner: object = None) -> Callable[..., Any]: ...
+    @overload
+    def __get__(  # a result of any type
+        self, instance: RemoteFunction[P, Never], owner: object = None
+    ) -> RemoteCall[Callable[P, Any], ObjectRef[Any]]: ...
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[P, GivesList], owner: object = None
+    ) -> RemoteCall[Callable[P, Any], list[ObjectRef[Any]]]: ...
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[P, Gives[T]], owner: object = None
+    ) -> RemoteCall[Callable[P, Any], T]: ...
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[P, Iterator[T]], owner: object = None
+    ) -> RemoteCall[Callable[P, Any], ObjectRefGenerator[T]]: ...
+    @overload
+    def __get__(
+        self, instance: RemoteFunction[P, T], owner: object = None
+    ) -> RemoteCall[Callable[P, Any], ObjectRef[T]]: ...
+    def __get__(self, instance: Any, owner: object = None) -> Any:
+        if instance is None:
+            return _Submission.remote
+        bound = vars(instance)["remote"] = instance._submission.bound()
+        return bound
+
+
+class RemoteFunction(Generic[P, R_co]):
+    """A function that runs elsewhere: `f.remote(...)` starts a task and returns the ref of its result."""
+
+    # Pickled as an empty instance first, then its dictionary, so that a recursive function, which refers to this very
+    # object, comes back whole. Nothing is computed from the function when it is unpickled, since that may not be filled
+    # yet either.
+
+    remote = _RemoteOfFunction()
+
+    def __init__(self, fn: Callable[P, R_co], given: Mapping[str, Any]) -> None:
+        """Wrap a function. `given` are checked options. Used by `@remote`."""
+        self._export = Export(fn, fn.__name__)
+        self._given = settled(given)
+        self._generator = inspect.isgeneratorfunction(fn)
+        options = task_options(self._given, is_generator=self._generator)
+        self._submission = _Submission(self._export, parameters_of(fn), options)
+        functools.update_wrapper(self, fn, updated=())
+
+    @overload
+    def options(
+        self: RemoteFunction[P, Iterable[T]],
+        *,
+        num_returns: Literal["streaming"],
+        **given: Unpack[FunctionOptions],
+    ) -> ConfiguredFunction[P, ObjectRefGenerator[T]]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal["streaming"], **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRefGenerator[Any]]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal["dynamic"], **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRef[DynamicObjectRefGenerator]]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal[0], **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, None]: ...
+    @overload
+    def options(
+        self, *, num_returns: Literal[1], **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRef[R_co]]: ...
+    @overload
+    def options(
+        self, *, num_returns: int, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, list[ObjectRef[Any]]]: ...
+    @overload
+    def options(
+        self: RemoteFunction[P, Never], *, num_returns: None = None, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRef[Any]]: ...
+    @overload
+    def options(
+        self: RemoteFunction[P, GivesList], *, num_returns: None = None, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, list[ObjectRef[Any]]]: ...
+    @overload
+    def options(
+        self: RemoteFunction[P, Gives[T]], *, num_returns: None = None, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, T]: ...
+    @overload
+    def options(
+        self: RemoteFunction[P, Iterator[T]], *, num_returns: None = None, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRefGenerator[T]]: ...
+    @overload
+    def options(
+        self, *, num_returns: None = None, **given: Unpack[FunctionOptions]
+    ) -> ConfiguredFunction[P, ObjectRef[R_co]]: ...
+    def options(self, **given: Any) -> Any:
         """The same function with other options; only `.remote` can be used on it."""
         if "max_calls" in given:
             raise ValueError(
@@ -83,7 +234,7 @@ class RemoteFunction:
         return ConfiguredFunction(self, merged)
 
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Task graphs are not there."""
+        """Raise NotImplementedError: there are no task graphs made ahead."""
         raise NotImplementedError(
             "bind: task graphs made ahead are not there; call .remote() and pass refs along"
         )
@@ -95,32 +246,37 @@ class RemoteFunction:
             f"Remote functions cannot be called directly. Instead of running '{name}()', try '{name}.remote()'."
         )
 
+    def __get__(self, instance: object, owner: object = None) -> RemoteFunction[P, R_co]:
+        # Nothing is bound. With a `__get__`, `help(f)` takes this object for a function and shows its signature.
+        return self
+
+    def __getstate__(self) -> dict[str, Any]:
+        # `remote` is made again where it is needed.
+        return {name: value for name, value in vars(self).items() if name != "remote"}
+
     def __repr__(self) -> str:
         return f"RemoteFunction({self._export.name})"
 
 
-class ConfiguredFunction:
+class ConfiguredFunction(Generic[P, Out_co]):
     """A remote function with the options of one `.options(...)`."""
 
-    def __init__(self, base: RemoteFunction, given: dict[str, Any]) -> None:
-        self._base = base
-        self._given = given
-        self._options = task_options(given, is_generator=base._generator)
+    remote: RemoteCall[Callable[P, Any], Out_co]
 
-    def remote(self, /, *args: Any, **kwargs: Any) -> Any:
-        """Start a task without waiting."""
-        base = self._base
-        parameters = base._parameters
-        if parameters is not None and (kwargs or not parameters.low <= len(args) <= parameters.high):
-            parameters.check(args, kwargs)
-        backend = current.backend()
-        first, label = backend.submit(base._export.to(backend), args, kwargs, self._options)
-        if self._options.stream:
-            return stream_of(first, label, backend, self._options)
-        return refs_of(first, label, backend, self._options)
+    def __init__(self, base: RemoteFunction[P, Any], given: dict[str, Any]) -> None:
+        self._base = base
+        options = task_options(given, is_generator=base._generator)
+        usual = base._submission
+        submission = _Submission(usual.export, usual.parameters, options)
+        if (options.returns, options.stream) == (usual.options.returns, usual.options.stream):
+            shown: Any = base.remote
+            remote: Any = MethodType(shown.__func__, submission)
+            self.remote = remote
+        else:
+            self.remote = submission.bound()
 
     def bind(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Task graphs are not there."""
+        """Raise NotImplementedError: there are no task graphs made ahead."""
         self._base.bind()
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
@@ -130,12 +286,51 @@ class ConfiguredFunction:
         return f"{self._base!r} with other options"
 
 
+class _Decorator(Protocol):
+    """`@remote(...)` without `num_returns`."""
+
+    @overload
+    def __call__(self, target: AnyClass, /) -> ActorClassOf[AnyClass]: ...
+    @overload
+    def __call__(self, target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
+
+
+class _StreamDecorator(Protocol):
+    """`@remote(num_returns="streaming")`."""
+
+    def __call__(
+        self, target: Callable[P, Iterable[T]], /
+    ) -> RemoteFunction[P, Gives[ObjectRefGenerator[T]]]: ...
+
+
+class _DecoratorOf(Protocol[Out_co]):
+    """`@remote(num_returns=...)` of a function whose `.remote()` gives `Out_co`."""
+
+    def __call__(self, target: Callable[P, Any], /) -> RemoteFunction[P, Gives[Out_co]]: ...
+
+
+class _ListDecorator(Protocol):
+    """`@remote(num_returns=2)`, or another number of results."""
+
+    def __call__(self, target: Callable[P, Any], /) -> RemoteFunction[P, GivesList]: ...
+
+
 @overload
-def remote(target: type, /) -> ActorClass: ...  # type: ignore[overload-overlap]  # a class is callable too
+def remote(target: AnyClass, /) -> ActorClassOf[AnyClass]: ...
 @overload
-def remote(target: Callable[..., Any], /) -> RemoteFunction: ...
+def remote(target: Callable[P, R], /) -> RemoteFunction[P, R]: ...
 @overload
-def remote(**given: Any) -> Callable[[Any], Any]: ...
+def remote(*, num_returns: Literal[1] | None = None, **given: Unpack[AllOptions]) -> _Decorator: ...
+@overload
+def remote(*, num_returns: Literal["streaming"], **given: Unpack[AllOptions]) -> _StreamDecorator: ...
+@overload
+def remote(
+    *, num_returns: Literal["dynamic"], **given: Unpack[AllOptions]
+) -> _DecoratorOf[ObjectRef[DynamicObjectRefGenerator]]: ...
+@overload
+def remote(*, num_returns: Literal[0], **given: Unpack[AllOptions]) -> _DecoratorOf[None]: ...
+@overload
+def remote(*, num_returns: int, **given: Unpack[AllOptions]) -> _ListDecorator: ...
 def remote(*targets: Any, **given: Any) -> Any:
     """Make a function a task, or a class an actor: `@remote`, `@remote(num_cpus=2)` or `remote(f)`.
 
@@ -156,7 +351,7 @@ def remote(*targets: Any, **given: Any) -> Any:
     return functools.partial(_decorate, given=given)
 
 
-def _decorate(target: Any, given: Mapping[str, Any]) -> RemoteFunction | ActorClass:
+def _decorate(target: Any, given: Mapping[str, Any]) -> RemoteFunction[..., Any] | ActorClass[Any]:
     if inspect.isclass(target):
         check_options(given, ACTOR_OPTIONS, "an actor")
         return ActorClass(target, given)

@@ -19,10 +19,10 @@ from ipyremote.refs import ObjectRef, foreign, until_ready
 
 __all__ = ["DynamicObjectRefGenerator", "ObjectRefGenerator", "stream_of"]
 
-T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
-class ObjectRefGenerator(Generic[T]):
+class ObjectRefGenerator(Generic[T_co]):
     """What `.remote()` returns for a generator: `for ref in gen`, `next(gen)`, `async for ref in gen`.
 
     A step waits until the task has yielded; an exception of the task is raised by `get` of the last ref. `wait` takes
@@ -55,10 +55,10 @@ class ObjectRefGenerator(Generic[T]):
 
     # ---- steps
 
-    def __iter__(self) -> Iterator[ObjectRef[T]]:
+    def __iter__(self) -> Iterator[ObjectRef[T_co]]:
         return self
 
-    def __next__(self) -> ObjectRef[T]:
+    def __next__(self) -> ObjectRef[T_co]:
         backend = self._owner()
         while True:
             try:
@@ -69,10 +69,10 @@ class ObjectRefGenerator(Generic[T]):
                 return self._ref(*taken)
             backend.wait((self._id,), 1)
 
-    def __aiter__(self) -> AsyncIterator[ObjectRef[T]]:
+    def __aiter__(self) -> AsyncIterator[ObjectRef[T_co]]:
         return self
 
-    async def __anext__(self) -> ObjectRef[T]:
+    async def __anext__(self) -> ObjectRef[T_co]:
         backend = self._owner()
         while True:
             try:
@@ -83,7 +83,7 @@ class ObjectRefGenerator(Generic[T]):
                 return self._ref(*taken)
             await until_ready(backend, self._id)
 
-    def _ref(self, object_id: int, index: int) -> ObjectRef[T]:
+    def _ref(self, object_id: int, index: int) -> ObjectRef[T_co]:
         label = self._label if object_id == self._task else f"{self._label}[{index}]"
         return ObjectRef(object_id, self._backend, label, False, self._task, self._actor)
 

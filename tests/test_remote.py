@@ -489,3 +489,81 @@ def test_what_options_give_has_a_name_and_cannot_be_called_either(backend: Recor
         ray.remote(work).options(num_cpus=2)()
     with pytest.raises(TypeError, match=r"Box\.remote\(\)"):
         ray.remote(Box).options(num_cpus=2)()
+
+
+# ---- help
+
+
+def test_remote_shows_the_users_parameters_and_what_it_gives() -> None:
+    import inspect
+
+    def many() -> None: ...
+    def names(self: int, *args: int) -> "str":  # noqa: UP037  # an annotation that is a text
+        """Name them."""
+        return ""
+
+    assert str(inspect.signature(ray.remote(plain).remote)).startswith("(x: ")
+    assert "ObjectRef[int]" in str(inspect.signature(ray.remote(plain).remote))
+    shown = ray.remote(names).remote
+    assert list(inspect.signature(shown).parameters) == ["self", "args"]
+    assert inspect.getdoc(shown).startswith("Name them.\n\n`names.remote(...)` runs this")  # type: ignore[union-attr]
+    assert "a list of 2 ObjectRefs" in (ray.remote(many).options(num_returns=2).remote.__doc__ or "")
+
+
+def test_help_shows_a_remote_function_and_a_method_like_functions(backend: Recorder) -> None:
+    import pydoc
+
+    class A:
+        """Boxes."""
+
+        def m(self, amount: int) -> None:
+            """Grow."""
+
+    handle = ray.remote(A).remote()
+    for target in (ray.remote(plain), ray.remote(plain).remote):
+        shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
+        assert "(x: " in shown
+        assert "Adds." in shown
+    assert "A()\n    Boxes." in pydoc.render_doc(ray.remote(A), renderer=pydoc.plaintext)
+    for target in (handle.m, handle.m.remote):
+        shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
+        assert "(amount: " in shown
+        assert "self" not in shown
+        assert "Grow." in shown
+
+
+def test_functions_classes_and_methods_can_be_pickled_after_help_was_asked_for(backend: Recorder) -> None:
+    import pickle
+
+    class A:
+        def m(self, amount: int) -> int:
+            return amount
+
+    handle = ray.remote(A).remote()
+    (method,) = ray.get(ray.put([handle.m]))
+    assert ray.get(method.remote(2)) == 2
+    remote_len = ray.remote(len)
+    assert remote_len.remote.__doc__
+    assert ray.get(pickle.loads(pickle.dumps(remote_len)).remote("four")) == 4
+
+
+def test_a_remote_function_is_freed_without_the_garbage_collector(backend: Recorder) -> None:
+    import gc
+    import weakref
+
+    fn = ray.remote(plain)
+    ray.get(fn.remote(1))
+    gc.disable()
+    try:
+        died = weakref.ref(fn)
+        del fn
+        assert died() is None
+    finally:
+        gc.enable()
+
+
+def test_a_remote_function_in_a_class_is_not_bound() -> None:
+    class A:
+        fn = ray.remote(plain)
+
+    assert A().fn is A.fn

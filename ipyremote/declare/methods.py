@@ -6,9 +6,9 @@ Made when the class is decorated, and pickled with every handle, so it refers to
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from ipyremote.backend import TaskOptions
 from ipyremote.declare.options import (
@@ -20,12 +20,24 @@ from ipyremote.declare.options import (
 )
 from ipyremote.declare.signatures import Parameters, parameters_of
 
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from ipyremote.declare.option_types import MethodOptions
+
 __all__ = ["ActorRecord", "MethodRecord", "is_async", "method", "record_of"]
 
 #: Attribute in which `@method` leaves its options.
 _MARK = "__ipyremote_method__"
 
 
+Fn = TypeVar("Fn", bound=Callable[..., Any])
+
+
+@overload
+def method(fn: Fn, /) -> Fn: ...
+@overload
+def method(*, num_returns: int | str | None = None, **given: Unpack[MethodOptions]) -> Callable[[Fn], Fn]: ...
 def method(*args: Any, **given: Any) -> Any:
     """Options of one method of an actor class: `@method(num_returns=2)`. The bare form changes nothing."""
     if len(args) == 1 and not given and callable(args[0]):
@@ -63,6 +75,15 @@ class MethodRecord:
     options: TaskOptions
     #: Whether it yields; None: only its run will show.
     generator: bool | None = False
+    #: The class of what handles give for this method, if it shows help of its own. Not pickled.
+    kind: Any = field(default=None, compare=False, repr=False)
+
+    def show_as(self, kind: Any) -> None:
+        """Have handles give an instance of this subclass of `ActorMethod`. It differs in help only."""
+        object.__setattr__(self, "kind", kind)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return MethodRecord, (self.name, self.parameters, self.given, self.options, self.generator)
 
 
 @dataclass(frozen=True, slots=True)

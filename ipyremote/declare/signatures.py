@@ -39,6 +39,11 @@ class Parameters:
     #: 1 for a method: Python counts `self` in its messages.
     bound: int = 0
 
+    @property
+    def takes_any_number(self) -> bool:
+        """Return whether there is a `*args`."""
+        return self.high == _UNBOUNDED
+
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         """Raise the TypeError that Python would raise for this call, if any."""
         count = len(args)

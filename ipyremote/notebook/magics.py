@@ -312,7 +312,7 @@ def _explained(ref: ObjectRef[Any], backend: Backend) -> str:
     return text if text.startswith(ref._label) else f"{ref._label}: {text}"
 
 
-def _some(refs: Iterable[ObjectRef[Any] | ActorHandle]) -> str:
+def _some(refs: Iterable[ObjectRef[Any] | ActorHandle[Any]]) -> str:
     labels = [repr(ref) for ref in refs]
     more = f" and {len(labels) - _NAMED:,} more" if len(labels) > _NAMED else ""
     return ", ".join(labels[:_NAMED]) + more

@@ -29,7 +29,7 @@ class _Work:
 
     #: Its number, counted from 0 in the order in which work was given out.
     index: int
-    actor: ActorHandle
+    actor: ActorHandle[Any]
     #: One ref, or a list of them for a method with several returns.
     result: Any
 
@@ -41,9 +41,9 @@ class _Work:
 class ActorPool:
     """Actors that work is handed out to: `list(ActorPool([a, b]).map(lambda a, v: a.double.remote(v), range(4)))`."""
 
-    def __init__(self, actors: Iterable[ActorHandle]) -> None:
+    def __init__(self, actors: Iterable[ActorHandle[Any]]) -> None:
         """`actors`: handles. Raises TypeError for anything else, ValueError for one that is there twice."""
-        self._idle: list[ActorHandle] = []
+        self._idle: list[ActorHandle[Any]] = []
         #: By number, in order.
         self._busy: dict[int, _Work] = {}
         #: Work that waits for an actor.
@@ -127,11 +127,11 @@ class ActorPool:
         """Whether an actor is idle and no work waits."""
         return bool(self._idle) and not self._pending
 
-    def pop_idle(self) -> ActorHandle | None:
+    def pop_idle(self) -> ActorHandle[Any] | None:
         """Take an idle actor out of the pool; None if there is none."""
         return self._idle.pop() if self.has_free() else None
 
-    def push(self, actor: ActorHandle) -> None:
+    def push(self, actor: ActorHandle[Any]) -> None:
         """Add an actor. Raises ValueError when it is in the pool already, TypeError for anything but a handle."""
         if not isinstance(actor, ActorHandle):
             raise TypeError(f"ActorPool takes handles of actors, not {type(actor).__name__}: {actor!r:.80}")
@@ -189,7 +189,7 @@ class ActorPool:
         self._return(work.actor)
         return value
 
-    def _return(self, actor: ActorHandle) -> None:
+    def _return(self, actor: ActorHandle[Any]) -> None:
         self._idle.append(actor)
         self._hand_out()
 

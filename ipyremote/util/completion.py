@@ -6,14 +6,36 @@ Within a batch the order is that of submission; a batch has up to `chunk_size` v
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, Literal, TypeVar, overload
 
 from ipyremote import api
 from ipyremote.refs import ObjectRef
+from ipyremote.remote import RemoteFunction
 
 __all__ = ["as_completed", "map_unordered"]
 
 
+T = TypeVar("T")
+
+
+@overload
+def as_completed(
+    refs: Iterable[ObjectRef[T]],
+    *,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[False] = False,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[T]: ...
+@overload
+def as_completed(
+    refs: Iterable[ObjectRef[T]],
+    *,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[True],
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[ObjectRef[T]]: ...
 def as_completed(
     refs: Iterable[ObjectRef[Any]], *, chunk_size: int = 10, yield_obj_refs: bool = False, **wait_options: Any
 ) -> Iterator[Any]:
@@ -29,6 +51,39 @@ def as_completed(
     return _completed(list(refs), chunk_size, yield_obj_refs, wait_options)
 
 
+@overload
+def map_unordered(
+    fn: RemoteFunction[..., T],
+    items: Iterable[Any],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[False] = False,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[T]: ...
+@overload
+def map_unordered(
+    fn: RemoteFunction[..., T],
+    items: Iterable[Any],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: Literal[True],
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[ObjectRef[T]]: ...
+@overload
+def map_unordered(
+    fn: Any,
+    items: Iterable[Any],
+    *,
+    backpressure_size: int | None = 100,
+    chunk_size: int = 10,
+    yield_obj_refs: bool = False,
+    timeout: float | None = None,
+    fetch_local: bool = True,
+) -> Iterator[Any]: ...
 def map_unordered(
     fn: Any,
     items: Iterable[Any],

@@ -111,7 +111,7 @@ class Process:
         self._max_calls = max_calls
         self._calls = 0
         self._killed = False
-        self._actor: ActorHandle | None = self._class.remote(*self._arguments)
+        self._actor: ActorHandle[Any] | None = self._class.remote(*self._arguments)
 
     def ready(self) -> None:
         """Wait until the initializer has run. Raises what it raised."""
@@ -155,7 +155,7 @@ class Process:
         """End it when it has done what it was asked."""
         self._actor = None
 
-    def _living(self) -> ActorHandle:
+    def _living(self) -> ActorHandle[Any]:
         if self._actor is None:
             self._actor = self._class.remote(*self._arguments)
         if self._killed:

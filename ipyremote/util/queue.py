@@ -111,7 +111,7 @@ class Queue:
             raise TypeError(f"maxsize is a whole number, not {type(maxsize).__name__}: {maxsize!r}")
         self.maxsize = maxsize
         options = {"max_concurrency": _CONCURRENCY, **(actor_options or {})}
-        self.actor: ActorHandle | None = _Actor.options(**options).remote(maxsize)
+        self.actor: ActorHandle[Any] | None = _Actor.options(**options).remote(maxsize)
 
     def __len__(self) -> int:
         return self.size()
@@ -228,7 +228,7 @@ class Queue:
                 return
         api.kill(actor, no_restart=True)
 
-    def _alive(self) -> ActorHandle:
+    def _alive(self) -> ActorHandle[Any]:
         if self.actor is None:
             raise ActorDiedError("The queue was shut down.")
         return self.actor

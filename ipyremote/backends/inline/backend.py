@@ -298,7 +298,7 @@ class InlineBackend:
         self._objects.seal(object_id, label, [outcome])
         return ObjectRef(object_id, self, label)
 
-    def _handle_of(self, actor: InlineActor) -> ActorHandle:
+    def _handle_of(self, actor: InlineActor) -> ActorHandle[Any]:
         options = actor.options
         groups = tuple(name for name, _ in options.groups)
         record = record_of(type(actor.instance), options.max_task_retries, options.max_pending_calls, groups)

@@ -42,7 +42,7 @@ class _OpenSession:
     """A session that this kernel has started or recovered."""
 
     #: Handle of the session's actor.
-    handle: ActorHandle
+    handle: ActorHandle[Any]
     backend: Backend
     #: Options of the session's first cell.
     options: tuple[tuple[str, Any], ...]
@@ -61,7 +61,7 @@ class Sessions:
         self._class = ActorClass(CellSession, {})
         self._sessions: dict[str, _OpenSession] = {}
         #: Handles by the names under which a later kernel recovers them.
-        self.handles: dict[str, ActorHandle] = {}
+        self.handles: dict[str, ActorHandle[Any]] = {}
 
     def __iter__(self) -> Iterator[str]:
         return iter(tuple(self._sessions))
@@ -192,7 +192,7 @@ class Sessions:
             session.sent.clear()
 
 
-def _recovered(name: str, backend: Backend) -> ActorHandle | None:
+def _recovered(name: str, backend: Backend) -> ActorHandle[Any] | None:
     """Return the handle of an earlier kernel's session of this name, if this kernel has recovered the cluster."""
     try:
         handle = recover(NAME_PREFIX + name, session=backend.key)

@@ -23,7 +23,7 @@ _DEPTH: Final = 5
 _ITEMS: Final = 100_000
 
 
-def all_refs(value: Any, depth: int = _DEPTH) -> Iterator[ObjectRef[Any] | ActorHandle]:
+def all_refs(value: Any, depth: int = _DEPTH) -> Iterator[ObjectRef[Any] | ActorHandle[Any]]:
     """Refs and handles in a value, also inside lists, tuples, sets and dictionaries."""
     if isinstance(value, ObjectRef | ActorHandle):
         yield value
@@ -35,9 +35,9 @@ def all_refs(value: Any, depth: int = _DEPTH) -> Iterator[ObjectRef[Any] | Actor
             yield from all_refs(part, depth - 1)
 
 
-def kept(shell: Any) -> dict[str, list[ObjectRef[Any] | ActorHandle]]:
+def kept(shell: Any) -> dict[str, list[ObjectRef[Any] | ActorHandle[Any]]]:
     """Refs and handles by what keeps them, such as `Out[3]`."""
-    found: dict[str, list[ObjectRef[Any] | ActorHandle]] = {}
+    found: dict[str, list[ObjectRef[Any] | ActorHandle[Any]]] = {}
     out = shell.user_ns.get("Out", {})
     for number, value in list(out.items()) if isinstance(out, dict) else ():
         refs = list(all_refs(value))

@@ -1,0 +1,32 @@
+"""Type checkers know what `.remote`, `get` and their like give, and refuse what cannot work."""
+
+from __future__ import annotations
+
+from typing import get_type_hints
+
+import pytest
+
+from ipyremote.declare import option_types
+from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
+from tests.support.checkers import run
+
+
+def test_mypy_knows_the_types_of_the_examples() -> None:
+    run("-m", "mypy", "--warn-unused-ignores", "tests/typing/examples.py")
+
+
+def test_pyright_knows_the_types_of_the_examples() -> None:
+    run("-m", "basedpyright")
+
+
+@pytest.mark.parametrize(
+    ("typed", "checked"),
+    [
+        (option_types.FunctionOptions, set(TASK_OPTIONS) - {"max_calls"}),
+        (option_types.ClassOptions, set(ACTOR_OPTIONS) - {"concurrency_groups"}),
+        (option_types.MethodOptions, set(METHOD_OPTIONS)),
+        (option_types.AllOptions, {*TASK_OPTIONS, *ACTOR_OPTIONS}),
+    ],
+)
+def test_every_option_has_a_type(typed: type, checked: set[str]) -> None:
+    assert checked - {"num_returns"} == set(get_type_hints(typed))
