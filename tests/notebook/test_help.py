@@ -14,6 +14,8 @@ from jupyter_client.manager import start_new_kernel
 import ipyremote
 from tests.support.sources import ROOT
 
+pytestmark = pytest.mark.processes
+
 _PATIENCE = 30.0
 
 _PROGRAM = '''

@@ -11,10 +11,12 @@ from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTION
 from tests.support.checkers import run
 
 
+@pytest.mark.processes
 def test_mypy_knows_the_types_of_the_examples() -> None:
     run("-m", "mypy", "--warn-unused-ignores", "tests/typing/examples.py")
 
 
+@pytest.mark.processes
 def test_pyright_knows_the_types_of_the_examples() -> None:
     run("-m", "basedpyright")
 
