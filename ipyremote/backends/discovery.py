@@ -177,7 +177,7 @@ def look(kept: FoundSession) -> KeptReply | None:
 
     try:
         alive = os.pidfd_open(kept.mark.pid)
-    except OSError:
+    except (OSError, AttributeError):  # The session has ended, or this system (not Linux) keeps none.
         return None
     connection = None
     try:
@@ -301,6 +301,10 @@ class _Joiner:
         self._path = kept.path
         #: Whether the session ends with a goodbye of this process.
         self.has_claimed = False
+        if not hasattr(os, "pidfd_open"):
+            raise NotImplementedError(
+                "joining a session of another process needs Linux: elsewhere nobody but its parent can follow its end"
+            )
         try:
             #: Readable when the scheduler has ended.
             self.alive = os.pidfd_open(kept.mark.pid)

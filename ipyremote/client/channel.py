@@ -34,6 +34,7 @@ from ipyremote.client.listener_dispatch import Delivery, deliver
 from ipyremote.client.objects import STEP, Objects, Value
 from ipyremote.client.spilling import Spiller
 from ipyremote.client.waiting import Waiter
+from ipyremote.client.wakeup import Wakeup
 from ipyremote.exceptions import ClusterLostError
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.connection import Connection
@@ -128,9 +129,8 @@ class Channel:
         self._last_flush = 0.0
         #: Threads inside `wait_until`. A set of their idents: adding and discarding are atomic and repeatable.
         self.callers: set[int] = set()
-        #: The thread that waits in long slices, or 0; and the descriptor that ends such a slice.
+        #: Ident of the thread that waits in long slices, or 0.
         self.dozing = 0
-        self._nudge = -1
         #: Number of turns of `pump`.
         self.pumps = 0
         #: `pumps` after the last turn of the io thread.
@@ -140,15 +140,16 @@ class Channel:
         if host is not None:
             # Before the greeting: the answer to it may be a task already.
             host.connect(self)
-        self.connection = Connection(
-            socket_path, secret, m.Hello(client_id, self._pid, "worker" if host else "driver")
-        )
         with contextlib.ExitStack() as on_error:
+            #: Ends the long slice of the thread that dozes.
+            self._nudge = Wakeup()
+            on_error.callback(self._nudge.close)
+            self.connection = Connection(
+                socket_path, secret, m.Hello(client_id, self._pid, "worker" if host else "driver")
+            )
             on_error.callback(self.connection.close, quickly=True)
             #: Moves segments to disk.
             self.spiller = Spiller(store.disk, partial(self.send, now=True))
-            self._nudge = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-            on_error.callback(self._close_nudge)
             self._io_thread = self._make_io_thread()
             on_error.callback(self._io_thread.stop)
             self._io_thread.start()
@@ -207,7 +208,7 @@ class Channel:
             if not connection.unsent:
                 break
         if self.dozing and self.dozing != threading.get_ident():
-            os.eventfd_write(self._nudge, 1)
+            self._nudge.set()
 
     # --------------------------------------------------------------------------------------------------- receiving
 
@@ -303,7 +304,7 @@ class Channel:
     def wait_until(self, condition: Callable[[], bool], deadline: float | None = None) -> None:
         """Read the socket until `condition()`, which is called with the lock held, or the deadline, or the end."""
         poller = self.poller()
-        poller.register(self._nudge, select.POLLIN)
+        poller.register(self._nudge.fd, select.POLLIN)
         thread = threading.get_ident()
         slices = 0
         try:
@@ -371,9 +372,8 @@ class Channel:
         for fd, _ in events:
             if fd == self._alive:
                 self._on_lost()
-            elif fd == self._nudge:
-                with contextlib.suppress(BlockingIOError):  # another thread took it
-                    os.eventfd_read(fd)
+            elif fd == self._nudge.fd:
+                self._nudge.clear()
 
     # --------------------------------------------------------------------------------------------- on the io thread
 
@@ -443,10 +443,9 @@ class Channel:
             self._close_nudge()
 
     def _close_nudge(self) -> None:
-        if self._nudge >= 0:
-            os.eventfd_write(self._nudge, 1)
-            nudge, self._nudge = self._nudge, -1
-            os.close(nudge)
+        # A thread that waits in a long slice looks up, and finds that the channel has ended.
+        self._nudge.set()
+        self._nudge.close()
 
     def close(self) -> None:
         """End the session that this client has started. Idempotent; nothing in a forked child."""
@@ -492,5 +491,5 @@ os.register_at_fork(after_in_child=_after_fork)
 
 if sys.platform == "win32":
     raise ImportError(
-        "ipyremote needs Linux or macOS: its processes are tied together by Unix pipes and sockets"
+        "ipyremote needs a Unix system, such as Linux: its processes are tied together by Unix pipes and sockets"
     )

@@ -10,14 +10,14 @@ thread started, and this thread serves all cells.
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
-import os
 import select
 import threading
 import traceback
 from collections.abc import Callable
 from typing import Final
+
+from ipyremote.client.wakeup import Wakeup
 
 __all__ = ["IoThread"]
 
@@ -63,7 +63,7 @@ class IoThread:
         self._has_unsent = has_unsent
         self._needs_sweeps = needs_sweeps
         self._attend = attend
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._wake = Wakeup()
         self._asleep = False
         #: Whether the thread sleeps without a time limit, because `needs_sweeps` had nothing for it.
         self.endless = False
@@ -83,25 +83,22 @@ class IoThread:
         """Have the thread look for something to send within a millisecond. Cheap while the thread is awake."""
         if self._asleep:
             self._asleep = False
-            os.eventfd_write(self._wake, 1)
+            self._wake.set()
 
     def stop(self) -> None:
         """End the thread, if it has started, and wait for its end. Idempotent; not for the thread itself."""
-        if self._wake < 0:
-            return
         # Whoever is interrupted in the middle of these lines calls `stop` again: each line can be repeated.
         self._stopping.set()
-        os.eventfd_write(self._wake, 1)
+        self._wake.set()
         if self._thread.ident is not None:
             self._thread.join()
-        wake, self._wake = self._wake, -1
-        os.close(wake)
+        self._wake.close()
 
     def _run(self) -> None:
         poller = self._open_poller()
-        poller.register(self._wake, select.POLLIN)
+        poller.register(self._wake.fd, select.POLLIN)
         wake = select.poll()
-        wake.register(self._wake, select.POLLIN)
+        wake.register(self._wake.fd, select.POLLIN)
         soon = False
         while not (self._stopping.is_set() or self._has_ended()):
             if self._others_read():
@@ -138,16 +135,15 @@ class IoThread:
         if self._is_dozing() and not self._has_unsent() and not self._stopping.is_set():
             wake.poll(DOZE_MS)
         self._asleep = False
-        with contextlib.suppress(BlockingIOError):
-            os.eventfd_read(self._wake)
+        self._wake.clear()
         if not self._stopping.is_set():
             self._serve([])
 
     def _serve(self, events: list[tuple[int, int]]) -> bool:
         """Do what is due. True: something is due again soon."""
         for fd, _ in events:
-            if fd == self._wake:
-                os.eventfd_read(self._wake)
+            if fd == self._wake.fd:
+                self._wake.clear()
                 self._quiet = 0
         try:
             return self._attend(events)
