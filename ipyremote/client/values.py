@@ -118,17 +118,18 @@ def retry_types(retry: bool | tuple[type[BaseException], ...]) -> bytes:
 def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
     """An actor's options on the wire."""
     return ActorSpec(
-        actor.class_name,
-        actor.resources,
-        actor.max_restarts,
-        actor.max_task_retries,
-        actor.max_concurrency,
-        actor.unordered,
-        actor.groups,
-        actor.name,
-        actor.namespace,
-        actor.detached,
-        record,
+        class_name=actor.class_name,
+        resources=actor.resources,
+        max_restarts=actor.max_restarts,
+        max_task_retries=actor.max_task_retries,
+        max_concurrency=actor.max_concurrency,
+        unordered=actor.unordered,
+        groups=actor.groups,
+        name=actor.name,
+        namespace=actor.namespace,
+        detached=actor.detached,
+        record=record,
+        max_pending_calls=actor.max_pending_calls,
     )
 
 

@@ -213,7 +213,7 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
     def make(cls: type[TaskError], label: str, cause: Any, *rest: Any) -> Any:
         return native.__new__(cls, cause.message, cause.exceptions) if grouped else native.__new__(cls)
 
-    namespace = {"__new__": make, "__module__": __name__, "__doc__": TaskError.__doc__}
+    namespace = {"__new__": make, "__module__": TaskError.__module__, "__doc__": TaskError.__doc__}
     dual = types.new_class(
         f"TaskError({kind.__name__})", (TaskError, kind), {}, lambda body: body.update(namespace)
     )

@@ -98,6 +98,8 @@ class ActorSpec(Struct, frozen=True):
     detached: bool = False
     #: Of one with a name: what handles are made from, the pickle of an `actor.ActorRecord`.
     record: bytes = b""
+    #: Number of calls of one handle that may be pending; 0 for any number.
+    max_pending_calls: int = 0
 
 
 class Packages(Struct, frozen=True):

@@ -64,7 +64,12 @@ class Inside:
         if self._actor is None:
             raise RuntimeError("This code runs in a task and not in an actor, so there is no current actor.")
         spec, actor, cls = self._actor
-        record = pickling.loads(actor.record) if actor.record else record_of(cls, actor.max_task_retries)
+        groups = tuple(name for name, _ in actor.groups)
+        record = (
+            pickling.loads(actor.record)
+            if actor.record
+            else record_of(cls, actor.max_task_retries, actor.max_pending_calls, groups)
+        )
         return ActorHandle(spec.task_id, self._session, spec.label, record, weak=True)
 
     def identity(self) -> Identity:

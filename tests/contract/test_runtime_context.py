@@ -117,6 +117,23 @@ def test_an_actor_learns_its_id_and_what_it_has_for_life() -> None:
     assert ray.get(plain.itself.remote()) == plain
 
 
+def test_an_actor_with_concurrency_groups_has_a_handle_of_itself() -> None:
+    @ray.remote(concurrency_groups={"io": 2}, max_pending_calls=7)
+    class Grouped:
+        @ray.method(concurrency_group="io")
+        def itself(self) -> Any:
+            return ray.get_runtime_context().current_actor
+
+        def number(self) -> int:
+            return 3
+
+    actor = Grouped.remote()
+    handle = ray.get(actor.itself.remote(), timeout=30)
+    assert handle == actor
+    assert ray.get(handle.number.options(concurrency_group="io").remote(), timeout=30) == 3
+    assert handle._pending is not None, "the limit on pending calls is the handle's, too"
+
+
 @pytest.mark.needs("named_actors")
 def test_an_actor_learns_its_name() -> None:
     @ray.remote(num_cpus=1)
