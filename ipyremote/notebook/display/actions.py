@@ -1,7 +1,7 @@
-"""What a click on a display does: cancel, run again, open one ref of a board. On the updater's thread.
+"""The actions of a click on a display: cancel, run again, open one ref of a board. Used on the updater's thread.
 
-Running again is a new task with the same function, arguments and options; the ref that was clicked stands for it from
-then on, wherever the program has it. What depended on the failed run has failed with it and stays so.
+To run a ref again is to submit a new task with the same function, arguments and options. From then on the clicked ref
+stands for the new task, everywhere in the program. Tasks that depended on the failed run have failed, and stay failed.
 """
 
 from __future__ import annotations
@@ -19,16 +19,19 @@ __all__ = ["cancel", "open_ref", "retry"]
 
 
 def cancel(display: ScreenDisplay, backend: Backend, place: int) -> None:
-    """Cancel one ref of a display, or all (-1)."""
+    """Cancel the ref at this place of a display, or all refs (place -1)."""
     refs = [display.ref_at(place)] if place >= 0 else list(display.refs)
     for ref in refs:
         if ref is not None:
-            with suppress(Exception):  # it has ended meanwhile, or its session has
+            with suppress(Exception):  # the task, or the session, has ended meanwhile
                 backend.cancel(ref._id)
 
 
 def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
-    """Run one ref of a display again, or all that failed or were cancelled (-1). Gives (old, new) ids."""
+    """Run the ref at this place again, or all refs that failed or were cancelled (place -1).
+
+    Yields the old and the new id of each ref. The reason why a ref cannot be run again is shown on the display.
+    """
     model = display.model
     if not isinstance(model, RefModel | BoardModel):
         return
@@ -41,9 +44,9 @@ def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tupl
             if backend.history is None:
                 raise ValueError(backend.capabilities.history or "this session cannot run a task again")
             new = backend.history.retry(ref._id)
-        except Exception as error:  # said where the click was
+        except Exception as error:  # shown where the user has clicked
             said = display.opened.model if display.opened is not None and place >= 0 else model
-            said.note = f"It cannot be run again: {error}"
+            said.note = f"This task cannot be run again: {error}"
             continue
         old, ref._id, ref._task = ref._id, new, new
         backend.release(old)
@@ -54,7 +57,7 @@ def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tupl
 
 
 def open_ref(display: ScreenDisplay, place: int) -> OpenedRef | None:
-    """Show one ref of a board below it."""
+    """Open the ref at this place of a board: its card is shown below the board."""
     ref = display.ref_at(place)
     if ref is None or not isinstance(display.model, BoardModel):
         return None

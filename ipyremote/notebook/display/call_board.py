@@ -1,4 +1,4 @@
-"""A board of calls that have no refs of their own, such as those of joblib: a bar, counts, and how fast they end.
+"""A board of calls that have no refs, such as those of joblib: a bar, the number of calls in each state, and the pace.
 
 `WorkModel` is pure state; `ShownWork` is told on any thread and hands over to the updater's.
 """
@@ -18,12 +18,12 @@ __all__ = ["CallBoard", "CallBoardModel"]
 
 
 class CallBoardModel:
-    """A `Model` of so many calls of one function."""
+    """The `Model` of many calls of one function."""
 
     def __init__(self, name: str, began: float) -> None:
         self._name = name
         self._began = began
-        #: When it ended; None: it has not.
+        #: Time when the calls ended; None before.
         self._ended: float | None = None
         self._counts: dict[str, int] = {}
 
@@ -40,18 +40,18 @@ class CallBoardModel:
         return False
 
     def on_shown(self) -> None:
-        """Its HTML is all there is."""
+        """Do nothing: the HTML is all that a page needs."""
 
     def on_update(self, update: StateReport, now: float) -> None:
-        """There is no ref behind it."""
+        """Do nothing: there is no ref behind the board."""
 
     def on_counts(self, counts: Mapping[str, int]) -> None:
-        """How many are in which state by now."""
+        """Take the present number of calls in each state."""
         if not self.settled:
             self._counts = {state: count for state, count in counts.items() if count}
 
     def on_end(self, now: float) -> None:
-        """What has not ended by now never will."""
+        """Note the end: calls that have not ended by now never will, and count as cancelled."""
         if self.settled:
             return
         counts = self._counts
@@ -69,7 +69,7 @@ class CallBoardModel:
     def _view(self, now: float, *, timed: bool) -> BoardView:
         seconds = max((now if self._ended is None else self._ended) - self._began, 0.0)
         done = self._counts.get("resolved", 0)
-        # How many there will be is not known, so there is no time left to tell; the pace is.
+        # The number of calls to come is not known, so the board shows the pace instead of the time that is left.
         pace = f"{done / seconds:.1f} calls/s" if timed and seconds and done else ""
         return BoardView(
             dict(self._counts),
@@ -80,7 +80,7 @@ class CallBoardModel:
 
 
 class CallBoard:
-    """See `backend.Work`."""
+    """The board below the cell that waits for the calls; see `backend.Work`."""
 
     def __init__(
         self, name: str, screen: Screen, updater: UpdateScheduler, parent: Parent, clock: Callable[[], float]
@@ -94,15 +94,15 @@ class CallBoard:
         self._display: ScreenDisplay | None = None
 
     def on_counts(self, counts: Mapping[str, int]) -> None:
-        """How many are in which state by now. Any thread."""
+        """Take the present number of calls in each state. Any thread."""
         self._updater.call(self._on_counts, dict(counts))
 
     def end(self) -> None:
-        """Nothing changes any more. Any thread."""
+        """Make the board final. Any thread."""
         self._updater.call(self._on_end)
 
     def show(self) -> None:
-        """It has taken long enough to be worth a look. On the updater's thread, as the rest."""
+        """Display the board, unless the calls have ended. On the updater's thread."""
         if not self._model.settled:
             plain = f"calls of {self._name}"
             self._display = self._screen.show_under(self._model, plain, current.peek(), self._parent)

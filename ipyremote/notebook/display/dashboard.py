@@ -1,10 +1,10 @@
-"""A live view of the cluster: what is known of it, and the thread that asks, once a second while one is on screen.
+"""A live view of the cluster: its model, and the thread that asks for news once a second while one is on screen.
 
-The scheduler is asked on a thread of its own, so that a scheduler that takes its time holds up no other display. There
-is one live dashboard at a time; the one before it becomes still, and so does one that no page has shown for a while.
+The thread does nothing else, so a slow answer of the scheduler holds up no other display. There is one live dashboard
+at a time: a new one makes the former one still. A dashboard that no page has shown for a while becomes still, too.
 
-What a page draws the timeline from: {"kind": "spans", "whole": bool, "now": seconds, "lanes": [[worker id, name], ...],
-"spans": [[worker id, label, start, end, state], ...], "running": [[worker id, label, start], ...]}.
+A page draws the timeline from this message: {"kind": "spans", "whole": bool, "now": seconds, "lanes": [[worker id,
+name], ...], "spans": [[worker id, label, start, end, state], ...], "running": [[worker id, label, start], ...]}.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ __all__ = ["DashboardModel", "Dashboards", "ProcessMeter", "status_text"]
 log = logging.getLogger(__name__)
 
 _INTERVAL: Final = 1.0
-#: Seconds after which a dashboard that nobody looks at stops asking.
+#: Time after which a dashboard that no page shows becomes still, in seconds.
 _UNSEEN_SECONDS: Final = 600.0
-#: Runs that the still picture has, and seconds that it goes back.
+#: Limits of the timeline in a still picture: number of runs, and age of the oldest run in seconds.
 _STILL_RUNS: Final = 200
 _STILL_SECONDS: Final = 60.0
-#: Runs in one message to a page; the first message is about all that are remembered.
+#: Largest number of runs in one message to a page. The first message covers all runs that are remembered.
 _SENT_RUNS: Final = 500
-#: The order in which states are listed.
+#: States of tasks in the order of the list.
 _TASK_STATES: Final = (
     "waiting",
     "ready",
@@ -61,24 +61,24 @@ _TASK_STATES: Final = (
 
 
 class ProcessReading(NamedTuple):
-    """What a process is seen to do."""
+    """The load of one process at one moment."""
 
-    #: Share of one CPU since the reading before.
+    #: Share of one CPU since the previous reading.
     cpu: float
-    #: Bytes of its own.
+    #: Memory of the process without shared memory, in bytes.
     memory: int
-    #: Whether a signal (SIGSTOP) keeps it from running. It is waited for: whoever stopped it may let it go on.
+    #: Whether a signal (SIGSTOP) has stopped the process. Its tasks wait until another signal continues the process.
     stopped: bool
 
 
 class ProcessMeter:
-    """CPU and memory of processes, by their ids; what ended or may not be looked at has none."""
+    """Reads CPU and memory of processes, except of those that have ended or may not be looked at."""
 
     def __init__(self) -> None:
         self._processes: dict[int, psutil.Process] = {}
 
     def read(self, pids: Sequence[int]) -> dict[int, ProcessReading]:
-        """A reading of each by pid."""
+        """Return a reading of each process by its pid."""
         self._processes = {pid: process for pid, process in self._processes.items() if pid in pids}
         found = {}
         for pid in pids:
@@ -98,14 +98,14 @@ class ProcessMeter:
 
 
 class DashboardModel:
-    """What is known of one cluster. Changed by the thread that asks; its view is replaced as a whole."""
+    """The model of one dashboard. The dashboard's thread changes the model; the view is replaced as a whole."""
 
     def __init__(self) -> None:
         self.view = DashboardView("live")
         self.whole_wanted = True
         self._runs: deque[TaskRun] = deque(maxlen=10 * _STILL_RUNS)
         self._since = 0.0
-        #: Worker to what it runs and since when that has been seen.
+        #: Label of the running task, and time when the task was first seen to run, by worker.
         self._running: dict[int, tuple[str, float]] = {}
 
     @property
@@ -121,11 +121,11 @@ class DashboardModel:
         return False
 
     def on_shown(self) -> None:
-        """A page shows it, and has no runs yet."""
+        """Note that a page shows the dashboard, and needs all runs."""
         self.whole_wanted = True
 
     def on_update(self, update: StateReport, now: float) -> None:
-        """There is no task behind it."""
+        """Do nothing: there is no task behind a dashboard."""
 
     def on_ended(self, reason: str) -> None:
         view = self.view
@@ -147,11 +147,11 @@ class DashboardModel:
         return dashboard_html(self.view)
 
     def text(self) -> str:
-        """For a terminal."""
+        """Return the dashboard as text for a terminal."""
         return dashboard_text(self.view)
 
     def ask(self, backend: Backend, meter: ProcessMeter) -> dict[str, Any]:
-        """Ask the scheduler how things are; returns what pages draw the timeline from. Waits for the answers."""
+        """Ask the backend for news, and wait for the answers. Returns the message that pages draw the timeline from."""
         insight = backend.insight
         if insight is None:
             total, available = backend.resources()
@@ -223,7 +223,7 @@ class DashboardModel:
 
 
 def _worker_line(worker: WorkerStatus, reading: ProcessReading | None) -> WorkerLine:
-    """A worker as its scheduler and the system see it."""
+    """Return a worker's line, from what the backend and the operating system tell."""
     row = WorkerLine(
         worker.worker_id,
         worker.pid,
@@ -240,22 +240,22 @@ def _worker_line(worker: WorkerStatus, reading: ProcessReading | None) -> Worker
 
 
 def status_text(backend: Backend) -> str:
-    """The cluster as it is now, where nothing but text can be shown."""
+    """Return the present state of the cluster as text."""
     model = DashboardModel()
     model.ask(backend, ProcessMeter())
     return model.text()
 
 
 class Dashboards:
-    """Shows dashboards and keeps the latest one up to date."""
+    """Shows dashboards, and keeps the latest dashboard up to date."""
 
     def __init__(
         self, screen: Screen, rich: Callable[[], bool], static: Callable[[], bool] = lambda: False
     ) -> None:
         self._screen = screen
-        #: Whether more than text can be shown here.
+        #: Whether the front end shows HTML.
         self._rich = rich
-        #: Whether displays must say the same whenever they are made.
+        #: Whether displays must look the same in every run.
         self._static = static
         self._lock = threading.Lock()
         self._live: tuple[ScreenDisplay, DashboardModel] | None = None
@@ -263,7 +263,7 @@ class Dashboards:
         self._wake = threading.Event()
 
     def show_live(self, backend: Backend) -> bool:
-        """Display the cluster as it goes on, or as it is now, as text; False: that cannot be done here."""
+        """Display the cluster, live or as text. Returns False, without a display, where neither is possible."""
         if self._static() or backend.insight is None:
             return False
         if self._rich():
@@ -273,7 +273,7 @@ class Dashboards:
         return True
 
     def show(self, backend: Backend) -> None:
-        """Display the cluster as it is now and, where displays can change, as it goes on."""
+        """Display the cluster: live where displays can change, else as it is now."""
         static = not self._rich() or self._static()
         model, meter = DashboardModel(), ProcessMeter()
         model.ask(backend, meter)
@@ -293,10 +293,10 @@ class Dashboards:
                 )
                 self._thread.start()
         if former is not None:
-            self._still(*former, "a later view has taken its place")
+            self._still(*former, "a later dashboard has taken the place of this one")
 
     def close(self) -> None:
-        """No dashboard is live from now on."""
+        """Make the live dashboard still, and end the thread."""
         with self._lock:
             live, self._live = self._live, None
             thread = self._thread
@@ -324,10 +324,10 @@ class Dashboards:
             if display is not current:
                 current, begun = display, time.monotonic()
             if time.monotonic() - begun > _UNSEEN_SECONDS and not self._screen.is_seen(display):
-                self._still(display, model, "nobody looked at it any more")
+                self._still(display, model, "no page has shown this dashboard for ten minutes")
                 continue
             if not self._refresh(display, model, meter):
-                self._still(display, model, "its session has ended")
+                self._still(display, model, "the session has ended")
 
     def _refresh(self, display: ScreenDisplay, model: DashboardModel, meter: ProcessMeter) -> bool:
         backend = display.backend
@@ -335,7 +335,7 @@ class Dashboards:
             return False
         try:
             content = model.ask(backend, meter)
-        except Exception:  # lost, or being shut down
+        except Exception:  # the cluster was lost, or is being shut down
             log.debug("a dashboard was not answered", exc_info=True)
             return False
         if content:

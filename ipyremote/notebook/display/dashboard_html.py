@@ -1,6 +1,6 @@
-"""What a dashboard looks like: a pure function from a snapshot to escaped, bounded HTML, and the same as text.
+"""The look of a dashboard: pure functions from a snapshot to escaped, bounded HTML, and to text for a terminal.
 
-The rules of `views.py` hold. The timeline in the HTML is a still picture; a live page draws its own in its place.
+The rules of `html.py` hold. The timeline in the HTML is a still picture; a live page draws its own timeline instead.
 """
 
 from __future__ import annotations
@@ -45,19 +45,19 @@ class WorkerLine:
     worker_id: int
     pid: int
     state: str
-    #: What it runs.
+    #: Label of the running task.
     label: str
-    #: Tasks sent ahead to it.
+    #: Number of tasks that wait in the worker.
     queued: int
-    #: Share of one CPU during the last second; None: not known.
+    #: Share of one CPU during the last second, if known.
     cpu: float | None = None
-    #: Bytes of its own, without shared memory; None: not known.
+    #: Memory without shared memory, in bytes, if known.
     memory: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class FinishedRun:
-    """A run that has ended, in seconds before now."""
+    """A run that has ended. Times are in seconds before now."""
 
     worker_id: int
     label: str
@@ -70,27 +70,30 @@ class FinishedRun:
 class DashboardView:
     """The cluster at one moment."""
 
-    #: "live", or "ended" when it will not change any more.
+    #: "live", or "ended" for a dashboard that does not change any more.
     state: str
-    #: (name, free, total), for people.
+    #: Name, free amount and total amount of each resource, for people to read.
     resources: tuple[tuple[str, str, str], ...] = ()
     workers: tuple[WorkerLine, ...] = ()
-    #: (state, number) of tasks; of actors.
+    #: Number of tasks in each state.
     tasks: tuple[tuple[str, int], ...] = ()
+    #: Number of actors in each state.
     actors: tuple[tuple[str, int], ...] = ()
+    #: Number of objects in the store.
     objects: int = 0
+    #: Size of these objects, in bytes.
     stored: int = 0
-    #: Bytes that the store may have; None: not known.
+    #: Capacity of the store, in bytes, if known.
     capacity: int | None = None
     runs: tuple[FinishedRun, ...] = ()
-    #: Why it ended.
+    #: Sentence on why the dashboard has ended.
     detail: str = ""
-    #: Bytes of objects that were moved to disk.
+    #: Size of the objects that were moved to disk, in bytes.
     spilled: int = 0
 
 
 def dashboard_html(view: DashboardView) -> str:
-    """The whole view."""
+    """Return the dashboard as HTML."""
     head = head_html("<b>ipyremote</b> cluster", view.state, None)
     lines = [
         _line("Free", [f"{name} {free} of {total}" for name, free, total in view.resources]),
@@ -105,7 +108,7 @@ def dashboard_html(view: DashboardView) -> str:
 
 
 def dashboard_text(view: DashboardView) -> str:
-    """The same for a terminal."""
+    """Return the dashboard as text for a terminal."""
     lines = [
         "Cluster: " + ", ".join(f"{name} {free} of {total} free" for name, free, total in view.resources),
         "Tasks: " + (", ".join(f"{count:,} {state}" for state, count in view.tasks) or "none"),
@@ -173,7 +176,7 @@ def _workers(rows: tuple[WorkerLine, ...]) -> str:
 
 
 def _lanes(view: DashboardView) -> str:
-    """The last minute, still."""
+    """Return the timeline of the last minute as a still picture."""
     runs = view.runs[-_RUNS:]
     length = max((run.begin for run in runs), default=0.0)
     lanes = []

@@ -1,8 +1,8 @@
-"""The record of one display, and when displays may send: at most 10 times a second each, and within two budgets.
+"""The record of one display, and the rate of its messages: at most 10 a second for each display, within two budgets.
 
-A display that sends much waits longer for its next turn (`_BYTES` a second); all displays together share `_RATE`
-messages a second. The last change is never dropped, and an end does not wait for a turn: it is what everybody looks
-for, and there are two messages of it at most, first the state and then the value. Used on the updater's thread.
+A display that sends much waits longer for its next turn (`_BYTES` a second). All displays together share `_RATE`
+messages a second. The last change is never dropped. The end of a display does not wait for a turn: users wait for the
+end, and there are at most two messages of it, first the state and then the value. Used on the updater's thread.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ __all__ = ["ClusterCard", "OpenedRef", "ScreenDisplay", "Sender", "plain_of"]
 _PLAIN_REFS: Final = 20
 #: Seconds between two messages for one display: eight in a second, which leaves two for its end.
 _INTERVAL: Final = 0.125
-#: What one display may send in a second, in the long run.
+#: Rate at which one display may send in the long run, in bytes a second.
 _BYTES: Final = 100_000
-#: Messages of all displays together: at once, and a second after that.
+#: Messages of all displays together: number that may be sent at once, and number a second after that.
 _BURST: Final = 100
 _RATE: Final = 200
-#: Messages that end a display: the final output, and two comms to close.
+#: Number of messages that end a display: the final output, and the closing of two comms.
 _FINAL_COST: Final = 3
 
 
 @dataclass(slots=True, eq=False)
 class OpenedRef:
-    """The ref of a board that was clicked."""
+    """The ref of a board whose card is shown below the board."""
 
     place: int
     object_id: int
     model: RefModel
-    #: A look at its value or failure is under way, or was taken.
+    #: Whether a preview was requested.
     looked: bool = False
 
 
@@ -52,45 +52,45 @@ class ScreenDisplay:
     """One display, until it is final, and longer if some page may still act on it."""
 
     model: Model
-    #: What a text-only reader sees.
+    #: Text for readers that show no HTML.
     plain: str
     display_id: str
-    #: Counted in this kernel; by this number a page finds the static output that took the widget's place.
+    #: Number of the display in this kernel. A page finds the static output that replaced a widget by this number.
     number: int
-    #: Where its refs come from; None for the cluster card.
+    #: Backend of the refs; None for the cluster card.
     backend: Backend | None = None
-    #: Held, so that the values exist until they have been looked at.
+    #: Refs on the display, held so that the values exist until their previews are made. Empty once all have ended.
     refs: tuple[ObjectRef[Any], ...] = ()
-    #: All of them in order, from its first end on: then it holds none.
+    #: Weak references to all refs in order, once all have ended.
     former: tuple[weakref.ref[ObjectRef[Any]], ...] = ()
     widget: LiveWidget | None = None
     opened: OpenedRef | None = None
-    #: Its value will be looked at by whoever waits for it: a preview would be for nothing.
+    #: Whether a preview of the value is made. A `get` that waits for the value makes a preview pointless.
     looks: bool = True
-    #: Its output exists: changes may be sent.
+    #: Whether the output exists, so that changes can be sent.
     placed: bool = False
-    #: Since when, in the updater's time.
+    #: Time when the output was made, by the updater's clock.
     placed_at: float = 0.0
-    #: Nothing can change any more. Set once, after the model's last change.
+    #: Set once the display cannot change any more, after the model's last change.
     final: threading.Event = field(default_factory=threading.Event)
-    #: The end has been seen; what is missing for `final` is a look at the value.
+    #: Whether the model has settled. Until `final` is set, only the preview is missing.
     ending: bool = False
-    #: What was sent last.
+    #: HTML of the display and of the opened ref as they were sent last.
     sent: tuple[str, str] = ("", "")
-    #: Not before this time may it send again.
+    #: Time from which on the display may send again.
     due: float = 0.0
-    #: The same for HTML beside its widget.
+    #: Time from which on HTML may be sent beside the widget again.
     fallback_due: float = 0.0
 
     def ref_at(self, place: int) -> ObjectRef[Any] | None:
-        """The ref at this place of the display, as long as somebody has it."""
+        """Return the ref at this place, or None if the ref exists no more."""
         if self.former:
             return self.former[place]() if 0 <= place < len(self.former) else None
         return self.refs[place] if 0 <= place < len(self.refs) else None
 
 
 def plain_of(refs: Sequence[ObjectRef[Any]]) -> str:
-    """What a text-only reader sees of a group."""
+    """Return the text of a group of refs for readers that show no HTML."""
     plain = ", ".join(repr(ref) for ref in refs[:_PLAIN_REFS])
     more = f", and {len(refs) - _PLAIN_REFS} more" if len(refs) > _PLAIN_REFS else ""
     return f"[{plain}{more}]"
@@ -98,13 +98,13 @@ def plain_of(refs: Sequence[ObjectRef[Any]]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterCard:
-    """A name for the display of a cluster."""
+    """The display of a cluster, as the extension holds it."""
 
     display: ScreenDisplay
 
 
 class Sender:
-    """Sends what changed when its time has come; `send` returns how many bytes it has sent."""
+    """Sends changed displays when their turns come. `send` sends one display and returns the number of bytes."""
 
     def __init__(
         self,
@@ -115,27 +115,27 @@ class Sender:
         self._updater = updater
         self._send = send
         self._clock = clock
-        #: With something to send, oldest first.
+        #: Displays with something to send, the one that has waited longest first.
         self.dirty: dict[ScreenDisplay, None] = {}
         self._flush_at: float | None = None
         self._budget = TokenBucket(_BURST, _RATE)
 
     def mark(self, display: ScreenDisplay) -> None:
-        """It has something new to show."""
+        """Note that a display has something new to show."""
         now = self._clock()
         self.dirty.setdefault(display)
         self._flush_soon(now, max(_turn(display, now), now + self._budget.wait(now)))
 
     def spend(self, display: ScreenDisplay, size: int) -> None:
-        """So many bytes were sent for it otherwise."""
+        """Count bytes that were sent for a display in another way."""
         display.due = max(display.due, self._clock()) + size / _BYTES
 
     def drop(self, display: ScreenDisplay) -> None:
-        """It has nothing to say any more."""
+        """Send nothing more for a display."""
         self.dirty.pop(display, None)
 
     def send_all(self) -> None:
-        """Send everything at once: nothing comes after it."""
+        """Send everything at once, whatever the budgets; used at the end."""
         now = self._clock()
         for display in tuple(self.dirty):
             self._send_one(display, now)
@@ -161,17 +161,17 @@ class Sender:
                 break
             self._send_one(display, now)
         if following is not None:
-            # A little late rather than a little early: a flush that finds nothing due would be for nothing.
+            # A little late rather than a little early: an early flush would find nothing due.
             self._flush_soon(now, following + 0.001)
 
     def _send_one(self, display: ScreenDisplay, now: float) -> None:
         del self.dirty[display]
         display.due = now + _INTERVAL
         size = self._send(display, now)
-        # What had nothing to say has its turn still.
+        # A display that sent nothing keeps its turn.
         display.due = now + max(_INTERVAL, size / _BYTES) if size else now
 
 
 def _turn(display: ScreenDisplay, now: float) -> float:
-    """When it may send."""
+    """Return the time when a display may send."""
     return now if display.ending else display.due

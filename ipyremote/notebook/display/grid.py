@@ -1,9 +1,9 @@
-"""The states of a board's refs as the front end's grid needs them: one byte each, and what changed since the last time.
+"""The states of a board's refs for the front end's grid: all states, or those that changed since the last time.
 
-    whole     one byte a ref: the index of its state in `views.STATES`
-    changes   four bytes a ref, little-endian: its place times 8, plus the index of its state
+    whole     one byte for each ref: the index of its state in `html.STATES`
+    changes   four bytes for each changed ref, little-endian: its place times 8, plus the index of its state
 
-A change is sent once, however often a ref changed in between. Where that would be longer, the whole is sent.
+A ref that changed several times is sent once. All states are sent where the changes would be longer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ CODES: Final = {state: code for code, state in enumerate(STATES)}
 
 
 class Grid:
-    """Pure state. All refs are pending at first."""
+    """The states of a board's refs. All refs are pending at first."""
 
     __slots__ = ("_changed", "states")
 
@@ -29,12 +29,12 @@ class Grid:
         self._changed: dict[int, None] = {}
 
     def set(self, place: int, state: str) -> None:
-        """The ref at this place is in that state now."""
+        """Set the state of the ref at this place."""
         self.states[place] = CODES[state]
         self._changed[place] = None
 
     def take(self) -> tuple[Literal["whole", "changes"], bytes] | None:
-        """What to send; None: nothing changed since the last time."""
+        """Return the form and the bytes to send, or None if nothing has changed since the last call."""
         if not self._changed:
             return None
         changed, self._changed = self._changed, {}
@@ -45,6 +45,6 @@ class Grid:
         return "changes", struct.pack(f"<{len(numbers)}I", *numbers)
 
     def whole(self) -> tuple[Literal["whole", "changes"], bytes]:
-        """All, for a view that is new."""
+        """Return all states, for a page that has none yet."""
         self._changed.clear()
         return "whole", bytes(self.states)

@@ -1,12 +1,12 @@
-"""What a ref, a board of refs and the cluster look like: pure functions from a snapshot to escaped, bounded HTML.
+"""The look of a ref, a board of refs and the cluster: pure functions from a snapshot to escaped, bounded HTML.
 
-They know no clock, kernel or widget. The same HTML serves the live widget, the `display_id` fallback and the saved
-notebook, so it carries its own small style sheet and names every state in words. Rules: all text from outside goes
-through `escaped`; `Preview.html` alone is trusted, because `previews.py` has sanitised it.
+The functions know no clock, kernel or widget. The same HTML serves the live widget, the updates of an output by its
+`display_id`, and the saved notebook; so the HTML has a small style sheet of its own and names every state in words. All
+text from outside goes through `escaped`. Only `Preview.html` is used as it is, because `previews.py` has sanitised it.
 
     <div class="ipyremote ipyremote-ref" data-state="pending|running|resolved|failed|cancelled|lost"> ... </div>
 
-Lost is a ref whose session is gone: whether its task ended, and how, is not known any more.
+A ref is lost when its session is gone: whether the task ended, and how, is not known any more.
 """
 
 from __future__ import annotations
@@ -38,23 +38,23 @@ __all__ = [
     "seconds_text",
 ]
 
-#: What `data-state` of a ref or a board may be, in the order in which counts are listed.
+#: Values of `data-state` of a ref or a board, in the order in which counts are listed.
 STATES: Final = ("pending", "running", "resolved", "failed", "cancelled", "lost")
-#: From these a ref does not move on.
+#: States that a ref does not leave.
 END_STATES: Final = frozenset({"resolved", "failed", "cancelled", "lost"})
 
 _LABEL_LIMIT: Final = 120
 _DETAIL_LIMIT: Final = 500
 _REPR_LIMIT: Final = 2_000
 _TRACEBACK_LIMIT: Final = 20_000
-#: Of a table or a picture.
+#: Largest table or picture, in characters.
 _HTML_LIMIT: Final = 50_000
-#: Failures that a board lists; the others are counted.
+#: Number of failures that a board lists; further failures are counted.
 FAILURES_SHOWN: Final = 10
-#: A board of up to so many refs lists each of them.
+#: Size up to which a board lists each of its refs.
 ITEMS_SHOWN: Final = 20
 
-#: Lines of its output that a running ref shows.
+#: Number of lines of output that a running ref shows.
 _LINES_SHOWN: Final = 3
 _LINE_LIMIT: Final = 300
 _SAID_LIMIT: Final = 12_000
@@ -110,18 +110,18 @@ overflow-wrap:anywhere}
 
 @dataclass(frozen=True, slots=True)
 class Preview:
-    """What a worker says of a value; every field but `type` may be empty."""
+    """A worker's description of a value. Every field but `type` may be empty."""
 
     type: str
-    #: The value's repr.
+    #: Repr of the value, cut.
     text: str = ""
     shape: str = ""
     dtype: str = ""
-    #: Bytes, or None when unknown.
+    #: Size of the data in bytes, if known.
     size: int | None = None
-    #: A table, sanitised, or a picture.
+    #: Sanitised HTML of a table or a picture.
     html: str = ""
-    #: Why there is no preview.
+    #: Sentence on why there is no preview.
     problem: str = ""
 
 
@@ -143,20 +143,20 @@ class RefView:
 
     label: str
     state: str
-    #: How long its task has run; None: not shown.
+    #: Time that the task has run, in seconds; None to show no time.
     seconds: float | None = None
-    #: Why it waits, or the first line of its failure.
+    #: Reason why the task waits, or the first line of its failure.
     detail: str = ""
     preview: Preview | None = None
-    #: The failure in full.
+    #: Text of the failure, with the traceback.
     error: str = ""
     #: From the outermost in.
     bars: tuple[Bar, ...] = ()
-    #: The end of what it printed.
+    #: End of the task's output.
     text: str = ""
-    #: So many lines before that are not in `text`.
+    #: Number of earlier lines that are not in `text`.
     lines_left_out: int = 0
-    #: What came of a click.
+    #: Sentence about a click that could not be carried out.
     note: str = ""
 
 
@@ -164,19 +164,21 @@ class RefView:
 class BoardView:
     """A group of refs at one moment."""
 
+    #: Number of refs in each state.
     counts: dict[str, int]
-    #: (label, first line) of the failures to list.
+    #: Label and first line of the failures to list.
     failures: tuple[tuple[str, str], ...] = ()
+    #: Time since the first task began, in seconds; None to show no time.
     seconds: float | None = None
-    #: A sentence about all of them.
+    #: Sentence about the whole group.
     detail: str = ""
-    #: (label, state) of the other refs to list, of a group that is small enough.
+    #: Label and state of the other refs to list; empty for a large group.
     others: tuple[tuple[str, str], ...] = ()
-    #: Refs that end in a second; None: not known.
+    #: Number of refs that end in a second, if known.
     rate: float | None = None
-    #: What came of a click.
+    #: Sentence about a click that could not be carried out.
     note: str = ""
-    #: What there are so many of, one and several.
+    #: Word for one member of the group, and for several.
     what: tuple[str, str] = ("ref", "refs")
 
     @property
@@ -185,7 +187,7 @@ class BoardView:
 
     @property
     def state(self) -> str:
-        """The state of the whole: running as long as any runs, then the worst."""
+        """Return the state of the group: running while any ref runs, afterwards the worst state of a ref."""
         counts = self.counts
         if counts.get("running") or (counts.get("pending") and self.ended):
             return "running"
@@ -195,7 +197,7 @@ class BoardView:
 
     @property
     def ended(self) -> int:
-        """How many are in an end state."""
+        """Return the number of refs that have ended."""
         return sum(self.counts.get(state, 0) for state in END_STATES)
 
 
@@ -204,14 +206,14 @@ class ClusterView:
     """The cluster at one moment: "starting", "ready", "failed", "stopped" or "lost"."""
 
     state: str
-    #: (name, amount) of its resources, for people; empty when unknown or not to be shown.
+    #: Name and amount of each resource, for people to read. Empty when unknown or not shown.
     facts: tuple[tuple[str, str], ...] = field(default=())
-    #: Why it failed.
+    #: Sentence on why the cluster failed, stopped or was lost.
     detail: str = ""
 
 
 def ref_html(view: RefView) -> str:
-    """A ref."""
+    """Return a ref as HTML."""
     parts = [head_html(_label(view.label), view.state, view.seconds)]
     if view.state == "resolved" and view.preview is not None:
         parts[0] = parts[0].removesuffix("</div>") + _facts(view.preview) + "</div>"
@@ -230,7 +232,7 @@ def ref_html(view: RefView) -> str:
 
 
 def board_html(view: BoardView) -> str:
-    """A group of refs: counts, a bar, and the failures first."""
+    """Return a group of refs as HTML: counts, a bar, and the list of refs, failures first."""
     total = view.total
     words = ", ".join(f"{count} {state}" for state in STATES if (count := view.counts.get(state, 0)))
     facts = words + _pace(view)
@@ -261,7 +263,7 @@ def board_html(view: BoardView) -> str:
 
 
 def cluster_html(view: ClusterView) -> str:
-    """The card that `%load_ext` shows."""
+    """Return the cluster card, which `%load_ext` shows, as HTML."""
     facts = "".join(
         f'<span class="ipyremote-facts">{escaped(name, 40)} {escaped(amount, 40)}</span>'
         for name, amount in view.facts
@@ -276,12 +278,12 @@ def cluster_html(view: ClusterView) -> str:
 
 
 def numbered(html_text: str, number: int) -> str:
-    """The same with the display's number, by which a page finds it."""
+    """Return the HTML of a display with its number, by which a page finds the output."""
     return html_text.replace(" data-state=", f' data-view="{number}" data-state=', 1)
 
 
 def escaped(text: str, limit: int) -> str:
-    """Text for HTML, attributes included: without control characters, cut at `limit` characters."""
+    """Return text that is safe in HTML and its attributes: no control characters, cut at `limit` characters."""
     text = _CONTROL.sub("", _ANSI.sub("", text))
     if len(text) > limit:
         text = text[: limit - 1] + "…"
@@ -289,7 +291,7 @@ def escaped(text: str, limit: int) -> str:
 
 
 def seconds_text(seconds: float) -> str:
-    """A duration for people: 4 ms, 1.2 s, 3 min 05 s, 2 h 04 min."""
+    """Return a duration for people to read: 4 ms, 1.2 s, 3 min 05 s, 2 h 04 min."""
     if seconds < 0.9995:
         return f"{max(seconds, 0.0) * 1000:.0f} ms"
     if seconds < 59.95:
@@ -301,7 +303,7 @@ def seconds_text(seconds: float) -> str:
 
 
 def bytes_text(count: float) -> str:
-    """A size for people, in powers of 1024."""
+    """Return a size for people to read, in powers of 1024."""
     for unit in ("bytes", "KiB", "MiB", "GiB"):
         if count < 1024:
             return f"{count:.0f} {unit}" if unit == "bytes" or count >= 100 else f"{count:.1f} {unit}"
@@ -310,7 +312,7 @@ def bytes_text(count: float) -> str:
 
 
 def box(kind: str, state: str, name: str, inner: str) -> str:
-    """The frame of everything that is shown; `inner` is HTML."""
+    """Return the frame that all views have around `inner`, which is HTML."""
     return (
         f'<div class="ipyremote ipyremote-{kind}" data-state="{escaped(state, 20)}" role="group" '
         f'aria-label="{escaped(name, 200)}">{_STYLE}{inner}</div><!--/ipyremote-->'
@@ -318,7 +320,7 @@ def box(kind: str, state: str, name: str, inner: str) -> str:
 
 
 def head_html(title: str, state: str, seconds: float | None) -> str:
-    """The first line: what it is (HTML), its state, and how long it has taken."""
+    """Return the first line of a view: its title (HTML), its state, and the time that it has taken."""
     time = ""
     if seconds is not None:
         ticking = " data-ticking" if state == "running" else ""
@@ -335,7 +337,7 @@ def _label(text: str) -> str:
 
 
 def _item(label: str, state: str, line: str = "") -> str:
-    """One ref of a board; with a line about it, it takes a row of its own."""
+    """Return one ref of a board. With a line about the ref, the ref takes a row of its own."""
     wide, about = "", ""
     if line:
         wide = ' class="ipyremote-wide"'
@@ -345,7 +347,7 @@ def _item(label: str, state: str, line: str = "") -> str:
 
 
 def _failure(text: str) -> str:
-    """A traceback, which is about its last line; nothing is said twice."""
+    """Return a traceback folded under its last line, which names the error."""
     head, _, line = text.rpartition("\n")
     if not head:
         if len(line) <= _DETAIL_LIMIT:
@@ -360,7 +362,7 @@ def _failure(text: str) -> str:
 
 
 def _task_bar(bar: Bar) -> str:
-    """A bar that a task reports: its name, the bar itself, and how far it is."""
+    """Return a progress bar of a task: its name, the bar itself, and the amount done."""
     known = bar.total > 0
     share = min(max(bar.done / bar.total, 0.0), 1.0) if known else 0.0
     amount = f"{bar.done:g}/{bar.total:g}" if bar.total >= 0 else f"{bar.done:g}"
@@ -376,7 +378,7 @@ def _task_bar(bar: Bar) -> str:
 
 
 def _said(text: str, left_out: int, running: bool) -> str:
-    """What the task printed: its last lines while it runs, the rest on demand."""
+    """Return the task's output: the last lines while the task runs, the rest folded."""
     lines = [line.rpartition("\r")[2] for line in text.rstrip("\n").replace("\r\n", "\n").split("\n")]
     shown = lines[-_LINES_SHOWN:] if running else []
     rest = lines[: len(lines) - len(shown)]
@@ -406,7 +408,7 @@ def _pace(view: BoardView) -> str:
 
 
 def detail_html(text: str) -> str:
-    """A sentence."""
+    """Return a sentence as HTML."""
     return f'<div class="ipyremote-detail">{escaped(text, _DETAIL_LIMIT)}</div>'
 
 
@@ -431,7 +433,7 @@ def _preview(preview: Preview) -> str:
 
 
 def _middle_cut(text: str, limit: int) -> str:
-    """A traceback's ends matter most."""
+    """Return the text without its middle if it is too long: the ends of a traceback matter most."""
     if len(text) <= limit:
         return text
     return f"{text[: limit // 3]}\n… {len(text) - limit} characters left out …\n{text[-2 * limit // 3 :]}"

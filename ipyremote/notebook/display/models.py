@@ -1,7 +1,7 @@
-"""What is known of the things on screen, from the updates that a backend sent. Pure state; `now` is an argument.
+"""The models of displays: the state of a ref, a board or the cluster, as far as a backend's updates have told. Pure.
 
-A model has `on_update` for what it learns, `settled` for "no update can follow", and `html` for its look. It does not
-know who shows it, or when. Only the updater's thread changes a model.
+`on_update` takes an update into a model, `settled` says that no further update can come, and `html` draws the model.
+The time is the argument `now`. A model does not know which displays show it. Only the updater's thread changes a model.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from ipyremote.notebook.display.task_records import TaskRecord
 
 __all__ = ["STATE_OF", "BoardModel", "ClusterModel", "Model", "RefModel"]
 
-#: `messages.TaskUpdate.state` to the state that is shown.
+#: State on screen by the state in a `StateReport`.
 STATE_OF: Final = {
     "waiting": "pending",
     "ready": "pending",
@@ -40,41 +40,41 @@ STATE_OF: Final = {
 }
 
 
-#: Seconds between two samples of how many have ended, and seconds over which they are compared.
+#: Time between two samples of the number of ended refs, and time over which samples are compared; in seconds.
 _PACE_STEP: Final = 0.5
 _PACE_SPAN: Final = 10.0
 
 
 class Model(Protocol):
-    """Something that can be on screen."""
+    """The state behind one display."""
 
     @property
     def state(self) -> str:
-        """As in `data-state`."""
+        """Return the state as in `data-state`."""
 
     @property
     def settled(self) -> bool:
-        """Whether the backend has nothing more to tell of it."""
+        """Return whether no further update can come from the backend."""
 
     @property
     def clickable(self) -> bool:
-        """Whether something can be done with it when it has settled."""
+        """Return whether the display still has something to click once the model has settled."""
 
     def on_shown(self) -> None:
-        """A page shows it."""
+        """Note that a page shows the display."""
 
     def on_update(self, update: StateReport, now: float) -> None:
-        """A watched task changed its state."""
+        """Take the new state of a watched task."""
 
     def on_ended(self, reason: str) -> None:
-        """The session ended: what has not settled is lost."""
+        """Note that the session has ended: every ref that has not settled is lost."""
 
     def html(self, now: float, *, timed: bool) -> str:
-        """How it looks. Not `timed`: without anything that differs from run to run."""
+        """Return the model as HTML. Without `timed`, the HTML has nothing that differs from run to run."""
 
 
 class RefModel:
-    """One ref."""
+    """The model of one ref."""
 
     __slots__ = ("_seconds", "_since", "_state", "detail", "error", "label", "note", "preview", "record")
 
@@ -82,14 +82,14 @@ class RefModel:
         self.label = label
         self._state = "pending"
         self._seconds = 0.0
-        #: When `_seconds` was true.
+        #: Time of the update that told `_seconds`.
         self._since = 0.0
         self.detail = ""
         self.preview: Preview | None = None
         self.error = ""
-        #: What its task has said; None: nothing yet.
+        #: Output and progress bars of the ref's task, once there are any.
         self.record: TaskRecord | None = None
-        #: What came of a click.
+        #: Sentence about a click that could not be carried out.
         self.note = ""
 
     @property
@@ -105,7 +105,7 @@ class RefModel:
         return self._state in ("failed", "cancelled")
 
     def on_shown(self) -> None:
-        """Its HTML is all there is."""
+        """Do nothing: the HTML is all that a page needs."""
 
     def on_update(self, update: StateReport, now: float) -> None:
         if self.settled:
@@ -118,7 +118,7 @@ class RefModel:
             self._state, self.detail, self._seconds = "lost", reason, 0.0
 
     def on_retried(self, old: int, new: int) -> None:
-        """It runs again, as another task."""
+        """Start again from pending, for the new task that the ref stands for."""
         self._state, self._seconds, self.detail = "pending", 0.0, ""
         self.preview, self.error, self.record, self.note = None, "", None, ""
 
@@ -126,12 +126,12 @@ class RefModel:
         return ref_html(self.view(now, timed=timed))
 
     def view(self, now: float, *, timed: bool) -> RefView:
-        """The snapshot."""
+        """Return the snapshot to draw."""
         seconds = self._seconds
         if self._state == "running":
             seconds += now - self._since
         shown = timed and (self._state == "running" or (self.settled and seconds > 0))
-        # What was printed stands below the cell already; where nothing may differ from run to run, it is left out.
+        # Output is left out where nothing may differ from run to run; the output stands below the cell already.
         record = self.record if timed else None
         return RefView(
             self.label,
@@ -148,7 +148,7 @@ class RefModel:
 
 
 class BoardModel:
-    """A group of refs: a state for each, and the failures to list."""
+    """The model of a group of refs: a state for each, and the failures to list."""
 
     __slots__ = (
         "_counts",
@@ -165,22 +165,22 @@ class BoardModel:
     )
 
     def __init__(self, labels: Mapping[int, str]) -> None:
-        #: By object id. Empty for a group too large to list.
+        #: Labels by object id. Empty for a group too large to list.
         self._labels = dict(labels) if len(labels) <= ITEMS_SHOWN else {}
         self._states = dict.fromkeys(labels, "pending")
-        #: Object id to its place in the group.
+        #: Places in the group by object id.
         self._places = {object_id: place for place, object_id in enumerate(labels)}
         self.grid = Grid(len(labels))
         self._counts = {"pending": len(self._states)}
-        #: (label, first line) by object id. At most `FAILURES_SHOWN` in a group too large to list.
+        #: Label and first line of each failure, by object id. At most `FAILURES_SHOWN` in a group too large to list.
         self._failures: dict[int, tuple[str, str]] = {}
         self._detail = ""
         self.note = ""
-        #: When the first one was seen to run.
+        #: Time when the first task of the group began to run, as far as updates have told.
         self._started: float | None = None
-        #: When the last one ended.
+        #: Time when the last task of the group ended.
         self._stopped: float | None = None
-        #: (time, how many had ended) during the last seconds.
+        #: Samples of the last seconds: time, and number of refs that had ended.
         self._paces: deque[tuple[float, int]] = deque()
 
     @property
@@ -193,14 +193,14 @@ class BoardModel:
 
     @property
     def clickable(self) -> bool:
-        # Each of its refs can be opened.
+        # Each ref of the board can be opened.
         return not self._counts.get("lost")
 
     def on_shown(self) -> None:
-        """The grid is sent by whoever shows it."""
+        """Do nothing: the screen sends the grid to the page."""
 
     def state_of(self, object_id: int) -> str:
-        """The state of one of them."""
+        """Return the state of one ref of the group."""
         return self._states.get(object_id, "lost")
 
     def on_update(self, update: StateReport, now: float) -> None:
@@ -226,11 +226,11 @@ class BoardModel:
                 self._detail = reason
 
     def on_retried(self, old: int, new: int) -> None:
-        """One of them runs again, as another task."""
+        """Set one ref back to pending: it stands for a new task with a new id."""
         place = self._places.pop(old)
         self._places[new] = place
         if self._labels:
-            # In their order, which is that of the group.
+            # Rebuilt, so that the labels keep the order of the group.
             self._labels = {(new if key == old else key): label for key, label in self._labels.items()}
         self._failures.pop(old, None)
         self._states[new] = self._states.pop(old)
@@ -257,7 +257,7 @@ class BoardModel:
                 paces.popleft()
 
     def _rate(self, now: float) -> float | None:
-        # Nothing has ended for so long that there is no telling.
+        # After a long time without an end, the pace is not known.
         if len(self._paces) < 2 or now - self._paces[-1][0] > _PACE_SPAN:
             return None
         (begin, before), (_, ended) = self._paces[0], self._paces[-1]
@@ -267,7 +267,7 @@ class BoardModel:
         return board_html(self.view(now, timed=timed))
 
     def view(self, now: float, *, timed: bool) -> BoardView:
-        """The snapshot."""
+        """Return the snapshot to draw."""
         until = self._stopped if self._stopped is not None else now
         seconds = until - self._started if timed and self._started is not None else None
         others = [
@@ -281,12 +281,12 @@ class BoardModel:
 
 
 class ClusterModel:
-    """The cluster that a card is about: the one that `%load_ext` starts, later those that take its place."""
+    """The model of the cluster card: of the cluster that `%load_ext` starts, later of the clusters that replace it."""
 
     __slots__ = ("view",)
 
     def __init__(self) -> None:
-        #: Replaced as a whole by whoever starts the cluster.
+        #: Snapshot to draw, replaced as a whole by the extension.
         self.view = ClusterView("starting")
 
     @property
@@ -302,10 +302,10 @@ class ClusterModel:
         return False
 
     def on_shown(self) -> None:
-        """Its HTML is all there is."""
+        """Do nothing: the HTML is all that a page needs."""
 
     def on_update(self, update: StateReport, now: float) -> None:
-        """There is no task behind it."""
+        """Do nothing: there is no task behind the card."""
 
     def on_ended(self, reason: str) -> None:
         if not self.settled:

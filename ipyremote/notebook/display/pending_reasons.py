@@ -1,4 +1,4 @@
-"""Keeps the sentence fresh that says why a ref on screen waits. On the updater's thread."""
+"""Keeps the sentences up to date that say why refs on screen are pending. Used on the updater's thread."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ipyremote.notebook.display.updater import UpdateScheduler
 
 __all__ = ["PendingReasons"]
 
-#: Seconds between two questions, and how many refs are asked about.
+#: Time between two requests, in seconds, and largest number of refs in a request.
 _INTERVAL: Final = 2.0
 _REFS: Final = 20
 
 
 class PendingReasons:
-    """Asks now and then, as long as something on screen waits. The answers come as any change of state does."""
+    """Asks for the reasons while refs on screen are pending. An answer arrives as an update of the ref's state."""
 
     def __init__(self, updater: UpdateScheduler, displays: Callable[[], Iterable[ScreenDisplay]]) -> None:
         self._updater = updater
@@ -27,7 +27,7 @@ class PendingReasons:
         self._asking = False
 
     def ask(self) -> None:
-        """Something waits."""
+        """Ask soon: a ref on screen is pending."""
         if not self._asking:
             self._asking = True
             self._updater.call_later(_INTERVAL, self._ask)
@@ -44,7 +44,7 @@ class PendingReasons:
             elif opened is not None and opened.model.state == "pending":
                 waiting.setdefault(backend, []).append(opened.object_id)
         for backend, ids in waiting.items():
-            with suppress(Exception):  # the session has ended, which its displays are told otherwise
-                # Each is told its present state anew.
+            with suppress(Exception):  # the session has ended, which its displays learn in another way
+                # The backend reports the present state of each watched ref again, with the present reason.
                 backend.watch(ids[:_REFS])
                 self.ask()

@@ -1,8 +1,8 @@
-"""A look at what a ref turned out to be: a preview that a worker makes of its value, or the text of its failure.
+"""Previews of ended refs: a worker's description of the value, or the text of the failure.
 
-The value itself never comes to the kernel. The preview is a task of no CPU and no retries, so it takes no one's place;
-it runs below the API, because it must neither start a cluster nor count as the user's work. Used on the updater's
-thread.
+The value itself never comes to the kernel. A preview is a task without CPU and retries, so that it delays no task of
+the user. It is submitted to the backend, not through the API: a preview must neither start a cluster nor count as the
+user's work. Used on the updater's thread.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from ipyremote.remote_cells.preview import preview
 
 __all__ = ["Previewer"]
 
-#: Not a name that a user's function is likely to have: labels are counted by name.
+#: Name of the preview's function: labels are numbered by name, so a user's function should not have this name.
 _NAME: Final = "_preview"
 _OPTIONS: Final = TaskOptions(resources=(), max_retries=0)
-#: Seconds after which a display is final without a look.
+#: Time after which a display becomes final without a preview, in seconds.
 _PATIENCE: Final = 30.0
-#: Seconds between two checks for that.
+#: Time between two checks for late previews, in seconds.
 _CHECK: Final = 1.0
-#: Seconds within which the news of a failure follow the change of its task's state.
+#: Time within which the news of a failure arrive after the task's change of state, in seconds.
 _NEWS: Final = 0.5
 
 
 class Previewer:
-    """Takes looks. `done` is called once for each, on the updater's thread."""
+    """Requests previews. `done` is called once for each request, on the updater's thread."""
 
     def __init__(self, updater: UpdateScheduler, clock: Callable[[], float] = time.monotonic) -> None:
         self._updater = updater
         self._clock = clock
-        #: Looks that were not answered yet and when they end without an answer, oldest first.
+        #: Time at which each open request ends without an answer, oldest request first.
         self._open: dict[_PreviewRequest, float] = {}
         self._checking = False
 
@@ -63,9 +63,9 @@ class Previewer:
             look.finish(str(error))
 
     def told(self, backend: Backend, object_id: int) -> None:
-        """A display tells of this failure by itself, so nobody needs to be told of it otherwise."""
+        """Note that a display shows this failure, so that it does not count as unretrieved."""
         if backend.history is not None:
-            # The news of it may be on their way still.
+            # The news of the failure may still be on their way.
             self._updater.call_later(_NEWS, backend.history.ask, (object_id,))
 
     def _check_soon(self) -> None:
@@ -74,7 +74,7 @@ class Previewer:
             self._updater.call_later(_CHECK, self._check)
 
     def _check(self) -> None:
-        """Finish what has waited too long."""
+        """Finish the requests that have waited too long."""
         self._checking = False
         now = self._clock()
         for look, deadline in tuple(self._open.items()):
@@ -90,17 +90,17 @@ class Previewer:
             if not look.finished:
                 look.model.preview = _preview_of(backend.get([object_id], timeout=0)[0])
             look.finish("")
-        except Exception as error:  # the worker died of it, or the value cannot be opened there
+        except Exception as error:  # the worker died of the preview, or cannot unpickle the value
             look.finish(str(error).strip().rpartition("\n")[2])
         finally:
-            # No ObjectRef stands for the preview, so nobody else gives it back.
+            # No ObjectRef stands for the preview, so the hold on it is given back here.
             backend.release(object_id)
 
     def _on_failure(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
         self._open.pop(look, None)
         try:
             if not look.finished:
-                # Raises: the task is known to have failed.
+                # `get` raises the failure: the task is known to have failed.
                 backend.get([object_id], timeout=0)
         except Exception as error:  # the failure that is to be shown
             look.model.error = _failure_text(error)
@@ -108,7 +108,7 @@ class Previewer:
 
 
 class _PreviewRequest:
-    """One look, which ends once: with an answer, or by itself."""
+    """One request for a preview. It ends once: with an answer, or when its time is over."""
 
     __slots__ = ("_done", "finished", "model")
 
@@ -118,7 +118,7 @@ class _PreviewRequest:
         self._done = done
 
     def finish(self, problem: str) -> None:
-        """The look is over; `problem` says why there is nothing to see."""
+        """End the request. `problem` says why there is no preview, if there is none."""
         if self.finished:
             return
         self.finished = True
@@ -129,7 +129,7 @@ class _PreviewRequest:
 
 
 def _nothing() -> None:
-    """The look is over."""
+    """Do nothing: the request was finished before."""
 
 
 def _preview_of(found: Any) -> Preview:
@@ -147,7 +147,7 @@ def _preview_of(found: Any) -> Preview:
 
 
 def _failure_text(error: BaseException) -> str:
-    """The traceback of the task if it has one, else the message."""
+    """Return the traceback in the task if the failure has one, else the error's message."""
     if isinstance(error, TaskError) and error.traceback_text.strip():
         return error.traceback_text
     return f"{type(error).__name__}: {error}"

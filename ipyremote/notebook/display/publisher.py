@@ -1,9 +1,9 @@
-"""Sends displays to the front ends: what changed while they live, and the static output at the end.
+"""Sends displays to the front ends: changes while a display is live, and the static output at its end.
 
-A display that can still be clicked when it is final *lasts*: its output is static, and its widget stays open for the
-pages that show it in the place of that (see `pages`). Only a page that has shown a widget can keep it, and a task may
-fail sooner than that: then the output becomes static when a page has said that it shows the widget, `PAGE_SECONDS`
-after the display at the latest. Used on the updater's thread.
+A final display that can still be clicked *lasts*: its output becomes static, while its widget stays open for the pages
+that show the widget instead of the output (see `widget_pool`). Only a page that has shown a widget can keep the widget,
+but a task may fail before any page has. The output of such a display becomes static when a page says that it shows the
+widget, at the latest `PAGE_SECONDS` after the display. Used on the updater's thread.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ if TYPE_CHECKING:
 
 __all__ = ["FALLBACK_INTERVAL", "PAGE_SECONDS", "Publisher", "bundle_of"]
 
-#: Seconds that a page has to show a widget whose display is final already. None is waited for until some page has shown
-#: some widget: there may be none, as in nbconvert.
+#: Time that a page has to show a widget whose display is already final, in seconds. There is no such wait before any
+#: page has shown any widget: there may be no page, as in nbconvert.
 PAGE_SECONDS: Final = 2.0
-#: Seconds between HTML updates beside a widget, as long as no front end has answered any widget.
+#: Time between HTML updates beside a widget while no front end has answered any widget, in seconds.
 FALLBACK_INTERVAL: Final = 1.0
 
 
 def bundle_of(plain: str, html: str) -> Bundle:
-    """An output in its two static forms."""
+    """Return an output in its two static forms."""
     return {"text/plain": plain, "text/html": html}
 
 
@@ -56,58 +56,58 @@ class Publisher:
         self._clock = clock
         self._forget = forget
         self._sender = Sender(updater, self._send, clock)
-        #: Displays that are not final.
+        #: Displays that are not final, in the order in which they were made.
         self.live: dict[ScreenDisplay, None] = {}
-        #: Widget to its display, of those that last.
+        #: Lasting displays by their widgets.
         self._lasting: dict[LiveWidget, ScreenDisplay] = {}
 
     def mark(self, display: ScreenDisplay) -> None:
-        """It has something new to show."""
+        """Note that a display has something new to show."""
         if display.placed and (display in self.live or display.widget in self._lasting):
             self._sender.mark(display)
 
     def drop(self, display: ScreenDisplay) -> None:
-        """It has nothing to say any more."""
+        """Send nothing more for a display."""
         self._sender.drop(display)
 
     def send_all(self) -> None:
-        """Send everything at once: nothing comes after it."""
+        """Send everything at once, whatever the budgets; used at the end."""
         self._hurry(tuple(self.live))
         self._sender.send_all()
         self._lasting.clear()
 
     def update_output(self, display: ScreenDisplay, html: str) -> None:
-        """Replace its output by static HTML."""
+        """Replace the output of a display by static HTML."""
         bundle = bundle_of(display.plain, html)
         self._frontend.display_under(self._parent(), bundle, display.display_id, update=True)
 
     def send_data(self, display: ScreenDisplay, content: dict[str, Any]) -> None:
-        """Send something that is not HTML to the pages that show it."""
+        """Send data other than HTML to the pages that show a display."""
         if display.widget is not None:
             display.widget.send_data(content)
             self._sender.spend(display, len(json.dumps(content)))
 
     def revive(self, widget: LiveWidget) -> None:
-        """A display that lasted is live again."""
+        """Make a lasting display live again."""
         if self._lasting.pop(widget, None) is not None:
             self._widgets.revive(widget)
 
     def end_lasting(self, backend: Backend) -> None:
-        """A session ended: nothing of it can be clicked any more."""
+        """End the lasting displays of a session that has ended: nothing of them can be clicked any more."""
         self._hurry([display for display in self.live if display.backend is backend])
         for widget, display in tuple(self._lasting.items()):
             if display.backend is backend:
                 self._drop_lasting(widget)
 
     def _hurry(self, displays: Iterable[ScreenDisplay]) -> None:
-        """Wait for no page."""
+        """Make displays final without waiting for a page."""
         for display in displays:
             if display.final.is_set() and display.former:
                 display.former = ()
                 self.mark(display)
 
     def _awaits_page(self, display: ScreenDisplay, now: float) -> bool:
-        """Whether a page may be about to show what can still be clicked, though it is final."""
+        """Return whether a page may be about to show the widget of a final display that can still be clicked."""
         widget = display.widget
         return (
             widget is not None
@@ -119,7 +119,7 @@ class Publisher:
         )
 
     def _send(self, display: ScreenDisplay, now: float) -> int:
-        """Send what changed; how many bytes it was."""
+        """Send the changes of a display. Returns the number of bytes sent."""
         html = display.model.html(now, timed=True)
         card = "" if display.opened is None else display.opened.model.html(now, timed=True)
         if display.final.is_set() and display.widget not in self._lasting:
@@ -138,7 +138,7 @@ class Publisher:
             display.widget.update(html, display.model.state, card, display.widget in self._lasting)
             size += len(html) + len(card)
         if changed and not self._widgets.answered and now >= display.fallback_due:
-            # Perhaps this front end has no widgets: then it shows the HTML of the same output.
+            # A front end without widgets shows the HTML of the same output.
             display.fallback_due = now + FALLBACK_INTERVAL
             bundle = display.widget.bundle(bundle_of(display.plain, html))
             self._frontend.display_under(self._parent(), bundle, display.display_id, update=True)
@@ -153,7 +153,7 @@ class Publisher:
         return len(cells[1])
 
     def _send_final(self, display: ScreenDisplay, html: str, card: str, now: float) -> None:
-        """The output becomes static; the widget ends, unless there is something left to click."""
+        """Make the output static, and close the widget unless there is something left to click."""
         widget, model = display.widget, display.model
         lasts = False
         try:

@@ -1,4 +1,4 @@
-"""Which values are groups of refs, and which groups have ended."""
+"""Groups of refs: how a group is recognised, and whether all tasks of a group have ended."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from ipyremote.streams import ObjectRefGenerator
 
 __all__ = ["have_ended", "refs_in"]
 
-#: Refs in nested lists and dicts are looked for this deep.
+#: Depth to which nested lists and dicts are searched for refs.
 _DEPTH: Final = 4
 
 
 def refs_in(group: Any, depth: int = _DEPTH) -> list[ObjectRef[Any]] | None:
-    """The refs in a list, tuple or dict (its values) that holds nothing else; None if there are other things, or none.
+    """Return the refs in a list, tuple or dict (its values) that holds only refs; None for any other value.
 
     A generator of refs stands for its end. Subclasses do not count: they have looks of their own.
     """
@@ -27,7 +27,7 @@ def refs_in(group: Any, depth: int = _DEPTH) -> list[ObjectRef[Any]] | None:
         if isinstance(part, ObjectRef):
             found.append(part)
         elif isinstance(part, ObjectRefGenerator):
-            # Its end stands for it.
+            # The end of the stream stands for the generator.
             found.append(part.completed())
         elif (inner := refs_in(part, depth - 1)) is not None:
             found.extend(inner)
@@ -37,9 +37,9 @@ def refs_in(group: Any, depth: int = _DEPTH) -> list[ObjectRef[Any]] | None:
 
 
 def have_ended(refs: Sequence[ObjectRef[Any]]) -> bool:
-    """Whether all of these refs of one session have, as far as this process knows."""
+    """Return whether the tasks of these refs of one session have ended, as far as this process knows."""
     backend = refs[0]._backend
     try:
         return backend is None or bool(backend.ended) or all(backend.is_ready(ref._id) for ref in refs)
-    except Exception:  # its session has ended, and so has it
+    except Exception:  # the session has ended, and all its tasks with it
         return True

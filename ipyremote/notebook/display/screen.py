@@ -1,10 +1,11 @@
-"""What is on screen: refs, boards of refs, the cluster card, dashboards.
+"""All displays on screen: refs, boards of refs, the cluster card, dashboards.
 
-Who does what. The user's cell calls a `show_...` method, which makes a `Shown`, publishes its first look and hands it
-to the updater's thread. From then on only that thread touches it: it applies the backend's updates to the model, sends
-what changed (see `publisher`), and at the end replaces the output by static HTML, closes the widget and forgets
-everything; a few that can still be clicked are closed later (see `pages`). Callbacks (updates, clicks, ready values)
-only hand over to that thread.
+- The user's cell calls a `show_...` method, which makes a `ScreenDisplay`, publishes its first look and hands the
+  display to the updater's thread.
+- From then on only the updater's thread touches the display. The thread applies the backend's updates to the model and
+  sends the changes (see `publisher`). At the end, the thread replaces the output by static HTML, closes the widget and
+  forgets the display. A few displays that can still be clicked are closed later (see `widget_pool`).
+- Callbacks (updates, clicks, ready values) only hand over to the updater's thread.
 """
 
 from __future__ import annotations
@@ -41,16 +42,16 @@ __all__ = ["ClusterCard", "Screen"]
 
 log = logging.getLogger(__name__)
 
-#: Seconds that a cell waits for the look of a ref that has ended.
+#: Time that a cell waits for the preview of a ref that has ended, in seconds.
 _PATIENCE: Final = 0.3
-#: Seconds after which an end is shown without the look at the value, which follows.
+#: Time after which an end is shown although the preview is not there yet, in seconds.
 _LOOK_PATIENCE: Final = 0.02
-#: Seconds that a cell waits for anything in static mode.
+#: Time that a cell waits for a final display in static mode, in seconds.
 _STATIC_PATIENCE: Final = 60.0
 
 
 class Screen:
-    """All displays that are not final. The `show_...` methods belong to the user's cell, the rest to any thread."""
+    """All displays that are not final. The user's cell calls the `show_...` methods, any thread the other ones."""
 
     def __init__(
         self,
@@ -64,7 +65,7 @@ class Screen:
     ) -> None:
         self._frontend = frontend
         self._updater = updater
-        #: The latest cell's request.
+        #: Returns the request of the latest cell.
         self._parent = parent
         self._static = static
         self._clock = clock
@@ -78,11 +79,11 @@ class Screen:
 
     @property
     def count(self) -> int:
-        """How many displays are not final."""
+        """Return the number of displays that are not final."""
         return len(self._publisher.live)
 
     def unsettled_refs(self) -> list[ObjectRef[Any]]:
-        """Refs on screen whose tasks have not ended, in the order of their display."""
+        """Return the refs on screen whose tasks have not ended, in the order in which they were displayed."""
         found = [
             ref
             for display in tuple(self._publisher.live)
@@ -94,7 +95,7 @@ class Screen:
     # ------------------------------------------------------------------------------------------ from the user's cell
 
     def show_ref(self, ref: ObjectRef[Any], plain: str = "") -> None:
-        """Display a ref; `plain`: as which text."""
+        """Display a ref. `plain` is the text for readers that show no HTML."""
         self._show(self._new_ref(ref, plain), ready=have_ended((ref,)))
 
     def show_board(self, refs: Sequence[ObjectRef[Any]]) -> None:
@@ -103,13 +104,13 @@ class Screen:
         self._show(display, ready=have_ended(display.refs))
 
     def show_model(self, model: Model, plain: str, backend: Backend) -> ScreenDisplay:
-        """Display something that somebody else keeps up to date by `touch`."""
+        """Display a model that the caller keeps up to date, with a call of `touch` after each change."""
         display = self._new(model, plain, backend, ())
         self._show(display, ready=False)
         return display
 
     def new_cluster_card(self) -> ClusterCard:
-        """A cluster card, not displayed yet."""
+        """Return a cluster card that is not displayed yet."""
         return ClusterCard(self._new(ClusterModel(), "ipyremote: local cluster", None, ()))
 
     def show_cluster(self, card: ClusterCard) -> None:
@@ -134,7 +135,7 @@ class Screen:
 
     def _show(self, display: ScreenDisplay, *, ready: bool) -> None:
         static = self._static()
-        # Taken before another thread changes the model.
+        # The first look is taken before the updater's thread may change the model.
         first_state, first_html = display.model.state, display.model.html(self._clock(), timed=not static)
         if static and display.model.settled:
             self._frontend.display(bundle_of(display.plain, first_html))
@@ -156,7 +157,7 @@ class Screen:
                 return
             self._frontend.display(self._with_widget(display, bundle, first_state), display.display_id)
         except BaseException:
-            # An interrupt, or a front end that is gone: nobody will see it.
+            # After an interrupt, or without a front end, nobody will see the display.
             self._updater.call(self._forget, display)
             raise
         self._updater.call(self._place, display)
@@ -175,7 +176,7 @@ class Screen:
         self._updater.call(self._on_update, backend, update)
 
     def on_output(self, backend: Backend, task_id: int, text: str) -> None:
-        """A task printed."""
+        """Take output of a task."""
         self._task_records.write(backend, task_id, text)
         self._on_said(backend, task_id)
 
@@ -192,15 +193,15 @@ class Screen:
             self._updater.call(self._mark_record, backend, task_id)
 
     def on_ended(self, backend: Backend, reason: str) -> None:
-        """A session ended."""
+        """Make the displays of a session that has ended final."""
         self._updater.call(self._on_ended, backend, reason)
 
     def shows(self, refs: Sequence[ObjectRef[Any]]) -> bool:
-        """Whether all of these are on screen already, and not final."""
+        """Return whether all of these refs are on screen, on displays that are not final."""
         return all(self._subscriptions.has(ref._backend, ref._id) for ref in refs)
 
     def is_seen(self, display: ScreenDisplay) -> bool:
-        """Whether some page shows it, as far as they tell."""
+        """Return whether some page shows the display, as far as pages have told."""
         return display.widget is not None and self._widgets.views(display.widget) > 0
 
     def set_cluster(self, card: ClusterCard, view: ClusterView) -> None:
@@ -208,28 +209,28 @@ class Screen:
         self._updater.call(self._set_cluster, card.display, view)
 
     def touch(self, display: ScreenDisplay, *, final: bool = False) -> None:
-        """The model of `show_model` has changed, and will not again if it is `final`."""
+        """Note that the model of a display from `show_model` has changed, for the last time if `final`."""
         self._updater.call(self._finish if final else self._publisher.mark, display)
 
     def send_data(self, display: ScreenDisplay, content: dict[str, Any]) -> None:
-        """Something for the pages that show it, beyond HTML."""
+        """Send data other than HTML to the pages that show a display."""
         self._updater.call(self._publisher.send_data, display, content)
 
     def show_waiting(self, refs: Sequence[ObjectRef[Any]], parent: Parent) -> Callable[[], None]:
-        """Display refs that a cell waits for, under that cell. Returns what to call when it waits no longer."""
+        """Display the refs that a cell waits for, below that cell. Returns a function for the end of the wait."""
         display = self._new_ref(refs[0]) if len(refs) == 1 else self._new_board(refs)
         display.looks = False
         self._updater.call(self._show_under, display, parent)
         return partial(self._updater.call, self._on_waited, display)
 
     def show_under(self, model: Model, plain: str, backend: Backend | None, parent: Parent) -> ScreenDisplay:
-        """`show_model`, below the cell with this request."""
+        """Display a model as `show_model` does, but below the cell with this request."""
         display = self._new(model, plain, backend, ())
         self._updater.call(self._show_under, display, parent)
         return display
 
     def clear(self, reason: str) -> None:
-        """Make everything final as it is."""
+        """Make all displays final as they are."""
         self._updater.call(self._clear, reason)
 
     # ------------------------------------------------------------------------------------------ on the updater's thread
@@ -243,7 +244,7 @@ class Screen:
 
     def _on_waited(self, display: ScreenDisplay) -> None:
         if not display.final.is_set():
-            # Interrupted, or one has failed: what has not ended goes on, and so does its display.
+            # After an interrupt or a failure, the other tasks go on, and so does their display.
             self._publisher.mark(display)
 
     def _add(self, display: ScreenDisplay) -> None:
@@ -264,7 +265,7 @@ class Screen:
         try:
             backend.watch(ids)
         except Exception:  # the session was shut down, or lost
-            display.model.on_ended("its session has ended")
+            display.model.on_ended("the session has ended")
             self._end(display)
 
     def _on_update(self, backend: Backend, update: StateReport) -> None:
@@ -334,7 +335,7 @@ class Screen:
             else:
                 self._publisher.mark(display)
         else:
-            # It was final, but the cluster has ended since, or another one has taken its place.
+            # The card was final, but the cluster has ended since, or another cluster has replaced it.
             html = model.html(self._clock(), timed=True)
             self._publisher.update_output(display, html)
 
@@ -342,12 +343,12 @@ class Screen:
         display.placed = True
         display.placed_at = self._clock()
         display.fallback_due = display.placed_at + FALLBACK_INTERVAL
-        # It may have become final before it was placed: then it was not kept.
+        # A display that became final before it was placed is no longer in `live`.
         self._publisher.live[display] = None
         self._publisher.mark(display)
 
     def _end(self, display: ScreenDisplay) -> None:
-        """The model is settled: look at the value or failure, if there is one to look at, then finish."""
+        """Finish the display of a settled model, after the preview of the value or failure, if there is one."""
         if display.ending:
             return
         display.ending = True
@@ -355,7 +356,7 @@ class Screen:
         if isinstance(model, RefModel) and display.looks and model.state in ("resolved", "failed"):
             self._look(display, display.ref_at(0), model, partial(self._finish, display))
             if not display.final.is_set():
-                # Should the look take its time, at least the state is shown.
+                # If the preview takes its time, at least the state is shown.
                 self._updater.call_later(_LOOK_PATIENCE, self._publisher.mark, display)
         else:
             self._finish(display)
@@ -367,7 +368,7 @@ class Screen:
         if display.placed:
             self._publisher.mark(display)
         else:
-            # Its cell waits for it, or is about to place it.
+            # The user's cell waits for the display, or is about to place it.
             self._publisher.live.pop(display, None)
 
     def _forget(self, display: ScreenDisplay) -> None:
@@ -380,7 +381,7 @@ class Screen:
             self._widgets.discard(widget)
 
     def _unlink(self, display: ScreenDisplay) -> None:
-        """No further update reaches it."""
+        """Stop the updates of a display, and hold its refs no longer."""
         backend, refs = display.backend, display.refs
         display.refs = ()
         if refs and not display.former:
@@ -433,7 +434,7 @@ class Screen:
 
     def _run_again(self, display: ScreenDisplay, widget: LiveWidget, old: int, new: int) -> None:
         if display.final.is_set():
-            # It was final, and is live again on the pages that still show it.
+            # The final display becomes live again on the pages that still show it.
             display.refs = tuple(ref for former in display.former if (ref := former()) is not None)
             display.final.clear()
             display.ending = False

@@ -1,4 +1,4 @@
-"""Which displays show which object. Any thread may ask; only the updater's changes it."""
+"""Which displays show which object. Any thread may ask; only the updater's thread makes changes."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ __all__ = ["Subscriptions"]
 
 
 class Subscriptions:
-    """Displays by object. An entry lives as long as its displays, and with them the backend whose id it has."""
+    """Displays by object. An entry's displays keep the backend alive, so the backend's `id` in the key stays unique."""
 
     def __init__(self) -> None:
         self._of: dict[tuple[int, int], list[ScreenDisplay]] = {}
 
     def has(self, backend: Backend | None, object_id: int) -> bool:
-        """Whether any display shows it."""
+        """Return whether any display shows this object."""
         return (id(backend), object_id) in self._of
 
     def of(self, backend: Backend, object_id: int) -> tuple[ScreenDisplay, ...]:
-        """Those that show it."""
+        """Return the displays that show this object."""
         return tuple(self._of.get((id(backend), object_id), ()))
 
     def add(self, display: ScreenDisplay, backend: Backend, ids: Iterable[int]) -> None:
-        """A display shows these from now on."""
+        """Note that a display shows these objects from now on."""
         for object_id in ids:
             displays = self._of.setdefault((id(backend), object_id), [])
             if display not in displays:
                 displays.append(display)
 
     def remove(self, display: ScreenDisplay, backend: Backend | None, ids: Iterable[int]) -> list[int]:
-        """A display does not show these any more; those of them that none shows now."""
+        """Note that a display no longer shows these objects. Returns those that no display shows now."""
         lonely = []
         for object_id in dict.fromkeys(ids):
             displays = self._of.get((id(backend), object_id))
@@ -47,5 +47,5 @@ class Subscriptions:
         return lonely
 
     def forget(self, backend: Backend | None, object_id: int) -> None:
-        """No display shows it any more."""
+        """Note that no display shows this object any more."""
         self._of.pop((id(backend), object_id), None)

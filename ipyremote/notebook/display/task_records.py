@@ -1,7 +1,7 @@
-"""What tasks have said of themselves: the end of their text, and their progress bars. Bounded, for any thread.
+"""The end of each task's output, and the task's progress bars. Bounded, for any thread.
 
-A record is made with a task's first word, so a ref that is displayed later shows what was said before. It is not a log:
-of each task the last `_TEXT` characters are kept, and of all tasks the `_TASKS` that spoke last.
+A record is made with a task's first output, so a ref that is displayed later shows earlier output. A record is no log:
+it has the last `_TEXT` characters of a task, and only the `_TASKS` tasks with the latest output have records.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ _BARS: Final = 12
 
 
 class TaskRecord:
-    """What one task has said. Written under the lock of `Records`; a reader takes whole values."""
+    """The record of one task. Written under the lock of `TaskRecords`; readers without the lock take whole values."""
 
     __slots__ = ("bars", "lines_left_out", "text")
 
     def __init__(self) -> None:
         self.text = ""
-        #: Lines that are not in `text` any more.
+        #: Number of earlier lines that are no longer in `text`.
         self.lines_left_out = 0
-        #: By number; smaller numbers enclose larger ones.
+        #: Progress bars by number. A bar encloses the bars with larger numbers.
         self.bars: dict[int, Bar] = {}
 
     def write(self, text: str) -> None:
-        """The task printed this."""
+        """Add output of the task."""
         whole = self.text + text
         if len(whole) > 2 * _TEXT:
             cut = whole.find("\n", len(whole) - _TEXT) + 1 or len(whole) - _TEXT
@@ -41,7 +41,7 @@ class TaskRecord:
         self.text = whole
 
     def set_bar(self, number: int, bar: Bar) -> None:
-        """State of a bar. Of the closed ones the last outermost stays, so that an end is seen to have been reached."""
+        """Take the state of a bar. Of the closed bars, the last outermost one stays, so that users see its end."""
         bars = dict(self.bars)
         bars[number] = bar
         if bar.closed and any(other < number and not bars[other].closed for other in bars):
@@ -62,21 +62,21 @@ class TaskRecords:
         self._of_task: OrderedDict[tuple[int, int], TaskRecord] = OrderedDict()
 
     def get(self, backend: object, task_id: int) -> TaskRecord | None:
-        """The record of a task that has said something."""
+        """Return the record of a task, or None before the task's first output."""
         return self._of_task.get((id(backend), task_id))
 
     def write(self, backend: object, task_id: int, text: str) -> None:
-        """A task printed."""
+        """Add output of a task."""
         with self._lock:
             self._record(backend, task_id).write(text)
 
     def set_bar(self, backend: object, task_id: int, number: int, bar: Bar) -> None:
-        """A task's bar moved."""
+        """Take the state of a task's bar."""
         with self._lock:
             self._record(backend, task_id).set_bar(number, bar)
 
     def forget(self, backend: object) -> None:
-        """A session ended; its address may stand for another one soon."""
+        """Drop the records of a session that has ended: its `id` may soon be that of another session."""
         with self._lock:
             for key in [key for key in self._of_task if key[0] == id(backend)]:
                 del self._of_task[key]

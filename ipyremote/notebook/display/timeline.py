@@ -1,8 +1,7 @@
-"""The runs of a session as a Chrome trace: a file that chrome://tracing and Perfetto open. One lane a worker. And fewer
-runs for a picture that has no room for all.
+"""The runs of a session as a Chrome trace, a file that chrome://tracing and Perfetto open, with a lane for each worker.
 
-Written as the trace event format asks: complete events ("X") with times in microseconds, and metadata events ("M") that
-name the lanes. Knows no notebook, so that it serves plain programs too.
+A trace has complete events ("X") with times in microseconds, and metadata events ("M") that name the lanes. `condensed`
+merges runs for a picture that has no room for all. Nothing here needs a notebook, so plain programs use traces, too.
 """
 
 from __future__ import annotations
@@ -16,12 +15,12 @@ from ipyremote.backend import TaskRun
 
 __all__ = ["chrome_trace", "condensed", "write_trace"]
 
-#: Names of colours that the viewers know.
+#: Colours by the state of a run, by the names that the viewers know.
 _COLOURS = {"done": "good", "failed": "terrible", "lost": "terrible", "cancelled": "bad", "retried": "bad"}
 
 
 def chrome_trace(spans: Sequence[TaskRun]) -> list[dict[str, Any]]:
-    """The events, from the earliest start as time 0."""
+    """Return the events of a trace. The earliest start of a run is time 0."""
     zero = min((span.start for span in spans), default=0.0)
     lanes = sorted({span.worker_id for span in spans})
     events: list[dict[str, Any]] = [
@@ -46,7 +45,7 @@ def chrome_trace(spans: Sequence[TaskRun]) -> list[dict[str, Any]]:
 
 
 def condensed(spans: Sequence[TaskRun], limit: int) -> tuple[TaskRun, ...]:
-    """The runs, those that are close together on a worker drawn as one where there are more than `limit`."""
+    """Return at most `limit` runs: where there are more, runs that are close together on a worker become one."""
     if len(spans) <= limit:
         return tuple(spans)
     begin, end = min(span.start for span in spans), max(span.end for span in spans)
@@ -57,7 +56,7 @@ def condensed(spans: Sequence[TaskRun], limit: int) -> tuple[TaskRun, ...]:
 
 
 def _merged(spans: Sequence[TaskRun], grain: float) -> tuple[TaskRun, ...]:
-    """Runs that end within `grain` seconds of the start of the first one on their worker become one."""
+    """Merge the runs on a worker that end within `grain` seconds of the start of the first of them."""
     groups: list[list[TaskRun]] = []
     latest: dict[int, list[TaskRun]] = {}
     for span in spans:
@@ -72,12 +71,12 @@ def _merged(spans: Sequence[TaskRun], grain: float) -> tuple[TaskRun, ...]:
 def _together(group: Sequence[TaskRun]) -> TaskRun:
     names = {span.label.partition("#")[0] for span in group}
     what = names.pop() if len(names) == 1 else "tasks"
-    # What went wrong stays in sight.
+    # A merged run has the state of its first failure, so that no failure disappears.
     state = next((span.state for span in group if span.state != "done"), "done")
     label, end = f"{what}, {len(group)} runs", max(span.end for span in group)
     return TaskRun(group[0].worker_id, label, group[0].start, end, state)
 
 
 def write_trace(path: str | Path, events: Sequence[dict[str, Any]]) -> None:
-    """Write the events to a file."""
+    """Write the events to a file as JSON."""
     Path(path).write_text(json.dumps(events), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""The one thread that updates displays, and the budget of messages that all displays share.
+"""The one thread that updates displays, and the token bucket that bounds their messages.
 
-Whoever has something to show (a callback on the backend's thread, a click, the user's cell) hands a function over and
-goes on. The thread starts with the first one and ends when nothing is left to do. It starts with an empty context,
-so that ipykernel does not tie its output to the cell that happened to be first. What a function raises is logged.
+A callback on the backend's thread, a click or the user's cell hands a function over and goes on. The thread starts with
+the first function and ends when there is nothing left to do. The thread starts with an empty context, so that ipykernel
+does not tie its output to the cell that happened to be first. An exception that a function raises is logged.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ __all__ = ["TokenBucket", "UpdateScheduler", "Updater"]
 
 log = logging.getLogger(__name__)
 
-#: How long an idle thread stays for further work, in seconds.
+#: Time that an idle thread stays for further work, in seconds.
 _LINGER: Final = 1.0
 
 
 class UpdateScheduler(Protocol):
-    """What the displays need of an `Updater`; functions run one at a time, in order."""
+    """The part of `Updater` that displays need. Functions run one at a time, in order."""
 
     def call(self, fn: Callable[..., object], *args: Any) -> None:
-        """Run it soon."""
+        """Run a function soon."""
 
     def call_later(self, seconds: float, fn: Callable[..., object], *args: Any) -> None:
-        """Run it after so many seconds."""
+        """Run a function after this number of seconds."""
 
 
 class Updater:
@@ -40,7 +40,7 @@ class Updater:
 
     def __init__(self) -> None:
         self._ready: deque[tuple[Callable[..., object], tuple[Any, ...]]] = deque()
-        #: (time, tie breaker, function, arguments)
+        #: Heap of functions for later: time, tie breaker, function, arguments.
         self._timers: list[tuple[float, int, Callable[..., object], tuple[Any, ...]]] = []
         self._order = itertools.count()
         self._wake = threading.Condition()
@@ -48,11 +48,11 @@ class Updater:
         self._closed = False
 
     def call(self, fn: Callable[..., object], *args: Any) -> None:
-        """Run it soon."""
+        """Run a function soon."""
         self.call_later(0.0, fn, *args)
 
     def call_later(self, seconds: float, fn: Callable[..., object], *args: Any) -> None:
-        """Run it after so many seconds."""
+        """Run a function after this number of seconds."""
         with self._wake:
             if self._closed:
                 return
@@ -70,7 +70,7 @@ class Updater:
                 self._wake.notify()
 
     def close(self, timeout: float = 5.0) -> None:
-        """Finish what is ready, forget what is scheduled for later, end the thread."""
+        """Run the functions that are due, drop the later ones, and end the thread."""
         with self._wake:
             self._closed = True
             self._timers.clear()

@@ -1,7 +1,7 @@
-"""What cells wait for in `get`: shown below the cell when it takes longer than a second, unless it is on screen anyway.
+"""Displays of the refs that a `get` waits for: below the cell, after a second, unless the refs are on screen anyway.
 
-The seam (`backend.set_waiting`) is asked by every `get` that has to wait, so `begin` and `end` only write down; while a
-cell runs, the updater looks at the notes a few times a second. In a terminal there is a bar of text instead.
+Every `get` that has to wait calls `begin` and `end` (see `backend.set_waiting`), so both only take notes. While a cell
+runs, the updater looks at the notes a few times a second. In a terminal there is a bar of text instead.
 """
 
 from __future__ import annotations
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WaitingDisplays"]
 
-#: Seconds that a `get` takes before it is shown.
+#: Time that a `get` waits before its refs are shown, in seconds.
 _PATIENCE: Final = 1.0
+#: Time between two looks at the notes, in seconds.
 _CHECK: Final = 0.25
 
 
@@ -37,9 +38,11 @@ class _WaitingGet:
     refs: Sequence[ObjectRef[Any]]
     began: float
     parent: Parent = field(default_factory=dict)
-    #: What to call at its end; None: it is not shown.
+    #: Function to call at the end of the wait; None while nothing is shown.
     end: Callable[[], None] | None = None
+    #: Whether the updater has decided what to show.
     seen: bool = False
+    #: Whether the `get` waits no longer.
     over: bool = False
     bar: TextBar | None = None
 
@@ -60,7 +63,7 @@ class WaitingDisplays:
         self._screen = screen
         self._updater = updater
         self._parent = parent
-        #: Whether anything is to be shown at all.
+        #: Returns whether anything is shown at all.
         self._shows = shows
         self._rich = rich
         self._clock = clock
@@ -71,13 +74,13 @@ class WaitingDisplays:
         self._interruption: tuple[KeyboardInterrupt, str] | None = None
 
     def begin(self, refs: Sequence[ObjectRef[Any]]) -> _WaitingGet:
-        """A `get` starts to wait."""
+        """Note that a `get` starts to wait."""
         wait = _WaitingGet(refs, self._clock(), self._parent())
         self._open[wait] = None
         return wait
 
     def end(self, wait: _WaitingGet) -> None:
-        """It waits no longer."""
+        """Note that a `get` waits no longer, and end its display."""
         wait.over = True
         self._open.pop(wait, None)
         if wait.bar is not None:
@@ -91,14 +94,14 @@ class WaitingDisplays:
         error._render_traceback_ = functools.partial(interrupted_lines, error)  # type: ignore[attr-defined]  # it looks there
 
     def work(self, name: str) -> CallBoard:
-        """The running cell waits for calls of a function. Any thread."""
+        """Return the board of the calls of a function that the running cell waits for. Any thread."""
         work = CallBoard(name, self._screen, self._updater, self._parent(), self._clock)
         if self._rich and self._shows():
             self._updater.call_later(_PATIENCE, work.show)
         return work
 
     def cell_began(self, number: int) -> None:
-        """A cell runs now."""
+        """Note that a cell runs now."""
         self._cell = number
         self._updater.call_later(_PATIENCE, self._check, number)
 

@@ -1,12 +1,13 @@
 """The widgets that pages may show, from their making to their end. Used by one thread at a time, as widgets are.
 
-A page that was loaded anew cannot replace an output: it knows the widget in it, but not the id of the display. So a
-widget that some page shows is closed only when the page says that it shows it no longer. A page that is closed says
-nothing; when it is opened again, it finds the widget with its final state. `_KEPT` widgets are kept for such pages.
+A page that was reloaded cannot replace an output: the page knows the widget in the output, but not the id of the
+display. A widget that some page shows is therefore closed only when the page says that it shows the widget no longer. A
+page that is closed says nothing; when the page is opened again, it finds the widget with the final state. Up to
+`_MAX_KEPT` widgets are kept for such pages.
 
-A few final widgets last longer (`lasting`): those of failures, which can be retried, and of boards, whose refs can be
-opened. The page shows them in the place of the static output that is in the notebook's file. There are never more than
-`_LASTING`, and none outlives its `_LASTING_SECONDS`.
+A few final widgets last longer (`lasting`): those of failures, which can be retried, and those of boards, whose refs
+can be opened. The page shows a lasting widget instead of the static output that is in the notebook's file. There are at
+most `_MAX_LASTING` such widgets, and each ends after `LASTING_SECONDS`.
 """
 
 from __future__ import annotations
@@ -22,46 +23,47 @@ __all__ = ["LASTING_SECONDS", "WidgetPool"]
 
 log = logging.getLogger(__name__)
 
-#: Live widgets at a time; further displays are plain HTML, which costs one message instead of three.
+#: Largest number of live widgets. Further displays are plain HTML, which costs one message instead of three.
 _MAX_LIVE: Final = 50
-#: Widgets that are final, but may be on some page.
+#: Largest number of final widgets that are kept because some page may show them.
 _MAX_KEPT: Final = 200
-#: Widgets that can be clicked after the end.
+#: Largest number of final widgets that can still be clicked.
 _MAX_LASTING: Final = 20
+#: Time after which such a widget ends, in seconds.
 LASTING_SECONDS: Final = 600.0
 
 
 class WidgetPool:
-    """All widgets that are not closed, and how many views of each the pages have told of."""
+    """All widgets that are not closed, with the number of views of each that pages have told of."""
 
     def __init__(self, make_widget: Callable[..., LiveWidget] | None) -> None:
-        #: None: no widgets, only HTML.
+        #: Makes a widget; None where displays are plain HTML.
         self._make_widget = make_widget
-        #: Some page has shown a widget of ours.
+        #: Whether any page has shown one of these widgets.
         self.answered = False
-        #: Widget to the number of its views.
+        #: Number of views of each live widget.
         self._live: dict[LiveWidget, int] = {}
-        #: The same for final ones, oldest first.
+        #: Number of views of each final widget, oldest widget first.
         self._kept: dict[LiveWidget, int] = {}
-        #: Widget to the time of its end, oldest first.
+        #: Time of the end of each lasting widget, oldest widget first.
         self._lasting: dict[LiveWidget, float] = {}
 
     @property
     def count(self) -> int:
-        """How many widgets are not closed."""
+        """Return the number of widgets that are not closed."""
         return len(self._live) + len(self._kept) + len(self._lasting)
 
     def new_widget(
         self, html: str, state: str, on_message: Callable[[LiveWidget, str, int], None], number: int = 0
     ) -> LiveWidget | None:
-        """A widget, or None where there should or can be none. What pages say of it goes to `on_message`."""
+        """Return a new widget, or None for a display of plain HTML. Messages of pages go to `on_message`."""
         if self._make_widget is None or len(self._live) >= _MAX_LIVE:
             return None
         try:
             widget: LiveWidget = self._make_widget(
                 html, state, lambda kind, place=-1: on_message(widget, kind, place), number
             )
-        except Exception:  # no comms here: HTML does without
+        except Exception:  # this kernel has no comms, which plain HTML does not need
             log.debug("no widgets", exc_info=True)
             self._make_widget = None
             return None
@@ -69,7 +71,7 @@ class WidgetPool:
         return widget
 
     def on_message(self, widget: LiveWidget, kind: str) -> None:
-        """A page said something: that it shows the widget, or no longer, or that a button was clicked."""
+        """Take a page's message: the page shows the widget, or no longer, or a button was clicked."""
         self.answered = True
         group = self._kept if widget in self._kept else self._live
         if kind not in ("shown", "gone") or widget not in group:
@@ -79,11 +81,11 @@ class WidgetPool:
             self.discard(widget)
 
     def views(self, widget: LiveWidget) -> int:
-        """How many views of a live one the pages have told of."""
+        """Return the number of views of a live widget that pages have told of."""
         return self._live.get(widget, 0)
 
     def keep(self, widget: LiveWidget, html: str, state: str) -> bool:
-        """Give the final state to the pages that show the widget; False: none does."""
+        """Give the final state to the pages that show the widget. Returns False if no page shows it."""
         views = self.views(widget)
         if views <= 0:
             return False
@@ -95,7 +97,7 @@ class WidgetPool:
         return True
 
     def last(self, widget: LiveWidget, now: float) -> list[LiveWidget]:
-        """Keep it for clicks. Returns those whose time is over, for the caller to discard."""
+        """Keep a final widget for clicks. Returns the widgets whose time is over, for the caller to discard."""
         self._live.pop(widget, None)
         self._lasting[widget] = now + LASTING_SECONDS
         over = [other for other, end in self._lasting.items() if end <= now]
@@ -104,21 +106,21 @@ class WidgetPool:
         return over
 
     def over(self, now: float) -> list[LiveWidget]:
-        """Those whose time is over."""
+        """Return the lasting widgets whose time is over."""
         return [widget for widget, end in self._lasting.items() if end <= now]
 
     def revive(self, widget: LiveWidget) -> None:
-        """It is live again."""
+        """Make a lasting widget live again."""
         del self._lasting[widget]
         self._live[widget] = 1
 
     def discard(self, widget: LiveWidget) -> None:
-        """Close it."""
+        """Close a widget."""
         for group in (self._live, self._kept, self._lasting):
             group.pop(widget, None)
         widget.discard()
 
     def clear(self) -> None:
-        """Close those that were kept."""
+        """Close the widgets that were kept, and the lasting ones."""
         for widget in (*self._kept, *self._lasting):
             self.discard(widget)

@@ -1,8 +1,8 @@
 """The live form of a display: one anywidget that carries HTML down and clicks up.
 
-The front end keeps the clock: it adds the time since the latest state to `data-seconds`. One thread at a time may use
-a widget: the user's cell creates it, afterwards it belongs to the updater. Callbacks only hand on; they run on whatever
-thread ipykernel chose.
+The front end keeps the clock: it adds the time since the latest state to `data-seconds`. One thread at a time uses a
+widget: first the user's cell, which creates the widget, then the updater's thread. Callbacks run on a thread that
+ipykernel chooses; they only hand messages on.
 
     down   state      html, state, card (of the ref of a board that was opened), lasting, number
            messages   {"kind": "grid", "form": "whole" or "changes"} with the bytes that `grid.py` draws
@@ -33,19 +33,19 @@ _STATIC = Path(__file__).parents[1] / "static"
 
 
 class LiveWidget(anywidget.AnyWidget):
-    """A display that changes by itself."""
+    """The widget of a live display."""
 
     _esm = traitlets.Unicode((_STATIC / "remote.js").read_text(encoding="utf-8")).tag(sync=True)
     _css = traitlets.Unicode((_STATIC / "remote.css").read_text(encoding="utf-8")).tag(sync=True)
 
     html = traitlets.Unicode().tag(sync=True)
-    #: As in `data-state`; the front end offers "Cancel" while it is pending or running.
+    #: State as in `data-state`. The front end offers "Cancel" for a state of pending or running.
     state = traitlets.Unicode("pending").tag(sync=True)
-    #: The opened ref of a board, as HTML; empty: none.
+    #: HTML of the opened ref of a board; empty while none is open.
     card = traitlets.Unicode().tag(sync=True)
-    #: It is final, and its output has become static; a page may show it in the place of that.
+    #: Whether the output has become static while pages may still show the widget instead.
     lasting = traitlets.Bool(False).tag(sync=True)
-    #: Of the display; static outputs have it as `data-view`.
+    #: Number of the display. Static outputs have the number as `data-view`.
     number = traitlets.Int(0).tag(sync=True)
 
     def __init__(
@@ -60,7 +60,7 @@ class LiveWidget(anywidget.AnyWidget):
         return "LiveWidget()"
 
     def update(self, html: str, state: str, card: str = "", lasting: bool = False) -> None:
-        """Show this; one message to the front end."""
+        """Show this HTML and state; one message to the front end."""
         with self.hold_sync():
             self.html = html
             self.state = state
@@ -68,20 +68,20 @@ class LiveWidget(anywidget.AnyWidget):
             self.lasting = lasting
 
     def send_grid(self, form: str, content: bytes) -> None:
-        """States of a board's refs."""
+        """Send states of a board's refs."""
         self.send({"kind": "grid", "form": form}, [content])
 
     def send_data(self, content: dict[str, Any]) -> None:
-        """Anything else that a page draws."""
+        """Send other data that a page draws."""
         self.send(content)
 
     def bundle(self, bundle: Bundle) -> Bundle:
-        """The bundle, with a reference to this widget for front ends that can show it."""
+        """Return the bundle with a reference to this widget, for front ends that show widgets."""
         view = {"version_major": 2, "version_minor": 0, "model_id": self.model_id}
         return {**bundle, WIDGET_MIME: view}
 
     def discard(self) -> None:
-        """Close its two comms and leave all registries."""
+        """Close the widget's two comms, and leave all registries."""
         self._on_message = _ignored
         layout = self.layout
         self.close()
@@ -98,14 +98,15 @@ class LiveWidget(anywidget.AnyWidget):
 
 
 def _ignored(_kind: str, _place: int = -1) -> None:
-    """A click on a widget that is gone."""
+    """Do nothing: the widget of this click is gone."""
 
 
 def _listen_on_any_shell(comm: Any) -> None:
-    """Let a click come over the subshell that the front end chose, so that it is heard while a cell blocks.
+    """Let clicks arrive in the subshell that the front end chose, so that they are handled while a cell blocks.
 
-    ipykernel 7.4 sends a comm's messages to the shell whose request the kernel's latest message on it answered instead.
-    Ours answer the cell that ran last: the main shell, where a click would wait for the end of the cell.
+    Otherwise, ipykernel 7.4 sends the messages of a comm to the shell whose request the kernel's latest message on the
+    comm has answered. The messages of a display answer the latest cell's request, which came to the main shell, where a
+    click would wait for the end of the cell.
     """
     if hasattr(comm, "_reply_subshell_for"):
         comm._reply_subshell_for = lambda _data, subshell: subshell
