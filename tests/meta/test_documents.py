@@ -1,16 +1,21 @@
-"""README, ARCHITECTURE and CHANGELOG say what is there, and name nothing that is not."""
+"""The documents say what is there, and name nothing that is not."""
 
 from __future__ import annotations
 
 import ast
 import re
+import tomllib
+
+import yaml
 
 import ipyremote
 from ipyremote import settings
-from tests.support.sources import ROOT, top_level
+from tests.support.sources import PACKAGE, ROOT, top_level
 
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md")
+DOCUMENTS = ("README.md", "ARCHITECTURE.md", "CHANGELOG.md", "CONTRIBUTING.md", "tests/README.md")
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text()
+TESTS = (ROOT / "tests" / "README.md").read_text()
 
 
 def test_the_two_commands_stand_in_the_readme() -> None:
@@ -62,3 +67,36 @@ def test_python_in_the_readme_is_python() -> None:
 
 def test_the_changelog_has_a_section_for_this_version() -> None:
     assert f"## [{ipyremote.__version__}]" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_the_files_that_the_documents_name_exist() -> None:
+    named = {
+        (document, path)
+        for document, base in (("CONTRIBUTING.md", ROOT), ("tests/README.md", ROOT / "tests"))
+        for path in re.findall(r"`(?:pytest )?([\w.]+/[\w./-]*)`", (ROOT / document).read_text())
+        if not any((place / path).exists() for place in (base, ROOT, PACKAGE))
+    }
+    assert set() == named
+
+
+def test_the_folders_of_tests_are_those_of_the_package_or_explained() -> None:
+    folders = {
+        path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and path.name != "__pycache__"
+    }
+    explained = set(re.findall(r"^\| `(\w+)/` \|", TESTS, re.MULTILINE))
+    assert explained <= folders
+    assert [] == sorted(folders - explained - set(top_level()))
+
+
+def test_every_marker_that_the_documents_name_exists() -> None:
+    config = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    markers = {line.partition(":")[0] for line in config["tool"]["pytest"]["ini_options"]["markers"]}
+    asked = set(re.findall(r'pytest -m "?(?:not )?(\w+)', CONTRIBUTING + TESTS + README))
+    assert {"unit", "chaos"} <= asked <= markers
+
+
+def test_every_checker_of_pre_commit_is_explained_and_checked_by_a_test() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"][0]["hooks"]
+    assert {"ruff-check", "ruff-format", "mypy", "import-linter", "eslint"} == {hook["id"] for hook in hooks}
+    for command in ("ruff check", "ruff format", "mypy", "lint-imports", "npm run lint"):
+        assert command in CONTRIBUTING

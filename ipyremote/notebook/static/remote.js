@@ -664,3 +664,5 @@ function render({ model, el }) {
 }
 
 export default { render };
+// For tests/javascript; a page uses the default export alone.
+export { Grid, Lanes, durationText };

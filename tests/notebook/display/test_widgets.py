@@ -1,4 +1,4 @@
-"""The widget's Python side. Its JavaScript is tested in a browser (`tests/browser`)."""
+"""The widget's Python side. Its JavaScript is tested under Node (`tests/javascript`) and in a browser."""
 
 from __future__ import annotations
 
