@@ -28,13 +28,13 @@ from typing import Final, NoReturn, Protocol, TypeVar
 
 from ipyremote import messages as m
 from ipyremote.backend import Listener
-from ipyremote.client.console_listener import PlainListener
 from ipyremote.client.io_thread import IoThread
 from ipyremote.client.listener_dispatch import Delivery, deliver
 from ipyremote.client.objects import STEP, Objects, Value
 from ipyremote.client.spilling import Spiller
 from ipyremote.client.waiting import Waiter
 from ipyremote.client.wakeup import Wakeup
+from ipyremote.engine_kit.console_listener import PlainListener
 from ipyremote.exceptions import ClusterLostError
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.connection import Connection

@@ -8,7 +8,7 @@ from typing import Any
 
 from ipyremote.backend import Exported
 from ipyremote.client.channel import Channel
-from ipyremote.client.failures import check_size
+from ipyremote.engine_kit.failures import check_size
 from ipyremote.messages import Define
 from ipyremote.serialization import pickling
 

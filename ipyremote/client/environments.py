@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from ipyremote.client.channel import Channel
-from ipyremote.client.failures import check_size
 from ipyremote.declare import exports
+from ipyremote.engine_kit.failures import check_size
 from ipyremote.messages import DefineEnvironment, EnvironmentSpec, Packages
 from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, merged
 from ipyremote.serialization import pickling

@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from ipyremote.client.channel import Channel
-from ipyremote.client.failures import exception_of
 from ipyremote.client.submitter import Submitter
+from ipyremote.engine_kit.failures import exception_of
 from ipyremote.exceptions import IPyRemoteError
 from ipyremote.messages import Failure
 

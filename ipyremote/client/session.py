@@ -29,11 +29,9 @@ from ipyremote.backend import (
 )
 from ipyremote.client import CAPABILITIES
 from ipyremote.client.actor_names import ActorNames, creation
-from ipyremote.client.call_context import Running, concurrent, concurrently
 from ipyremote.client.channel import Channel, Host, Owner
 from ipyremote.client.definitions import Definitions
 from ipyremote.client.environments import Environments
-from ipyremote.client.failures import exception_of, together
 from ipyremote.client.history import ClientHistory
 from ipyremote.client.insight import LOOPBACK, SessionInsight
 from ipyremote.client.placement_groups import PlacementGroups
@@ -42,6 +40,8 @@ from ipyremote.client.streams import ClientStreams
 from ipyremote.client.submitter import Submitter
 from ipyremote.client.values import Values
 from ipyremote.client.waiting import Waiter
+from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
+from ipyremote.engine_kit.failures import exception_of, together
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
 from ipyremote.ids import digits_of
 from ipyremote.refs import ObjectRef, id_for

@@ -11,15 +11,16 @@ from typing import Any
 
 from ipyremote import messages as m
 from ipyremote.backend import TaskOptions
-from ipyremote.client.call_context import Running, concurrent
 from ipyremote.client.channel import Channel
 from ipyremote.client.environments import Environments
 from ipyremote.client.resubmission import Calls
 from ipyremote.client.store_pressure import pack_when_room
-from ipyremote.client.values import PackedArguments, Values, pack_arguments, retry_types
+from ipyremote.client.values import EMPTY, NO_ARGUMENTS, PackedArguments, Values, inline, retry_types
+from ipyremote.engine_kit.call_arguments import pack_arguments
+from ipyremote.engine_kit.call_context import Running, concurrent
 from ipyremote.ids import IdSource
 from ipyremote.refs import ObjectRef
-from ipyremote.serialization.pickling import Pickled
+from ipyremote.serialization.pickling import INLINE_LIMIT, Pickled, inline_size
 from ipyremote.store.segments import StoreFull
 
 __all__ = ["Submitter"]
@@ -64,10 +65,13 @@ class Submitter:
         """Make arguments ready for the wire; large ones become an object that the caller must release."""
         if self.channel.host is not None:
             self.channel.host.before_call()
-        packed = pack_arguments(args, kwargs, self._id_of)
-        if packed.large is None:
-            return packed
-        return packed.moved_to(self.put(self.pack(packed.large), packed.refs))
+        pickled, deps = pack_arguments(args, kwargs, self._id_of)
+        if pickled is None:
+            return EMPTY
+        if inline_size(pickled) <= INLINE_LIMIT:
+            return PackedArguments(deps, pickled.refs, inline(pickled))
+        object_id = self.put(self.pack(pickled), pickled.refs)
+        return PackedArguments((*deps, object_id), (), NO_ARGUMENTS, object_id)
 
     def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
         """Make a wire value. Waits a little for room in the store; raises ObjectStoreFullError."""

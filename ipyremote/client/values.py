@@ -7,19 +7,16 @@ told whether a new mapping was made, because a mapping is something to hold the 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, Final
 
 from ipyremote.backend import ActorOptions
 from ipyremote.exceptions import ObjectLostError
 from ipyremote.messages import ActorSpec, Inline, Stored
-from ipyremote.refs import ObjectRef
 from ipyremote.serialization.pickling import (
     INLINE_LIMIT,
     Pickled,
-    Slot,
-    dumps,
     dumps_whole,
     inline_size,
     joined,
@@ -29,32 +26,29 @@ from ipyremote.serialization.pickling import (
 from ipyremote.store.segments import SegmentLost, SegmentStore
 
 __all__ = [
+    "EMPTY",
     "NO_ARGUMENTS",
     "PackedArguments",
     "Values",
-    "fill_slots",
     "inline",
-    "pack_arguments",
     "retry_types",
     "spec_of",
 ]
 
 #: Arguments of a call without any.
 NO_ARGUMENTS: Final = Inline(b"")
-_NAMES: Final = ("args", "kwargs")
 
 
 class PackedArguments:
-    """Arguments ready for the wire: either `inline`, or `large`, which the session makes an object of its own."""
+    """Arguments ready for the wire: either `inline`, or an object of their own."""
 
-    __slots__ = ("deps", "inline", "large", "object_id", "refs")
+    __slots__ = ("deps", "inline", "object_id", "refs")
 
     def __init__(
         self,
         deps: tuple[int, ...],
         refs: tuple[int, ...],
         inline_args: Inline,
-        large: Pickled | None = None,
         object_id: int = 0,
     ) -> None:
         #: Ids of the top-level refs, by the index of their `Slot`.
@@ -62,44 +56,12 @@ class PackedArguments:
         #: Ids of the refs inside other arguments.
         self.refs = refs
         self.inline = inline_args
-        self.large = large
         #: The object that large arguments became; it is then the last of `deps`.
         self.object_id = object_id
 
-    def moved_to(self, object_id: int) -> PackedArguments:
-        """The same, with the large arguments in an object."""
-        return PackedArguments((*self.deps, object_id), (), NO_ARGUMENTS, None, object_id)
 
-
-_EMPTY: Final = PackedArguments((), (), NO_ARGUMENTS)
-
-
-def pack_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
-) -> PackedArguments:
-    """Pickle arguments with top-level refs replaced by slots.
-
-    `check` gives a ref's id, or raises when the ref belongs elsewhere. Raises TypeError naming what cannot be pickled.
-    """
-    if not args and not kwargs:
-        return _EMPTY
-    deps: list[int] = []
-    for arg in args:
-        if isinstance(arg, ObjectRef):
-            args = tuple(_slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for arg in args)
-            break
-    slotted = {
-        name: _slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()
-    }
-    pickled = dumps((args, slotted), _NAMES)
-    if inline_size(pickled) <= INLINE_LIMIT:
-        return PackedArguments(tuple(deps), pickled.refs, inline(pickled))
-    return PackedArguments(tuple(deps), pickled.refs, NO_ARGUMENTS, pickled)
-
-
-def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], int], deps: list[int]) -> Slot:
-    deps.append(check(ref))
-    return Slot(len(deps) - 1)
+#: Packed arguments of a call without any.
+EMPTY: Final = PackedArguments((), (), NO_ARGUMENTS)
 
 
 def inline(pickled: Pickled) -> Inline:
@@ -177,14 +139,3 @@ class Values:
         if fresh:
             on_mapped(object_id)
         return loads(head, buffers)
-
-
-def fill_slots(
-    arguments: tuple[tuple[Any, ...], dict[str, Any]], values: Sequence[Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Arguments with each top-level `Slot` replaced by the value of its dependency."""
-    args, kwargs = arguments
-    if not values:
-        return args, kwargs
-    filled = tuple(values[arg.index] if type(arg) is Slot else arg for arg in args)
-    return filled, {name: values[arg.index] if type(arg) is Slot else arg for name, arg in kwargs.items()}

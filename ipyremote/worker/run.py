@@ -19,10 +19,10 @@ from typing import Any, Final, NoReturn, TypeAlias
 
 from ipyremote.backend.current_task import INTERRUPTIBLE, ActorExit
 from ipyremote.backend.placement import Place
-from ipyremote.client.call_context import Running, concurrently
-from ipyremote.client.failures import exception_of, failure_of
 from ipyremote.client.session import Session
-from ipyremote.client.values import fill_slots
+from ipyremote.engine_kit.call_arguments import fill_slots
+from ipyremote.engine_kit.call_context import Running, concurrently
+from ipyremote.engine_kit.failures import exception_of, failure_of
 from ipyremote.exceptions import AsyncioActorExit, ObjectStoreFullError, OutOfDiskError, TaskError
 from ipyremote.messages import (
     DYNAMIC,
@@ -361,7 +361,7 @@ class Runner:
         captured = TaskError.capture(
             error, label=spec.label, pid=os.getpid(), display_names=pickling.display_names
         )
-        return failure_of(captured)
+        return Failure(*failure_of(captured))
 
     def _is_retried(self, spec: TaskSpec, error: BaseException) -> bool:
         if spec.retry_on == b"*":

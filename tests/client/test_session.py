@@ -94,6 +94,16 @@ def test_large_arguments_are_released_only_after_their_submission(
     del ref
 
 
+def test_large_arguments_are_one_object_and_the_last_of_what_the_task_needs(
+    scheduler: FakeScheduler, session: Session
+) -> None:
+    first = submit(session)
+    submit(session, np.zeros(1 << 20, dtype=np.uint8), first)
+    spec = scheduler.submitted(1).spec
+    put = scheduler.all_of(m.Put)[0]
+    assert (spec.deps, spec.refs, spec.args.data) == ((first._id, put.object_id), (), b"")
+
+
 def test_a_value_that_holds_a_ref_holds_it_before_anything_is_released(
     scheduler: FakeScheduler, session: Session
 ) -> None:

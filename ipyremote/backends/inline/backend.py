@@ -58,10 +58,10 @@ from ipyremote.backends.inline.runner import (
     process_ended,
 )
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
-from ipyremote.client.call_context import Running
-from ipyremote.client.failures import check_size
 from ipyremote.client.values import inline
 from ipyremote.declare.methods import record_of
+from ipyremote.engine_kit.call_context import Running
+from ipyremote.engine_kit.failures import check_size
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
 from ipyremote.messages import DYNAMIC, Failure

@@ -11,7 +11,7 @@ from ipyremote.backend import Identity
 from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
-from ipyremote.client.call_context import Running
+from ipyremote.engine_kit.call_context import Running
 from ipyremote.ids import DRIVER
 from ipyremote.messages import Resources
 

@@ -16,8 +16,9 @@ from typing import Any, NoReturn
 from ipyremote.backend import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
-from ipyremote.client.failures import failure_of, together
-from ipyremote.client.values import fill_slots, inline, pack_arguments
+from ipyremote.client.values import NO_ARGUMENTS, inline
+from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
+from ipyremote.engine_kit.failures import failure_of, together
 from ipyremote.exceptions import ObjectLostError, TaskError
 from ipyremote.messages import Failure, Inline
 from ipyremote.refs import ObjectRef
@@ -58,9 +59,10 @@ class InlineRunner:
 
     def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InlineArguments:
         """Pickle arguments, with slots for the top-level refs. Raises TypeError naming what cannot be pickled."""
-        packed = pack_arguments(args, kwargs, self._id_of)
-        data = packed.inline if packed.large is None else inline(packed.large)
-        return InlineArguments(data, packed.deps, (*packed.refs, *packed.deps))
+        pickled, deps = pack_arguments(args, kwargs, self._id_of)
+        if pickled is None:
+            return InlineArguments(NO_ARGUMENTS, (), ())
+        return InlineArguments(inline(pickled), deps, (*pickled.refs, *deps))
 
     def open(self, packed: InlineArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Make fresh copies of the arguments. Raises the failures of the dependencies."""
@@ -149,7 +151,8 @@ class InlineRunner:
 
     def failure(self, error: BaseException, label: str) -> Failure:
         """Make the failure of a call that raised `error`."""
-        return failure_of(TaskError.capture(error, label, self._pid, display_names=pickling.display_names))
+        captured = TaskError.capture(error, label, self._pid, display_names=pickling.display_names)
+        return Failure(*failure_of(captured))
 
     def crash(self, reason: str, actor: InlineActor | None) -> Failure:
         """Make the failure of a call whose code asked for the end of its process. The actor, if any, ends with it."""

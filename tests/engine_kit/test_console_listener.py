@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from ipyremote import messages as m
-from ipyremote.client.console_listener import PlainListener
 from ipyremote.client.listener_dispatch import deliver
+from ipyremote.engine_kit.console_listener import PlainListener
 
 
 def displayed(kind: str, **data: str) -> m.DisplayContent:

@@ -1,7 +1,8 @@
-"""Exceptions to wire `Failure`s and back.
+"""Exceptions to failures, which travel and are kept, and back to exceptions, a fresh one for each that asks.
 
-A failure made by user code carries its pickled `TaskError`; one made by the scheduler is a kind and a text. The text is
-always there, so that a failure can be shown without unpickling anything.
+A failure made by user code carries its pickled `TaskError`; one made by an engine is a kind and a text. The text is
+always there, so that a failure can be shown without unpickling anything. An engine that has a record of its own for its
+wire makes the record of the fields of a `PickledFailure`, and hands the record to the functions here.
 """
 
 from __future__ import annotations
@@ -11,13 +12,12 @@ import types
 import warnings
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, Protocol
 
 from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure, tracebacks
-from ipyremote.messages import Failure
 from ipyremote.serialization import pickling
 
-__all__ = ["check_size", "exception_of", "failure_of", "together"]
+__all__ = ["FailureParts", "PickledFailure", "check_size", "exception_of", "failure_of", "together"]
 
 #: Failures that one error holds, and those whose tracebacks it shows.
 _HELD: Final = 1_000
@@ -31,14 +31,40 @@ FUNCTION_ERROR_BYTES: Final = 100 << 20
 EXCEPTION_BYTES: Final = 100 << 20
 
 
-def failure_of(error: TaskError) -> Failure:
-    """What a worker reports about an exception of user code, which must live until the report is on its way."""
+class FailureParts(Protocol):
+    """A failure, as any engine keeps one."""
+
+    @property
+    def kind(self) -> str:
+        """A key of `exceptions.FAILURES`."""
+
+    @property
+    def text(self) -> str:
+        """The message, and for an exception of user code the traceback."""
+
+    @property
+    def data(self) -> bytes:
+        """The pickled exception; empty unless user code raised."""
+
+
+class PickledFailure(NamedTuple):
+    """A failure in one piece. The fields are those of `FailureParts`."""
+
+    kind: str
+    text: str
+    data: bytes = b""
+    #: Ids of the objects and actors referred to inside `data`.
+    refs: tuple[int, ...] = ()
+
+
+def failure_of(error: TaskError) -> PickledFailure:
+    """Return the failure of an exception of user code, which must live until somebody holds `refs`."""
     try:
         pickled = pickling.dumps_whole(error)
     except BaseException:  # the user's exception refuses to be pickled, in whatever way
         return _without_cause(error)
     if len(pickled.head) <= EXCEPTION_BYTES:
-        return Failure("task_error", _text_of(error), pickled.head, pickled.refs)
+        return PickledFailure("task_error", _text_of(error), pickled.head, pickled.refs)
     return _without_cause(
         error,
         f"(The exception itself stays in its process: its pickle has {len(pickled.head) >> 20:,} MiB, "
@@ -46,15 +72,15 @@ def failure_of(error: TaskError) -> Failure:
     )
 
 
-def _without_cause(error: TaskError, note: str = "") -> Failure:
+def _without_cause(error: TaskError, note: str = "") -> PickledFailure:
     text = _text_of(error) + note
     alone = error.without_cause()
     alone.traceback_text += note
     try:
         pickled = pickling.dumps_whole(alone)
     except Exception:  # a frame or label that cannot travel either
-        return Failure("task_error", text)
-    return Failure("task_error", text, pickled.head, pickled.refs)
+        return PickledFailure("task_error", text)
+    return PickledFailure("task_error", text, pickled.head, pickled.refs)
 
 
 def _text_of(error: TaskError) -> str:
@@ -62,7 +88,7 @@ def _text_of(error: TaskError) -> str:
     return tracebacks.shortened(str(error)).encode("utf-8", "replace").decode()
 
 
-def exception_of(failure: Failure) -> IPyRemoteError:
+def exception_of(failure: FailureParts) -> IPyRemoteError:
     """A fresh exception to raise for a failure."""
     if not failure.data:
         return from_failure(failure.kind, failure.text)
@@ -103,7 +129,7 @@ def _outside() -> int:
     return level
 
 
-def together(failures: Iterable[Failure]) -> IPyRemoteError:
+def together(failures: Iterable[FailureParts]) -> IPyRemoteError:
     """A fresh exception to raise for what has failed of one list, in its order; there is at least one.
 
     One failure is raised as it is. Several are an ExceptionGroup that is caught like the first of them as well, so

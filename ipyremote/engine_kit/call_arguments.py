@@ -1,0 +1,54 @@
+"""The arguments of a call: into a pickle with slots for the top-level refs, and out of it again.
+
+A ref at the top of the arguments arrives as the value of its object, so the pickle has a `Slot` in the ref's place, and
+whoever runs the call fills the slots. A ref inside another argument arrives as a ref.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final
+
+from ipyremote.refs import ObjectRef
+from ipyremote.serialization.pickling import Pickled, Slot, dumps
+
+__all__ = ["fill_slots", "pack_arguments"]
+
+#: What error messages call the two parts of the arguments.
+_NAMES: Final = ("args", "kwargs")
+
+
+def pack_arguments(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
+) -> tuple[Pickled | None, tuple[int, ...]]:
+    """Pickle arguments: (the pickle, None for a call without arguments; ids of the top-level refs by their `Slot`).
+
+    `check` gives a ref's id, or raises when the ref belongs elsewhere. Raises TypeError naming what cannot be pickled.
+    """
+    if not args and not kwargs:
+        return None, ()
+    deps: list[int] = []
+    for arg in args:
+        if isinstance(arg, ObjectRef):
+            args = tuple(_slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for arg in args)
+            break
+    slotted = {
+        name: _slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()
+    }
+    return dumps((args, slotted), _NAMES), tuple(deps)
+
+
+def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], int], deps: list[int]) -> Slot:
+    deps.append(check(ref))
+    return Slot(len(deps) - 1)
+
+
+def fill_slots(
+    arguments: tuple[tuple[Any, ...], dict[str, Any]], values: Sequence[Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with each top-level `Slot` replaced by the value of its dependency."""
+    args, kwargs = arguments
+    if not values:
+        return args, kwargs
+    filled = tuple(values[arg.index] if type(arg) is Slot else arg for arg in args)
+    return filled, {name: values[arg.index] if type(arg) is Slot else arg for name, arg in kwargs.items()}

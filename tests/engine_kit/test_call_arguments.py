@@ -1,0 +1,46 @@
+"""Arguments into a pickle with slots, and out of it."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
+from ipyremote.refs import ObjectRef
+from ipyremote.serialization.pickling import loads
+
+
+def ref(number: int) -> ObjectRef[Any]:
+    return ObjectRef(number, None, f"f#{number}")
+
+
+def number_of(ref: ObjectRef[Any]) -> int:
+    return ref._id
+
+
+def test_refs_become_slots_and_nested_ones_stay_refs() -> None:
+    pickled, deps = pack_arguments((1, ref(11), ref(12)), {"a": ref(11), "b": "x"}, number_of)
+    assert pickled is not None
+    assert deps == (11, 12, 11)
+    args, kwargs = fill_slots(loads(pickled.head, pickled.buffers), ["one", "two", "three"])
+    assert (args, kwargs) == ((1, "one", "two"), {"a": "three", "b": "x"})
+
+
+def test_no_arguments_cost_nothing() -> None:
+    assert pack_arguments((), {}, number_of) == (None, ())
+
+
+def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+    with pytest.raises(TypeError, match="lock"):
+        pack_arguments((), {"key": threading.Lock()}, number_of)
+
+
+def test_a_ref_that_is_refused_stops_the_call() -> None:
+    def refuse(ref: ObjectRef[Any]) -> int:
+        raise ValueError("of another session")
+
+    for args, kwargs in (((ref(1),), {}), ((), {"a": ref(1)})):
+        with pytest.raises(ValueError, match="another session"):
+            pack_arguments(args, kwargs, refuse)

@@ -1,0 +1,31 @@
+"""On whose behalf code runs, and the labels of what the code submits."""
+
+from __future__ import annotations
+
+import threading
+
+from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
+
+
+def test_labels_count_by_name_inside_the_submitter() -> None:
+    driver = Running(driver=1)
+    assert [driver.label_of(name) for name in ("f", "g", "f")] == ["f#1", "g#1", "f#2"]
+    task = Running(driver=1, task_id=7, label="f#2")
+    assert [task.label_of(name) for name in ("f", "f")] == ["f#2.1", "f#2.2"]
+    assert Running(driver=1, task_id=8, label="f#2.1").label_of("g") == "g#2.1.1"
+
+
+def test_a_task_runs_on_the_thread_that_began_it() -> None:
+    running = Running(driver=1, task_id=7)
+    found: list[bool] = []
+    thread = threading.Thread(target=lambda: found.append(running.on_this_thread()))
+    thread.start()
+    thread.join()
+    assert (running.on_this_thread(), found) == (True, [False])
+
+
+def test_calls_that_run_at_a_time_are_told_apart() -> None:
+    running = Running(driver=1, task_id=7)
+    with concurrently(running):
+        assert concurrent.get() is running
+    assert concurrent.get() is None
