@@ -1,7 +1,7 @@
-"""Fresh code at each cell: functions are pickled anew, and what `%autoreload` reloads is reloaded in the workers, too.
+"""Fresh code at each cell: functions are pickled again, and workers reload the modules that `%autoreload` reloads.
 
-Rules. Nothing is reloaded unless autoreload is on. A module counts as edited when its file is of another time than when
-it was first seen in this kernel; what was edited travels with the functions that are sent from then on.
+Nothing is reloaded unless autoreload is on. A module counts as edited when the time of its file has changed since the
+module was first seen in this kernel. The list of edited modules is sent with every function from then on.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ class Autoreload:
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
-        #: Times of files, in nanoseconds, when they were first seen.
+        #: Time of each module's file when the module was first seen, in nanoseconds.
         self._first: dict[str, int] = {}
-        #: Of the edited ones, the latest.
+        #: Latest time of the file of each edited module, in nanoseconds.
         self._edited: dict[str, int] = {}
 
     def look(self) -> None:
-        """A cell begins."""
+        """Look for edited modules, at the beginning of a cell."""
         bump_epoch()
         reloader = getattr(self._shell.magics_manager.registry.get("AutoreloadMagics"), "_reloader", None)
         if reloader is None or not getattr(reloader, "enabled", False):
@@ -44,7 +44,7 @@ class Autoreload:
             pickling.before_loading(_KEY, partial(refresh, dict(self._edited)))
 
     def close(self) -> None:
-        """What is sent from now on tells nothing of edited modules."""
+        """Send no list of edited modules from now on."""
         pickling.before_loading(_KEY, None)
 
 
@@ -52,5 +52,5 @@ def _time_of(name: str) -> int:
     file = getattr(sys.modules.get(name), "__file__", None)
     try:
         return os.stat(file).st_mtime_ns if file else 0
-    except OSError:  # it was removed
+    except OSError:  # the file was removed
         return 0

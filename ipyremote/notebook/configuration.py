@@ -1,7 +1,7 @@
-"""What a notebook may configure: `c.IPyRemote.num_workers = 4` in a file, `%config IPyRemote.num_workers=4` in a cell.
+"""The settings of a notebook: `c.IPyRemote.num_workers = 4` in a file, `%config IPyRemote.num_workers=4` in a cell.
 
-A value that nobody can mean is refused where it is set. Those about the cluster are the arguments of the one that
-`%load_ext` or the first `.remote()` starts; set later, they take effect at once as long as that one has had no work.
+An impossible value is refused where it is set. Settings of the cluster are arguments for the cluster that `%load_ext`
+or the first `.remote()` starts. When they are set later, they take effect at once if the cluster has had no work yet.
 """
 
 from __future__ import annotations
@@ -21,36 +21,43 @@ OF_CLUSTERS: Final = ("num_workers", "object_store_memory", "keep_alive")
 
 
 class IPyRemote(Configurable):
-    """What a notebook may configure; `%config IPyRemote` lists it."""
+    """The settings of ipyremote in this notebook. `%config IPyRemote` lists them."""
 
     num_workers = Float(
-        None, allow_none=True, min=0, help="CPUs of the cluster that is started; None: all that may be used"
+        None,
+        allow_none=True,
+        min=0,
+        help="number of CPUs of the cluster; None for all that this process may use",
     ).tag(config=True)
     object_store_memory = Integer(
         None,
         allow_none=True,
         min=1,
-        help="bytes for objects in that cluster; None: 30 % of the memory that may be used",
+        help="memory for objects of the cluster, in bytes; None for 30 % of the memory that this process may use",
     ).tag(config=True)
-    autostart = Bool(True, help="start a cluster at %load_ext; else the first .remote() does").tag(
+    autostart = Bool(True, help="whether %load_ext starts a cluster; if not, the first .remote() does").tag(
         config=True
     )
     static = Bool(
-        None, allow_none=True, help="displays wait until they are final; None: as IPYREMOTE_STATIC says"
+        None,
+        allow_none=True,
+        help="whether displays wait until they are final; None to follow the variable IPYREMOTE_STATIC",
     ).tag(config=True)
-    widgets = Bool(True, help="live displays are widgets; else their HTML is updated").tag(config=True)
+    widgets = Bool(
+        True, help="whether live displays are widgets; if not, the HTML of the output is replaced"
+    ).tag(config=True)
     keep_alive = Union(
         [Float(), Unicode()],
         default_value="",
-        help='for how long that cluster outlives the kernel: "10m", or seconds; empty: not at all',
+        help='time that the cluster outlives the kernel, as "10m" or in seconds; empty for not at all',
     ).tag(config=True)
     cancel_on_rerun = Bool(
-        False, help="running a cell again cancels what its earlier runs have started and has not ended"
+        False, help="whether running a cell again cancels the unfinished tasks that earlier runs have started"
     ).tag(config=True)
     large_value = Integer(
         LARGE,
         min=0,
-        help="bytes above which a value that a %%remote cell reads is stored once and used again",
+        help="size above which a value that a %%remote cell reads is stored once and used again, in bytes",
     ).tag(config=True)
 
     @validate("keep_alive")
@@ -62,7 +69,7 @@ class IPyRemote(Configurable):
         return proposal["value"]
 
     def init_arguments(self) -> dict[str, Any]:
-        """Arguments for `init`."""
+        """Return the arguments of `init` that are set."""
         given = {
             "num_cpus": self.num_workers,
             "object_store_memory": self.object_store_memory,

@@ -1,14 +1,14 @@
-"""`%load_ext ipyremote` and `%unload_ext ipyremote`: what is added to a shell, and taken away again exactly.
+"""`%load_ext ipyremote` and `%unload_ext ipyremote`: all that is added to a shell, and removed again.
 
-Loading starts a cluster and returns at once; the card below the cell tells when the cluster is up, or why it is not,
-and later that it was shut down or lost, or that another one took its place.
-The cluster so started is provisional: an explicit `init(...)` with other arguments takes its place as long as it had no
-work (see `lifecycle`). Callbacks guard themselves, because IPython prints what they raise into the user's cell.
+Loading starts a cluster and returns at once. The card below the cell tells when the cluster is ready, or why it could
+not start, and later that the cluster was shut down, was lost or was replaced by another one. The cluster is
+provisional: an explicit `init(...)` with other arguments replaces a cluster that has had no work yet (see `lifecycle`).
+Callbacks catch all errors, because IPython would print such an error into the user's cell.
 
-    pre_run_cell    a new epoch for exports, a new number for the backend's `cell`
-    post_run_cell   collected output is sent before the cell ends; what was interrupted or failed unnoticed is said
-    formatters      ObjectRef; list, tuple and dict that hold nothing but refs
-    config          c.IPyRemote.num_workers and so on, %config IPyRemote
+    pre_run_cell    functions are exported again if they were changed; the backend's `cell` gets a new number
+    post_run_cell   collected output is sent before the cell ends; notices about an interrupt or failures
+    formatters      of ObjectRef, and of a list, tuple or dict that holds only refs
+    config          c.IPyRemote.num_workers and others, %config IPyRemote
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ P = ParamSpec("P")
 
 
 def _guarded(fn: Callable[P, object]) -> Callable[P, None]:
-    """A callback that never raises."""
+    """Return a callback that logs errors and never raises."""
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             fn(*args, **kwargs)
-        except Exception:  # what goes wrong in a display must not end a user's cell, or a backend's thread
+        except Exception:  # an error in a display must not end a user's cell, or a backend's thread
             log.debug("a callback failed", exc_info=True)
 
     return call
@@ -80,7 +80,8 @@ class _NotebookListener:
         self._logs = logs
         self._screen = screen
         self._on_lost = on_lost
-        #: Whether the session shows output; asked when there is some, for at first it is still being set up.
+        #: Whether the session shows output. Asked at the first output, because before that the session may not be
+        #: ready.
         self._shows: bool | None = None
 
     @_guarded
@@ -98,7 +99,7 @@ class _NotebookListener:
 
     @_guarded
     def on_progress(self, progress: ProgressReport) -> None:
-        # Bars belong to the displays of refs; below a cell there are none.
+        # Progress bars are parts of the displays of refs; no bar is shown below the cell.
         self._screen.on_progress(self._backend, progress)
 
     def _shows_output(self) -> bool:
@@ -120,12 +121,12 @@ class _NotebookListener:
         self._on_lost(self._backend, reason.strip())
 
     def flush(self) -> None:
-        """Send output that was collected; for a backend that is about to return a result."""
+        """Send collected output. A backend calls this before it returns a result."""
         self._output.flush()
 
 
 class Notebook:
-    """Everything that belongs to one shell."""
+    """All parts of the extension in one shell."""
 
     def __init__(self, shell: Any, frontend: Frontend | None = None) -> None:
         self.shell = shell
@@ -157,16 +158,16 @@ class Notebook:
             lambda: not self._static(),
             rich=self.frontend.rich,
         )
-        #: The backend that loading started; None: it started none.
+        #: Backend that `%load_ext` has started, if any.
         self.started: Backend | None = None
-        #: What tells of the cluster; None: nothing does.
+        #: Cluster card on screen, if there is one.
         self.card: ClusterCard | None = None
-        #: Loading starts a cluster. Then it and those that take its place are waited for, to tell of them.
+        #: Whether `%load_ext` has started a cluster, so that the card tells of it and of those that replace it.
         self._follows = False
-        #: The last of them that came up.
+        #: Latest backend that has become ready.
         self._answered: Backend | None = None
         self._events = (("pre_run_cell", self._pre_run_cell), ("post_run_cell", self._post_run_cell))
-        #: What the formatter had before for each type that gets a printer from us.
+        #: Printer of ipyremote, and the formatter's former printer, by type.
         self._printers: dict[type, tuple[Callable[[Any], object], Callable[[Any], object] | None]] = {}
         self._display_name = pickling.display_name
         #: The number n of `In [n]` that the next numbered cell gets.
@@ -175,7 +176,7 @@ class Notebook:
     # ------------------------------------------------------------------------------------------------ load and unload
 
     def load(self) -> None:
-        """Add everything to the shell, and start a cluster."""
+        """Add all parts to the shell, and start a cluster."""
         shell = self.shell
         shell.configurables.append(self.config)
         self.config.observe(self._reconfigured, OF_CLUSTERS)
@@ -202,7 +203,7 @@ class Notebook:
 
     @_guarded
     def _offer(self) -> None:
-        """Show what an earlier kernel of this notebook has left."""
+        """Show the session that an earlier kernel of this notebook has left, if there is one."""
         ours = [found for found in recovery.recoverable() if found.is_ours]
         if ours:
             offer = recovery.Recoverable(ours[0], ours[1:])
@@ -213,7 +214,7 @@ class Notebook:
             self.frontend.display(bundle)
 
     def unload(self) -> None:
-        """Take away what `load` added, and shut down the cluster that it started."""
+        """Remove all that `load` has added, and shut down the cluster that `load` has started."""
         started, self.started = self.started, None
         if started is not None and current.peek() is started:
             lifecycle.shutdown()
@@ -253,7 +254,7 @@ class Notebook:
     # ------------------------------------------------------------------------------------------------------ the cluster
 
     def _start(self) -> None:
-        """Start a cluster; all waiting is done aside, and all failures end up on the card."""
+        """Start a cluster without waiting. Failures are shown on the card."""
         self.card = self.screen.new_cluster_card() if self.frontend.rich else None
         self._follows = True
         try:
@@ -265,7 +266,7 @@ class Notebook:
             self.screen.show_cluster(self.card)
 
     def _reconfigured(self, change: Any) -> None:
-        """`%config` has changed what the cluster should be like. One that has had no work is replaced."""
+        """Replace a cluster that has had no work yet, after `%config` has changed a setting of the cluster."""
         backend = current.peek()
         if backend is None:
             return
@@ -276,7 +277,8 @@ class Notebook:
             return
         self.output.on_notice(
             self.cells.token,
-            f"{change.name} is for the next cluster; %remote_shutdown ends the present one, with all that it has.",
+            f"{change.name} will apply to the next cluster. %remote_shutdown ends the present one, with all its tasks, "
+            "actors and values.",
         )
 
     @staticmethod
@@ -295,7 +297,7 @@ class Notebook:
             self._report(backend, ClusterView("ready", facts))
 
     def _report(self, backend: Backend | None, view: ClusterView) -> None:
-        """Say on the card what became of the current backend; of another one, nothing."""
+        """Show the state of the current backend on the card. A report of another backend is ignored."""
         if backend is not None and current.peek() is not backend:
             return
         if self.card is not None:
@@ -304,7 +306,7 @@ class Notebook:
             self.output.on_notice(self.cells.token, f"the cluster did not start: {view.detail}")
 
     def _on_lost(self, backend: Backend, reason: str) -> None:
-        # The scheduler's last words may follow; they are shown once, below the cell.
+        # The end of the scheduler's log may follow the first line; it is shown once, below the cell.
         reason = reason.partition("\n")[0]
         self.screen.on_ended(backend, reason)
         if self.card is not None or (self._follows and self._answered is not backend):
@@ -313,7 +315,7 @@ class Notebook:
 
     @_guarded
     def _on_backend(self, backend: Backend, current: bool) -> None:
-        """A backend became current, or no longer is."""
+        """Follow a backend that became current, or let go of one that is current no longer."""
         if current:
             backend.cell = self.cells.token
             if backend.history is not None:
@@ -394,11 +396,11 @@ class Notebook:
 
     @staticmethod
     def _print(show: Callable[[Any], bool], former: Callable[[Any], object] | None, value: Any) -> None:
-        """A printer. NotImplementedError tells the formatter to go on as if there were none."""
+        """Show a value, or let the former printer do so. NotImplementedError makes the formatter use other means."""
         try:
             if show(value):
                 return
-        except Exception:  # shown as text instead
+        except Exception:  # the value is shown as text instead
             log.debug("a display failed", exc_info=True)
         if former is not None:
             former(value)
@@ -413,7 +415,7 @@ class Notebook:
         return True
 
     def show_dashboard(self) -> None:
-        """Display the cluster as it is, and as it goes on."""
+        """Display the cluster, live where possible."""
         backend = current.peek()
         if backend is not None:
             self.dashboards.show(backend)
@@ -429,20 +431,20 @@ class Notebook:
 def _widget_class() -> Callable[..., Any] | None:
     try:
         from ipyremote.notebook.display.widgets import LiveWidget
-    except Exception:  # not installed, or broken: HTML does without
+    except Exception:  # anywidget is missing or broken; plain HTML does not need it
         log.debug("no widgets", exc_info=True)
         return None
     return LiveWidget
 
 
 class _Loaded:
-    """The one notebook of this process."""
+    """The slot for the one notebook of this process."""
 
     notebook: Notebook | None = None
 
 
 def load(shell: Any) -> None:
-    """`%load_ext ipyremote`. Loading twice changes nothing."""
+    """Load the extension into a shell: `%load_ext ipyremote`. Loading again changes nothing."""
     if _Loaded.notebook is None:
         notebook = Notebook(shell)
         _Loaded.notebook = notebook
@@ -450,7 +452,7 @@ def load(shell: Any) -> None:
 
 
 def unload(shell: Any) -> None:
-    """`%unload_ext ipyremote`."""
+    """Remove the extension from its shell: `%unload_ext ipyremote`."""
     notebook, _Loaded.notebook = _Loaded.notebook, None
     if notebook is not None:
         notebook.unload()

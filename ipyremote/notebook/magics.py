@@ -1,13 +1,15 @@
-"""`%%remote`, which runs a cell in a worker, and its family.
+"""`%%remote`, which runs a cell in a worker, and the other magics.
 
-    %%remote, %remote EXPR       a cell or an expression as a task (`jobs.py`), or in a session (`sessions.py`)
-    %remote_status, %remote_why  what the cluster does, and why something waits
-    %remote_cancel, %remote_log  end tasks; all that a task has printed
-    %remote_gc                   what IPython's outputs keep alive
-    %remote_sessions             sessions and their variables
-    %remote_shutdown             the end
+    %%remote, %remote EXPR   run a cell or an expression as a task (`submission.py`), or in a session (`sessions.py`)
+    %remote_status           show the resources of the cluster, and why refs on screen are pending
+    %remote_why              say why a ref has no value yet
+    %remote_cancel           cancel tasks
+    %remote_log              print the output of a task
+    %remote_gc               list the refs that IPython's outputs keep alive
+    %remote_sessions         list sessions and their variables
+    %remote_shutdown         end the cluster
 
-What is wrong with a line is a UsageError, which IPython shows as one sentence.
+A line with a mistake raises a UsageError, which IPython shows as one sentence.
 """
 
 from __future__ import annotations
@@ -43,16 +45,16 @@ from ipyremote.session import lifecycle
 
 __all__ = ["CellInputError", "CellInterruptedError", "CellSyntaxError", "RemoteMagics", "resources_of"]
 
-#: Waiting refs that `%remote_status` and `%remote_why` explain.
+#: Number of refs that `%remote_status` and `%remote_why` explain.
 _EXPLAINED: Final = 10
-#: Refs of one output that `%remote_gc` names.
+#: Number of refs of one output that `%remote_gc` names.
 _NAMED: Final = 3
-#: Cells that `%remote_cancel` without a ref looks at.
+#: Number of latest cells that `%remote_cancel` without an argument cancels.
 _RECENT: Final = 1_000
 
 
 class CellInterruptedError(KeyboardInterrupt):
-    """A cell that somebody waited for was interrupted, and so cancelled. IPython shows the sentence only."""
+    """An interrupt has cancelled the cell that was waited for. IPython shows this sentence and no traceback."""
 
     def _render_traceback_(self) -> list[str]:
         return [f"KeyboardInterrupt: {self}"]
@@ -67,11 +69,11 @@ class RemoteMagics(Magics):
         self._shell = shell
         self._screen = screen
         self._logs = logs or TaskLogs()
-        #: Shows the cluster as a live view; False: that cannot be done here. None: nobody can.
+        #: Shows the live dashboard, and returns whether that was possible. None before the extension has set it.
         self.show_dashboard: Callable[[Backend], bool] | None = None
         self.sessions = Sessions()
         self.submitter = CellSubmitter(shell, self.sessions)
-        #: (backend, id) of cells, the latest last.
+        #: Backend and id of each cell's task, latest cell last.
         self._cells: deque[tuple[Backend | None, int]] = deque(maxlen=_RECENT)
 
     @output_can_be_silenced
@@ -81,30 +83,32 @@ class RemoteMagics(Magics):
     @takes_cell_arguments
     @line_cell_magic
     def remote(self, line: str, cell: str | None = None, local_ns: Mapping[str, Any] | None = None) -> Any:
-        """Run a cell in a worker, and go on at once. `%remote EXPR` does the same with an expression.
+        """Run a cell in a worker, without waiting for it. `%remote EXPR` does the same with an expression.
 
-        The cell gives a ref of its last expression, shown below it and bound to NAME if there is one; its output
-        appears below the cell as it comes. A `;` at the end shows no ref.
+        The result is a ref of the cell's last expression. The ref is shown below the cell and, if the line has a NAME,
+        bound to that name in the notebook. A `;` at the end of the cell hides the ref. Text that the cell prints
+        appears below the cell at once.
 
-        Names that the cell reads are copied from the notebook as they are now: values, functions and classes with what
-        they use; modules are imported. Refs among them arrive as values, as soon as they have some, so a cell that
-        reads the NAME of another one waits for it, and nothing else does. Values above 10 MB are stored once, and used
-        again while they do not change. What the cell binds stays in the worker; `-o` brings it back.
+        Names that the cell reads are copied from the notebook when the cell starts: values, and functions and classes
+        with the names that they use. Modules are imported in the worker. A ref arrives as its value: a cell that reads
+        the NAME of another cell starts when that value is there, while the notebook goes on. Values above 10 MB are
+        stored once, and used again until they change. Names that the cell binds stay in the worker; `-o` brings them
+        back.
 
-        `await`, `!command`, display(), figures, and the magics %time, %timeit, %pip, %cd, %pwd, %env, %%time,
-        %%timeit, %%bash and %%writefile work. input() does not: nobody could answer.
+        `await`, `!command`, display(), figures and the magics %time, %timeit, %pip, %cd, %pwd, %env, %%time, %%timeit,
+        %%bash and %%writefile work. input() does not work: a worker cannot ask you for an answer.
 
         Examples::
 
-            %%remote model -i data -o scores          refs `model` and `scores`, of a cell that gets `data` only
-            %%remote -b --num-cpus 2 --timeout 60     like a local cell, on two CPUs, for a minute at most
-            %%remote -s lab                           in the session `lab`, whose variables stay
-            total = %remote sum(parts)                an expression
+            %%remote model -i data -o scores          send only `data`; make the refs `model` and `scores`
+            %%remote -b --num-cpus 2 --timeout 60     wait for the cell, which has two CPUs and one minute
+            %%remote -s lab                           run in the session `lab`, whose variables stay
+            total = %remote sum(parts)                run an expression
         """
         __tracebackhide__ = True
         if cell is None:
             if not line.strip():
-                raise UsageError("%remote: an expression is missing; %%remote? tells more")
+                raise UsageError("%remote: the expression is missing. `%%remote?` shows the help.")
             arguments = CellArguments()
         else:
             arguments = parsed(self.remote, line)
@@ -122,7 +126,7 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_status(self, line: str) -> None:
-        """Show what the cluster has and uses, and why the refs on screen wait."""
+        """Show the resources and the work of the cluster, and why refs on screen have no value yet."""
         backend = current.peek()
         if backend is None:
             print("No cluster is running. init(), or the first .remote(), starts one.")
@@ -146,7 +150,7 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_why(self, line: str) -> None:
-        """Say why a ref, or each of a list, has no value yet: %remote_why REF. Or why a placement group waits."""
+        """Say why a ref has no value yet: %remote_why REF. Takes a list of refs, or a placement group, too."""
         value = self._evaluated(line, "remote_why")
         why: Callable[[Any], str] | None = getattr(type(value), "_remote_why_", None)
         if why is not None:
@@ -157,9 +161,15 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_cancel(self, line: str) -> None:
-        """End tasks: %remote_cancel REF (or a list of refs); --all: all of this notebook; nothing: its %%remote cells.
+        """Cancel tasks.
 
-        Code that runs gets a KeyboardInterrupt. Actors go on.
+        ::
+
+            %remote_cancel REF      cancel the task of a ref, or the tasks of a list of refs
+            %remote_cancel          cancel the %%remote cells of this notebook
+            %remote_cancel --all    cancel all tasks of this notebook
+
+        Code that is running gets a KeyboardInterrupt. Actors stay alive.
         """
         backend = current.peek()
         if backend is None:
@@ -183,25 +193,26 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_log(self, line: str) -> None:
-        """Print all that a task has printed: %remote_log REF. Of much text the end is kept."""
+        """Print the output of a task: %remote_log REF. Of a long output, only the end is kept."""
         for ref in self._refs(line, "remote_log"):
             text = self._logs.read((ref._task, ref._id))
             if text is None:
-                print(f"{ref._label} has printed nothing, or too long ago.")
+                print(f"{ref._label} has printed nothing, or its output is no longer kept.")
             else:
                 print(text, end="" if text.endswith("\n") else "\n")
 
     @no_var_expand
     @line_magic
     def remote_gc(self, line: str) -> None:
-        """List refs and actors that only the outputs Out[...] and _ may keep alive; --free lets go of them."""
+        """List the refs and actors that IPython's outputs, such as Out[3] and _, keep alive; --free forgets them."""
         if line.strip() not in ("", "--free"):
             raise UsageError("%remote_gc: the only flag is --free")
         if line.strip():
             count = output_history.free(self._shell)
             stored = self.submitter.stored_inputs.prune(self._shell.user_ns)
             print(
-                f"Forgot {count} output{'s' * (count != 1)} with refs, and {stored} stored values of cells."
+                f"Forgot {count} output{'s' * (count != 1)} with refs, and {stored} stored "
+                f"value{'s' * (stored != 1)} of cells."
             )
             return
         found = output_history.kept(self._shell)
@@ -212,7 +223,7 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_sessions(self, line: str) -> None:
-        """List the sessions of %%remote -s with their variables; --end NAME stops one."""
+        """List the sessions of %%remote -s with their variables; --end NAME stops a session."""
         words = line.split()
         if words[:1] == ["--end"] and len(words) == 2:
             self.sessions.end(words[1])
@@ -225,17 +236,17 @@ class RemoteMagics(Magics):
     @no_var_expand
     @line_magic
     def remote_shutdown(self, line: str) -> None:
-        """End the cluster, with everything that runs and all values that were not fetched."""
+        """End the cluster, with all tasks, all actors and all values that were not fetched."""
         if current.peek() is None:
             print("No cluster is running.")
             return
         lifecycle.shutdown()
         print("The cluster was shut down. init(), or the next .remote(), starts a new one.")
 
-    # --------------------------------------------------------------------------------------------------------- inside
+    # ------------------------------------------------------------------------------------------------------- internals
 
     def forget(self, backend: Backend) -> None:
-        """A backend has ended, and what was made in it."""
+        """Forget the cells, sessions, stored values and logs of a backend that has ended."""
         self.sessions.forget(backend)
         self.submitter.stored_inputs.clear()
         self._cells.clear()
@@ -246,7 +257,7 @@ class RemoteMagics(Magics):
         return space if local_ns is None or local_ns is space else {**space, **local_ns}
 
     def _values(self, refs: list[ObjectRef[Any]]) -> list[Any]:
-        """Wait for a cell. An error is raised as if the cell had run here; an interrupt ends the cell."""
+        """Return the values of a cell. Errors are raised as if the cell had run here; an interrupt cancels the cell."""
         __tracebackhide__ = True
         backend = refs[0]._backend
         assert backend is not None, "it was just submitted"
@@ -261,16 +272,16 @@ class RemoteMagics(Magics):
             raise
 
     def _refs(self, expression: str, magic: str) -> list[ObjectRef[Any]]:
-        """The refs that an expression of the user names. Raises UsageError."""
+        """Return the refs in the value of an expression of the user. Raises UsageError."""
         return _refs_in(self._evaluated(expression, magic), expression, magic)
 
     def _evaluated(self, expression: str, magic: str) -> Any:
-        """What an expression of the user gives. Raises UsageError."""
+        """Return the value of an expression of the user. Raises UsageError."""
         if not expression.strip():
-            raise UsageError(f"%{magic}: which ref? Write %{magic} REF")
+            raise UsageError(f"%{magic}: the ref is missing. Write %{magic} REF")
         try:
             return self._shell.ev(expression)
-        except Exception as error:  # the user's own
+        except Exception as error:  # raised by the user's expression
             raise UsageError(f"%{magic}: {type(error).__name__}: {error}") from None
 
     def _unfinished(self, backend: Backend) -> list[int]:
@@ -281,15 +292,15 @@ class RemoteMagics(Magics):
 
 
 def _refs_in(value: Any, expression: str, magic: str) -> list[ObjectRef[Any]]:
-    """The refs inside of what an expression gave. Raises UsageError."""
+    """Return the refs in the value of an expression. Raises UsageError."""
     found = [ref for ref in output_history.all_refs(value) if isinstance(ref, ObjectRef)]
     if not found:
-        raise UsageError(f"%{magic}: {expression.strip()} is no ref, and has none inside")
+        raise UsageError(f"%{magic}: {expression.strip()} is not a ref, and has no refs inside")
     return list(dict.fromkeys(found))
 
 
 def _in_place(error: IPyRemoteError) -> list[str]:
-    """A traceback as if the cell had run in the notebook."""
+    """Return the traceback of an error as if the cell had run in the notebook."""
     if not isinstance(error, TaskError):
         return [f"{type(error).__name__}: {str(error).strip()}"]
     kind = type(error if error.cause is None else error.cause).__name__
@@ -330,7 +341,7 @@ def _amount(name: str, total: float, available: float) -> str:
 
 
 def resources_of(backend: Backend) -> tuple[tuple[str, str], ...]:
-    """What a cluster has, for its card. Waits for the scheduler's answer."""
+    """Return the resources of a cluster for the cluster card. Waits for the backend's answer."""
     total, _ = backend.resources()
     number = "{:g}".format
     amounts = {"CPUs": ("CPU", number), "GPUs": ("GPU", number), "store": ("object_store_memory", bytes_text)}

@@ -1,6 +1,6 @@
-"""`progress`, `dashboard` and `timeline` of the public API: in a notebook live views, elsewhere text.
+"""`progress`, `dashboard` and `timeline` of the public API: live views in a notebook, text elsewhere.
 
-Importing this imports neither IPython nor widgets; they are there when the extension was loaded.
+This module imports neither IPython nor widgets, so plain programs can use it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["dashboard", "progress", "timeline"]
 
 
 def progress(refs: Any) -> None:
-    """See `ipyremote.progress`."""
+    """Show the progress of refs; see `ipyremote.progress`."""
     found = refs_in([refs]) if isinstance(refs, ObjectRef | ObjectRefGenerator) else refs_in(refs)
     if found is None:
         if isinstance(refs, list | tuple | dict) and not refs:
@@ -43,7 +43,7 @@ def progress(refs: Any) -> None:
 
 
 def dashboard() -> None:
-    """See `ipyremote.dashboard`."""
+    """Show the cluster; see `ipyremote.dashboard`."""
     backend = current.peek()
     if backend is None:
         raise IPyRemoteSystemError("dashboard() needs a running session: call ipyremote.init() first.")
@@ -57,7 +57,7 @@ def dashboard() -> None:
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """See `ipyremote.timeline`."""
+    """Return or write the timeline; see `ipyremote.timeline`."""
     backend = current.peek()
     if backend is None or not is_initialized():
         raise RuntimeError("timeline() needs a running session: call init() first")
@@ -70,7 +70,7 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
 
 
 def _notebook() -> Notebook | None:
-    """The notebook that the extension was loaded into, if it can show HTML."""
+    """Return the notebook that the extension is loaded into, or None if there is none, or none that shows HTML."""
     extension = sys.modules.get("ipyremote.notebook.extension")
     loaded: Notebook | None = extension._Loaded.notebook if extension is not None else None
     return loaded if loaded is not None and loaded.frontend.rich else None

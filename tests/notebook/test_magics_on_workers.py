@@ -579,7 +579,7 @@ def test_a_setting_of_clusters_does_not_touch_one_that_has_work(
 ) -> None:
     assert cells("%%remote -b\n1") == 1
     cells("%config IPyRemote.num_workers = 3")
-    assert "num_workers is for the next cluster; %remote_shutdown ends" in frontend.text("stderr")
+    assert "num_workers will apply to the next cluster. %remote_shutdown ends" in frontend.text("stderr")
     assert cells("%%remote -b\n2") == 2
 
 

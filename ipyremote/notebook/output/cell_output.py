@@ -1,13 +1,14 @@
-"""Text that tasks print, shown under the cell that asked for them.
+"""Text that tasks print, shown below the cell that started them.
 
-Not a log: what a front end could not take is held back, and said so. Rules.
+This is no log: text that is too much for a front end is held back, and a note says so.
 
-- Every chunk goes out with the parent of its cell, in the order in which it came. It is sent before `on_output`
-  returns, so a `get` that follows finds it shown. Only when a cell floods is text collected, for up to `_COLLECT`
-  seconds: Jupyter's server drops everything from a kernel that sends more than 1,000 messages or 1 MB a second. `flush`
-  sends what is collected; it is called at the end of each cell.
-- A line of a task begins with the task's label. Lines of a `%%remote` cell are bare: it is the cell itself that prints.
-- A cell may show `_CELL_BYTES` or `_CELL_LINES`; then a note counts what is held back.
+- Every piece of text is published with the parent of its cell, in order, and before `on_output` returns: a `get` that
+  returns later finds the text shown. Only while a cell prints very much is text collected, for up to `_COLLECT`
+  seconds: Jupyter's server drops messages of a kernel that sends more than 1,000 messages or 1 MB a second. `flush`
+  publishes collected text, and is called at the end of each cell.
+- A line of a task begins with the task's label. Lines of a `%%remote` cell have no label: the cell itself prints them.
+- A cell shows up to `_CELL_BYTES` characters or `_CELL_LINES` lines. A note counts the text that is held back
+  afterwards.
 """
 
 from __future__ import annotations
@@ -26,24 +27,25 @@ from ipyremote.notebook.output.frontend import Frontend, Parent
 
 __all__ = ["CELL_LABEL", "CellOutput", "CellRuns"]
 
-#: What the label of a `%%remote` cell starts with. No Python name does, so no function is mistaken for a cell.
+#: Beginning of the label of each `%%remote` cell. No Python name begins so; no function is mistaken for a cell.
 CELL_LABEL: Final = "%%remote"
 
-#: Cells whose parents are remembered.
+#: Number of runs of cells whose parents are remembered.
 _MAX_CELLS: Final = 1_000
+#: Text that one cell shows, in characters and in lines.
 _CELL_BYTES: Final = 1_000_000
 _CELL_LINES: Final = 50_000
-#: Messages of a cell and stream that may be sent at once, and a second after that.
+#: Messages of one cell and stream: number that may be sent at once, and number a second after that.
 _BURST: Final = 200
 _RATE: Final = 10
-#: Seconds and characters that are collected, at most.
+#: Limits of collected text: time in seconds, and characters.
 _COLLECT: Final = 0.1
 _COLLECT_CHARACTERS: Final = 64_000
-#: Seconds between two updates of the note about text held back.
+#: Time between two updates of the note about text held back, in seconds.
 _NOTE_INTERVAL: Final = 1.0
 
 _STREAMS: Final = {1: "stdout", 2: "stderr"}
-#: Where a line begins: after a newline, or after a carriage return that rewinds a line.
+#: Place where a line begins: after a newline, or after a carriage return that rewinds a line.
 _LINE_START: Final = re.compile(r"(?:\n|\r(?!\n))(?=[^\r\n])")
 
 
@@ -59,7 +61,7 @@ class CellRuns:
         self.token = 0
         #: The highest token and the lowest one that were given.
         self._highest = self._lowest = 0
-        #: The latest run's parent.
+        #: Parent of the latest run.
         self.latest: Parent = {}
         self._parents: OrderedDict[int, Parent] = OrderedDict()
 
@@ -76,15 +78,15 @@ class CellRuns:
         return self.token
 
     def parent(self, token: int) -> Parent:
-        """The request of that run; the latest one's when it is forgotten."""
+        """Return the parent of a run, or that of the latest run if the former is forgotten."""
         return self._parents.get(token, self.latest)
 
 
 @dataclass(slots=True)
 class _CellStream:
-    """What a cell has shown on one stream."""
+    """The text of one cell on one stream."""
 
-    #: Whose line is unfinished; None: nobody's.
+    #: Label of the task whose line is unfinished; None after a complete line.
     open_line: str | None = None
     #: Text that waits for `flush`.
     collected: list[str] = field(default_factory=list)
@@ -94,21 +96,23 @@ class _CellStream:
 
 @dataclass(slots=True)
 class _CellText:
-    """What a cell has shown in all."""
+    """The text of one cell on both streams."""
 
     streams: dict[int, _CellStream] = field(default_factory=lambda: {1: _CellStream(), 2: _CellStream()})
+    #: Characters and lines that the cell has shown.
     size: int = 0
     lines: int = 0
+    #: Characters and lines that were held back.
     held_size: int = 0
     held_lines: int = 0
-    #: When the note about held text was shown last; None: never.
+    #: Time of the latest update of the note about held text; None before the first.
     noted: float | None = None
-    #: An update of the note is due.
+    #: Whether an update of the note is scheduled.
     note_due: bool = False
 
 
 class CellOutput:
-    """Publishes the text of tasks. Any thread."""
+    """Publishes the text of tasks. Used by any thread."""
 
     def __init__(
         self,
@@ -122,7 +126,7 @@ class CellOutput:
         self._updater = updater
         self._clock = clock
         self._shown: OrderedDict[int, _CellText] = OrderedDict()
-        #: Cell and stream of all collected text.
+        #: Cell and stream of all collected text, oldest text first.
         self._waiting: dict[tuple[int, int], None] = {}
         self._notices: OrderedDict[tuple[int, str], None] = OrderedDict()
         self._lock = threading.RLock()
@@ -160,7 +164,7 @@ class CellOutput:
             self._frontend.content(self._cells.parent(cell), display.content)
 
     def on_notice(self, cell: int, text: str) -> None:
-        """A sentence for the user: shown once under its cell."""
+        """Show a sentence below its cell, once."""
         with self._lock:
             if (cell, text) in self._notices:
                 return
@@ -170,7 +174,7 @@ class CellOutput:
             self.on_output(TextReport(cell, "", 2, f"ipyremote: {text}\n"))
 
     def flush(self) -> None:
-        """Send what is collected."""
+        """Publish collected text."""
         if not self._waiting:
             return
         with self._lock:
@@ -206,7 +210,7 @@ class CellOutput:
             self._updater.call_later(_NOTE_INTERVAL, self._note, cell)
 
     def _note(self, cell: int) -> None:
-        """Show how much is held back, or update it."""
+        """Show or update the note about the text that is held back."""
         with self._lock:
             shown = self._state(cell)
             shown.note_due = False
@@ -225,7 +229,7 @@ class CellOutput:
 
 
 def _prefixed(text: str, label: str, prefix: str, stream: _CellStream) -> str:
-    """The text with the prefix at each start of a line, as it continues what the stream has shown."""
+    """Return the text with the prefix at each start of a line. The text continues what the stream has shown."""
     start = "\n" if stream.open_line not in (None, label) else ""
     if stream.open_line != label and text[0] not in "\r\n":
         start += prefix

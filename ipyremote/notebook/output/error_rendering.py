@@ -1,8 +1,8 @@
-"""How a shell shows failures of tasks, and what `%debug` looks at.
+"""Shows the failures of tasks in a shell, and gives `%debug` the frames of the task.
 
-IPython has the standard library print every ExceptionGroup, and does not ask the exception (`_render_traceback_`); all
-frames of ours would be in it. So the shell's `showtraceback` is wrapped, which `%tb` calls as well, and given back. It
-also gives the error a traceback that goes on inside the task, for `%debug`.
+For an ExceptionGroup, IPython does not ask the exception for its traceback (`_render_traceback_`); the standard library
+would print all frames of ipyremote. So the shell's `showtraceback`, which `%tb` calls, too, is wrapped while the
+extension is loaded. For `%debug`, the wrapper also gives the error a traceback that goes on inside the task.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ __all__ = ["ErrorRenderer"]
 
 
 class ErrorRenderer:
-    """The wrapping of one shell."""
+    """The wrapper around one shell's `showtraceback`."""
 
     def __init__(self, shell: Any) -> None:
         self._shell = shell
         self._former = shell.showtraceback
-        #: Whether the shell itself had something else than its class there.
+        #: Whether the shell had a `showtraceback` of its own, other than that of its class.
         self._replaced = "showtraceback" in vars(shell)
-        #: One object, to be found again.
+        #: The bound method, kept because each access makes a new object, and `remove` compares objects.
         self._ours = self._show
 
     def install(self) -> None:
-        """From now on."""
+        """Wrap the shell's `showtraceback`."""
         self._shell.showtraceback = self._ours
 
     def remove(self) -> None:
-        """No longer, unless somebody else has wrapped it since: then what they call goes on to the former one."""
+        """Restore the shell's `showtraceback`. A wrapper that someone else has added since stays in place."""
         if vars(self._shell).get("showtraceback") is not self._ours:
             return
         if self._replaced:
@@ -42,9 +42,9 @@ class ErrorRenderer:
     def _show(self, exc_tuple: Any = None, *args: Any, **options: Any) -> None:
         shell = self._shell
         try:
-            # Also notes what %debug and %tb look at.
+            # This call also sets the error that %debug and %tb look at.
             kind, error, _ = shell._get_exc_info(exc_tuple)
-        except ValueError:  # there is none
+        except ValueError:  # there is no error to show
             error = None
         if isinstance(error, TaskError):
             extend_traceback(error, shell)

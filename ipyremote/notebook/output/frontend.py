@@ -1,9 +1,9 @@
-"""The ways out of this process: to the front ends of a kernel, or to a terminal.
+"""The front ends of a kernel, or the terminal, as the place where output goes.
 
-An outlet publishes; what and when is decided elsewhere. A *parent* is the request that an output answers: front ends
-show an output under the cell whose request is its parent. Streams go out with the parent of the cell that asked for
-the task. Updates of a display go out with the latest cell's parent: JupyterLab finds the display by its id in any case,
-and nbclient only accepts what belongs to the cell that is executing.
+A `Frontend` publishes; other modules decide about content and time. A *parent* is the request that an output answers:
+a front end shows an output below the cell whose request is the output's parent. Streams are published with the parent
+of the cell that started the task. Updates of a display are published with the latest cell's parent: JupyterLab finds
+the display by its id anyway, and nbclient accepts only messages that belong to the running cell.
 """
 
 from __future__ import annotations
@@ -13,36 +13,36 @@ from typing import Any, Protocol, TypeAlias
 
 __all__ = ["Bundle", "Frontend", "KernelFrontend", "Parent", "TerminalFrontend", "frontend_of"]
 
-#: A request's message, or its header; opaque here. Empty outside kernels.
+#: Message of a request, or its header. Opaque here, and empty outside kernels.
 Parent: TypeAlias = dict[str, Any]
-#: MIME type to content.
+#: Content of an output by MIME type.
 Bundle: TypeAlias = dict[str, Any]
 
 
 class Frontend(Protocol):
-    """Where output goes."""
+    """The place where output goes."""
 
-    #: Whether it shows HTML and can update it later.
+    #: Whether the front end shows HTML and can update HTML later.
     rich: bool
 
     def parent(self) -> Parent:
-        """The request that is being executed by this thread's cell."""
+        """Return the request of the cell that runs on this thread."""
 
     def stream(self, name: str, text: str, parent: Parent) -> None:
-        """Text for "stdout" or "stderr" of the cell with that parent. Any thread."""
+        """Publish text on "stdout" or "stderr" of the cell with this parent. Any thread."""
 
     def display(self, bundle: Bundle, display_id: str | None = None) -> None:
-        """A new output of the cell that runs now. On the cell's own thread."""
+        """Publish a new output of the running cell. On the cell's own thread."""
 
     def display_under(self, parent: Parent, bundle: Bundle, display_id: str, *, update: bool) -> None:
-        """A new or changed output under a parent. Any thread."""
+        """Publish a new output, or with `update` a changed one, under a parent. Any thread."""
 
     def content(self, parent: Parent, content: dict[str, Any]) -> None:
         """What a task displays, as `messages` draws it, under a parent. Any thread."""
 
 
 class KernelFrontend:
-    """Front ends of an ipykernel. Messages bypass ipykernel's own routing by thread, which differs by version."""
+    """The front ends of an ipykernel. Messages bypass ipykernel's routing by thread, which differs between versions."""
 
     rich = True
 
@@ -56,14 +56,14 @@ class KernelFrontend:
         return parent if isinstance(parent, dict) else {}
 
     def stream(self, name: str, text: str, parent: Parent) -> None:
-        # What the kernel itself printed before is older: it leaves first.
+        # Text that the kernel itself has printed is older and has to be sent first.
         own = getattr(sys, name, None)
         if own is not None and hasattr(own, "pub_thread"):
             own.flush()
         self._send("stream", f"stream.{name}", {"name": name, "text": text}, parent)
 
     def display(self, bundle: Bundle, display_id: str | None = None) -> None:
-        # Through the shell's publisher, so that %%capture and Output widgets catch it.
+        # The shell's publisher lets %%capture and Output widgets catch the output.
         transient = {"display_id": display_id} if display_id else {}
         self._shell.display_pub.publish(bundle, {}, transient=transient)
 
@@ -86,7 +86,7 @@ class KernelFrontend:
 
 
 class TerminalFrontend:
-    """A terminal: text only, and what was printed cannot change."""
+    """A terminal: it shows text only, and printed text cannot be changed."""
 
     rich = False
 
@@ -112,7 +112,7 @@ class TerminalFrontend:
 
 
 def frontend_of(shell: Any) -> Frontend:
-    """The outlet of an IPython shell."""
+    """Return the front end of an IPython shell."""
     kernel = getattr(shell, "kernel", None)
     if kernel is not None and getattr(kernel, "iopub_socket", None) is not None:
         return KernelFrontend(shell)

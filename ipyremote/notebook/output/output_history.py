@@ -1,6 +1,6 @@
-"""What IPython's memory of outputs keeps alive: refs and handles in `Out`, `_`, `__`, `___` and `_5`.
+"""The refs and handles that IPython's memory of outputs keeps alive: in `Out`, `_`, `__`, `___` and names such as `_5`.
 
-As long as such a ref exists, so does its value in the object store, although the notebook has no name for it.
+As long as such a ref exists, its value stays in the object store, although no name of the notebook refers to it.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ __all__ = ["all_refs", "free", "kept"]
 
 _NUMBERED: Final = re.compile(r"_\d+")
 _LATEST: Final = ("_", "__", "___")
-#: Nested values are looked through this deep, and so many items of each.
+#: Limits of the search in nested values: depth, and number of items of each container.
 _DEPTH: Final = 5
 _ITEMS: Final = 100_000
 
 
 def all_refs(value: Any, depth: int = _DEPTH) -> Iterator[ObjectRef[Any] | ActorHandle[Any]]:
-    """Refs and handles in a value, also inside lists, tuples, sets and dictionaries."""
+    """Yield the refs and handles in a value, also inside lists, tuples, sets and dictionaries."""
     if isinstance(value, ObjectRef | ActorHandle):
         yield value
     elif isinstance(value, list | tuple | set | frozenset | dict) and depth:
@@ -36,7 +36,7 @@ def all_refs(value: Any, depth: int = _DEPTH) -> Iterator[ObjectRef[Any] | Actor
 
 
 def kept(shell: Any) -> dict[str, list[ObjectRef[Any] | ActorHandle[Any]]]:
-    """Refs and handles by what keeps them, such as `Out[3]`."""
+    """Return the refs and handles by the place that keeps them, such as `Out[3]`."""
     found: dict[str, list[ObjectRef[Any] | ActorHandle[Any]]] = {}
     out = shell.user_ns.get("Out", {})
     for number, value in list(out.items()) if isinstance(out, dict) else ():
@@ -51,7 +51,7 @@ def kept(shell: Any) -> dict[str, list[ObjectRef[Any] | ActorHandle[Any]]]:
 
 
 def free(shell: Any) -> int:
-    """Forget these outputs, and what the last traceback holds. Returns how many outputs there were."""
+    """Forget the outputs with refs or handles, and the last traceback. Returns the number of outputs."""
     found = kept(shell)
     space = shell.user_ns
     hook = shell.displayhook
@@ -64,7 +64,7 @@ def free(shell: Any) -> int:
             space[name] = ""
             if hasattr(hook, name):
                 setattr(hook, name, "")
-    # `_5` may outlive its entry in `Out`.
+    # A name such as `_5` may outlive its entry in `Out`.
     for name in [name for name in space if _NUMBERED.fullmatch(name)]:
         if next(all_refs(space[name]), None) is not None:
             del space[name]

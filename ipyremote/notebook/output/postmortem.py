@@ -1,8 +1,9 @@
 """`%debug` of a failure in a task: the traceback goes on in frames that look like those of the task.
 
-A frame of another process cannot be had. Here stands one that was stopped at the same line of the same file and has
-the same variables, as far as they came along (`tracebacks.Frame.values`). Nothing in it can be stepped or changed. A
-cell is called by its number, `<In [4]>`, and its text is that of the notebook's history.
+A frame cannot leave its process. In its place stands a frame that was stopped at the same line of the same file, with
+the same variables as far as they were sent (`tracebacks.Frame.values`). Users can look at such a frame, but cannot step
+through it or change the task. The file name of a cell has the cell's number, `<In [4]>`; the cell's text comes from the
+notebook's history.
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from ipyremote.exceptions.tracebacks import PACKAGE, TASK_FRAME, Frame
 __all__ = ["extend_traceback"]
 
 _CELL: Final = re.compile(r"In \[(\d+)\]")
-#: Something that raises without needing a name.
+#: Code that raises an exception and reads no name.
 _STOP: Final = compile("0 / 0", "<task>", "exec")
 
 
 def extend_traceback(error: TaskError, shell: Any) -> None:
-    """Let the error's traceback go on inside the task, without frames of ours, and have debuggers look at that."""
+    """Extend the error's traceback into the task, without frames of ipyremote, and have debuggers use the result."""
     frames = _frames_of(error)
     if not frames:
         return
@@ -40,7 +41,7 @@ def extend_traceback(error: TaskError, shell: Any) -> None:
 
 
 def _frames_of(error: BaseException) -> tuple[Frame, ...]:
-    """Of the error, or of the first one in a group that has some."""
+    """Return the task's frames of an error, or those of the first error with frames in a group."""
     if isinstance(error, TaskError) and error.frames:
         return error.frames
     if isinstance(error, BaseExceptionGroup):
@@ -62,7 +63,7 @@ def _is_local(step: TracebackType) -> bool:
 
 
 def _like(frame: Frame, shell: Any, following: TracebackType | None) -> TracebackType:
-    """One step of the traceback: a frame that was stopped where the task's was."""
+    """Return one step of a traceback, with a frame that was stopped at the line where the task's frame was."""
     name = _file_of(frame, shell)
     code = _STOP.replace(co_filename=name, co_name=frame.function, co_firstlineno=max(frame.lineno, 1))
     known = {TASK_FRAME: frame.task, "__name__": f"task {frame.task}", "__file__": name}
@@ -70,20 +71,20 @@ def _like(frame: Frame, shell: Any, following: TracebackType | None) -> Tracebac
     try:
         exec(code, known, dict(frame.values))
     except ZeroDivisionError as stopped:
-        # The first step is this function.
+        # The first step of the traceback is this function; the next one is the code.
         here = stopped.__traceback__ and stopped.__traceback__.tb_next
     assert here is not None, "the code raises"
     return TracebackType(following, here.tb_frame, here.tb_lasti, frame.lineno)
 
 
 def _file_of(frame: Frame, shell: Any) -> str:
-    """The name under which `linecache` has the frame's source."""
+    """Return the name under which `linecache` has the frame's source."""
     if linecache.getline(frame.filename, frame.lineno).strip() == frame.source.strip():
         return frame.filename
     cell = _CELL.fullmatch(frame.filename)
     lines = _history(shell, int(cell[1])) if cell else []
     if frame.lineno > len(lines) or lines[frame.lineno - 1].strip() != frame.source.strip():
-        # All that is known is the line itself.
+        # Only the line itself is known.
         lines = [*[""] * (frame.lineno - 1), frame.source]
     name = f"<{frame.filename.strip('<>')}>"
     text = [f"{line}\n" for line in lines]

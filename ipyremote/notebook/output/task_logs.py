@@ -1,6 +1,7 @@
-"""All that tasks have printed, for `%remote_log`: what is shown below a cell may be cut, this is longer.
+"""The output of tasks for `%remote_log`, which is longer than the part that is shown below a cell.
 
-Bounded: of each task the end, `_TASK` characters, and `_ALL` in all; whoever spoke longest ago is forgotten first.
+Of each task, the last `_TASK` characters are kept, and `_ALL` characters of all tasks together. The task whose latest
+output is oldest is forgotten first.
 """
 
 from __future__ import annotations
@@ -12,33 +13,34 @@ from typing import Final
 
 __all__ = ["TaskLogs"]
 
+#: Limits of the text, in characters: of one task, and of all tasks.
 _TASK: Final = 1_000_000
 _ALL: Final = 100_000_000
 
 
 class _TaskLog:
-    """Text of one task."""
+    """The text of one task."""
 
     __slots__ = ("dropped", "parts", "size")
 
     def __init__(self) -> None:
         self.parts: list[str] = []
         self.size = 0
-        #: Characters that are not there any more.
+        #: Number of characters that were dropped.
         self.dropped = 0
 
     def write(self, text: str) -> int:
-        """Returns by how much the log has grown."""
+        """Add text. Returns the growth of the log in characters, which is negative after a cut."""
         before = self.size
         self.parts.append(text)
         self.size += len(text)
-        # Cut when it is twice too long, so that cutting costs little for each character.
+        # The text is cut only when it is twice too long, so that cutting costs little for each character.
         if self.size > 2 * _TASK:
             self.cut()
         return self.size - before
 
     def cut(self) -> None:
-        """Keep the end, from the beginning of a line if there is one."""
+        """Keep the end of the text, from the beginning of a line if possible."""
         whole = "".join(self.parts)
         start = len(whole) - _TASK
         if start <= 0:
@@ -51,7 +53,7 @@ class _TaskLog:
 
 
 class TaskLogs:
-    """The logs of the tasks of one session. Any thread."""
+    """The logs of the tasks of one session. Used by any thread."""
 
     def __init__(self) -> None:
         self._logs: OrderedDict[int, _TaskLog] = OrderedDict()
@@ -59,7 +61,7 @@ class TaskLogs:
         self._lock = threading.Lock()
 
     def write(self, task_id: int, text: str) -> None:
-        """A task printed this."""
+        """Add output of a task."""
         if not task_id:
             return
         with self._lock:
@@ -73,7 +75,7 @@ class TaskLogs:
                 self._size -= old.size
 
     def read(self, task_ids: Sequence[int]) -> str | None:
-        """The text of the first of these that has printed; None: none has, or it was forgotten."""
+        """Return the text of the first of these tasks that has a log, or None if no task has one."""
         with self._lock:
             for task_id in task_ids:
                 log = self._logs.get(task_id)
@@ -86,7 +88,7 @@ class TaskLogs:
         return None
 
     def clear(self) -> None:
-        """Forget everything: another session's ids may be the same."""
+        """Forget everything: tasks of another session may have the same ids."""
         with self._lock:
             self._logs.clear()
             self._size = 0

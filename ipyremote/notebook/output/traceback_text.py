@@ -1,7 +1,7 @@
-"""A traceback's text with the user's frames first. Text in, text out; `tracebacks.py` draws the format.
+"""The text of a traceback without the frames of libraries. `tracebacks.py` describes the format of the text.
 
-Frames of installed packages and of the standard library are folded to a line that counts them, as long as frames of
-the user's own remain to be shown.
+Frames of installed packages and of the standard library are replaced by a line that counts them, provided that frames
+of the user's own code remain.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _FRAME: Final = re.compile(r'^(\s*)(?:File "(?P<path>[^"]+)"|In \[\d+\]|%%\w[^\n
 
 
 def own_frames(text: str) -> str:
-    """The traceback without library frames; empty when that would leave out nothing, or everything."""
+    """Return the traceback without library frames, or "" if no frame, or every frame, is of a library."""
     kept: list[str] = []
     folded, own, indentation, library = 0, 0, -1, False
     counted = 0

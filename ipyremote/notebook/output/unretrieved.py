@@ -1,8 +1,9 @@
-"""Failures that the user would miss, and waiting that the user broke off. Both are one line under their cell.
+"""Notices about unretrieved failures and interrupted waits: one line below their cell.
 
-A task that failed and whose result nobody asked for says so when its last ref dies, or once its cell has ended and the
-failure has had a moment to be seen: a `get`, an `await` or a display of the ref asks for it. The failures of one cell
-are told together. Only the driver's own submissions count, and only on engines that know (`Backend.history`).
+A failure is unretrieved until a `get`, an `await` or a display of the ref asks for the result. A notice of an
+unretrieved failure is shown when the task's last ref dies, or when the cell has ended and the user has had a moment to
+ask. The failures of one cell are told together. Only tasks that the driver has submitted count, and only on engines
+with a `Backend.history`.
 """
 
 from __future__ import annotations
@@ -20,28 +21,28 @@ from ipyremote.notebook.display.updater import UpdateScheduler
 
 __all__ = ["CellSubmissions", "UnretrievedFailures", "interrupted_lines", "interruption_note"]
 
-#: Where `get` and `wait` are.
+#: File with `get` and `wait`.
 _API: Final = f"{tracebacks.PACKAGE}api.py"
-#: Seconds that a failure has to be seen by itself.
+#: Time that a failure has to be retrieved before the notice is shown, in seconds.
 _PATIENCE: Final = 1.0
-#: Seconds over which the further failures of a cell are counted.
+#: Time over which further failures of a cell are collected for one notice, in seconds.
 _TOGETHER: Final = 1.0
-#: Labels of further failures that are named.
+#: Number of labels in the notice about further failures.
 _NAMED: Final = 3
-#: Runs of cells whose submissions are known.
+#: Number of runs of cells whose submissions are remembered.
 _MAX_CELLS: Final = 10_000
 
 
 class CellSubmissions:
-    """Which run of which cell made an id: ids only ever increase."""
+    """Which run of which cell has made an id. The search relies on ids that only increase."""
 
     def __init__(self) -> None:
         self._backend: Backend | None = None
-        #: (first id, token of the run, the cell's own id), in order.
+        #: First id, number of the run and id of the cell for each run, in order.
         self._runs: deque[tuple[int, int, str]] = deque(maxlen=_MAX_CELLS)
 
     def begin(self, backend: Backend | None, token: int, cell_id: str = "") -> None:
-        """A cell starts to run."""
+        """Note that a cell starts to run."""
         if backend is not self._backend:
             self._backend = backend
             self._runs.clear()
@@ -49,12 +50,12 @@ class CellSubmissions:
             self._runs.append((backend.history.next_id, token, cell_id))
 
     def token(self, any_id: int) -> int:
-        """The run in which this id was made; 0: nobody knows."""
+        """Return the number of the run that made this id, or 0 if it is not known."""
         place = bisect.bisect_right(self._runs, any_id, key=lambda run: run[0])
         return self._runs[place - 1][1] if place else 0
 
     def unfinished_of(self, cell_id: str) -> list[int]:
-        """Ids of what earlier runs of a cell have submitted and what has not ended."""
+        """Return the ids of unfinished tasks that earlier runs of a cell have submitted."""
         history = None if self._backend is None else self._backend.history
         if not cell_id or history is None:
             return []
@@ -67,7 +68,7 @@ class CellSubmissions:
 
 
 class UnretrievedFailures:
-    """See the module docstring. News come on any thread and are handled by the updater's."""
+    """Shows the notices. News of failures come on any thread and are handled on the updater's thread."""
 
     def __init__(
         self, updater: UpdateScheduler, submissions: CellSubmissions, on_notice: Callable[[int, str], None]
@@ -76,16 +77,16 @@ class UnretrievedFailures:
         self._submissions = submissions
         self._on_notice = on_notice
         self._history: History | None = None
-        #: The run that is going on; 0 between cells.
+        #: Number of the run that is going on; 0 between cells.
         self._running = 0
-        #: What failed during the cell that made it.
+        #: Ids of failures that came while the cell that submitted the task was still running.
         self._early: list[int] = []
-        #: By cell: labels of failures that were not told yet.
+        #: Labels of failures that wait for the notice about further failures, by number of the run.
         self._further: dict[int, list[str]] = {}
         self._lock = threading.Lock()
 
     def follow(self, backend: Backend | None) -> None:
-        """Look after this backend's failures; None: nobody's."""
+        """Follow the failures of this backend, or of none."""
         if self._history is not None:
             self._history.tell(None)
         self._history = None if backend is None else backend.history
@@ -94,11 +95,11 @@ class UnretrievedFailures:
             self._history.tell(lambda object_id: self._updater.call(self._on_news, object_id))
 
     def begin(self, token: int) -> None:
-        """A cell starts to run."""
+        """Note that a cell starts to run."""
         self._running = token
 
     def end(self) -> None:
-        """The cell has ended."""
+        """Note that the cell has ended: its failures have a last moment to be retrieved."""
         self._running = 0
         with self._lock:
             early, self._early = self._early, []
@@ -120,13 +121,13 @@ class UnretrievedFailures:
             self._updater.call_later(_PATIENCE, self._look, object_id)
 
     def _look(self, object_id: int) -> None:
-        """A failure has had its time to be seen."""
+        """Tell of a failure unless it was retrieved meanwhile."""
         history = self._history
         if history is not None and history.is_unretrieved(object_id):
             self._tell(object_id)
 
     def _tell(self, object_id: int) -> None:
-        assert self._history is not None, "somebody is followed"
+        assert self._history is not None, "a backend is followed"
         error = self._history.take_unretrieved(object_id)
         if error is None:
             return
@@ -158,7 +159,7 @@ def _described(error: IPyRemoteError) -> tuple[str, str]:
 
 
 def interrupted_lines(error: KeyboardInterrupt) -> list[str]:
-    """The traceback of an interrupted `get` or `wait`: the user's frames."""
+    """Return the traceback of an interrupted `get` or `wait` with the user's frames only."""
     title = f"{'KeyboardInterrupt':<42}Traceback (most recent call last)"
     return ["-" * 75, title, *tracebacks.local_lines(error.__traceback__, until=_API), "KeyboardInterrupt"]
 
