@@ -18,6 +18,7 @@ from typing import Final
 
 from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import back_to_ready, detach_all, send
+from ipyremote.core.events import WorkerEnd
 from ipyremote.core.group_reservation import refusal
 from ipyremote.core.lifetimes import release, seal
 from ipyremote.core.queues import push, put_back
@@ -201,8 +202,9 @@ class Actors:
             # Its loss is dealt with like any other, when it is known what had started.
             self._pool.stop(worker, kill=True)
 
-    def on_lost(self, worker: Worker, reason: str, started: int, finished: int) -> None:
-        """The worker of an actor is gone."""
+    def on_lost(self, worker: Worker, end: WorkerEnd, started: int, finished: int) -> None:
+        """Take note that the worker of an actor is gone."""
+        reason = end.text
         ledger = self._ledger
         actor = worker.actor
         assert actor is not None, "it was an actor"

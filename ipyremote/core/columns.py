@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final, TypeAlias
 
 from ipyremote.core.actor_names import ActorNameTable
+from ipyremote.core.events import OUT_OF_MEMORY, WorkerEnd
 from ipyremote.core.state import FIRST_ID, ActorFacts, Attempt, Ledger, Object, Worker
 from ipyremote.core.state.history import LOST, RETRIED, TEXT_LIMIT, facts_of
 from ipyremote.core.transitions import (
@@ -244,9 +245,9 @@ def worker_rows(ledger: Ledger) -> Iterator[WorkerRow]:
     yield from reversed(ledger.past.workers)
 
 
-def worker_exit(worker: Worker, reason: str, now: float) -> WorkerRow:
-    """The row of a worker that has just gone."""
-    if reason.startswith("out of memory"):
+def worker_exit(worker: Worker, end: WorkerEnd, now: float) -> WorkerRow:
+    """Return the row of a worker that has just gone."""
+    if end.kind == OUT_OF_MEMORY:
         kind = "NODE_OUT_OF_MEMORY"
     else:
         kind = "INTENDED_SYSTEM_EXIT" if worker.state == STOPPING else "SYSTEM_ERROR"
@@ -256,7 +257,7 @@ def worker_exit(worker: Worker, reason: str, now: float) -> WorkerRow:
         is_driver=False,
         is_alive=False,
         exit_type=kind,
-        exit_detail=reason[:TEXT_LIMIT],
+        exit_detail=end.text[:TEXT_LIMIT],
         started=worker.started_at,
         ended=now,
     )

@@ -6,11 +6,15 @@ The shell gives the events of one peer in the order in which they happened, and 
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from ipyremote.messages import FromClient, Struct, TaskDone, TaskFailed
 
 __all__ = [
+    "EXITED",
+    "NOT_STARTED",
+    "OUT_OF_MEMORY",
+    "SIGNALLED",
     "ClientGone",
     "ClientJoined",
     "EnvironmentLost",
@@ -18,9 +22,20 @@ __all__ = [
     "Event",
     "Received",
     "Tick",
+    "WorkerEnd",
     "WorkerExited",
     "WorkerStarted",
 ]
+
+
+#: Value of `WorkerEnd.kind`: the process has ended by itself, with an exit code.
+EXITED: Final = "exited"
+#: Value of `WorkerEnd.kind`: a signal has ended the process.
+SIGNALLED: Final = "signalled"
+#: Value of `WorkerEnd.kind`: the kernel has killed the process for want of memory.
+OUT_OF_MEMORY: Final = "out of memory"
+#: Value of `WorkerEnd.kind`: no process could be started.
+NOT_STARTED: Final = "not started"
 
 
 class Received(Struct, frozen=True):
@@ -37,18 +52,27 @@ class WorkerStarted(Struct, frozen=True):
     pid: int
 
 
-class WorkerExited(Struct, frozen=True):
-    """A worker's process has ended, or could not be started.
+class WorkerEnd(Struct, frozen=True):
+    """How a worker's process ended, or why no process could be started."""
 
-    `reason` reads well after "its worker was lost:", such as "signal 9 (SIGKILL)". `started` and `finished` are the run
-    numbers read from its progress page; 0 means none. `reports` are its last ones from there by run number, most of
-    which have come as messages before.
-    """
+    #: EXITED, SIGNALLED, OUT_OF_MEMORY or NOT_STARTED.
+    kind: str
+    #: Exit code, or number of the signal; 0 for a process that was not started.
+    status: int
+    #: Words that read well after "its worker was lost:", such as "signal 9 (SIGKILL)"; may have several lines.
+    text: str
+
+
+class WorkerExited(Struct, frozen=True):
+    """A worker's process has ended, or could not be started."""
 
     worker_id: int
-    reason: str
+    end: WorkerEnd
+    #: Number of the latest run that had started, from the worker's progress page; 0 for none.
     started: int = 0
+    #: Number of the latest run that had finished, from the worker's progress page; 0 for none.
     finished: int = 0
+    #: The worker's last reports by run number, from the progress page. Most have come as messages before.
     reports: tuple[tuple[int, TaskDone | TaskFailed], ...] = ()
 
 

@@ -12,7 +12,7 @@ from ipyremote.core.actors import Actors
 from ipyremote.core.cancel import cancel_task, cancel_tree
 from ipyremote.core.columns import worker_exit
 from ipyremote.core.dispatch import back_to_ready, detach_all
-from ipyremote.core.events import WorkerExited
+from ipyremote.core.events import EXITED, OUT_OF_MEMORY, WorkerEnd, WorkerExited
 from ipyremote.core.lifetimes import release_client
 from ipyremote.core.queues import put_back
 from ipyremote.core.resources import give_back
@@ -49,8 +49,8 @@ class Losses:
         worker.environment.idle.pop(worker.id, None)
         ledger.leased.pop(worker.id, None)
         give_back(worker)
-        ledger.past.workers.append(worker_exit(worker, event.reason, ledger.now))
-        lost = Failure(crash_kind(event.reason), event.reason)
+        ledger.past.workers.append(worker_exit(worker, event.end, ledger.now))
+        lost = Failure(crash_kind(event.end), event.end.text)
         for task in worker.tasks:
             if task.run <= event.started:
                 state = CANCELLED if task.state == CANCELLING else LOST
@@ -58,7 +58,7 @@ class Losses:
                     attempt_of(task, worker=worker, state=state, ended=ledger.now, failure=lost)
                 )
         if worker.actor is not None:
-            self._actors.on_lost(worker, event.reason, event.started, event.finished)
+            self._actors.on_lost(worker, event.end, event.started, event.finished)
         else:
             back: list[Task] = []
             for task in detach_all(worker):
@@ -67,17 +67,17 @@ class Losses:
                     back.append(task)
             put_back(ledger, back)
         # What the scheduler has stopped for want of work leaves its actors to those who hold them.
-        was_idle = worker.state == STOPPING and "signal" not in event.reason.partition("\n")[0]
+        was_idle = worker.state == STOPPING and event.end.kind == EXITED
         if worker.actor is not None or not was_idle:
             self._actors.on_owner_gone(
                 lambda actor: actor.creation.submitter == worker.id,
-                f"the process that had created it (pid {worker.pid}) has ended: {event.reason}",
+                f"the process that had created it (pid {worker.pid}) has ended: {event.end.text}",
             )
         release_client(ledger, worker.id)
-        self._pool.on_exited(worker, event.reason)
+        self._pool.on_exited(worker, event.end.text)
         move_worker(worker, GONE)
         if self._pool.hopeless():
-            self._fail_ready(event.reason)
+            self._fail_ready(event.end.text)
 
     def on_client_gone(self, client_id: int) -> None:
         """A driver has left: its tasks are cancelled with what they submitted, what it held is released.
@@ -109,10 +109,10 @@ class Losses:
             fail(ledger, task, Failure("task_cancelled", f"{label} was cancelled."), CANCELLED)
             return False
         if task.run > event.started:
-            task.note(ledger.now, f"its worker (pid {pid}) was lost before it had started: {event.reason}")
+            task.note(ledger.now, f"its worker (pid {pid}) was lost before it had started: {event.end.text}")
             return True
         task.crashes += 1
-        task.note(ledger.now, f"attempt {task.attempt}: its worker (pid {pid}) was lost: {event.reason}")
+        task.note(ledger.now, f"attempt {task.attempt}: its worker (pid {pid}) was lost: {event.end.text}")
         retries = task.spec.max_retries
         poison = task.crashes >= POISON_CRASHES and retries == USUAL_RETRIES
         if may_retry(task) and not poison:
@@ -127,7 +127,7 @@ class Losses:
         else:
             advice = f"no retry is left (max_retries={retries}; set it higher to run the task again)"
         # The reason comes last: it may have several lines.
-        fail(ledger, task, Failure(crash_kind(event.reason), f"{did}, and {advice}: {event.reason}"))
+        fail(ledger, task, Failure(crash_kind(event.end), f"{did}, and {advice}: {event.end.text}"))
         return False
 
     def _fail_ready(self, reason: str) -> None:
@@ -147,6 +147,6 @@ class Losses:
                 fail(ledger, task, Failure("system", text))
 
 
-def crash_kind(reason: str) -> str:
-    """The kind of failure that the loss of a worker is."""
-    return "out_of_memory" if reason.startswith("out of memory") else "worker_crashed"
+def crash_kind(end: WorkerEnd) -> str:
+    """Return the kind of failure that the end of a worker is."""
+    return "out_of_memory" if end.kind == OUT_OF_MEMORY else "worker_crashed"

@@ -25,8 +25,9 @@ from typing import TYPE_CHECKING, Final
 from ipyremote import settings
 from ipyremote.messages import Boot, EnvironmentBoot, EnvironmentSpec, encode_boot
 from ipyremote.scheduler import command
-from ipyremote.scheduler.deaths import describe, last_lines
+from ipyremote.scheduler.deaths import describe
 from ipyremote.scheduler.link import ZygoteLink
+from ipyremote.scheduler.worker_logs import last_lines
 
 if TYPE_CHECKING:
     import subprocess
@@ -71,7 +72,7 @@ class EnvironmentLink(ZygoteLink):
         try:
             text = self.complaint.read_text(errors="replace").strip()
         except OSError:
-            text = f"its process ended: {describe(status, words=last_lines(self._log))}"
+            text = f"its process ended: {describe(status, words=last_lines(self._log)).text}"
         for file in (self.complaint, self._log):
             file.unlink(missing_ok=True)
         return text

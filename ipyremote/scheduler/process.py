@@ -347,7 +347,7 @@ class Scheduler:
                 continue
             self._server.forget(worker_id)
             exited = self._workers.report(worker_id)
-            self._journal.write(f"worker {worker_id} has ended: {exited.reason}")
+            self._journal.write(f"worker {worker_id} has ended: {exited.end.text}")
             events.append(exited)
             self._departed.append(worker_id)
 

@@ -18,10 +18,11 @@ import signal
 from pathlib import Path
 from typing import Final, Literal
 
-from ipyremote.core.events import WorkerExited
+from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd, WorkerExited
 from ipyremote.messages import DecodeError, TaskDone, TaskFailed, decode_report
-from ipyremote.scheduler.deaths import OomCounter, describe, last_words, trim_log, worker_log
+from ipyremote.scheduler.deaths import OomCounter, describe
 from ipyremote.scheduler.link import EXITED, REFUSED, STARTED, Report, ZygoteLink
+from ipyremote.scheduler.worker_logs import last_words, trim_log, worker_log
 from ipyremote.store.progress import read_progress, read_reports, remove_progress
 
 __all__ = ["LAST_FRAMES_POLL", "LAST_FRAMES_SECONDS", "Workers"]
@@ -183,16 +184,19 @@ class Workers:
         worker = self._workers.pop(worker_id)
         self._ended.remove(worker_id)
         started, finished = read_progress(self._directory, worker_id)
-        reason = worker.refusal or describe(
-            worker.status,
-            note=worker.note,
-            out_of_memory=not worker.note and self._oom.has_struck(worker.status),
-            words=last_words(self._directory, worker_id),
-        )
+        if worker.refusal:
+            end = WorkerEnd(NOT_STARTED, 0, worker.refusal)
+        else:
+            end = describe(
+                worker.status,
+                note=worker.note,
+                out_of_memory=not worker.note and self._oom.has_struck(worker.status),
+                words=last_words(self._directory, worker_id),
+            )
         reports = self._last_reports(worker_id)
         remove_progress(self._directory, worker_id)
         worker_log(self._directory, worker_id).unlink(missing_ok=True)
-        return WorkerExited(worker_id, reason, started, finished, reports)
+        return WorkerExited(worker_id, end, started, finished, reports)
 
     def _last_reports(self, worker_id: int) -> tuple[tuple[int, TaskDone | TaskFailed], ...]:
         reports = []
@@ -219,10 +223,11 @@ class Workers:
     def lose_all(self, link: ZygoteLink, why: str) -> list[WorkerExited]:
         """The session's zygote is gone, and with it every worker: kill them, report them all."""
         link.kill_all()
+        end = WorkerEnd(SIGNALLED, int(signal.SIGKILL), why)
         events = []
         for worker_id in list(self._workers):
             started, finished = read_progress(self._directory, worker_id)
-            events.append(WorkerExited(worker_id, why, started, finished, self._last_reports(worker_id)))
+            events.append(WorkerExited(worker_id, end, started, finished, self._last_reports(worker_id)))
         self._workers.clear()
         self._ended.clear()
         return events

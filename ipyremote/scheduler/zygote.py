@@ -33,8 +33,8 @@ from typing import Final, NoReturn
 
 from ipyremote.messages import Boot, EnvironmentSpec, WorkerBoot
 from ipyremote.process_title import set_title
-from ipyremote.scheduler.deaths import worker_log
 from ipyremote.scheduler.link import EXITED, FORK, KILL, OPENED, RECORD, REFUSED, STARTED, ZygoteLink
+from ipyremote.scheduler.worker_logs import worker_log
 from ipyremote.wire import lifeline
 
 __all__ = ["serve", "start"]

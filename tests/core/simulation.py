@@ -38,6 +38,7 @@ from ipyremote.core import (
 from ipyremote.ids import DRIVER, SCHEDULER, IdSource
 from tests.core.files import Files
 from tests.core.peers import CPU, Plan, SimDriver, SimWorker, inline, read, spec_of
+from tests.core.transcript import end_of
 
 #: What may come of a task when workers die, and when tasks are cancelled or actors killed.
 LOSSES = {"worker_crashed", "actor_died", "actor_unavailable"}
@@ -114,7 +115,7 @@ class World:
                 self.where[worker_id] = environment
                 if environment and environment not in self.open:
                     assert environment in self.lost, "a worker was started in an environment that is not open"
-                    self.exits.append(WorkerExited(worker_id, "its environment has ended"))
+                    self.exits.append(WorkerExited(worker_id, end_of("its environment has ended")))
                     self.up[worker_id] = deque()
                     self.down[worker_id] = deque()
                 else:
@@ -179,7 +180,7 @@ class World:
         if fails:
             # After five in a row ready tasks fail.
             self.faults |= {"system", "actor_died"}
-            self.feed([WorkerExited(worker_id, "no memory")])
+            self.feed([WorkerExited(worker_id, end_of("no memory"))])
             return
         self.workers[worker_id] = SimWorker(self, worker_id, IdSource(worker_id), self.where[worker_id])
         self.up[worker_id] = deque()
@@ -215,7 +216,7 @@ class World:
                 self.starts.remove(worker_id)
                 self.up[worker_id] = deque()
                 self.down[worker_id] = deque()
-                self.exits.append(WorkerExited(worker_id, "its environment was lost"))
+                self.exits.append(WorkerExited(worker_id, end_of("its environment was lost")))
 
     def deliver_loss(self, key: str) -> None:
         """The core learns of it, after the ends of its workers."""
@@ -251,7 +252,7 @@ class World:
             charged.add(worker.actor_id)
         self.charges.update(charged)
         reports = tuple(sorted(worker.kept.items()))
-        self.exits.append(WorkerExited(worker_id, reason, worker.started, worker.finished, reports))
+        self.exits.append(WorkerExited(worker_id, end_of(reason), worker.started, worker.finished, reports))
 
     def deliver_exit(self, index: int = 0) -> None:
         """The core learns of a worker's end, after all that the worker has sent."""

@@ -15,6 +15,7 @@ from tests.core.transcript import (
     Transcript,
     define,
     done,
+    end_of,
     exited,
     failure_of,
     ident,
@@ -182,7 +183,7 @@ def test_a_report_that_a_lost_worker_left_behind_counts() -> None:
     first = m.TaskDone(ident(1), 0, (value("x"),))
     unknown = m.TaskDone(ident(2), 0, (value("y"),), ((ident(77),),))
     stale = m.TaskDone(ident(9), 0, (value("z"),))
-    t >> WorkerExited(W2, SIGKILL, 3, 3, ((1, stale), (2, first), (3, unknown)))
+    t >> WorkerExited(W2, end_of(SIGKILL), 3, 3, ((1, stale), (2, first), (3, unknown)))
     t << ready(1, value("x")) << StartWorker(W3)
     t >> started(W3) << define(W3) << run(W3, two, 1, attempt=1) << run(W3, three, 2)
     assert one.task_id not in t.core._ledger.tasks

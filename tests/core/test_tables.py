@@ -32,6 +32,7 @@ from tests.core.transcript import (
     Transcript,
     create,
     done,
+    end_of,
     exited,
     group,
     ident,
@@ -339,7 +340,7 @@ OBJECT_INPUTS: dict[str, Event] = {
     "no room": Received(DRIVER, m.NoRoom(1)),
     "spilled": Received(DRIVER, m.Spilled(("seg-2-1",))),
     "done": done(W2, task(1)),
-    "crash": WorkerExited(W2, "signal 9", 1, 0),
+    "crash": WorkerExited(W2, end_of("signal 9"), 1, 0),
 }
 
 OBJECT_ENDS = {

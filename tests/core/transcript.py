@@ -22,6 +22,7 @@ from ipyremote.core import (
     WorkerExited,
     WorkerStarted,
 )
+from ipyremote.core.events import EXITED, NOT_STARTED, OUT_OF_MEMORY, SIGNALLED, WorkerEnd
 from ipyremote.ids import COUNTER_BITS, DRIVER
 
 CPU = m.RESOURCE_UNIT
@@ -149,9 +150,15 @@ def started(worker: int) -> Event:
     return WorkerStarted(worker, 100 + worker)
 
 
+def end_of(text: str) -> WorkerEnd:
+    """How a worker ended, by the words that the tests use for it."""
+    kind = SIGNALLED if "signal" in text else NOT_STARTED if "start" in text else EXITED
+    return WorkerEnd(OUT_OF_MEMORY if text.startswith("out of memory") else kind, 0, text)
+
+
 def exited(worker: int, start: int = 0, finish: int = 0, reason: str = SIGKILL) -> Event:
     """A worker's process ends."""
-    return WorkerExited(worker, reason, start, finish)
+    return WorkerExited(worker, end_of(reason), start, finish)
 
 
 def submit(spec: m.TaskSpec, sender: int = DRIVER) -> Event:

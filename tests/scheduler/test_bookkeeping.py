@@ -9,7 +9,8 @@ import socket
 
 import pytest
 
-from ipyremote.core.events import WorkerExited
+from ipyremote.core.events import EXITED as ENDED
+from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd, WorkerExited
 from ipyremote.scheduler.link import (
     EXITED,
     FORK,
@@ -81,7 +82,7 @@ def test_a_worker_is_asked_for_runs_and_ends(script, tmp_path):
     script.say(EXITED, 2, PID, 3 << 8)
     assert script.link.workers == {}
     assert script.workers.ended() == [2]
-    assert script.workers.report(2) == WorkerExited(2, "exit code 3", 5, 4)
+    assert script.workers.report(2) == WorkerExited(2, WorkerEnd(ENDED, 3, "exit code 3"), 5, 4)
     assert script.workers.ended() == []
     assert not script.workers.is_known(2)
     assert list(tmp_path.iterdir()) == []
@@ -91,7 +92,7 @@ def test_a_fork_that_the_system_refuses_ends_the_worker_with_the_reason(script):
     script.start(2, now=0.0)
     script.say(REFUSED, 2, 0, errno.EAGAIN)
     assert script.workers.report(2) == WorkerExited(
-        2, f"it could not be started: {os.strerror(errno.EAGAIN)}", 0, 0
+        2, WorkerEnd(NOT_STARTED, 0, f"it could not be started: {os.strerror(errno.EAGAIN)}"), 0, 0
     )
 
 
@@ -104,7 +105,7 @@ def test_a_worker_that_does_not_greet_is_killed(script):
     script.workers.tend(10.0 + START_SECONDS)
     assert script.requests() == [(KILL, 2)]
     script.say(EXITED, 2, PID, signal.SIGKILL)
-    assert script.workers.report(2).reason == "it did not connect within 60 s; signal 9 (SIGKILL)"
+    assert script.workers.report(2).end.text == "it did not connect within 60 s; signal 9 (SIGKILL)"
 
 
 def test_a_worker_that_greets_in_time_is_left_alone(script):
@@ -119,7 +120,7 @@ def test_a_worker_that_dies_before_it_greets_is_not_blamed_for_being_slow(script
     script.start(2, now=0.0)
     script.say(STARTED, 2, PID)
     script.say(EXITED, 2, PID, signal.SIGSEGV)
-    assert script.workers.report(2).reason == "signal 11 (SIGSEGV)"
+    assert script.workers.report(2).end.text == "signal 11 (SIGSEGV)"
 
 
 def test_a_worker_that_does_not_leave_when_asked_is_killed(script):
@@ -139,7 +140,7 @@ def test_a_worker_that_leaves_when_asked_left_by_itself(script):
     script.workers.greet(2)
     script.workers.stop(2, "exit", now=1.0)
     script.say(EXITED, 2, PID, 0)
-    assert script.workers.report(2).reason == "exit code 0"
+    assert script.workers.report(2).end.text == "exit code 0"
 
 
 def test_a_kill_goes_out_at_once_and_once_it_has_ended_no_more(script):
@@ -152,7 +153,7 @@ def test_a_kill_goes_out_at_once_and_once_it_has_ended_no_more(script):
     script.workers.kill(2, "again")
     script.workers.stop(99, "kill", now=0.0)
     assert script.requests() == []
-    assert script.workers.report(2).reason == "signal 9 (SIGKILL)"
+    assert script.workers.report(2).end.text == "signal 9 (SIGKILL)"
 
 
 def test_only_a_worker_that_was_asked_for_may_greet_and_once(script):
@@ -178,7 +179,10 @@ def test_what_is_lost_with_the_zygote_is_reported_whole(script):
     script.workers.hear(script.link, 0.0)
     assert script.link.is_lost
     lost = script.workers.lose_all(script.link, "no zygote")
-    assert lost == [WorkerExited(2, "no zygote"), WorkerExited(3, "no zygote")]
+    assert lost == [
+        WorkerExited(2, WorkerEnd(SIGNALLED, 9, "no zygote")),
+        WorkerExited(3, WorkerEnd(SIGNALLED, 9, "no zygote")),
+    ]
     assert not script.workers.is_known(2)
 
 
@@ -192,7 +196,7 @@ def test_what_is_lost_with_an_environment_ends_like_any_other_and_the_rest_goes_
     script.workers.lose(other.link, "its process was lost", 1.0)
     assert script.workers.ended() == [3, 4]
     assert script.workers.are_left(other.link)
-    reasons = [script.workers.report(worker_id).reason for worker_id in (3, 4)]
+    reasons = [script.workers.report(worker_id).end.text for worker_id in (3, 4)]
     assert reasons == ["its process was lost; signal 9 (SIGKILL)"] * 2
     assert not script.workers.are_left(other.link)
     assert script.workers.is_known(2)
@@ -203,7 +207,7 @@ def test_a_worker_of_an_environment_that_has_just_ended_cannot_be_started(script
     script.workers.start(2, 0.0, None)
     assert script.workers.ended() == [2]
     script.workers.kill(2)
-    assert script.workers.report(2).reason == "the process that would have started it has ended"
+    assert script.workers.report(2).end.text == "the process that would have started it has ended"
 
 
 def test_workers_of_an_environment_with_a_hook_have_its_time_to_greet(script):
@@ -215,7 +219,7 @@ def test_workers_of_an_environment_with_a_hook_have_its_time_to_greet(script):
     script.workers.tend(600.0)
     assert script.requests() == [(KILL, 2)]
     script.say(EXITED, 2, PID, signal.SIGKILL)
-    assert script.workers.report(2).reason == "it did not connect within 600 s; signal 9 (SIGKILL)"
+    assert script.workers.report(2).end.text == "it did not connect within 600 s; signal 9 (SIGKILL)"
 
 
 def test_a_process_of_an_environment_says_once_that_it_is_open(script):

@@ -6,8 +6,10 @@ import signal
 
 import pytest
 
+from ipyremote.core.events import EXITED, OUT_OF_MEMORY, SIGNALLED, WorkerEnd
 from ipyremote.scheduler import deaths
-from ipyremote.scheduler.deaths import LOG_BYTES, OomCounter, describe, last_words, trim_log, worker_log
+from ipyremote.scheduler.deaths import OomCounter, describe
+from ipyremote.scheduler.worker_logs import LOG_BYTES, last_words, trim_log, worker_log
 
 SIGKILL = int(signal.SIGKILL)
 
@@ -23,17 +25,26 @@ SIGKILL = int(signal.SIGKILL)
     ],
 )
 def test_a_wait_status_in_words(status, text):
-    assert describe(status) == text
+    assert describe(status).text == text
 
 
 def test_all_evidence_stands_in_the_reason():
-    assert describe(SIGKILL, out_of_memory=True, words="one\ntwo") == (
+    end = describe(SIGKILL, out_of_memory=True, words="one\ntwo")
+    assert (end.kind, end.status) == (OUT_OF_MEMORY, 9)
+    assert end.text == (
         "out of memory: signal 9 (SIGKILL) from the kernel's OOM killer; its last lines on stderr:\n    one\n    two"
     )
 
 
 def test_what_the_scheduler_did_itself_comes_first():
-    assert describe(SIGKILL, note="it hung") == "it hung; signal 9 (SIGKILL)"
+    assert describe(SIGKILL, note="it hung") == WorkerEnd(SIGNALLED, 9, "it hung; signal 9 (SIGKILL)")
+
+
+def test_the_kind_of_an_end_does_not_hang_on_its_words():
+    noted = describe(SIGKILL, note="it was killed", out_of_memory=True)
+    assert (noted.kind, noted.text.partition(";")[0]) == (OUT_OF_MEMORY, "it was killed")
+    quoted = describe(3 << 8, words="out of memory: signal 9")
+    assert (quoted.kind, quoted.status) == (EXITED, 3)
 
 
 def test_no_log_means_no_last_words(tmp_path):

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from ipyremote.messages import OutputText
-from ipyremote.scheduler.deaths import LOG_BYTES, worker_log
+from ipyremote.scheduler.worker_logs import LOG_BYTES, worker_log
 from tests.scheduler.sessions import kill, session
 from tests.support.leaks import leakless
 from tests.support.waiting import until
