@@ -1,105 +1,60 @@
-"""Which files of a directory are left out: patterns as in `.gitignore` files.
+"""The files of a directory that a copy of the directory leaves out: patterns as in `.gitignore` files.
 
-A pattern with a slash in it (before its end) is anchored to the directory that it stands for, another one fits at any
-depth; `*` and `?` stand for characters other than a slash, `**` for directories; a slash at the end means directories
-only; `!` takes back; the last pattern that fits decides. What lies in an excluded directory is not looked at.
+The patterns themselves are understood by `pathspec`. This module knows which patterns win: those of an inner directory
+over those of the directories around it, and the last of one directory over the earlier ones.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathspec import GitIgnoreSpec
 
 __all__ = ["Exclusions"]
 
 
-class _Rule(NamedTuple):
-    #: Fits paths relative to the root.
-    fits: re.Pattern[str]
-    directories_only: bool
-    takes_back: bool
-
-
 class Exclusions:
-    """Patterns, the later ones stronger. Paths are relative to one root, with slashes between their parts."""
+    """Patterns of a directory and of directories inside it. Paths are relative to the outermost one, with slashes."""
 
     def __init__(self, patterns: Iterable[str] = ()) -> None:
-        self._rules: list[_Rule] = []
+        #: Each directory that has patterns (with a slash at its end; empty for the outermost one), outermost first.
+        self._specs: list[tuple[str, GitIgnoreSpec]] = []
         self.add(patterns)
 
     def add(self, patterns: Iterable[str], directory: str = "") -> None:
-        """Add patterns that stand for this directory and what lies in it."""
-        self._rules.extend(rule for line in patterns if (rule := _rule(line, directory)) is not None)
+        """Add the patterns of a directory, which are stronger than all patterns added before."""
+        # Imported here, because only environments with a directory to copy need it.
+        from pathspec import GitIgnoreSpec
+
+        spec = GitIgnoreSpec.from_lines(filter(_is_pattern, patterns))
+        self._specs.append((f"{directory}/" if directory else "", spec))
 
     def copy(self) -> Exclusions:
-        """The same patterns, to be added to."""
+        """Return exclusions with the same patterns, to which others can be added."""
         other = Exclusions()
-        other._rules = self._rules.copy()
+        other._specs = self._specs.copy()
         return other
 
     def excludes(self, path: str, *, is_directory: bool) -> bool:
-        """Whether this path is left out."""
-        for rule in reversed(self._rules):
-            if (is_directory or not rule.directories_only) and rule.fits.fullmatch(path):
-                return not rule.takes_back
+        """Whether the file or directory at this path is left out."""
+        for directory, spec in reversed(self._specs):
+            if path.startswith(directory):
+                below = path[len(directory) :]
+                included = spec.check_file(f"{below}/" if is_directory else below).include
+                if included is not None:
+                    return included
         return False
 
 
-def _rule(line: str, directory: str) -> _Rule | None:
-    line = line.rstrip("\r\n")
-    if not line.endswith("\\ "):
-        line = line.rstrip(" ")
-    if not line or line.startswith("#"):
-        return None
-    takes_back = line.startswith("!")
-    pattern = line[1:] if takes_back else line
-    directories_only = pattern.endswith("/")
-    pattern = pattern.rstrip("/")
-    if not pattern:
-        return None
-    anchored = "/" in pattern
-    start = re.escape(f"{directory}/") if directory else ""
-    depth = "" if anchored else "(?:.*/)?"
+def _is_pattern(line: str) -> bool:
+    """Whether a line can be understood. One that cannot, such as a range from z to a, fits nothing, as in git."""
+    from pathspec import GitIgnoreSpec
+
     try:
-        fits = re.compile(start + depth + _regex(pattern.lstrip("/")), re.DOTALL)
-    except re.error:  # a range from z to a fits nothing
-        return None
-    return _Rule(fits, directories_only, takes_back)
-
-
-def _regex(pattern: str) -> str:
-    parts: list[str] = []
-    at = 0
-    while at < len(pattern):
-        rest = pattern[at:]
-        if rest.startswith("**/") and (at == 0 or pattern[at - 1] == "/"):
-            parts.append("(?:.*/)?")
-            at += 3
-        elif rest == "**" and (at == 0 or pattern[at - 1] == "/"):
-            parts.append(".*")
-            at += 2
-        elif rest[0] == "*":
-            parts.append("[^/]*")
-            at += len(rest) - len(rest.lstrip("*"))
-        elif rest[0] == "?":
-            parts.append("[^/]")
-            at += 1
-        elif rest[0] == "[" and (found := re.match(r"\[[!^]?\]?[^\]]*\]", rest)):
-            parts.append(_characters(found[0]))
-            at += len(found[0])
-        elif rest[0] == "\\" and len(rest) > 1:
-            parts.append(re.escape(rest[1]))
-            at += 2
-        else:
-            parts.append(re.escape(rest[0]))
-            at += 1
-    return "".join(parts)
-
-
-def _characters(brackets: str) -> str:
-    """A set of characters, which never has the slash."""
-    inside = brackets[1:-1]
-    without = inside.startswith(("!", "^"))
-    inside = re.sub(r"[\\\[\]&~|^]", r"\\\g<0>", inside[1:] if without else inside)
-    return f"(?!/)[{'^' if without else ''}{inside}]"
+        GitIgnoreSpec.from_lines([line])
+    except (ValueError, re.error):
+        return False
+    return True

@@ -28,6 +28,7 @@ from ipyremote.client.exclusions import Exclusions
         (["a.b"], ["a.b"], ["axb"]),
         (["[z-a]x", "(", "a{1,2}"], ["(", "a{1,2}"], ["zx"]),
         (["/"], [], ["a", "/"]),
+        (["!", "[z-a]", "*.log"], ["a.log"], ["a", "!"]),
     ],
 )
 def test_which_paths_a_pattern_leaves_out(patterns: list[str], left_out: list[str], kept: list[str]) -> None:
@@ -51,3 +52,10 @@ def test_patterns_of_a_directory_stand_for_what_lies_in_it_and_are_stronger() ->
     assert inner.excludes("deep/x", is_directory=False)
     assert not inner.excludes("deep/er/x", is_directory=False)
     assert outer.excludes("deep/a.log", is_directory=False)
+
+
+def test_a_directory_can_be_taken_back_from_the_patterns_around_it() -> None:
+    exclusions = Exclusions(["build/", "!keep/build/"])
+    assert exclusions.excludes("build", is_directory=True)
+    assert exclusions.excludes("deep/build", is_directory=True)
+    assert not exclusions.excludes("keep/build", is_directory=True)
