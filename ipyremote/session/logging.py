@@ -74,27 +74,38 @@ class _Handler(logging.StreamHandler[Any]):
 
 
 class _ContextFormatter(logging.Formatter):
-    """Time, level, place and message of a record, and on whose behalf it was made."""
+    """Time, level, place and message of a record, and the ids of the job, process, task and actor that made it."""
 
     def __init__(self, encoding: str, more: tuple[str, ...]) -> None:
         super().__init__()
-        self._is_json = encoding == "JSON"
         self._more = tuple(name for name in more if name not in _ALWAYS)
+        self._json = _json_formatter((*_ALWAYS, *self._more)) if encoding == "JSON" else None
 
     def format(self, record: logging.LogRecord) -> str:
-        record.message = record.getMessage()
-        record.asctime = self.formatTime(record)
-        fields = {name: getattr(record, name, None) for name in self._more} | _context()
-        trace = self.formatException(record.exc_info) if record.exc_info else ""
-        if self._is_json:
-            # Imported here, because importing the package should cost little.
-            import json
-
-            known = {name: getattr(record, name) for name in _ALWAYS}
-            return json.dumps(known | fields | ({"exc_text": trace} if trace else {}), default=str)
+        context = _context()
+        message = record.getMessage()
+        if self._json is not None:
+            # A copy, because other handlers get the same record. A message of any type becomes text, as in Ray.
+            copy = logging.makeLogRecord({**vars(record), **context, "msg": message, "args": None})
+            return self._json.format(copy)
+        fields = {name: getattr(record, name, None) for name in self._more} | context
         pairs = " ".join(f"{name}={value}" for name, value in fields.items())
-        line = f"{record.asctime}\t{record.levelname} {record.filename}:{record.lineno} -- {record.message} {pairs}"
-        return f"{line}\n{trace}" if trace else line
+        place = f"{record.filename}:{record.lineno}"
+        line = f"{self.formatTime(record)}\t{record.levelname} {place} -- {message} {pairs}"
+        return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _json_formatter(fields: tuple[str, ...]) -> logging.Formatter:
+    """Return a formatter that writes these fields of a record and its `extra` ones as one line of JSON."""
+    # Imported here, because importing the package should cost little.
+    from pythonjsonlogger.json import JsonFormatter
+
+    return JsonFormatter(
+        " ".join(f"%({name})s" for name in fields),
+        json_default=str,
+        # The name that Ray has for the traceback.
+        rename_fields={"exc_info": "exc_text"},
+    )
 
 
 def _context() -> dict[str, str]:

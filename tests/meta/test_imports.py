@@ -25,6 +25,8 @@ DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
 #: Our own engine, and what it speaks; nobody needs these before `init`.
 ENGINE = {
     "setproctitle",
+    "pathspec",
+    "pythonjsonlogger",
     "msgspec",
     "zmq",
     "ipyremote.client",
