@@ -24,7 +24,7 @@ made-up machines. Nothing is kept between calls: users change the environment of
 
 The lower case ones are those of Ray with another beginning.
 
-Also read: `CPU_LIMIT` and `MEM_LIMIT` (JupyterHub), `CUDA_VISIBLE_DEVICES`, `XDG_RUNTIME_DIR`, `XDG_CACHE_HOME` and
+Also read: `CPU_LIMIT` and `MEM_LIMIT` (JupyterHub), `CUDA_VISIBLE_DEVICES`, `XDG_CACHE_HOME` and
 `PATH`. Written into the environment of a session's processes: `IPYREMOTE_SESSION`, which names the session and lets a
 stray process be found.
 """
@@ -96,8 +96,6 @@ class Settings:
     temp_dir: Path | None = None
     object_spilling_directory: Path | None = None
     automatic_object_spilling_enabled: bool = True
-    #: The user's private directory for sockets and the like, if the system offers one.
-    runtime_dir: Path | None = None
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
@@ -115,7 +113,6 @@ class Settings:
             automatic_object_spilling_enabled=_switch(
                 environ, "IPYREMOTE_automatic_object_spilling_enabled", True
             ),
-            runtime_dir=_runtime_dir(environ),
         )
 
 
@@ -213,11 +210,6 @@ def _directory(environ: Mapping[str, str], name: str) -> Path | None:
             f"{name}={environ[name]!r} is not a directory's absolute path: create it, or unset it"
         )
     return path
-
-
-def _runtime_dir(environ: Mapping[str, str]) -> Path | None:
-    path = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    return path if path.is_absolute() and path.is_dir() else None
 
 
 def _foreign_number(environ: Mapping[str, str], name: str) -> float | None:

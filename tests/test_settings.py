@@ -36,7 +36,6 @@ def test_every_variable_is_converted(tmp_path: Path) -> None:
         task_max_retries=-1,
         log_to_driver=False,
         temp_dir=tmp_path,
-        runtime_dir=tmp_path,
     )
     assert expected == Settings.from_env(
         {
@@ -71,11 +70,6 @@ def test_a_bad_value_is_an_error_that_names_the_variable_and_the_value(name: str
     with pytest.raises(ValueError, match=name) as caught:
         Settings.from_env({name: value})
     assert repr(value) in str(caught.value)
-
-
-def test_a_runtime_directory_that_is_not_there_counts_as_absent() -> None:
-    assert Settings.from_env({"XDG_RUNTIME_DIR": "/nowhere/at/all"}).runtime_dir is None
-    assert Settings.from_env({"XDG_RUNTIME_DIR": "tmp"}).runtime_dir is None
 
 
 def test_static_display_follows_the_environment_and_ignores_other_variables(

@@ -11,7 +11,6 @@ its actor restarts fails at once.
 
 from __future__ import annotations
 
-import sys
 from collections import deque
 from collections.abc import Callable
 from typing import Final
@@ -47,6 +46,8 @@ from ipyremote.messages import ActorSpec, CancelRun, Failure, TaskDone, TaskSpec
 
 __all__ = ["Actors"]
 
+#: Number of calls that may be sent ahead to an actor with concurrency groups, whose worker does the limiting.
+UNLIMITED: Final = 1 << 62
 #: Calls that are sent to an actor ahead of their results.
 IN_FLIGHT: Final = 1000
 
@@ -168,7 +169,7 @@ class Actors:
         if actor.state == ALIVE and worker is not None and worker.state == SERVING:
             outbox = actor.outbox
             # The calls of one group must not keep those of another from being sent.
-            limit = max(IN_FLIGHT, actor.max_running) if not actor.spec.groups else sys.maxsize
+            limit = max(IN_FLIGHT, actor.max_running) if not actor.spec.groups else UNLIMITED
             while outbox and len(worker.tasks) < limit:
                 task = outbox.popleft()
                 if task.state == READY:

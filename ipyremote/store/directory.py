@@ -3,8 +3,7 @@
     ipyremote-<12 hex digits>/     mode 0700
         lock                       held with flock while the session lives
         s                          the scheduler's socket
-        secret                     what a connection must present first
-        kept                       how to join it, if it may outlive its driver
+        session                    how to join it, the secret included
         usage, seg-*               the store
         spill                      a link to a directory of the same kind on a disk, for what has no room here
         (whatever else the session's programs put there)
@@ -105,11 +104,6 @@ class SessionDirectory:
     def socket_path(self) -> Path:
         """Where the scheduler listens."""
         return self.path / "s"
-
-    @property
-    def secret_path(self) -> Path:
-        """The file with the secret, mode 0600."""
-        return self.path / "secret"
 
     def spill_to(self, base: Path) -> SessionDirectory:
         """Make a directory in `base` for what has no room here. Raises OSError."""

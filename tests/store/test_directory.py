@@ -40,7 +40,6 @@ def test_a_new_directory_is_private_and_its_socket_path_is_short(made):
     assert stat.S_IMODE(made.path.stat().st_mode) == 0o700
     assert stat.S_IMODE((made.path / "lock").stat().st_mode) == 0o600
     assert made.socket_path == made.path / "s"
-    assert made.secret_path == made.path / "secret"
 
 
 def test_it_is_private_whatever_the_umask(tmp_path):
