@@ -139,7 +139,6 @@ from ipyremote.messages.values import (
     Struct,
     Value,
     decode_content,
-    encode_content,
     replace,
 )
 
@@ -254,7 +253,6 @@ __all__ = [
     "decode_report",
     "decode_to_client",
     "encode_boot",
-    "encode_content",
     "encode_frame",
     "encode_greeting",
     "encode_report",

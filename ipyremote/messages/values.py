@@ -41,7 +41,6 @@ __all__ = [
     "Struct",
     "Value",
     "decode_content",
-    "encode_content",
     "replace",
 ]
 
@@ -134,24 +133,12 @@ class Progress(Struct, frozen=True, tag=37):
     closed: bool
 
 
-_json_encoder = msgspec.json.Encoder(enc_hook=lambda value: _as_json(value))
 _json_decoder: msgspec.json.Decoder[dict[str, Any]] = msgspec.json.Decoder(dict[str, Any])
 
 
-def encode_content(content: dict[str, Any]) -> bytes:
-    """`Display.content`. Bytes become base64, what JSON has no word for becomes text."""
-    return _json_encoder.encode(content)
-
-
 def decode_content(data: bytes) -> dict[str, Any]:
-    """The opposite of `encode_content`. Raises DecodeError."""
+    """Return the JSON object of a `Display`. Raises DecodeError."""
     return _json_decoder.decode(data)
-
-
-def _as_json(value: object) -> object:
-    """A value of user code among what is displayed: numpy numbers and arrays have `tolist`."""
-    convert = getattr(value, "tolist", None)
-    return convert() if callable(convert) else str(value)
 
 
 S = TypeVar("S", bound=msgspec.Struct)

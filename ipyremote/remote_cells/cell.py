@@ -20,7 +20,8 @@ import signal
 import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar, copy_context
 from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
@@ -71,9 +72,9 @@ def execute(cell: Cell, space: dict[str, Any], *, lasting: bool = False) -> Any:
         space[name] = _imported(name, module)
     space["__name__"] = "__main__"
     body, last = compile_cell(cell.source, cell.filename)
-    with figures.shown_at_end(), _as_main(space), _Evaluator(space) as evaluator:
+    with figures.shown_at_end(), _Evaluator(space) as evaluator:
         shell = RemoteShell(space, lambda source, before: _run_part(evaluator, cell.filename, source, before))
-        with _builtins(shell), _time_limit(cell.timeout):
+        with _scopes.entered(_Scope(space, shell)), _time_limit(cell.timeout):
             try:
                 evaluator.run(body)
                 value = None if last is None else evaluator.run(last)
@@ -179,7 +180,7 @@ def _in_a_loop() -> bool:
 
 
 def _run_aside(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run it on the loop of a thread of its own, and wait."""
+    """Run a coroutine on the loop of a thread of its own, and wait for its result."""
     outcome: list[Any] = []
 
     def target() -> None:
@@ -188,7 +189,7 @@ def _run_aside(coroutine: Coroutine[Any, Any, Any]) -> Any:
         except BaseException as error:  # raised again in the thread that waits
             outcome.extend((False, error))
 
-    thread = threading.Thread(target=target, name="ipyremote-cell")
+    thread = threading.Thread(target=copy_context().run, args=(target,), name="ipyremote-cell")
     thread.start()
     thread.join()
     succeeded, result = outcome
@@ -197,57 +198,98 @@ def _run_aside(coroutine: Coroutine[Any, Any, Any]) -> Any:
     raise result
 
 
-class _CellModule(ModuleType):
-    """`__main__` while a cell runs: what looks up a class by its module (pickle, dataclasses, typing) finds it."""
+# ------------------------------------------------------------------------------------ what is the process's, for a cell
 
-    def __init__(self, space: dict[str, Any]) -> None:
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Scope:
+    """What belongs to the process for other code, and to the cell for the code of a cell."""
+
+    #: Names of `__main__`.
+    space: dict[str, Any]
+    #: Gives `get_ipython()`.
+    shell: RemoteShell
+
+
+class _Scopes:
+    """The cells that run in this process now: one, or several in threads of their own.
+
+    The built-in names and `__main__` are the process's, so they are set when the first cell begins and restored when
+    the last one ends. In between they look up the cell of the calling code.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        #: The newest last.
+        self._running: list[_Scope] = []
+        #: The cell of the present thread or coroutine.
+        self._own: ContextVar[_Scope | None] = ContextVar("ipyremote_cell", default=None)
+        self._restore = ExitStack()
+
+    @property
+    def current(self) -> _Scope:
+        """The cell of the calling code; in a thread that a cell has started, the cell that began last."""
+        if not (scope := self._own.get()) and not self._running:
+            raise RuntimeError("the cell that this code belongs to has ended")
+        return scope or self._running[-1]
+
+    @contextmanager
+    def entered(self, scope: _Scope) -> Iterator[None]:
+        """Have the code of this block see a cell's names."""
+        token = self._own.set(scope)
+        with self._lock:
+            if not self._running:
+                self._take_over()
+            self._running.append(scope)
+        try:
+            yield
+        finally:
+            self._own.reset(token)
+            with self._lock:
+                self._running.remove(scope)
+                if not self._running:
+                    self._restore.close()
+
+    def _take_over(self) -> None:
+        names = vars(builtins)
+        self._set(names, "get_ipython", lambda: self.current.shell)
+        if "display" not in names:
+            self._set(names, "display", _display)
+        self._set(sys.modules, "__main__", _CellModule())
+
+    def _set(self, names: dict[str, Any], name: str, value: Any) -> None:
+        self._restore.callback(_put_back, names, name, names.get(name))
+        names[name] = value
+
+
+def _put_back(names: dict[str, Any], name: str, value: Any) -> None:
+    if value is None:
+        names.pop(name, None)
+    else:
+        names[name] = value
+
+
+_scopes = _Scopes()
+
+
+class _CellModule(ModuleType):
+    """`__main__` while a cell runs: who looks up a class by its module (pickle, dataclasses, typing) finds it."""
+
+    def __init__(self) -> None:
         super().__init__("__main__")
-        self._space = space
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # a module's is not a property
-        return ModuleType.__getattribute__(self, "_space")  # type: ignore[no-any-return]
+        return _scopes.current.space
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return ModuleType.__getattribute__(self, "_space")[name]
+            return _scopes.current.space[name]
         except KeyError:
             raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
 
 
 def _display(*objects: Any, **_options: Any) -> None:
-    """What `display` of a notebook comes to in a worker: text."""
+    """Print objects: all that `display` of a notebook comes to where nobody has installed a better one."""
     for value in objects:
         print(repr(value))
-
-
-@contextmanager
-def _builtins(shell: RemoteShell) -> Iterator[None]:
-    """While a cell runs: `get_ipython`, and a `display` where nobody has put one."""
-    names = vars(builtins)
-    former = {"get_ipython": names.get("get_ipython")}
-    names["get_ipython"] = lambda: shell
-    if "display" not in names:
-        former["display"] = None
-        names["display"] = _display
-    try:
-        yield
-    finally:
-        for name, value in former.items():
-            if value is None:
-                names.pop(name, None)
-            else:
-                names[name] = value
-
-
-@contextmanager
-def _as_main(space: dict[str, Any]) -> Iterator[None]:
-    before = sys.modules.get("__main__")
-    sys.modules["__main__"] = _CellModule(space)
-    try:
-        yield
-    finally:
-        if before is None:
-            del sys.modules["__main__"]
-        else:
-            sys.modules["__main__"] = before

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from ipyremote import messages as m
@@ -11,7 +13,7 @@ from ipyremote.engine_kit.console_listener import PlainListener
 
 def displayed(kind: str, **data: str) -> m.DisplayContent:
     bundle = {name.replace("_", "/"): text for name, text in data.items()}
-    return m.DisplayContent(1, "f#1", 7, m.encode_content({"kind": kind, "data": bundle}))
+    return m.DisplayContent(1, "f#1", 7, json.dumps({"kind": kind, "data": bundle}).encode())
 
 
 def bar(number: int, done: float, total: float = 3.0, *, closed: bool = True) -> m.ProgressUpdate:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ipyremote.messages import decode_content
 from ipyremote.remote_cells import display as module
 from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.display import Displays
@@ -162,3 +163,16 @@ def test_a_process_that_user_code_forked_prints(
     monkeypatch.setattr(module.os, "getpid", lambda: here + 1)
     displays.display(Rich())
     assert (recorder.sent, capsys.readouterr().out) == ([], "rich\n")
+
+
+def test_displayed_content_survives_the_wire() -> None:
+    content = {
+        "kind": "display_data",
+        "data": {"image/png": b"\x89PNG", "text/plain": "größe", "n": {1: float("nan")}},
+        "transient": {"display_id": "a"},
+    }
+    assert decode_content(module._encoded(content)) == {
+        "kind": "display_data",
+        "data": {"image/png": "iVBORw==", "text/plain": "größe", "n": {"1": None}},
+        "transient": {"display_id": "a"},
+    }
