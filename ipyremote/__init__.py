@@ -98,10 +98,29 @@ _SUBMODULES = frozenset({"cloudpickle", "internal", "runtime_env", "util"})
 
 
 def progress(refs: Any) -> None:
-    """Show how far these refs are: one ref or generator of refs, or a list, tuple or dict of them, nested or not.
+    """Show how far refs are, as a live board in a notebook and as a bar of text elsewhere.
 
-    In a notebook a live board, and the cell goes on at once. Elsewhere a bar of text on stderr, and it waits until all
-    have ended; failures do not raise. Raises TypeError for anything else.
+    In a notebook the cell goes on at once. Elsewhere this waits until all have ended; failures do not raise.
+
+    Parameters
+    ----------
+    refs : ObjectRef, ObjectRefGenerator, or a list, tuple or dict of them
+        What to watch, nested or not.
+
+    Raises
+    ------
+    TypeError
+        `refs` is anything else.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def half(x):
+    ...     return x / 2
+    >>> refs = [half.remote(i) for i in range(3)]
+    >>> ray.progress(refs)
+    >>> ray.get(refs)
+    [0.0, 0.5, 1.0]
     """
     from ipyremote.notebook import views
 
@@ -111,7 +130,17 @@ def progress(refs: Any) -> None:
 def dashboard() -> None:
     """Show the cluster: workers with what they run, CPU, memory, queue, store, actors, and a timeline.
 
-    In a notebook a live view, elsewhere text. Raises IPyRemoteSystemError when no session is running.
+    In a notebook a live view, elsewhere text.
+
+    Raises
+    ------
+    IPyRemoteSystemError
+        No session is running.
+
+    Examples
+    --------
+    >>> ray.dashboard()
+    Cluster: CPU ... of 4 free...
     """
     from ipyremote.notebook import views
 
@@ -119,9 +148,32 @@ def dashboard() -> None:
 
 
 def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
-    """The latest runs (20,000 at most) as a Chrome trace: written to a file, or returned as a list of events.
+    """Write the latest runs of tasks as a Chrome trace, which chrome://tracing and Perfetto open.
 
-    chrome://tracing and Perfetto open such files. Raises RuntimeError when no session is running.
+    Parameters
+    ----------
+    filename : str, optional
+        The file to write.
+
+    Returns
+    -------
+    list of dict, or None
+        Without `filename` the events themselves, of 20,000 runs at most; times are in microseconds.
+
+    Raises
+    ------
+    RuntimeError
+        No session is running.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def traced():
+    ...     return 1
+    >>> ray.get(traced.remote())
+    1
+    >>> any("traced" in event["name"] for event in ray.timeline())
+    True
     """
     from ipyremote.notebook import views
 
@@ -129,9 +181,21 @@ def timeline(filename: str | None = None) -> list[dict[str, Any]] | None:
 
 
 def install_as_ray() -> None:
-    """From now on, `import ray` gives ipyremote: programs and notebooks written for Ray run unchanged.
+    """Give ipyremote under the name `ray` from now on, so that programs written for Ray run unchanged.
 
-    To be called before anything imports Ray itself. Raises RuntimeError when that has been imported.
+    Also in the functions that this process sends to workers. A second call changes nothing.
+
+    Raises
+    ------
+    RuntimeError
+        Ray itself has been imported already.
+
+    Examples
+    --------
+    >>> import subprocess, sys
+    >>> program = "import ipyremote; ipyremote.install_as_ray(); import ray; print(ray.get is ipyremote.get)"
+    >>> print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip())
+    True
     """
     from ipyremote import compat
 

@@ -135,7 +135,23 @@ class _RemoteOfClass:
 
 
 class ActorClass(Generic[C_co]):
-    """A class whose instances live in processes of their own: `A.remote(...)` starts one and returns its handle."""
+    """A class whose instances live in processes of their own: `A.remote(...)` starts one and returns its handle.
+
+    Made by `@remote`. As a type, `ActorClass[C]` makes handles of type `ActorHandle[C]`.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Account:
+    ...     def __init__(self, balance=0):
+    ...         self.balance = balance
+    ...     def deposit(self, amount):
+    ...         self.balance += amount
+    ...         return self.balance
+    >>> account = Account.remote(balance=10)
+    >>> ray.get(account.deposit.remote(5))
+    15
+    """
 
     # Pickled as an empty instance first, then its dictionary, since the class may refer to this very object.
 
@@ -152,7 +168,23 @@ class ActorClass(Generic[C_co]):
         functools.update_wrapper(self, cls, updated=())
 
     def options(self, **given: Unpack[ClassOptions]) -> ConfiguredActorClass[Callable[..., Any], C_co]:
-        """The same class with other options; only `.remote` can be used on it."""
+        """Return the same class with other options for its actors; only `.remote` can be used on the result.
+
+        Parameters
+        ----------
+        **given
+            Options of actors; see `remote`. `concurrency_groups` belongs to the class itself.
+
+        Returns
+        -------
+        ConfiguredActorClass
+            An object whose `.remote(...)` starts an actor with these options.
+
+        Raises
+        ------
+        ValueError, TypeError, NotImplementedError
+            As of `remote`.
+        """
         if "concurrency_groups" in given:
             raise ValueError(
                 "concurrency_groups belongs to the class itself: give it to @remote, not to .options()"
@@ -276,7 +308,27 @@ def weak_handle(named: NamedHandle, backend: Backend) -> ActorHandle[Any]:
 
 
 class ActorHandle(Generic[C_co]):
-    """An actor to call methods of: `handle.name.remote(...)`. Can be passed anywhere a value can."""
+    """A handle of an actor: `handle.name.remote(...)` calls the method `name` without waiting.
+
+    A handle can be passed to tasks and other actors. The actor ends when its last handle is gone, unless it is
+    detached. As a type, `ActorHandle[C]` is a handle of an instance of `C`. Type checkers take each attribute for a
+    method of any signature; `add: ActorMethod[[int], int] = handle.add` gives one its types.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Stack:
+    ...     def __init__(self):
+    ...         self.items = []
+    ...     def push(self, item):
+    ...         self.items.append(item)
+    ...         return len(self.items)
+    >>> stack = Stack.remote()
+    >>> stack
+    Actor(Stack#1)
+    >>> stack.push.remote("plate")
+    ObjectRef(Stack.push#1)
+    """
 
     __slots__ = ("__weakref__", "_backend", "_id", "_label", "_pending", "_record", "_weak")
 
@@ -341,7 +393,7 @@ def _record_of(handle: ActorHandle[Any]) -> ActorRecord:
 
 
 def owner(handle: ActorHandle[Any]) -> Backend:
-    """The running session of a handle. Raises ActorHandleNotFoundError when that has ended, or is another process's."""
+    """Return the running session of a handle. Raises ActorHandleNotFoundError for a handle of another session."""
     backend = handle._backend
     if backend is current.peek():
         return backend
@@ -475,7 +527,23 @@ class ActorMethod(Generic[P, R_co]):
         self, *, num_returns: None = None, **given: Unpack[MethodOptions]
     ) -> ActorMethod[P, R_co]: ...
     def options(self, **given: Any) -> Any:
-        """The same method with other options for its calls; see `METHOD_OPTIONS`."""
+        """Return the same method with other options for its calls.
+
+        Parameters
+        ----------
+        **given
+            `num_returns`, `name`, `max_task_retries`, `retry_exceptions`, `concurrency_group`.
+
+        Returns
+        -------
+        ActorMethod
+            The method with these options.
+
+        Raises
+        ------
+        ValueError, TypeError, NotImplementedError
+            An option is unknown or has a wrong value.
+        """
         check_options(given, METHOD_OPTIONS, "a method")
         record = self._record
         merged = {**record.given, **given}

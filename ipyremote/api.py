@@ -58,13 +58,44 @@ def get(object_refs: list[ObjectRef[T]], *, timeout: float | None = None) -> lis
 @overload
 def get(object_refs: StreamT, *, timeout: float | None = None) -> StreamT: ...
 def get(object_refs: Any, *, timeout: float | None = None) -> Any:
-    """The value of a ref, or the values of a list of refs in order. Waits until they are there.
+    """Return the value of a ref, or the values of a list of refs in order, and wait until the values are there.
 
-    `timeout`: seconds, 0 means now or never. Raises GetTimeoutError after that; `TaskError` (also an instance of the
-    task's own exception) and other errors of the tree as soon as one task has failed: an ExceptionGroup that is the
-    first of these errors as well, when several of the list have failed by then. ValueError for anything that is neither
-    a ref nor a list, and TypeError for a list with anything but refs, as in Ray. An `ObjectRefGenerator` is returned
-    unchanged, as in Ray.
+    Parameters
+    ----------
+    object_refs : ObjectRef, list of ObjectRef, or ObjectRefGenerator
+        What to wait for. An `ObjectRefGenerator` is returned unchanged, as in Ray.
+    timeout : float, optional
+        Seconds to wait at most; 0 means now or never. By default there is no limit.
+
+    Returns
+    -------
+    object
+        The value of a single ref; of a list of refs, the list of their values. Arrays are read-only views of shared
+        memory.
+
+    Raises
+    ------
+    TaskError
+        The task raised. The error is an instance of the task's own exception, too. When several tasks of the list have
+        failed, the error is an ExceptionGroup that is the first of their errors as well.
+    GetTimeoutError
+        The values were not there in time. The tasks go on.
+    IPyRemoteError
+        A process, an actor or a value was lost; see `ipyremote.exceptions`.
+    ValueError
+        `object_refs` is neither a ref nor a list.
+    TypeError
+        The list has anything but refs.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def square(x):
+    ...     return x * x
+    >>> ray.get(square.remote(3))
+    9
+    >>> ray.get([square.remote(i) for i in range(4)], timeout=60)
+    [0, 1, 4, 9]
     """
     if timeout is not None:
         _check_timeout(timeout)
@@ -109,9 +140,33 @@ def _get(
 
 
 def put(value: T, *, _owner: Any = None) -> ObjectRef[T]:
-    """Store a value once and for all; every task that gets the ref shares it.
+    """Store a value once, and return a ref of the value, which every task that gets the ref shares.
 
-    Raises TypeError for a ref, which names a value already, and ObjectStoreFullError.
+    Parameters
+    ----------
+    value : object
+        Anything that can be pickled. Buffers of arrays are stored without a copy per reader.
+
+    Returns
+    -------
+    ObjectRef
+        The ref of the stored value, ready at once.
+
+    Raises
+    ------
+    TypeError
+        `value` is a ref, which names a stored value already, or cannot be pickled.
+    ObjectStoreFullError
+        The value does not fit into the memory for objects, nor on the disk.
+
+    Examples
+    --------
+    >>> table = ray.put({"one": 1, "two": 2})
+    >>> @ray.remote
+    ... def look_up(table, word):
+    ...     return table[word]
+    >>> ray.get(look_up.remote(table, "two"))
+    2
     """
     if _owner is not None:
         raise ValueError("put() has no _owner any more: objects belong to the session")
@@ -124,12 +179,33 @@ def put(value: T, *, _owner: Any = None) -> ObjectRef[T]:
 
 
 def free(object_refs: ObjectRef[Any] | list[ObjectRef[Any]], local_only: bool = False) -> None:
-    """Drop the values of these refs (one, or a list) at once, without waiting until the last ref has died.
+    """Drop the values of refs at once, without waiting until the last ref has died. As `ray.internal.free`.
 
-    Later, `get` raises ObjectFreedError. A value that a submitted task still needs, or that is not there yet, goes when
-    that is over; arrays that were fetched stay valid. For values that are large and certainly not needed any more:
-    dropping the refs is the usual way. `local_only` changes nothing on one machine. As `ray.internal.free`. Raises
-    TypeError for anything else.
+    For values that are large and certainly not needed any more; dropping the refs is the usual way. A value that a
+    submitted task still needs, or that is not there yet, goes as soon as that is over. Arrays that were fetched stay
+    valid.
+
+    Parameters
+    ----------
+    object_refs : ObjectRef or list of ObjectRef
+        Refs of the values to drop. A later `get` of one raises ObjectFreedError.
+    local_only : bool, default False
+        Changes nothing on one machine.
+
+    Raises
+    ------
+    TypeError
+        `object_refs` is anything else.
+
+    Examples
+    --------
+    >>> ref = ray.put("a large value")
+    >>> ray.free(ref)
+    >>> try:
+    ...     ray.get(ref)
+    ... except ray.exceptions.ObjectFreedError:
+    ...     print("gone")
+    gone
     """
     if isinstance(object_refs, ObjectRef):
         object_refs = [object_refs]
@@ -179,11 +255,48 @@ def wait(
     timeout: float | None = None,
     fetch_local: bool = True,
 ) -> tuple[list[Any], list[Any]]:
-    """(ready, rest), both in the order given: waits until `num_returns` have a value or a failure, or for `timeout`.
+    """Wait until some of these refs have a value or a failure, and return the ready refs and the others.
 
-    An `ObjectRefGenerator` among them is ready when `next` need not wait, at its end too. Never raises for a failed
-    task. At most `num_returns` are ready even if more have values. `fetch_local` changes
-    nothing on one machine. Raises TypeError and ValueError for unfit arguments.
+    An `ObjectRefGenerator` is ready when `next` need not wait, which includes its end. A failed task is ready; `wait`
+    does not raise its error.
+
+    Parameters
+    ----------
+    object_refs : list of ObjectRef or ObjectRefGenerator
+        Refs to wait for, each once.
+    num_returns : int, default 1
+        Number of refs to wait for. No more refs than that are returned as ready, even if more are.
+    timeout : float, optional
+        Seconds to wait at most. By default there is no limit.
+    fetch_local : bool, default True
+        Changes nothing on one machine.
+
+    Returns
+    -------
+    ready : list
+        Up to `num_returns` refs, in the order given.
+    rest : list
+        The other refs, in the order given.
+
+    Raises
+    ------
+    TypeError
+        `object_refs` is not a list of refs.
+    ValueError
+        A ref is there twice, or `num_returns` is not between 1 and the number of refs.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def double(x):
+    ...     return 2 * x
+    >>> refs = [double.remote(i) for i in range(3)]
+    >>> total = 0
+    >>> while refs:
+    ...     ready, refs = ray.wait(refs)
+    ...     total += ray.get(ready[0])
+    >>> total
+    6
     """
     if isinstance(object_refs, ObjectRef | ObjectRefGenerator):
         kind = type(object_refs).__name__
@@ -241,10 +354,36 @@ def _places(ids: list[int], chosen: list[int]) -> list[int]:
 def cancel(
     object_ref: ObjectRef[Any] | ObjectRefGenerator[Any], *, force: bool = False, recursive: bool = True
 ) -> None:
-    """Cancel the task behind a ref: it never starts, or gets a KeyboardInterrupt; nothing happens when it has ended.
+    """Cancel the task behind a ref: a waiting task never starts, and a running task gets a KeyboardInterrupt.
 
-    An `ObjectRefGenerator` stands for its task. `force` kills the worker; `recursive` cancels the tasks that it
-    submitted too. Raises TypeError for anything but a ref or generator, ValueError for `force` with an actor's method.
+    Nothing happens when the task has ended. `get` of a cancelled task's ref raises TaskCancelledError.
+
+    Parameters
+    ----------
+    object_ref : ObjectRef or ObjectRefGenerator
+        A result of the task. An `ObjectRefGenerator` stands for the task that yields.
+    force : bool, default False
+        Kill the worker that runs the task.
+    recursive : bool, default True
+        Cancel the tasks that the task has submitted, too.
+
+    Raises
+    ------
+    TypeError
+        `object_ref` is anything else.
+    ValueError
+        `force` is given for a method of an actor, which would die; use `kill` for that.
+
+    Examples
+    --------
+    >>> import time
+    >>> nap = ray.remote(time.sleep).remote(600)
+    >>> ray.cancel(nap)
+    >>> try:
+    ...     ray.get(nap)
+    ... except ray.exceptions.TaskCancelledError:
+    ...     print("cancelled")
+    cancelled
     """
     if not isinstance(object_ref, ObjectRef | ObjectRefGenerator):
         raise TypeError(f"cancel() takes an ObjectRef, not {_described(object_ref)}")
@@ -262,9 +401,35 @@ def cancel(
 
 
 def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
-    """Kill an actor's process at once; `no_restart=False` lets it start again if `max_restarts` allows.
+    """Kill an actor's process at once, without waiting for the calls that run there.
 
-    Raises ValueError for anything but a handle, and for a handle of an earlier session.
+    Parameters
+    ----------
+    actor : ActorHandle
+        A handle of the actor.
+    no_restart : bool, default True
+        Whether the actor stays dead. False lets the actor start again if its `max_restarts` allows.
+
+    Raises
+    ------
+    ValueError
+        `actor` is not a handle, or is one of an earlier session.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Echo:
+    ...     def say(self, word):
+    ...         return word
+    >>> echo = Echo.remote()
+    >>> ray.get(echo.say.remote("hello"))
+    'hello'
+    >>> ray.kill(echo)
+    >>> try:
+    ...     ray.get(echo.say.remote("hello"))
+    ... except ray.exceptions.ActorDiedError:
+    ...     print("the actor is dead")
+    the actor is dead
     """
     if not isinstance(actor, ActorHandle):
         hint = ": use cancel() for tasks" if isinstance(actor, ObjectRef) else ""
@@ -273,10 +438,38 @@ def kill(actor: ActorHandle[Any], *, no_restart: bool = True) -> None:
 
 
 def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
-    """A handle of the living actor with this name, in this namespace (default: the one of `init`).
+    """Return a handle of the living actor that has this name. Waits for the scheduler's answer.
 
-    As in Ray, the handle does not keep the actor alive. Waits for the scheduler's answer. Raises ValueError when there
-    is no such actor, and for an empty name; TypeError for anything but texts.
+    As in Ray, the handle does not keep the actor alive.
+
+    Parameters
+    ----------
+    name : str
+        The name that `.options(name=...)` gave to the actor.
+    namespace : str, optional
+        The namespace to look in. By default the one of `init`.
+
+    Returns
+    -------
+    ActorHandle
+        A handle of the actor.
+
+    Raises
+    ------
+    ValueError
+        No living actor has the name there, or the name is empty.
+    TypeError
+        An argument is not a string.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Greeter:
+    ...     def greet(self):
+    ...         return "hello"
+    >>> greeter = Greeter.options(name="greeter").remote()
+    >>> ray.get(ray.get_actor("greeter").greet.remote())
+    'hello'
     """
     for what, text in (("name", name), ("namespace", "-" if namespace is None else namespace)):
         if not isinstance(text, str):
@@ -299,17 +492,46 @@ def get_actor(name: str, namespace: str | None = None) -> ActorHandle[Any]:
 
 
 def cluster_resources() -> dict[str, float]:
-    """Total amounts by name, with what placement groups have reserved of them.
+    """Return the total amounts of the session's resources by name, with those that placement groups have reserved.
 
-    Raises IPyRemoteSystemError when no session is running.
+    Returns
+    -------
+    dict of str to float
+        Amounts by name: `CPU` and `GPU` in devices, `memory` and `object_store_memory` in bytes, and resources of
+        `init`.
+
+    Raises
+    ------
+    IPyRemoteSystemError
+        No session is running.
+
+    Examples
+    --------
+    >>> ray.cluster_resources()["CPU"]
+    4.0
     """
     return _running_backend("cluster_resources").resources()[0]
 
 
 def available_resources() -> dict[str, float]:
-    """Free amounts by name; what is used up is absent, and what placement groups have reserved is not free.
+    """Return the amounts of resources that nobody uses, by name.
 
-    Raises IPyRemoteSystemError when no session is running.
+    What is used up is absent, and what placement groups have reserved is not free.
+
+    Returns
+    -------
+    dict of str to float
+        Amounts by name, in the units of `cluster_resources`.
+
+    Raises
+    ------
+    IPyRemoteSystemError
+        No session is running.
+
+    Examples
+    --------
+    >>> set(ray.available_resources()) <= set(ray.cluster_resources())
+    True
     """
     return _running_backend("available_resources").resources()[1]
 
@@ -326,10 +548,24 @@ _PORTS: Final = (
 
 
 def nodes() -> list[dict[str, Any]]:
-    """The machines of the session: this one, with the keys that Ray's have. Waits for the scheduler's answer.
+    """Return the machines of the session: this one, with the keys that Ray's have. Waits for the scheduler's answer.
 
-    There are no ports (-1), since nothing here listens to the network, and no sockets but those of the session itself.
-    Raises IPyRemoteSystemError when no session is running.
+    Ports are -1, since nothing here listens to the network, and there are no sockets but those of the session itself.
+
+    Returns
+    -------
+    list of dict
+        One dictionary, with `NodeID`, `Alive`, `Resources`, `Labels` and others.
+
+    Raises
+    ------
+    IPyRemoteSystemError
+        No session is running.
+
+    Examples
+    --------
+    >>> [(node["Alive"], node["Resources"]["CPU"]) for node in ray.nodes()]
+    [(True, 4.0)]
     """
     backend = _running_backend("nodes")
     return [
@@ -353,13 +589,38 @@ def nodes() -> list[dict[str, Any]]:
 
 
 def get_gpu_ids() -> list[int]:
-    """Indices of the GPUs that the running task may use; empty outside of tasks."""
+    """Return the indices of the GPUs that the running task or actor may use.
+
+    Returns
+    -------
+    list of int
+        Indices as CUDA counts them; empty outside of tasks and for tasks without GPUs.
+
+    Examples
+    --------
+    >>> ray.get_gpu_ids()
+    []
+    """
     backend = current.backend()
     return list(backend.identity().gpus)
 
 
 def get_runtime_context() -> RuntimeContext:
-    """What the calling code can know of where it runs: ids of its task, actor and session, resources, namespace."""
+    """Return what the calling code can know of where it runs: ids of its task, actor and session, resources, namespace.
+
+    Returns
+    -------
+    RuntimeContext
+        An object whose methods answer for the code that calls them.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def who_am_i():
+    ...     return ray.get_runtime_context().get_task_name()
+    >>> ray.get(who_am_i.remote())
+    'who_am_i'
+    """
     return RuntimeContext(current.backend())
 
 

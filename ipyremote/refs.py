@@ -30,7 +30,22 @@ _OBJECT_BYTES = 28
 
 
 class ObjectRef(Generic[T_co]):
-    """A value that a task will make or has made. `get(ref)` and `await ref` give the value."""
+    """The name of a value that a task will make or has made. `get(ref)` and `await ref` give the value.
+
+    A ref can be passed to tasks, which get the value, and be part of other values. Arithmetic and `ref[key]` submit a
+    small task. The value lives as long as any ref of it. As a type, `ObjectRef[T]` names a value of type `T`.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def primes():
+    ...     return [2, 3, 5, 7]
+    >>> ref = primes.remote()
+    >>> ref
+    ObjectRef(primes#1)
+    >>> ray.get(ref[1] + 10)
+    13
+    """
 
     __slots__ = ("__weakref__", "_actor", "_backend", "_deferred", "_id", "_label", "_task")
 
@@ -74,46 +89,46 @@ class ObjectRef(Generic[T_co]):
     # ---- identity
 
     def hex(self) -> str:
-        """56 hexadecimal digits that name the object among all sessions."""
+        """Return 56 hexadecimal digits that name the object among those of all sessions."""
         return _digits(self, "object", self._id)
 
     def binary(self) -> bytes:
-        """The 28 bytes of `hex`."""
+        """Return the 28 bytes of `hex`."""
         return bytes.fromhex(self.hex())
 
     def is_nil(self) -> bool:
-        """Whether it names nothing."""
+        """Return whether this ref names no object."""
         return self._id == 0
 
     @classmethod
     def nil(cls) -> ObjectRef[Any]:
-        """A ref that names nothing."""
+        """Return a ref that names no object."""
         return cls(0, None, "nil")
 
     @classmethod
     def from_random(cls) -> ObjectRef[Any]:
-        """A ref to no object, unlike every other ref."""
+        """Return a ref of no object, unlike every other ref."""
         return cls(secrets.randbits(62) | 1 << 62, None, "random")
 
     @classmethod
     def size(cls) -> int:
-        """Bytes of an id."""
+        """Return the number of bytes of an id."""
         return _OBJECT_BYTES
 
     def task_id(self) -> Identifier:
-        """Id of the task that makes the value."""
+        """Return the id of the task that makes the value."""
         return Identifier("TaskID", _digits(self, "task", self._task))
 
     def job_id(self) -> Identifier:
-        """Id of the session."""
+        """Return the id of the session."""
         return Identifier("JobID", _digits(self, "job", 0))
 
     def owner_address(self) -> bytes:
-        """The number of the process that made the ref, as 8 bytes."""
+        """Return the number of the process that made the ref, as 8 bytes."""
         return client_of(self._id).to_bytes(8, "big")
 
     def call_site(self) -> str:
-        """Always empty: where refs are made is not recorded."""
+        """Return an empty string: the line of code that makes a ref is not recorded."""
         return ""
 
     def __eq__(self, other: object) -> bool:
@@ -130,7 +145,7 @@ class ObjectRef(Generic[T_co]):
     # ---- waiting for the value
 
     def future(self) -> Future[T_co]:
-        """A `concurrent.futures.Future` of the value. Cancelling it does not cancel the task."""
+        """Return a `concurrent.futures.Future` of the value. Cancelling the future does not cancel the task."""
         backend = owner(self)
         future: Future[T_co] = Future()
 
@@ -149,7 +164,7 @@ class ObjectRef(Generic[T_co]):
         return future
 
     def as_future(self) -> Any:
-        """An asyncio future of the value. Deprecated: `await ref`, or `asyncio.wrap_future(ref.future())`."""
+        """Return an asyncio future of the value. Deprecated: use `await ref` or `asyncio.wrap_future(ref.future())`."""
         warnings.warn("as_future() is deprecated: await the ref itself", DeprecationWarning, stacklevel=2)
         import asyncio  # not at the top: it is a quarter of what `import ipyremote` would take
 
@@ -349,7 +364,7 @@ def _key(ref: ObjectRef[Any]) -> str:
 
 
 def owner(ref: Any) -> Backend:
-    """A ref's or generator's running session. Raises ObjectLostError when that has ended, or is another process's."""
+    """Return the running session of a ref or generator. Raises ObjectLostError for one of another session."""
     backend: Backend | None = ref._backend
     if backend is not None and backend is current.peek():
         return backend

@@ -158,7 +158,23 @@ class _RemoteOfFunction:
 
 
 class RemoteFunction(Generic[P, R_co]):
-    """A function that runs elsewhere: `f.remote(...)` starts a task and returns the ref of its result."""
+    """A function that runs in worker processes: `f.remote(...)` starts a task and returns the ref of its result.
+
+    Made by `@remote`. As a type, `RemoteFunction[P, R]` has the parameters `P` and the result `R` of the function.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def cube(x: int) -> int:
+    ...     return x ** 3
+    >>> ref = cube.remote(2)
+    >>> ref
+    ObjectRef(cube#1)
+    >>> ray.get(ref)
+    8
+    >>> ray.get(cube.options(name="eight", num_cpus=0.5).remote(2))
+    8
+    """
 
     # Pickled as an empty instance first, then its dictionary, so that a recursive function, which refers to this very
     # object, comes back whole. Nothing is computed from the function when it is unpickled, since that may not be filled
@@ -223,7 +239,23 @@ class RemoteFunction(Generic[P, R_co]):
         self, *, num_returns: None = None, **given: Unpack[FunctionOptions]
     ) -> ConfiguredFunction[P, ObjectRef[R_co]]: ...
     def options(self, **given: Any) -> Any:
-        """The same function with other options; only `.remote` can be used on it."""
+        """Return the same function with other options for its calls; only `.remote` can be used on the result.
+
+        Parameters
+        ----------
+        **given
+            Options of tasks; see `remote`. `max_calls` belongs to the function itself.
+
+        Returns
+        -------
+        ConfiguredFunction
+            An object whose `.remote(...)` starts a task with these options.
+
+        Raises
+        ------
+        ValueError, TypeError, NotImplementedError
+            As of `remote`.
+        """
         if "max_calls" in given:
             raise ValueError(
                 "max_calls belongs to the function itself: give it to @remote, not to .options()"
@@ -334,7 +366,51 @@ def remote(*, num_returns: int, **given: Unpack[AllOptions]) -> _ListDecorator: 
 def remote(*targets: Any, **given: Any) -> Any:
     """Make a function a task, or a class an actor: `@remote`, `@remote(num_cpus=2)` or `remote(f)`.
 
-    Raises TypeError for anything else, ValueError for an `async def` function and for unknown options.
+    The function or class itself is unchanged, and what this returns runs the function in a worker process:
+    `f.remote(...)` starts a task, `A.remote(...)` starts an actor. `.options(...)` changes options for some calls only.
+
+    Parameters
+    ----------
+    *targets : callable
+        One function or class, when there are no options.
+    **given
+        Options. Of tasks and actors: `num_cpus` (1 for tasks), `num_gpus`, `resources`, `memory` (bytes), `name`,
+        `runtime_env`, `scheduling_strategy`, `label_selector`. Of tasks: `num_returns` (a number, or "streaming"),
+        `max_retries` (3; -1 for any number), `retry_exceptions`, `max_calls`. Of actors: `namespace`, `get_if_exists`,
+        `lifetime` ("detached"), `max_restarts`, `max_task_retries`, `max_concurrency`, `max_pending_calls`,
+        `concurrency_groups`. All are Ray's.
+
+    Returns
+    -------
+    RemoteFunction or ActorClass
+        Or, when options are given, a decorator that returns one.
+
+    Raises
+    ------
+    TypeError
+        The target is neither a function nor a class, or an option has a wrong type.
+    ValueError
+        The function is `async def`, or an option is unknown or has a wrong value.
+    NotImplementedError
+        An option asks for what this package does not do.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def add(a, b):
+    ...     return a + b
+    >>> ray.get(add.remote(1, add.remote(2, 3)))
+    6
+    >>> @ray.remote(num_cpus=0)
+    ... class Counter:
+    ...     def __init__(self):
+    ...         self.count = 0
+    ...     def step(self):
+    ...         self.count += 1
+    ...         return self.count
+    >>> counter = Counter.remote()
+    >>> ray.get([counter.step.remote() for _ in range(3)])
+    [1, 2, 3]
     """
     if len(targets) == 1 and not given:
         return _decorate(targets[0], {})

@@ -23,10 +23,19 @@ T_co = TypeVar("T_co", covariant=True)
 
 
 class ObjectRefGenerator(Generic[T_co]):
-    """What `.remote()` returns for a generator: `for ref in gen`, `next(gen)`, `async for ref in gen`.
+    """The refs of what a generator yields in another process: `for ref in gen`, `next(gen)`, `async for ref in gen`.
 
-    A step waits until the task has yielded; an exception of the task is raised by `get` of the last ref. `wait` takes
-    generators among refs (ready: the next step need not wait), `cancel` cancels the task, `get` returns it unchanged.
+    `.remote()` of a generator function returns one. A step waits until the task has yielded. An exception of the task
+    is raised by `get` of the last ref. `wait` takes generators among refs, and `cancel` cancels the task. As a type,
+    `ObjectRefGenerator[T]` gives refs of type `ObjectRef[T]`.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def count(n):
+    ...     yield from range(n)
+    >>> [ray.get(ref) for ref in count.remote(3)]
+    [0, 1, 2]
     """
 
     __slots__ = ("__weakref__", "_actor", "_backend", "_id", "_label", "_task")
@@ -90,22 +99,22 @@ class ObjectRefGenerator(Generic[T_co]):
     # ---- questions, none of which waits
 
     def completed(self) -> ObjectRef[None]:
-        """A ref that is ready when the task has ended: its value is None, or `get` raises the task's failure."""
+        """Return a ref that is ready when the task has ended: the value is None, or `get` raises the task's failure."""
         backend = self._owner()
         backend.hold(self._task)
         return ObjectRef(self._task, backend, self._label, False, self._task, self._actor)
 
     def next_ready(self) -> bool:
-        """Whether `next(gen)` gives a ref at once; False also when there is none any more (see `is_finished`)."""
+        """Return whether `next(gen)` gives a ref at once; False also after the last ref (see `is_finished`)."""
         backend = self._owner()
         return backend.is_ready(self._id) and not streams_of(backend).is_finished(self._task)
 
     def is_finished(self) -> bool:
-        """Whether the task has ended and all its refs were taken, so that `next(gen)` raises StopIteration."""
+        """Return whether the task has ended and all its refs were taken, so that `next(gen)` raises StopIteration."""
         return streams_of(self._owner()).is_finished(self._task)
 
     def task_id(self) -> Identifier:
-        """Id of the task that yields."""
+        """Return the id of the task that yields."""
         return self.completed().task_id()
 
     def _owner(self) -> Backend:
@@ -117,27 +126,27 @@ class ObjectRefGenerator(Generic[T_co]):
     # ---- what it is not
 
     def send(self, value: Any) -> NoReturn:
-        """Not there: the generator runs in another process."""
+        """Raise NotImplementedError: the generator runs in another process."""
         self._refuse("send")
 
     def throw(self, *exception: Any) -> NoReturn:
-        """Not there: use `cancel(gen)`."""
+        """Raise NotImplementedError: use `cancel(gen)`."""
         self._refuse("throw")
 
     def close(self) -> NoReturn:
-        """Not there: use `cancel(gen)`, or drop the generator."""
+        """Raise NotImplementedError: use `cancel(gen)`, or drop the generator."""
         self._refuse("close")
 
     async def asend(self, value: Any) -> NoReturn:
-        """Not there: the generator runs in another process."""
+        """Raise NotImplementedError: the generator runs in another process."""
         self._refuse("asend")
 
     async def athrow(self, *exception: Any) -> NoReturn:
-        """Not there: use `cancel(gen)`."""
+        """Raise NotImplementedError: use `cancel(gen)`."""
         self._refuse("athrow")
 
     async def aclose(self) -> NoReturn:
-        """Not there: use `cancel(gen)`, or drop the generator."""
+        """Raise NotImplementedError: use `cancel(gen)`, or drop the generator."""
         self._refuse("aclose")
 
     def _refuse(self, name: str) -> NoReturn:
@@ -157,7 +166,22 @@ class ObjectRefGenerator(Generic[T_co]):
 
 
 class DynamicObjectRefGenerator:
-    """The value of a task with `num_returns="dynamic"`: the refs of all that it yielded. It can be pickled."""
+    """The value of a task with `num_returns="dynamic"`: the refs of all that the task yielded. It can be pickled.
+
+    Deprecated, as in Ray: with "streaming", which generator functions have by default, refs arrive while the task runs.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> @ray.remote
+    ... def letters():
+    ...     yield from "ab"
+    >>> with warnings.catch_warnings():
+    ...     warnings.simplefilter("ignore", DeprecationWarning)
+    ...     ref = letters.options(num_returns="dynamic").remote()
+    >>> ray.get(list(ray.get(ref)))
+    ['a', 'b']
+    """
 
     __slots__ = ("_refs",)
 

@@ -39,7 +39,38 @@ def method(fn: Fn, /) -> Fn: ...
 @overload
 def method(*, num_returns: int | str | None = None, **given: Unpack[MethodOptions]) -> Callable[[Fn], Fn]: ...
 def method(*args: Any, **given: Any) -> Any:
-    """Options of one method of an actor class: `@method(num_returns=2)`. The bare form changes nothing."""
+    """Give options to one method of an actor class: `@method(num_returns=2)`. The bare form changes nothing.
+
+    Parameters
+    ----------
+    *args : callable
+        The method itself, when there are no options.
+    **given
+        `num_returns`, `name`, `max_task_retries`, `retry_exceptions`, `concurrency_group`. All are Ray's.
+
+    Returns
+    -------
+    callable
+        The method, or a decorator that returns the method.
+
+    Raises
+    ------
+    AssertionError
+        An option is unknown, or there is none in the parentheses.
+    TypeError, ValueError
+        An option has a wrong value.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Splitter:
+    ...     @ray.method(num_returns=2)
+    ...     def split(self, pair):
+    ...         return pair
+    >>> left, right = Splitter.remote().split.remote(("a", "b"))
+    >>> ray.get(right)
+    'b'
+    """
     if len(args) == 1 and not given and callable(args[0]):
         return args[0]
     if args or not given:

@@ -30,7 +30,17 @@ from ipyremote.exceptions.tracebacks import Frame
 
 
 class IPyRemoteError(Exception):
-    """Base of all errors that ipyremote itself raises."""
+    """Base of all errors that ipyremote itself raises: catch it for any of them.
+
+    Examples
+    --------
+    >>> import time
+    >>> try:
+    ...     ray.get(ray.remote(time.sleep).remote(600), timeout=0)
+    ... except ray.exceptions.IPyRemoteError as error:
+    ...     print(type(error).__name__)
+    GetTimeoutError
+    """
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows: the user's own frames, then the error."""
@@ -55,22 +65,42 @@ class IPyRemoteError(Exception):
 
 
 class TaskError(IPyRemoteError):
-    """A task, or a method of an actor, raised an exception: mend the code it points to.
+    """Raised by `get` when a task, or a method of an actor, raised an exception: mend the code in the traceback.
 
-    `get` raises an instance of a class that is both this and the class of the cause (`as_instanceof_cause`), so that
-    `except ValueError` works as it does for a local call. Attributes of the cause are found on the error as well.
-    `str()` is the cause's own message, followed by the traceback in the task.
+    The error is also an instance of the cause's own class (`as_instanceof_cause`), so `except ValueError` works as it
+    does for a local call. Attributes of the cause are found on the error as well. `str()` is the cause's own message,
+    followed by the traceback in the task. As Ray's RayTaskError.
+
+    Attributes
+    ----------
+    label : str
+        `name#number` of the task.
+    cause : BaseException or None
+        The exception itself; None when it could not be pickled.
+    traceback_text : str
+        The traceback in the task with all its causes.
+    pid : int
+        Process in which the task ran.
+    frames : tuple of Frame
+        The user's frames, outermost first.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... def invert(x):
+    ...     return 1 / x
+    >>> try:
+    ...     ray.get(invert.remote(0))
+    ... except ZeroDivisionError as error:
+    ...     print(isinstance(error, ray.exceptions.TaskError), error.label, repr(error.cause))
+    True invert#1 ZeroDivisionError('division by zero')
     """
 
-    #: `name#number` of the task.
     label: str
-    #: The exception itself; None when it could not be pickled.
     cause: BaseException | None
-    #: The traceback in the task with all its causes.
     traceback_text: str
-    #: Process in which it ran. Never part of a text, which would differ from run to run.
+    # Never part of a text, which would differ from run to run.
     pid: int
-    #: The user's frames, outermost first.
     frames: tuple[Frame, ...]
 
     def __init__(
@@ -237,168 +267,237 @@ def _copy_native_attributes(cause: BaseException, dual: BaseException) -> None:
 
 
 class UserCodeException(IPyRemoteError):
-    """User code failed in another way than by raising from a task."""
+    """Raised when user code failed in another way than by raising from a task: mend that code."""
 
 
 class UnserializableException(IPyRemoteError):
-    """A task raised an exception that cannot be unpickled here; the text has its traceback."""
+    """Raised when a task's exception cannot be unpickled here: read its traceback in the error's text."""
 
 
 # ------------------------------------------------------------------------------------------------ you asked for it
 
 
 class TaskCancelledError(IPyRemoteError):
-    """The task was cancelled."""
+    """Raised by `get` for a task that was cancelled: submit the task again if its value is needed.
+
+    Examples
+    --------
+    >>> import time
+    >>> ref = ray.remote(time.sleep).remote(600)
+    >>> ray.cancel(ref)
+    >>> try:
+    ...     ray.get(ref)
+    ... except ray.exceptions.TaskCancelledError:
+    ...     print("cancelled")
+    cancelled
+    """
 
 
 class GetTimeoutError(IPyRemoteError, TimeoutError):
-    """`get` waited for as long as its `timeout` said. The task goes on."""
+    """Raised by `get` when its `timeout` has passed: call `get` again, or `cancel` the task, which goes on until then.
+
+    Examples
+    --------
+    >>> import time
+    >>> ref = ray.remote(time.sleep).remote(600)
+    >>> try:
+    ...     ray.get(ref, timeout=0.1)
+    ... except TimeoutError as error:
+    ...     print(type(error).__name__)
+    GetTimeoutError
+    >>> ray.cancel(ref)
+    """
 
 
 # --------------------------------------------------------------------------------------------- you called it wrong
 
 
 class ActorAlreadyExistsError(ValueError, IPyRemoteError):
-    """An actor of that name is there already. Please use a different name."""
+    """Raised when an actor of that name is there already: use another name, or `get_actor`."""
 
 
 class ActorHandleNotFoundError(ValueError, IPyRemoteError):
-    """The handle belongs to a session that has ended, or to another one."""
+    """Raised for a handle of a session that has ended, or of another one: start the actor again."""
 
 
 class ActorClassInheritanceException(TypeError):
-    """An actor class was used as a base class. Inherit from the plain class, then decorate."""
+    """Raised when an actor class is a base class: inherit from the plain class, then decorate."""
 
 
 class OufOfBandObjectRefSerializationException(IPyRemoteError):
-    """A ref was pickled outside of ipyremote, where nothing would keep its object alive. (Ray's spelling.)"""
+    """Raised when a ref is pickled outside of ipyremote, where nothing would keep its object alive: pickle its value.
+
+    The spelling is Ray's.
+    """
 
 
 class PendingCallsLimitExceeded(IPyRemoteError):
-    """An actor has as many waiting calls as its `max_pending_calls` allows."""
+    """Raised when an actor has as many unfinished calls as `max_pending_calls` allows: wait for some of them."""
 
 
 class TaskUnschedulableError(IPyRemoteError):
-    """The task asks for more than the session has."""
+    """Raised when a task asks for more than the session has: ask for less, or start a larger session."""
 
 
 class ActorUnschedulableError(IPyRemoteError):
-    """The actor asks for more than the session has."""
+    """Raised when an actor asks for more than the session has: ask for less, or start a larger session."""
 
 
 class RuntimeEnvSetupError(IPyRemoteError):
-    """The environment that was asked for could not be made."""
+    """Raised when a `runtime_env` could not be set up: mend what the text names, such as a package."""
 
 
 # ------------------------------------------------------------------------------------ a process or machine failed
 
 
 class WorkerCrashedError(IPyRemoteError):
-    """The process that ran the task ended without a result; the text says how."""
+    """Raised when the process that ran a task ended without a result: the text says how; mend or retry the task.
+
+    Examples
+    --------
+    >>> import os
+    >>> try:
+    ...     ray.get(ray.remote(max_retries=0)(os._exit).remote(1))
+    ... except ray.exceptions.WorkerCrashedError:
+    ...     print("the process is gone")
+    the process is gone
+    """
 
 
 class ActorError(IPyRemoteError):
-    """An actor could not answer."""
+    """Base of the errors of an actor that could not answer: see the text for what happened to the actor.
 
-    #: Whether its `__init__` raised.
+    Attributes
+    ----------
+    actor_init_failed : bool
+        Whether `__init__` of the actor raised.
+    cause : BaseException or None
+        The exception of `__init__`; None where nothing is known.
+    """
+
     actor_init_failed: bool = False
-    #: What its `__init__` raised; None where nothing is known.
     cause: BaseException | None = None
 
 
 class ActorDiedError(ActorError):
-    """The actor is dead and stays so; the text says why."""
+    """Raised when the actor is dead and stays so: the text says why; start a new actor.
+
+    Examples
+    --------
+    >>> @ray.remote
+    ... class Broken:
+    ...     def __init__(self):
+    ...         raise ValueError("no such file")
+    ...     def read(self):
+    ...         return 1
+    >>> try:
+    ...     ray.get(Broken.remote().read.remote())
+    ... except ray.exceptions.ActorDiedError as error:
+    ...     print(error.actor_init_failed, repr(error.cause))
+    True ValueError('no such file')
+    """
 
 
 class ActorUnavailableError(ActorError):
-    """The actor was restarting while this call ran; later calls may work."""
+    """Raised when the actor was restarting while this call ran: call again later."""
 
 
 class ObjectLostError(IPyRemoteError):
-    """The value is gone, or its session is."""
+    """Raised when a value is gone, or its session is: submit the task again."""
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """The value could not be fetched from where it is."""
+    """Raised when a value could not be fetched from where it is: submit the task again."""
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    """The value was dropped although a ref to it is left: a fault of ours."""
+    """Raised when a value was dropped although a ref of it is left: report this fault of ipyremote."""
 
 
 class ObjectFreedError(ObjectLostError):
-    """The value was freed by hand."""
+    """Raised when a value was freed by hand: make the value again, or call `free` later.
+
+    Examples
+    --------
+    >>> ref = ray.put("a word")
+    >>> ray.free(ref)
+    >>> try:
+    ...     ray.get(ref)
+    ... except ray.exceptions.ObjectFreedError:
+    ...     print("freed")
+    freed
+    """
 
 
 class OwnerDiedError(ObjectLostError):
-    """The process that made the ref is gone, and the value with it."""
+    """Raised when the process that made a ref is gone, and the value with it: submit the task again."""
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
-    """The value was lost and could not be computed again."""
+    """Raised when a value was lost and could not be computed again: submit the task again."""
 
 
 class ObjectStoreFullError(IPyRemoteError):
-    """The object store has no room. Drop refs, or start the session with a larger `object_store_memory`."""
+    """Raised when the object store has no room: drop refs, or give `init` a larger `object_store_memory`."""
 
 
 class OutOfDiskError(IPyRemoteError):
-    """The disk is full."""
+    """Raised when the disk is full: make room, or choose another `object_spilling_directory`."""
 
 
 class OutOfMemoryError(IPyRemoteError):
-    """A worker was killed because the memory was used up."""
+    """Raised when a worker was killed because the memory was used up: run fewer tasks at once, or ask for `memory`."""
 
 
 class NodeDiedError(IPyRemoteError):
-    """A machine is gone."""
+    """Raised when a machine is gone. Only clusters of machines raise this error: submit the task again."""
 
 
 class LocalRayletDiedError(IPyRemoteError):
-    """The agent of this machine is gone."""
+    """Raised when the agent of this machine is gone. Nothing here raises this error, which is Ray's."""
 
 
 class PlasmaObjectNotAvailable(IPyRemoteError):
-    """The value is not in the store of this machine."""
+    """Raised when a value is not in the store of this machine. Nothing here raises this error, which is Ray's."""
 
 
 class AsyncioActorExit(IPyRemoteError):
-    """An async actor leaves."""
+    """Raised inside an async actor that leaves: let the exception pass."""
 
 
 class TaskPlacementGroupRemoved(IPyRemoteError):
-    """The placement group of the task was removed."""
+    """Raised when the placement group of a task was removed: reserve a group and submit the task again."""
 
 
 class ActorPlacementGroupRemoved(IPyRemoteError):
-    """The placement group of the actor was removed."""
+    """Raised when the placement group of an actor was removed: reserve a group and start the actor again."""
 
 
 class ObjectRefStreamEndOfStreamError(IPyRemoteError):
-    """A stream of refs has no more."""
+    """Raised when a stream of refs has no more: end the loop."""
 
 
 class CrossLanguageError(IPyRemoteError):
-    """Code of another language failed."""
+    """Raised when code of another language failed. Nothing here raises this error, which is Ray's."""
 
 
 # -------------------------------------------------------------------------------------- the session is gone or ill
 
 
 class IPyRemoteSystemError(IPyRemoteError):
-    """The session is not started, was shut down, or failed inside."""
+    """Raised when the session is not started, was shut down, or failed inside: call `init`, then submit again."""
 
 
 class ClusterLostError(IPyRemoteSystemError):
-    """The scheduler is gone. `init()` starts a new session; refs of the old one are lost."""
+    """Raised when the scheduler is gone: `init()` starts a new session; refs of the old one are lost."""
 
 
 class RpcError(IPyRemoteError):
-    """Two processes could not talk."""
+    """Raised when two processes could not talk to each other: call again, or start a new session."""
 
 
 class AuthenticationError(IPyRemoteError):
-    """A process without the session's secret tried to connect."""
+    """Raised when a process without the session's secret tried to connect: start the process from the session."""
 
 
 #: What `messages.Failure.kind` stands for.

@@ -17,7 +17,25 @@ __all__ = ["ClusterContext"]
 
 
 class ClusterContext(Mapping[str, Any]):
-    """The running session. Reading it as a mapping is deprecated: use `address_info`."""
+    """The running session, as `init` returns it. As a context manager it ends the session with the block.
+
+    Reading it as a mapping is deprecated: use `address_info`.
+
+    Attributes
+    ----------
+    address_info : dict
+        `address` (for `init` of other programs), `node_ip_address`, `hostname`, `node_id` and `webui_url`.
+    dashboard_url : None
+        There is no dashboard on the network; see `ipyremote.dashboard`.
+    python_version, ipyremote_version : str
+        Versions.
+
+    Examples
+    --------
+    >>> context = ray.init()
+    >>> context.address_info["node_ip_address"]
+    '127.0.0.1'
+    """
 
     def __init__(
         self, *, kind: str, node_id: str, version: str, stop: Callable[[], None], address: str = ""

@@ -115,25 +115,70 @@ def init(
 ) -> ClusterContext:
     """Start a session, without waiting until its processes are up.
 
-    `num_cpus`, `num_gpus`, `resources`: amounts, by default what this process may use. `object_store_memory`: bytes of
-    memory for large objects; what does not fit is moved to disk, to `object_spilling_directory` (made if missing; by
-    default the temp directory if that is on a disk; False: not at all).
-    `backend`: "local" (processes on this machine, the default) or "inline" (in this process, for debugging).
-    `log_to_driver`: whether to show what tasks print. `logging_config`: a `LoggingConfig`, for the log records of this
-    program, of its tasks and its actors. `logging_level`, `logging_format`: of the records of ipyremote itself in this
-    process, unless `configure_logging=False`. Ray's arguments for its dashboard are taken and do nothing.
-    `keep_alive`: for how long the session outlives this process unless `shutdown` ends it, in seconds or like "10m"
-    (default: not at all). What the program's names stand for can be had again with `recover`. `namespace`: where the
-    names of its actors are (default: one of its own). `labels`: words with values that the machine has, for the options
-    that ask for them. `runtime_env`: what this program's tasks and actors have beyond that, see
-    `ipyremote.runtime_env.RuntimeEnv`; it is not for this process itself.
-    `address`: "local" starts a session (the default), "auto" joins the one that this user has started last on this
-    machine, and the `address_info["address"]` of a session's context joins that one. Who joins works beside the others;
-    `shutdown` then only leaves. IPYREMOTE_ADDRESS stands for an address that is not given.
+    With a session running, the same arguments, or none, return that session, so a notebook's cell can be run again.
 
-    With a session running: the same arguments, or none, return it; others raise RuntimeError unless
-    `ignore_reinit_error`. Raises RuntimeError for unknown arguments, ConnectionError where there is nothing to join,
-    ValueError for amounts of a session that is joined, NotImplementedError for addresses of other machines.
+    Parameters
+    ----------
+    address : str, optional
+        "local" starts a session (the default). "auto" joins the session that this user has started last on this
+        machine, and `context.address_info["address"]` of a session joins that one; `shutdown` then only leaves. An
+        engine of another package has an address with its own scheme. IPYREMOTE_ADDRESS stands for an address that is
+        not given.
+    num_cpus, num_gpus : float, optional
+        Amounts for tasks and actors; by default what this process may use.
+    resources : mapping, optional
+        Amounts of resources with names of your own.
+    labels : mapping, optional
+        Words with values that the machine has, for `label_selector` and `NodeLabelSchedulingStrategy`.
+    object_store_memory : int, optional
+        Bytes of memory for large objects. Objects that do not fit are moved to disk.
+    object_spilling_directory : path or False, optional
+        Where on disk; made if missing. By default the temp directory if that is on a disk. False: nowhere.
+    local_mode : bool, default False
+        Not there: use `backend="inline"`.
+    ignore_reinit_error : bool, default False
+        Return the running session whatever the other arguments are.
+    job_config : object, optional
+        Not there: NotImplementedError for anything but None.
+    log_to_driver : bool, optional
+        Whether to show what tasks print; True if IPYREMOTE_LOG_TO_DRIVER does not say otherwise.
+    namespace : str, optional
+        Where the names of this program's actors are. By default a namespace of the session's own.
+    runtime_env : mapping, optional
+        Variables, packages and working directory of this program's tasks and actors; see
+        `ipyremote.runtime_env.RuntimeEnv`. It does not change this process itself.
+    backend : str, optional
+        "local" (processes on this machine, the default) or "inline" (in this process, for debugging).
+    keep_alive : float or str, optional
+        Seconds, or a text such as "10m", for which the session outlives this process unless `shutdown` ends it. What
+        the program's names stand for can be had again with `recover`. By default the session ends with this process.
+    **more
+        `logging_config`: a `LoggingConfig`. `logging_level`, `logging_format`: of the records of ipyremote itself in
+        this process, unless `configure_logging=False`. Ray's arguments for its dashboard are taken and do nothing.
+
+    Returns
+    -------
+    ClusterContext
+        The session; as a context manager it ends with the block.
+
+    Raises
+    ------
+    RuntimeError
+        A session with other arguments is running, or an argument is unknown.
+    ConnectionError
+        There is no session to join.
+    ValueError
+        An argument has a wrong value, or is one that a session has which is joined.
+    NotImplementedError
+        The address is one of another machine.
+
+    Examples
+    --------
+    >>> context = ray.init()
+    >>> context
+    ClusterContext(local)
+    >>> ray.init() is context
+    True
     """
     if local_mode:
         raise RuntimeError(
@@ -207,8 +252,19 @@ def start_with(arguments: Callable[[], dict[str, Any]] | None) -> None:
 def shutdown(*, wait_for_processes: bool = False) -> None:
     """End the session: its processes are gone when this returns, its refs and handles are void. Idempotent.
 
-    Remote functions and classes stay usable in the next session. `wait_for_processes` changes nothing, because this
-    always waits.
+    Remote functions and classes stay usable in the next session. A program that has joined another's session leaves it.
+
+    Parameters
+    ----------
+    wait_for_processes : bool, default False
+        Changes nothing, because this always waits.
+
+    Examples
+    --------
+    >>> import subprocess, sys
+    >>> program = "import ipyremote as ray; ray.init(); ray.shutdown(); print(ray.is_initialized())"
+    >>> print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip())
+    False
     """
     with _slot.changing():
         backend = current.peek()
@@ -227,7 +283,18 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
 
 
 def is_initialized() -> bool:
-    """Whether a session is running. Never starts one."""
+    """Return whether a session is running. Never starts one.
+
+    Returns
+    -------
+    bool
+        False also for a session that was lost.
+
+    Examples
+    --------
+    >>> ray.is_initialized()
+    True
+    """
     backend = current.peek()
     return backend is not None and not backend.ended
 

@@ -34,11 +34,28 @@ _OURS: Final = "ipyremote"
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """How the records of a program, of its tasks and of its actors are written: for `init(logging_config=...)`.
+    """The form of the log records of a program, of its tasks and of its actors: for `init(logging_config=...)`.
 
-    `encoding`: "TEXT" or "JSON", one line for each record. `log_level`: of the root logger. Beside time, level, place
-    and message, a record has the ids of the job, node, process, task and actor, and of its own fields those in
-    `additional_log_standard_attrs`, such as "name" or "thread". As in Ray. Raises ValueError and TypeError.
+    Beside time, level, place and message, a record has the ids of the job, node, process, task and actor. As in Ray.
+
+    Parameters
+    ----------
+    encoding : str, default "TEXT"
+        "TEXT" or "JSON"; one line for each record.
+    log_level : str or int, default "INFO"
+        Level of the root logger.
+    additional_log_standard_attrs : list of str, optional
+        Fields of a record that are added, such as "name" or "thread".
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument does not fit.
+
+    Examples
+    --------
+    >>> ray.LoggingConfig(encoding="JSON", log_level="WARNING")
+    LoggingConfig(encoding='JSON', log_level='WARNING', additional_log_standard_attrs=[])
     """
 
     encoding: str = "TEXT"

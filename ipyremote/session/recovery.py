@@ -164,15 +164,41 @@ def recover(
     all: bool = False,
     session: str | None = None,
 ) -> Any:
-    """What a program that has ended left in a cluster with `init(keep_alive=...)`, such as this kernel's last run.
+    """Return what an ended program left in a session with `init(keep_alive=...)`, such as this kernel's last run.
 
-    `recover()` shows the names and states, and takes nothing. `recover("model")` gives what the name stood for: a ref,
-    the handle of an actor, or a list, tuple or dict of them. `recover(["a", "b"])` and `recover(all=True)` give a dict.
-    The first of these makes the kept cluster the one of this process. `session`: the first digits of the session's key,
-    where there are several.
+    The first call with a name makes the kept session the one of this process. `recover()` takes nothing.
 
-    Raises LookupError for a name that is not kept (any more), RuntimeError when this process uses another cluster
-    already or another process has recovered that one.
+    Parameters
+    ----------
+    names : str or iterable of str, optional
+        Names of the program's variables. By default a table of the names and their states is returned.
+    all : bool, default False
+        Recover every name.
+    session : str, optional
+        The first digits of the session's key, where there are several.
+
+    Returns
+    -------
+    object
+        For one name what the name stood for: a ref, the handle of an actor, or a list, tuple or dict of them. For
+        several names, or `all`, a dict. Without names a table to look at.
+
+    Raises
+    ------
+    LookupError
+        A name is not kept (any more).
+    RuntimeError
+        This process uses another session already, or another process has recovered that one.
+    TypeError, ValueError
+        `names` is not a collection of strings, or is given together with `all`.
+
+    Examples
+    --------
+    >>> try:
+    ...     ray.recover("model")
+    ... except (LookupError, RuntimeError) as error:
+    ...     print("nothing is kept here")
+    nothing is kept here
     """
     wanted = [names] if isinstance(names, str) else None if names is None else list(names)
     for name in wanted or ():

@@ -25,7 +25,7 @@ _Fn = Callable[[Any, Any], Any]
 
 @dataclass(slots=True)
 class _Work:
-    """What an actor was given and has not been asked back for."""
+    """Work that an actor was given and whose result nobody has taken."""
 
     #: Its number, counted from 0 in the order in which work was given out.
     index: int
@@ -39,10 +39,35 @@ class _Work:
 
 
 class ActorPool:
-    """Actors that work is handed out to: `list(ActorPool([a, b]).map(lambda a, v: a.double.remote(v), range(4)))`."""
+    """A fixed set of actors that work is handed out to, each one piece at a time. As `ray.util.ActorPool`.
+
+    A pool belongs to one thread. An actor that has died leaves the pool.
+
+    Parameters
+    ----------
+    actors : iterable of ActorHandle
+        The actors of the pool.
+
+    Raises
+    ------
+    TypeError
+        One of `actors` is not a handle.
+    ValueError
+        One of `actors` is there twice.
+
+    Examples
+    --------
+    >>> from ipyremote.util import ActorPool
+    >>> @ray.remote
+    ... class Doubler:
+    ...     def double(self, value):
+    ...         return 2 * value
+    >>> pool = ActorPool([Doubler.remote(), Doubler.remote()])
+    >>> list(pool.map(lambda actor, value: actor.double.remote(value), range(4)))
+    [0, 2, 4, 6]
+    """
 
     def __init__(self, actors: Iterable[ActorHandle[Any]]) -> None:
-        """`actors`: handles. Raises TypeError for anything else, ValueError for one that is there twice."""
         self._idle: list[ActorHandle[Any]] = []
         #: By number, in order.
         self._busy: dict[int, _Work] = {}
@@ -55,9 +80,21 @@ class ActorPool:
             self.push(actor)
 
     def map(self, fn: _Fn, values: Iterable[Any]) -> Iterator[Any]:
-        """Results of `fn(actor, value)`, which returns a ref, for each value, in order.
+        """Return an iterator of the results of `fn(actor, value)` for each value, in order.
 
-        What was submitted before is given up. The work goes on while the iterator is used.
+        Results of earlier work are given up. The work goes on while the iterator is used.
+
+        Parameters
+        ----------
+        fn : callable
+            Takes an actor and a value, and returns the ref of a call (or a list of refs).
+        values : iterable
+            One piece of work each.
+
+        Returns
+        -------
+        iterator
+            The results.
         """
         self._give_up()
         for value in values:
@@ -65,14 +102,22 @@ class ActorPool:
         return self._drain(self.get_next)
 
     def map_unordered(self, fn: _Fn, values: Iterable[Any]) -> Iterator[Any]:
-        """`map`, with the results as they come."""
+        """Return an iterator of the results as `map` does, in the order in which the results come."""
         self._give_up()
         for value in values:
             self.submit(fn, value)
         return self._drain(self.get_next_unordered)
 
     def submit(self, fn: _Fn, value: Any) -> None:
-        """Have an idle actor, or the first that will be, do `fn(actor, value)`, which returns a ref (or a list)."""
+        """Have an idle actor do `fn(actor, value)`, or the first actor that becomes idle.
+
+        Parameters
+        ----------
+        fn : callable
+            Takes an actor and a value, and returns the ref of a call (or a list of refs). TypeError for anything else.
+        value : object
+            The second argument of `fn`.
+        """
         if not self._idle:
             self._pending.append((fn, value))
             return
@@ -91,15 +136,32 @@ class ActorPool:
         self._next_given += 1
 
     def has_next(self) -> bool:
-        """Whether there is any result that was not returned yet."""
+        """Return whether there is a result that nobody has taken."""
         return bool(self._busy or self._pending)
 
     def get_next(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
-        """The next result in order. `timeout`: seconds; then TimeoutError, and the result stays the next one, unless
-        `ignore_if_timedout`: then it is given up.
+        """Return the next result in order.
 
-        Raises StopIteration when nothing is left, ValueError after a `get_next_unordered` that has overtaken it, and
-        what the work raised.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait at most.
+        ignore_if_timedout : bool, default False
+            Whether a result that is late is given up. Otherwise it stays the next one.
+
+        Returns
+        -------
+        object
+            The result.
+
+        Raises
+        ------
+        StopIteration
+            Nothing is left.
+        TimeoutError
+            The result is late.
+        ValueError
+            A `get_next_unordered` has overtaken this result.
         """
         self._check_left()
         if self._next_returned >= self._next_given:
@@ -114,7 +176,7 @@ class ActorPool:
         return self._take(work, ready)
 
     def get_next_unordered(self, timeout: float | None = None, ignore_if_timedout: bool = False) -> Any:
-        """The next result that comes, whichever it is. Arguments and errors are those of `get_next`."""
+        """Return the result that comes next, whichever it is. Arguments and errors are those of `get_next`."""
         self._check_left()
         work = self._first_ready(timeout)
         if work is None and not ignore_if_timedout:
@@ -124,15 +186,15 @@ class ActorPool:
         return self._take(chosen, work is not None)
 
     def has_free(self) -> bool:
-        """Whether an actor is idle and no work waits."""
+        """Return whether an actor is idle and no work waits."""
         return bool(self._idle) and not self._pending
 
     def pop_idle(self) -> ActorHandle[Any] | None:
-        """Take an idle actor out of the pool; None if there is none."""
+        """Take an idle actor out of the pool, and return the actor; None: no actor is idle."""
         return self._idle.pop() if self.has_free() else None
 
     def push(self, actor: ActorHandle[Any]) -> None:
-        """Add an actor. Raises ValueError when it is in the pool already, TypeError for anything but a handle."""
+        """Add an actor. Raises ValueError for an actor of the pool, TypeError for anything but a handle."""
         if not isinstance(actor, ActorHandle):
             raise TypeError(f"ActorPool takes handles of actors, not {type(actor).__name__}: {actor!r:.80}")
         if actor in self._idle or any(work.actor == actor for work in self._busy.values()):
@@ -144,7 +206,7 @@ class ActorPool:
             yield take()
 
     def _give_up(self) -> None:
-        """What was submitted and not asked for is nobody's any more; its actors are free for the next work."""
+        """Forget results that nobody has taken, so that their actors are free for the next work."""
         self._pending.clear()
         for work in tuple(self._busy.values()):
             del self._busy[work.index]

@@ -17,7 +17,37 @@ __all__ = ["safe_print", "tqdm"]
 
 
 class tqdm:
-    """A progress bar: `for item in tqdm(items, desc="fitting"): ...`, or `update` by hand."""
+    """A progress bar in tasks and in the driver alike. As `ray.experimental.tqdm_ray.tqdm`.
+
+    A bar in a task appears where the task's output does; a bar in the driver is `tqdm.auto.tqdm`.
+
+    Parameters
+    ----------
+    iterable : iterable, optional
+        Items to count. Without them, call `update`.
+    desc : str, optional
+        Words before the bar.
+    total : float, optional
+        Number of items; by default the length of `iterable`, if there is one.
+    unit : str, optional
+        The word for one item; "it" by default.
+    position : int, optional
+        Row of the bar, below other bars.
+    flush_interval_s : float, default 0.1
+        Seconds between two drawings, at least.
+
+    Examples
+    --------
+    >>> from ipyremote.util import tqdm
+    >>> @ray.remote
+    ... def fit(epochs):
+    ...     done = 0
+    ...     for epoch in tqdm(range(epochs), desc="fitting"):
+    ...         done += 1
+    ...     return done
+    >>> ray.get(fit.remote(3))
+    3
+    """
 
     def __init__(
         self,
@@ -28,8 +58,6 @@ class tqdm:
         position: int | None = None,
         flush_interval_s: float = 0.1,
     ) -> None:
-        """`total`: by default the length of `iterable`, if it has one. `position`: its row below other bars.
-        `flush_interval_s`: least seconds between two drawings."""
         if inside_task():
             from tqdm.std import tqdm as kind
         else:
@@ -45,7 +73,7 @@ class tqdm:
         )
 
     def __iter__(self) -> Iterator[Any]:
-        """The items, counted. Raises ValueError when there is no `iterable`."""
+        """Return an iterator that counts the items. Raises ValueError when there is no `iterable`."""
         if self._iterable is None:
             raise ValueError("No iterable provided")
         return iter(self._bar)
@@ -61,20 +89,34 @@ class tqdm:
         self._bar.set_description(desc)
 
     def update(self, n: float = 1) -> None:
-        """So many more are done."""
+        """Count `n` more items as done."""
         self._bar.update(n)
 
     def refresh(self) -> None:
-        """Draw it now."""
+        """Draw the bar now."""
         self._bar.refresh()
 
     def close(self) -> None:
-        """Nothing more comes. Idempotent."""
+        """End the bar. Idempotent."""
         self._bar.close()
 
 
 def safe_print(*values: Any, **options: Any) -> None:
-    """`print` that does not run into the progress bars."""
+    """Print without running into progress bars. As `ray.experimental.tqdm_ray.safe_print`.
+
+    Parameters
+    ----------
+    *values : object
+        As of `print`.
+    **options
+        As of `print`: `sep`, `end`, `file`, `flush`.
+
+    Examples
+    --------
+    >>> from ipyremote.util import safe_print
+    >>> safe_print("epoch", 3, sep=" ")
+    epoch 3
+    """
     standard = sys.modules.get("tqdm.std")
     if standard is None:
         print(*values, **options)

@@ -1,8 +1,8 @@
-"""The value of a call for a thread of ours that waits for it, on behalf of a library that knows nothing of refs.
+"""Values of calls for threads of this package that wait on behalf of a library that knows nothing of refs.
 
-Rules. Such a thread sleeps until it is woken: many that wait in `get` would take turns at the socket. What a task
-raised is raised as it is, as the standard library's pools do; the `TaskError` with the traceback in the task is its
-cause.
+Rules. Such a thread sleeps until it is woken: many threads that wait in `get` would take turns at the socket. An
+exception of a task is raised as it is, as the standard library's pools do; its cause is the `TaskError` with the
+traceback in the task.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["name_of", "total_cpus", "value_of", "wait_for"]
 
 
 def wait_for(ref: ObjectRef[Any]) -> None:
-    """Sleep until there is a value or a failure."""
+    """Sleep until a ref has a value or a failure."""
     backend = refs.owner(ref)
     if not backend.is_ready(ref._id):
         ready = threading.Event()
@@ -29,7 +29,7 @@ def wait_for(ref: ObjectRef[Any]) -> None:
 
 
 def value_of(ref: ObjectRef[Any]) -> Any:
-    """The value. Raises what the task raised, and other errors of the tree."""
+    """Return the value of a ref. Raises the exception of the task itself, and other errors of the tree."""
     wait_for(ref)
     try:
         return api.get(ref)
@@ -41,14 +41,14 @@ def value_of(ref: ObjectRef[Any]) -> Any:
 
 
 def name_of(fn: Callable[..., Any]) -> str:
-    """What to call a call of it."""
+    """Return the name under which calls of a function are shown."""
     while isinstance(fn, functools.partial):
         fn = fn.func
     return getattr(fn, "__name__", type(fn).__name__)
 
 
 def total_cpus() -> float:
-    """CPUs of the session, free or not. Starts a session if there is none."""
+    """Return the number of the session's CPUs, free or not. Starts a session if none is running."""
     if not api.is_initialized():
         api.init()
     return api.cluster_resources().get("CPU", 0.0)

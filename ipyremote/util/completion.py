@@ -39,11 +39,41 @@ def as_completed(
 def as_completed(
     refs: Iterable[ObjectRef[Any]], *, chunk_size: int = 10, yield_obj_refs: bool = False, **wait_options: Any
 ) -> Iterator[Any]:
-    """Values of these refs in the order in which they come, roughly: `chunk_size` of them are waited for at a time.
+    """Return an iterator of the values of refs in the order in which the values come. As `ray.util.as_completed`.
 
-    `yield_obj_refs`: yield the refs themselves, of failed tasks too. `wait_options`: `timeout` (seconds for each
-    batch; fewer values come then) and `fetch_local`, as of `wait`. Raises ValueError for a `chunk_size` below 1, what a
-    task raised when its value is due, and TypeError and ValueError as `wait` does.
+    The values come in batches; within a batch the order is that of `refs`.
+
+    Parameters
+    ----------
+    refs : iterable of ObjectRef
+        Refs to wait for.
+    chunk_size : int, default 10
+        Refs of a batch, which are waited for together.
+    yield_obj_refs : bool, default False
+        Whether to give the refs themselves, also those of failed tasks.
+    **wait_options
+        `timeout`, in seconds for each batch, after which a batch is smaller, and `fetch_local`, as of `wait`.
+
+    Returns
+    -------
+    iterator
+        The values, or the refs.
+
+    Raises
+    ------
+    ValueError
+        `chunk_size` is below 1.
+    TypeError
+        `refs` is not a collection of refs, or an option is unknown.
+
+    Examples
+    --------
+    >>> from ipyremote.util import as_completed
+    >>> @ray.remote
+    ... def triple(x):
+    ...     return 3 * x
+    >>> sorted(as_completed([triple.remote(i) for i in range(4)], chunk_size=2))
+    [0, 3, 6, 9]
     """
     _check(chunk_size, wait_options)
     if isinstance(refs, ObjectRef):
@@ -93,10 +123,43 @@ def map_unordered(
     yield_obj_refs: bool = False,
     **wait_options: Any,
 ) -> Iterator[Any]:
-    """Values of the remote function `fn` for each item, as they come, with at most `backpressure_size` tasks at a time.
+    """Return an iterator of the values of a remote function for each item, as they come. As `ray.util.map_unordered`.
 
-    None for `backpressure_size`: all at once. The rest is as for `as_completed`. Raises ValueError for a
-    `backpressure_size` below 1, TypeError when `fn` has no `.remote`.
+    Parameters
+    ----------
+    fn : RemoteFunction
+        A remote function of one argument.
+    items : iterable
+        The arguments. They are taken as results are used.
+    backpressure_size : int or None, default 100
+        Number of tasks at a time; None: all at once.
+    chunk_size : int, default 10
+        As of `as_completed`.
+    yield_obj_refs : bool, default False
+        As of `as_completed`.
+    **wait_options
+        As of `as_completed`.
+
+    Returns
+    -------
+    iterator
+        The values, or the refs.
+
+    Raises
+    ------
+    ValueError
+        `backpressure_size` or `chunk_size` is below 1.
+    TypeError
+        `fn` has no `.remote`, or an option is unknown.
+
+    Examples
+    --------
+    >>> from ipyremote.util import map_unordered
+    >>> @ray.remote
+    ... def negate(x):
+    ...     return -x
+    >>> sorted(map_unordered(negate, range(4), backpressure_size=2, chunk_size=1))
+    [-3, -2, -1, 0]
     """
     _check(chunk_size, wait_options)
     if backpressure_size is not None and backpressure_size < 1:

@@ -44,7 +44,38 @@ _FUNCTIONS = 64
 
 
 class Executor(futures.Executor):
-    """Runs calls on the cluster: `with Executor() as executor: list(executor.map(f, items, chunksize=100))`."""
+    """The cluster as a standard `concurrent.futures.Executor`, for whatever takes one.
+
+    Functions of a notebook work. A call whose process dies fails alone, and the executor goes on.
+
+    Parameters
+    ----------
+    max_workers : int, optional
+        Calls at a time; by default the CPUs of the cluster. With more workers than CPUs each call takes a part of a
+        CPU.
+    initializer : callable, optional
+        Runs once in each worker's process, which is an actor then. If it raises, calls fail with BrokenExecutor.
+    initargs : tuple, default ()
+        Arguments of `initializer`.
+    remote_args : mapping, optional
+        Options of the tasks, such as `{"num_gpus": 1}`; `max_retries` is 0 otherwise. With an `initializer`, options of
+        the workers' actors.
+
+    Raises
+    ------
+    ValueError, TypeError
+        An argument does not fit.
+
+    Examples
+    --------
+    >>> from ipyremote.util import Executor
+    >>> def power(base, exponent):
+    ...     return base ** exponent
+    >>> with Executor() as executor:
+    ...     future = executor.submit(power, 2, 10)
+    ...     print(future.result(), list(executor.map(power, range(3), [2, 2, 2])))
+    1024 [0, 1, 4]
+    """
 
     def __init__(
         self,
@@ -54,13 +85,6 @@ class Executor(futures.Executor):
         *,
         remote_args: Mapping[str, Any] | None = None,
     ) -> None:
-        """`max_workers`: calls at a time, by default the CPUs of the cluster; with more of them than CPUs, each call
-        takes as much less of one. `initializer(*initargs)` runs once in each worker's process; if it raises, what waits
-        and comes fails with BrokenExecutor. `remote_args`: options of the tasks (`{"num_gpus": 1}`; `max_retries` is 0
-        otherwise), or with an initializer those of the workers' actors.
-
-        Starts a session if there is none. Raises ValueError and TypeError for unfit arguments.
-        """
         if max_workers is not None and max_workers < 1:
             raise ValueError(f"max_workers must be greater than 0, not {max_workers!r}")
         if initializer is not None and not callable(initializer):
@@ -84,7 +108,25 @@ class Executor(futures.Executor):
         )
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """Have `fn(*args, **kwargs)` run. Returns a future at once. Raises RuntimeError after `shutdown`."""
+        """Have `fn(*args, **kwargs)` run, and return a future at once.
+
+        Parameters
+        ----------
+        fn : callable
+            A plain function. TypeError for a remote one.
+        *args, **kwargs
+            Its arguments. A ref arrives as its value.
+
+        Returns
+        -------
+        concurrent.futures.Future
+            Pending until the call begins; until then it can be cancelled.
+
+        Raises
+        ------
+        RuntimeError
+            The executor was shut down.
+        """
         if isinstance(fn, RemoteFunction):
             raise TypeError(f"submit() takes the plain function, not {fn!r}: call {fn!r}.remote() for a ref")
         return self._submit(name_of(fn), fn, args, kwargs)
@@ -97,10 +139,25 @@ class Executor(futures.Executor):
         chunksize: int = 1,
         buffersize: int | None = None,
     ) -> Iterator[Any]:
-        """Values of `fn(*items)` in order, as of the built-in `map`. What is not there yet is worked on meanwhile.
+        """Return an iterator of the values of `fn(*items)` in order, as the built-in `map` does.
 
-        `timeout`: seconds from now, then TimeoutError. `chunksize`: calls that travel together, for short ones.
-        `buffersize`: so many chunks at most are on their way while nobody asks; by default all are (as in Python 3.14).
+        Parameters
+        ----------
+        fn : callable
+            A plain function. TypeError for a remote one.
+        *iterables : iterable
+            Its arguments.
+        timeout : float, optional
+            Seconds from now, after which the iterator raises TimeoutError.
+        chunksize : int, default 1
+            Calls that travel together, for short ones.
+        buffersize : int, optional
+            Chunks on their way while nobody asks, at most; by default all (as in Python 3.14).
+
+        Returns
+        -------
+        iterator
+            The values.
         """
         if chunksize < 1:
             raise ValueError("chunksize must be >= 1.")
@@ -117,18 +174,26 @@ class Executor(futures.Executor):
         return values if chunksize == 1 else itertools.chain.from_iterable(values)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; wait until all have ended if `wait`; cancel those that have not begun if asked to."""
+        """Take no more calls.
+
+        Parameters
+        ----------
+        wait : bool, default True
+            Wait until all calls have ended.
+        cancel_futures : bool, default False
+            Cancel the calls that have not begun.
+        """
         if cancel_futures:
             with self._runs.clearing():
                 self._threads.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown(wait)
 
     def terminate_workers(self) -> None:
-        """Shut down, cancel what waits, and interrupt what runs (KeyboardInterrupt in a task; a process is killed)."""
+        """Shut down, cancel waiting calls, and interrupt running tasks (KeyboardInterrupt) or kill their processes."""
         self._stop(force=False)
 
     def kill_workers(self) -> None:
-        """Shut down, cancel what waits, and kill the processes in which calls run."""
+        """Shut down, cancel waiting calls, and kill the processes in which calls run."""
         self._stop(force=True)
 
     def _stop(self, *, force: bool) -> None:
@@ -145,7 +210,7 @@ class Executor(futures.Executor):
     def _starts(
         self, fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]], chunksize: int
     ) -> Iterator[Future[Any]]:
-        """Each step submits one more."""
+        """Return an iterator that submits one more call, or chunk of calls, at each step."""
         name = name_of(fn)
         if chunksize == 1:
             return (self._submit(name, fn, args, {}) for args in calls)
@@ -154,7 +219,7 @@ class Executor(futures.Executor):
 
 
 def _share(cpus: float, workers: int) -> float:
-    """CPUs for each call, so that as many as there are workers run at a time."""
+    """Return the CPUs for each call with which as many calls as workers run at a time."""
     if inside_task():
         # The task that waits for its calls keeps its own CPU meanwhile, since it does not wait in `get`: if that is the
         # last one, calls that need one would wait for the task.
@@ -186,25 +251,25 @@ def _call_each(fn: Callable[..., Any], chunk: tuple[tuple[Any, ...], ...]) -> li
 
 
 class _How(Protocol):
-    """How a worker runs a call: as a task, or in a process of its own."""
+    """A way to run the calls of a worker: as tasks, or in a process of the worker's own."""
 
     def begin(self) -> None:
-        """The calling thread is a worker from now on."""
+        """Make the calling thread a worker."""
 
     def start(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> Any:
-        """Begin a call; returns its ref."""
+        """Begin a call, and return its ref."""
 
     def finish(self, ref: ObjectRef[Any]) -> Any:
-        """Wait for its value."""
+        """Wait for a call, and return its value."""
 
     def stop(self, refs: Iterable[ObjectRef[Any]], *, force: bool) -> None:
-        """End these calls, and what is needed for others. Any thread."""
+        """End these calls, and whatever other calls would need. Any thread."""
 
 
 class _Tasks:
-    """Each call is a task."""
+    """Calls that are tasks."""
 
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
@@ -213,7 +278,7 @@ class _Tasks:
         self._functions: dict[Callable[..., Any], Any] = {}
 
     def begin(self) -> None:
-        """A worker is a thread and no more."""
+        """Do nothing: a worker is a thread."""
 
     def start(
         self, name: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -240,14 +305,14 @@ class _Tasks:
 
 
 def _is_plain(fn: Callable[..., Any]) -> bool:
-    """Whether it can be a remote function as it is."""
+    """Return whether a function can be a remote function as it is."""
     return inspect.isfunction(fn) and not (
         inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn)
     )
 
 
 class _Processes:
-    """Each worker has a process."""
+    """Calls in a process for each worker."""
 
     def __init__(
         self, initializer: Callable[..., Any], initargs: tuple[Any, ...], options: dict[str, Any]
@@ -277,7 +342,7 @@ class _Processes:
 
 
 class _Runs:
-    """The calls that run now. Knows no executor, so that one that is dropped ends its threads."""
+    """The calls that run. Knows no executor, so that an executor which is dropped ends its threads."""
 
     def __init__(self, how: _How) -> None:
         self._how = how
@@ -289,7 +354,7 @@ class _Runs:
 
     @contextlib.contextmanager
     def clearing(self) -> Iterator[None]:
-        """In this block, what is cancelled on this thread is not in the queue any more."""
+        """Mark this thread as the one that cancels calls and takes them out of the queue."""
         self._clearer = threading.get_ident()
         try:
             yield
@@ -297,7 +362,7 @@ class _Runs:
             self._clearer = 0
 
     def on_done(self, future: Future[Any]) -> None:
-        """A future has come to its end."""
+        """React to the end of a future."""
         if not future.cancelled():
             error = future.exception()
             if error is not None:
@@ -315,7 +380,7 @@ class _Runs:
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
     ) -> Any:
-        """One call, on a worker's thread."""
+        """Run one call on a worker's thread, and return its value."""
         with origin():
             ref = self._start(name, fn, args, kwargs)
         try:
@@ -339,7 +404,7 @@ class _Runs:
         return ref
 
     def stop(self, *, force: bool) -> None:
-        """End what runs, and let nothing begin."""
+        """End the running calls, and let no others begin."""
         with self._lock:
             self._stopped = True
             running = tuple(self._running)

@@ -1,8 +1,9 @@
 """`Counter`, `Gauge` and `Histogram` as in `ray.util.metrics`, and `snapshot()`, which reads those of all processes.
 
-Each process keeps its own numbers, where the others can read them (`series.py`), so that recording one is as cheap as
-storing it, and the numbers of a process outlive it. `snapshot` puts them together: counters and histograms are added
-up, of a gauge the value set last counts. They belong to the session in which they are recorded and end with it.
+Each process keeps its own numbers where the others can read them (`series.py`), so recording a number is as cheap as
+storing it, and the numbers of a process outlive the process. `snapshot` puts the numbers together: counters and
+histograms are added up; of a gauge the value that was set last counts. Metrics belong to the session in which they are
+recorded, and end with it.
 """
 
 from __future__ import annotations
@@ -25,16 +26,37 @@ Tags = Mapping[str, str]
 
 
 class Metric:
-    """What all of them have in common. Can be passed to tasks and actors."""
+    """A number with a name and tags: the base of `Counter`, `Gauge` and `Histogram`. Can be passed to tasks and actors.
+
+    Parameters
+    ----------
+    name : str
+        Letters, digits, `_` and `:`. Another name warns, and its values are not recorded.
+    description : str, default ""
+        What the number is, for people.
+    tag_keys : tuple of str, optional
+        Names of the tags that each value has.
+
+    Raises
+    ------
+    ValueError
+        `name` is empty.
+    TypeError
+        `tag_keys` is not a tuple of strings.
+
+    Examples
+    --------
+    >>> from ipyremote.util.metrics import Gauge, Metric
+    >>> gauge = Gauge("temperature", description="of the oven", tag_keys=("oven",))
+    >>> isinstance(gauge, Metric), gauge.info["tag_keys"]
+    (True, ('oven',))
+    """
 
     _kind = ""
     #: Upper bounds of buckets.
     _bounds: tuple[float, ...] = ()
 
     def __init__(self, name: str, description: str = "", tag_keys: tuple[str, ...] | None = None) -> None:
-        """`tag_keys`: names of the tags that each value has. Raises ValueError for an empty name, TypeError for keys
-        that are no tuple of strings. A name that Prometheus would not take warns, and its values are not recorded.
-        """
         if not name:
             raise ValueError("Empty name is not allowed. Please provide a metric name.")
         keys = () if tag_keys is None else tag_keys
@@ -57,7 +79,7 @@ class Metric:
             )
 
     def set_default_tags(self, default_tags: Tags) -> Metric:
-        """Tags of values that do not say otherwise. Returns the metric itself. Raises ValueError for unknown keys."""
+        """Set the tags of values without tags of their own, and return the metric. ValueError for unknown keys."""
         for key, value in default_tags.items():
             if key not in self._tag_keys:
                 raise ValueError(f"Unrecognized tag key {key}.")
@@ -67,7 +89,7 @@ class Metric:
 
     @property
     def info(self) -> dict[str, Any]:
-        """Name, description, tag keys and default tags."""
+        """Return the name, description, tag keys and default tags."""
         return {
             "name": self._name,
             "description": self._description,
@@ -76,7 +98,7 @@ class Metric:
         }
 
     def _numbers(self, tags: Tags | None) -> series.Numbers | None:
-        """Where the numbers for these tags are; None for a metric that is not recorded."""
+        """Return the place of the numbers for these tags; None for a metric that is not recorded."""
         for value in (tags or {}).values():
             _check_tag(value)
         final = {**self._default_tags, **(tags or {})}
@@ -89,12 +111,42 @@ class Metric:
 
 
 class Counter(Metric):
-    """A number that only grows."""
+    """A number that only grows.
+
+    Parameters
+    ----------
+    name : str
+        As of every `Metric`.
+    description : str, default ""
+        As of every `Metric`.
+    tag_keys : tuple of str, optional
+        As of every `Metric`.
+
+    Examples
+    --------
+    >>> from ipyremote.util import metrics
+    >>> pages = metrics.Counter("pages_read", tag_keys=("book",))
+    >>> @ray.remote
+    ... def read(book):
+    ...     pages.inc(20, tags={"book": book})
+    >>> ray.get([read.remote("Emma"), read.remote("Emma")])
+    [None, None]
+    >>> [record["value"] for record in metrics.snapshot() if record["name"] == "pages_read"]
+    [40.0]
+    """
 
     _kind = "counter"
 
     def inc(self, value: float = 1.0, tags: Tags | None = None) -> None:
-        """Add `value`. Raises TypeError for no number, ValueError for one that is not above 0."""
+        """Add to the number.
+
+        Parameters
+        ----------
+        value : float, default 1.0
+            What to add. TypeError for anything but a number, ValueError for a number that is not above 0.
+        tags : mapping of str to str, optional
+            Values of the tags.
+        """
         _check_number(value)
         if not value > 0:
             raise ValueError(f"value must be >0, got {value}")
@@ -104,12 +156,39 @@ class Counter(Metric):
 
 
 class Gauge(Metric):
-    """A number that goes up and down."""
+    """A number that goes up and down.
+
+    Parameters
+    ----------
+    name : str
+        As of every `Metric`.
+    description : str, default ""
+        As of every `Metric`.
+    tag_keys : tuple of str, optional
+        As of every `Metric`.
+
+    Examples
+    --------
+    >>> from ipyremote.util import metrics
+    >>> loss = metrics.Gauge("loss")
+    >>> loss.set(0.5)
+    >>> loss.set(0.25)
+    >>> [record["value"] for record in metrics.snapshot() if record["name"] == "loss"]
+    [0.25]
+    """
 
     _kind = "gauge"
 
     def set(self, value: float | None, tags: Tags | None = None) -> None:
-        """It is `value` now; None changes nothing. Raises TypeError for no number."""
+        """Set the number.
+
+        Parameters
+        ----------
+        value : float or None
+            The new number; None changes nothing. TypeError for anything else.
+        tags : mapping of str to str, optional
+            Values of the tags.
+        """
         if value is None:
             return
         _check_number(value)
@@ -119,7 +198,29 @@ class Gauge(Metric):
 
 
 class Histogram(Metric):
-    """How many values were how large."""
+    """Counts of values by size.
+
+    Parameters
+    ----------
+    name : str
+        As of every `Metric`.
+    description : str, default ""
+        As of every `Metric`.
+    boundaries : sequence of float
+        Upper bounds of the buckets, above 0; one more bucket has no bound. ValueError for anything else.
+    tag_keys : tuple of str, optional
+        As of every `Metric`.
+
+    Examples
+    --------
+    >>> from ipyremote.util import metrics
+    >>> seconds = metrics.Histogram("seconds", boundaries=[1.0, 10.0])
+    >>> for value in (0.5, 2.0, 3.0, 60.0):
+    ...     seconds.observe(value)
+    >>> (record,) = [record for record in metrics.snapshot() if record["name"] == "seconds"]
+    >>> record["buckets"]
+    [(1.0, 1), (10.0, 2), (inf, 1)]
+    """
 
     _kind = "histogram"
 
@@ -130,7 +231,6 @@ class Histogram(Metric):
         boundaries: Sequence[float] | None = None,
         tag_keys: tuple[str, ...] | None = None,
     ) -> None:
-        """`boundaries`: upper bounds of the buckets, above 0; a last one has none. Raises ValueError."""
         super().__init__(name, description, tag_keys)
         if not boundaries:
             raise ValueError(
@@ -148,11 +248,11 @@ class Histogram(Metric):
 
     @property
     def info(self) -> dict[str, Any]:
-        """As of every metric, and the boundaries."""
+        """Return the name, description, tag keys, default tags and boundaries."""
         return {**super().info, "boundaries": self.boundaries}
 
     def observe(self, value: float, tags: Tags | None = None) -> None:
-        """There was `value`. Raises TypeError for no number."""
+        """Count a value. Raises TypeError for anything but a number."""
         _check_number(value)
         numbers = self._numbers(tags)
         if numbers is not None:
@@ -160,10 +260,21 @@ class Histogram(Metric):
 
 
 def snapshot() -> list[dict[str, Any]]:
-    """All metrics of the session, as of now: a record for each combination of tags, sorted, which a DataFrame takes.
+    """Return all metrics of the session as of now, in records that `pandas.DataFrame` takes.
 
-    Each has `name`, `type`, `description`, `tags` and `value` (of a histogram, the sum of what was observed), and a
-    histogram `count` and `buckets` too: pairs of an upper bound and how many were at most that, and above the last one.
+    Returns
+    -------
+    list of dict
+        One record for each combination of tags, sorted, with `name`, `type`, `description`, `tags` and `value` (of a
+        histogram the sum of its values). A histogram has `count` and `buckets`, too: pairs of an upper bound and the
+        number of values up to there and above the bound before.
+
+    Examples
+    --------
+    >>> from ipyremote.util import metrics
+    >>> metrics.Counter("wheels").inc(4)
+    >>> [(record["type"], record["value"]) for record in metrics.snapshot() if record["name"] == "wheels"]
+    [('counter', 4.0)]
     """
     merged: dict[tuple[Any, ...], series.Record] = {}
     for record in series.read_all():

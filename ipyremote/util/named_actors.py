@@ -1,4 +1,4 @@
-"""Which actors have names."""
+"""The names of living actors."""
 
 from __future__ import annotations
 
@@ -10,9 +10,27 @@ __all__ = ["list_named_actors"]
 
 
 def list_named_actors(all_namespaces: bool = False) -> list[Any]:
-    """The names of the living actors of this namespace, sorted.
+    """Return the names of the living actors of this namespace, sorted. As `ray.util.list_named_actors`.
 
-    With `all_namespaces`, as in Ray: records such as `{"name": "counter", "namespace": "mine"}`, of all of them.
+    Parameters
+    ----------
+    all_namespaces : bool, default False
+        Whether to look in all namespaces.
+
+    Returns
+    -------
+    list of str, or list of dict
+        The names; with `all_namespaces` records such as `{"name": "counter", "namespace": "mine"}`.
+
+    Examples
+    --------
+    >>> from ipyremote.util import list_named_actors
+    >>> @ray.remote
+    ... class Clerk:
+    ...     pass
+    >>> clerk = Clerk.options(name="clerk").remote()
+    >>> "clerk" in list_named_actors()
+    True
     """
     backend = current.backend()
     found = required(backend.named_actors, backend.capabilities.named_actors).all(everywhere=all_namespaces)

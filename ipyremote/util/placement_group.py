@@ -40,7 +40,31 @@ _SCHEDULING: Final = {"pending": "QUEUED", "reserved": "FINISHED", "removed": "R
 
 
 class PlacementGroup:
-    """A group of a session. Can be passed anywhere a value can; it does not keep the group."""
+    """A placement group: bundles of resources that are reserved together. Made by `placement_group`.
+
+    Can be passed anywhere a value can. The group stays when this object is gone.
+
+    Parameters
+    ----------
+    group_id : int
+        Not for users, as are the other parameters.
+    key : str
+        Key of the group's session.
+    label : str
+        The group's name for people.
+    bundles : tuple, optional
+        The amounts of each bundle; None: they are asked for when needed.
+    digits : str, default ""
+        Hexadecimal digits of the group's id.
+
+    Examples
+    --------
+    >>> from ipyremote.util import placement_group, remove_placement_group
+    >>> group = placement_group([{"CPU": 1}, {"CPU": 2}])
+    >>> group.wait(60), group.bundle_count, group.bundle_specs
+    (True, 2, [{'CPU': 1.0}, {'CPU': 2.0}])
+    >>> remove_placement_group(group)
+    """
 
     def __init__(
         self,
@@ -50,11 +74,6 @@ class PlacementGroup:
         bundles: tuple[Resources, ...] | None = None,
         digits: str = "",
     ) -> None:
-        """Made by `placement_group`, not by users.
-
-        `key`: the key of the group's session. `bundles`: None where they are asked for when needed. `digits`: the
-        hexadecimal digits of the group's id.
-        """
         self._digits = digits
         self._id = group_id
         self._key = key
@@ -63,23 +82,24 @@ class PlacementGroup:
 
     @staticmethod
     def empty() -> PlacementGroup:
-        """No group."""
+        """Return an object that names no group."""
         return PlacementGroup(0, "", "", ())
 
     @property
     def is_empty(self) -> bool:
-        """Whether it is no group."""
+        """Return whether this object names no group."""
         return not self._id
 
     @property
     def id(self) -> Identifier:
-        """Its id, as `placement_group_table` has it."""
+        """Return the group's id, as `placement_group_table` has it."""
         return Identifier("PlacementGroupID", self._digits)
 
     def ready(self) -> ObjectRef[PlacementGroup]:
-        """A ref whose value is this group, as soon as it is reserved. `%remote_why` on it says what it waits for.
+        """Return a ref whose value is this group, ready when the group is reserved.
 
-        `get` raises TaskPlacementGroupRemoved if it is removed before.
+        `get` raises TaskPlacementGroupRemoved if the group is removed before. `%remote_why` says what the ref waits
+        for.
         """
         if self.is_empty:
             return api.put(self)
@@ -89,7 +109,18 @@ class PlacementGroup:
         return ObjectRef(first, backend, label)
 
     def wait(self, timeout_seconds: float = 30) -> bool:
-        """Wait until it is reserved, at most so many seconds. Whether it is; False too when it has been removed."""
+        """Wait until the group is reserved.
+
+        Parameters
+        ----------
+        timeout_seconds : float, default 30
+            Seconds to wait at most.
+
+        Returns
+        -------
+        bool
+            Whether the group is reserved; False also for a group that was removed.
+        """
         ref = self.ready()
         ready, _ = api.wait([ref], timeout=timeout_seconds)
         if not ready:
@@ -103,12 +134,12 @@ class PlacementGroup:
 
     @property
     def bundle_specs(self) -> list[dict[str, float]]:
-        """The amounts of each bundle. Raises ValueError when nothing is known of the group any more."""
+        """Return the amounts of each bundle. Raises ValueError when the group is not known any more."""
         return [_amounts(bundle) for bundle in self._known_bundles()]
 
     @property
     def bundle_count(self) -> int:
-        """How many bundles it has."""
+        """Return the number of bundles."""
         return len(self._known_bundles())
 
     def _known_bundles(self) -> tuple[Resources, ...]:
@@ -198,16 +229,50 @@ def placement_group(
     bundle_label_selector: list[dict[str, str]] | None = None,
     topology_strategy: Mapping[str, str] | None = None,
 ) -> PlacementGroup:
-    """Reserve bundles of resources, all of them or nothing, without waiting for it: see `PlacementGroup.ready`.
+    """Reserve bundles of resources, all of them or none, without waiting: see `PlacementGroup.ready`. As in `ray.util`.
 
-    `bundles`: amounts by name, such as `[{"CPU": 2, "GPU": 1}]`; the GPUs of a bundle are devices of its own.
-    `strategy`: "PACK" (the default), "SPREAD", "STRICT_PACK" or "STRICT_SPREAD". `name`: for `get_placement_group`, in
-    the namespace of the program; whoever gives one waits for the answer whether it is free. `lifetime`: the group is
-    removed when the actor or else the program that created it has ended, unless this is "detached".
-    `bundle_label_selector`: for each bundle the labels that its machine must have. A group for which the session has
-    too little waits, with one warning.
+    A group for which the session has too little waits, with one warning.
 
-    Raises ValueError for arguments that mean nothing and for a name that is taken, TypeError for one that is no text.
+    Parameters
+    ----------
+    bundles : list of dict
+        Amounts by name, such as `[{"CPU": 2, "GPU": 1}]`. The GPUs of a bundle are devices of its own.
+    strategy : str, optional
+        "PACK" (the default), "SPREAD", "STRICT_PACK" or "STRICT_SPREAD". On one machine the first three mean the same,
+        and "STRICT_SPREAD" with several bundles is never reserved.
+    name : str, default ""
+        For `get_placement_group`, in the program's namespace. With a name, this waits for the answer whether it is
+        free.
+    lifetime : str, optional
+        "detached": the group stays when the actor or program that created it has ended.
+    bundle_label_selector : list of dict, optional
+        For each bundle, the labels that its machine must have.
+    topology_strategy : mapping, optional
+        Not there: NotImplementedError.
+
+    Returns
+    -------
+    PlacementGroup
+        The group.
+
+    Raises
+    ------
+    ValueError
+        An argument means nothing, or the name is taken.
+    TypeError
+        The name is not a string.
+
+    Examples
+    --------
+    >>> from ipyremote.util import placement_group, remove_placement_group
+    >>> from ipyremote.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    >>> group = placement_group([{"CPU": 1}])
+    >>> @ray.remote
+    ... def inside():
+    ...     return "in the group"
+    >>> ray.get(inside.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group)).remote())
+    'in the group'
+    >>> remove_placement_group(group)
     """
     _check(bundles, strategy, name, lifetime, bundle_label_selector)
     if topology_strategy is not None:
@@ -246,10 +311,30 @@ def _check(bundles: Any, strategy: Any, name: Any, lifetime: Any, selectors: Any
 
 
 def remove_placement_group(placement_group: PlacementGroup) -> None:
-    """Give back what a group has reserved, without waiting. Its tasks and actors are ended by force.
+    """Give back what a group has reserved, without waiting, and end its tasks and actors by force.
 
     `get` then raises TaskPlacementGroupRemoved for its tasks, ActorPlacementGroupRemoved for calls of its actors.
-    Nothing happens when it has been removed before. Raises TypeError for anything but a group.
+    Nothing happens to a group that was removed before.
+
+    Parameters
+    ----------
+    placement_group : PlacementGroup
+        The group.
+
+    Raises
+    ------
+    TypeError
+        `placement_group` is anything else.
+
+    Examples
+    --------
+    >>> from ipyremote.util import placement_group, placement_group_table, remove_placement_group
+    >>> group = placement_group([{"CPU": 1}])
+    >>> group.wait(60)
+    True
+    >>> remove_placement_group(group)
+    >>> placement_group_table(group)["state"]
+    'REMOVED'
     """
     group = _checked("remove_placement_group", placement_group)
     if not group.is_empty:
@@ -257,9 +342,32 @@ def remove_placement_group(placement_group: PlacementGroup) -> None:
 
 
 def get_placement_group(placement_group_name: str) -> PlacementGroup:
-    """The group of this name in the program's namespace. Waits for the scheduler's answer.
+    """Return the group of this name in the program's namespace. Waits for the scheduler's answer.
 
-    Raises ValueError when there is none and for an empty name, TypeError for anything but a text.
+    Parameters
+    ----------
+    placement_group_name : str
+        The name that `placement_group` gave.
+
+    Returns
+    -------
+    PlacementGroup
+        The group.
+
+    Raises
+    ------
+    ValueError
+        There is no such group, or the name is empty.
+    TypeError
+        The name is not a string.
+
+    Examples
+    --------
+    >>> from ipyremote.util import get_placement_group, placement_group, remove_placement_group
+    >>> group = placement_group([{"CPU": 1}], name="bench")
+    >>> get_placement_group("bench") == group
+    True
+    >>> remove_placement_group(group)
     """
     name = placement_group_name
     if not isinstance(name, str):
@@ -277,7 +385,19 @@ def get_placement_group(placement_group_name: str) -> PlacementGroup:
 
 
 def get_current_placement_group() -> PlacementGroup | None:
-    """The group that the calling task or actor is in; None outside of groups, and in a program. Asks the scheduler."""
+    """Return the group that the calling task or actor is in. Asks the scheduler.
+
+    Returns
+    -------
+    PlacementGroup or None
+        None outside of groups, and in a program.
+
+    Examples
+    --------
+    >>> from ipyremote.util import get_current_placement_group
+    >>> print(get_current_placement_group())
+    None
+    """
     backend = current.backend()
     group_id = current_task.identity().group
     known = _groups_of(backend).all(group_id) if group_id else []
@@ -285,10 +405,29 @@ def get_current_placement_group() -> PlacementGroup | None:
 
 
 def placement_group_table(placement_group: PlacementGroup | None = None) -> dict[str, Any]:
-    """What is known of one group (nothing: an empty dictionary), or of all of them by id, the latest removed included.
+    """Return what is known of one group, or of all groups by id, with the latest that were removed.
 
-    As in Ray: `placement_group_id`, `name`, `bundles`, `bundles_to_node_id`, `strategy`, `state` ("PENDING", "CREATED"
-    or "REMOVED") and `stats`; and `detail`, why it waits.
+    Parameters
+    ----------
+    placement_group : PlacementGroup, optional
+        One group; by default all.
+
+    Returns
+    -------
+    dict
+        As in Ray: `placement_group_id`, `name`, `bundles`, `bundles_to_node_id`, `strategy`, `state` ("PENDING",
+        "CREATED" or "REMOVED") and `stats`; and `detail`, why the group waits. Empty for a group that is not known.
+
+    Examples
+    --------
+    >>> from ipyremote.util import placement_group, placement_group_table, remove_placement_group
+    >>> group = placement_group([{"CPU": 1}], strategy="SPREAD", name="spread")
+    >>> group.wait(60)
+    True
+    >>> table = placement_group_table(group)
+    >>> table["name"], table["strategy"], table["state"]
+    ('spread', 'SPREAD', 'CREATED')
+    >>> remove_placement_group(group)
     """
     group = _checked("placement_group_table", placement_group) if placement_group is not None else None
     backend = current.backend()

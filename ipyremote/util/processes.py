@@ -1,11 +1,11 @@
-"""Processes of one's own for a library's pool: each runs an initializer, then calls, one after another.
+"""Processes for a library's pool: each runs an initializer, then calls, one after another.
 
-`Process` is the owner's side, `PoolWorker` what the actor is. Rules. A call that takes its process along fails with
+`Process` is the owner's side, `PoolWorker` is the actor. Rules. A call that takes its process along fails with
 ActorDiedError; the next call gets a new process. A `Process` belongs to one thread, except for `kill`.
 
-Functions of a notebook travel by value, so the copy of a function has globals of its own. What an initializer sets
-(`global model; model = load()`) is nevertheless seen by the functions that come after it, and what these make of it is
-seen by the next ones, as in the processes of `multiprocessing`.
+Functions of a notebook travel by value, so the copy of a function has globals of its own. The globals that an
+initializer sets (`global model; model = load()`) are nevertheless seen by the functions that come later, and changes
+that a function makes to these globals are seen by the next functions, as in the processes of `multiprocessing`.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _AROUND = (vars(standard)["mapstar"], vars(standard)["starmapstar"])
 
 
 class PoolWorker:
-    """The actor: see the module docstring."""
+    """The actor behind a `Process`."""
 
     def __init__(self, initializer: Callable[..., Any] | None, initargs: Iterable[Any]) -> None:
         self._shared = _Shared()
@@ -39,7 +39,7 @@ class PoolWorker:
             self._shared.run(initializer, initargs)
 
     def run(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """One call."""
+        """Run one call, and return its value."""
         with self._shared.lent(users_own(fn, args)):
             return fn(*args, **kwargs)
 
@@ -61,7 +61,7 @@ class _Shared:
 
     @contextlib.contextmanager
     def lent(self, fn: Callable[..., Any]) -> Any:
-        """While `fn` runs, its globals have what the initializer has set."""
+        """Give the globals of `fn` the values that the initializer has set, while this block runs."""
         function = _function_in(fn) if self._names else None
         if function is None or not self._is_copy(function):
             yield
@@ -73,13 +73,13 @@ class _Shared:
             self._module.update((name, function.__globals__[name]) for name in self._names)
 
     def _is_copy(self, function: FunctionType) -> bool:
-        """Whether it comes from the initializer's module, and not by import."""
+        """Return whether a function is a copy from the initializer's module, not one that was imported."""
         there, here = function.__globals__, self._module
         return there is not here and there.get("__name__") == here.get("__name__")
 
 
 def users_own(fn: Callable[..., Any], args: tuple[Any, ...]) -> Callable[..., Any]:
-    """What the standard library's `map` sends is a function around the user's; this is the latter."""
+    """Return the user's function: the standard library's `map` sends a function of its own around it."""
     own: Callable[..., Any] = args[0][0] if fn in _AROUND else fn
     return own
 
@@ -104,7 +104,7 @@ class Process:
         options: Mapping[str, Any],
         max_calls: int | None = None,
     ) -> None:
-        """`options`: those of actors. `max_calls`: after so many calls there is a new process. Starts it at once."""
+        """Start the process. `options`: those of actors. `max_calls`: calls after which a new process takes over."""
         # An actor that holds no CPU can start wherever its owner runs, also inside a task that has the last one.
         self._class = _Actor.options(**{"num_cpus": 0, **options})
         self._arguments = (initializer, tuple(initargs))
@@ -114,7 +114,7 @@ class Process:
         self._actor: ActorHandle[Any] | None = self._class.remote(*self._arguments)
 
     def ready(self) -> None:
-        """Wait until the initializer has run. Raises what it raised."""
+        """Wait until the initializer has run. Raises the initializer's exception."""
         try:
             value_of(self._living().__ray_ready__.remote())
         except ActorDiedError as error:
@@ -124,7 +124,7 @@ class Process:
             raise error.cause from error
 
     def start(self, name: str, fn: Callable[..., Any], args: Iterable[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Begin a call. Returns its ref. Raises TypeError when something cannot be pickled."""
+        """Begin a call, and return its ref. Raises TypeError when something cannot be pickled."""
         actor = self._living()
         ref: ObjectRef[Any] = actor.run.options(name=name).remote(fn, *args, **kwargs)
         self._calls += 1
@@ -134,7 +134,7 @@ class Process:
         return ref
 
     def finish(self, ref: ObjectRef[Any]) -> Any:
-        """The value of a call. Raises what it raised, ActorDiedError when the process has died of it."""
+        """Return the value of a call. Raises the call's exception; ActorDiedError when the process died of the call."""
         try:
             return value_of(ref)
         except ActorDiedError:
@@ -144,7 +144,7 @@ class Process:
             raise
 
     def kill(self) -> None:
-        """End it at once, now and for ever. Any thread."""
+        """Kill the process now and for ever. Any thread."""
         self._killed = True
         actor = self._actor
         if actor is not None:
@@ -152,7 +152,7 @@ class Process:
                 api.kill(actor)
 
     def end(self) -> None:
-        """End it when it has done what it was asked."""
+        """End the process when the calls that were made have ended."""
         self._actor = None
 
     def _living(self) -> ActorHandle[Any]:

@@ -26,11 +26,11 @@ _CONCURRENCY = 1_000_000
 
 
 class Empty(queue.Empty):
-    """There is no item, or not in time."""
+    """Raised when a queue has no item, or none in time: put one, or wait longer."""
 
 
 class Full(queue.Full):
-    """There is no room, or not in time."""
+    """Raised when a queue has no room, or none in time: take an item, or wait longer."""
 
 
 class _QueueActor:
@@ -103,8 +103,30 @@ _Actor = remote(_QueueActor)
 
 
 class Queue:
-    """See the module docstring. `maxsize`: most items at a time, 0 or less for no limit. `actor_options`: those of its
-    actor, such as `{"num_cpus": 1}`."""
+    """A first-in, first-out queue that tasks and actors share. As `ray.util.queue.Queue`.
+
+    The items are in an actor, which lives as long as any object that names the queue. A `Queue` can be passed anywhere
+    a value can. An item crosses as an argument does: a ref arrives as its value.
+
+    Parameters
+    ----------
+    maxsize : int, default 0
+        Items at a time, at most; 0 or less: any number. TypeError for anything but a whole number.
+    actor_options : dict, optional
+        Options of the queue's actor, such as `{"num_cpus": 1}`.
+
+    Examples
+    --------
+    >>> from ipyremote.util.queue import Queue
+    >>> queue = Queue(maxsize=10)
+    >>> @ray.remote
+    ... def fill(queue):
+    ...     for item in "abc":
+    ...         queue.put(item)
+    >>> ray.get(fill.remote(queue))
+    >>> [queue.get() for _ in range(3)]
+    ['a', 'b', 'c']
+    """
 
     def __init__(self, maxsize: int = 0, actor_options: dict[str, Any] | None = None) -> None:
         if not isinstance(maxsize, int) or isinstance(maxsize, bool):
@@ -124,26 +146,38 @@ class Queue:
         return True
 
     def size(self) -> int:
-        """How many items there are."""
+        """Return the number of items."""
         count: int = api.get(self._alive().qsize.remote())
         return count
 
     def qsize(self) -> int:
-        """How many items there are."""
+        """Return the number of items."""
         return self.size()
 
     def empty(self) -> bool:
-        """Whether there is no item."""
+        """Return whether there is no item."""
         return self.size() == 0
 
     def full(self) -> bool:
-        """Whether there is no room."""
+        """Return whether there is no room."""
         return 0 < self.maxsize <= self.size()
 
     def put(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """Add an item; wait for room if `block`, for at most `timeout` seconds.
+        """Add an item.
 
-        Raises Full when there is no room (in time), ValueError for a negative timeout.
+        Parameters
+        ----------
+        item : object
+            Anything that can be pickled.
+        block : bool, default True
+            Whether to wait for room.
+        timeout : float, optional
+            Seconds to wait at most. ValueError for a negative number.
+
+        Raises
+        ------
+        Full
+            There is no room, or none in time.
         """
         ref = self._alive().put.remote(item, block, _checked(block, timeout))
         try:
@@ -155,9 +189,24 @@ class Queue:
             raise Full(self._full_text())
 
     def get(self, block: bool = True, timeout: float | None = None) -> Any:
-        """Take the next item; wait for one if `block`, for at most `timeout` seconds.
+        """Take the next item.
 
-        Raises Empty when there is none (in time), ValueError for a negative timeout.
+        Parameters
+        ----------
+        block : bool, default True
+            Whether to wait for an item.
+        timeout : float, optional
+            Seconds to wait at most. ValueError for a negative number.
+
+        Returns
+        -------
+        object
+            The item.
+
+        Raises
+        ------
+        Empty
+            There is no item, or none in time.
         """
         ref = self._alive().get.remote(block, _checked(block, timeout))
         try:
@@ -168,7 +217,7 @@ class Queue:
         return _item(taken)
 
     async def put_async(self, item: Any, block: bool = True, timeout: float | None = None) -> None:
-        """`put` for coroutines."""
+        """Add an item in a coroutine; as `put`."""
         ref = self._alive().put.remote(item, block, _checked(block, timeout))
         try:
             done = await ref
@@ -179,7 +228,7 @@ class Queue:
             raise Full(self._full_text())
 
     async def get_async(self, block: bool = True, timeout: float | None = None) -> Any:
-        """`get` for coroutines."""
+        """Take the next item in a coroutine; as `get`."""
         ref = self._alive().get.remote(block, _checked(block, timeout))
         try:
             taken = await ref
@@ -189,15 +238,15 @@ class Queue:
         return _item(taken)
 
     def put_nowait(self, item: Any) -> None:
-        """`put(item, block=False)`. Raises Full."""
+        """Add an item without waiting. Raises Full."""
         self.put(item, block=False)
 
     def get_nowait(self) -> Any:
-        """`get(block=False)`. Raises Empty."""
+        """Take the next item without waiting. Raises Empty."""
         return self.get(block=False)
 
     def put_nowait_batch(self, items: Iterable[Any]) -> None:
-        """Add all of these, in order, or none. Raises Full when there is no room for all, TypeError."""
+        """Add all of these items in order, or none of them. Raises Full when there is no room for all, TypeError."""
         if not isinstance(items, Iterable):
             raise TypeError(f"Argument 'items' must be an Iterable, not {type(items).__name__}")
         reason = api.get(self._alive().put_batch.remote(list(items)))
@@ -205,7 +254,7 @@ class Queue:
             raise Full(reason)
 
     def get_nowait_batch(self, num_items: int) -> list[Any]:
-        """Take so many items, or none. Raises Empty when there are fewer, TypeError, ValueError."""
+        """Take `num_items` items, or none. Raises Empty when there are fewer; TypeError, ValueError."""
         if not isinstance(num_items, int):
             raise TypeError(f"Argument 'num_items' must be an int, not {type(num_items).__name__}")
         if num_items < 0:
@@ -216,8 +265,14 @@ class Queue:
         return items
 
     def shutdown(self, force: bool = False, grace_period_s: float = 5) -> None:
-        """End the actor, with what is in the queue: at once (`force`), or when it has done what it was asked before
-        (at the latest after `grace_period_s` seconds). Later calls raise ActorDiedError. Idempotent.
+        """End the queue's actor with the items. Later calls raise ActorDiedError. Idempotent.
+
+        Parameters
+        ----------
+        force : bool, default False
+            End the actor at once. Otherwise calls that were made before are done first.
+        grace_period_s : float, default 5
+            Seconds to wait for these calls at most.
         """
         actor, self.actor = self.actor, None
         if actor is None:
@@ -237,7 +292,7 @@ class Queue:
         return f"The queue has its {self.maxsize} items."
 
     def _put_back(self, ref: ObjectRef[Any]) -> None:
-        """Nobody waits for this `get` any more. If it has an item all the same, that goes back to the front."""
+        """Put the item of a `get` that nobody waits for any more back to the front, if there was one."""
         actor = self.actor
         if actor is not None:
             _withdraw(ref)

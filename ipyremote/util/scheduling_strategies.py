@@ -29,7 +29,35 @@ _NODE_ID: Final = re.compile("[0-9a-fA-F]{56}")
 
 
 class PlacementGroupSchedulingStrategy:
-    """In a placement group, or, with None, in none."""
+    """Run in a placement group, or, with None, in no group.
+
+    Parameters
+    ----------
+    placement_group : PlacementGroup or None
+        The group.
+    placement_group_bundle_index : int, default -1
+        Number of the bundle; -1: any bundle.
+    placement_group_capture_child_tasks : bool, optional
+        Whether what the task submits is placed in the group, too. None: as with the task that submits this one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit.
+
+    Examples
+    --------
+    >>> from ipyremote.util import get_current_placement_group, placement_group, remove_placement_group
+    >>> from ipyremote.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+    >>> group = placement_group([{"CPU": 1}])
+    >>> @ray.remote
+    ... def where():
+    ...     return get_current_placement_group()
+    >>> ref = where.options(scheduling_strategy=PlacementGroupSchedulingStrategy(group, 0)).remote()
+    >>> ray.get(ref) == group
+    True
+    >>> remove_placement_group(group)
+    """
 
     def __init__(
         self,
@@ -37,11 +65,6 @@ class PlacementGroupSchedulingStrategy:
         placement_group_bundle_index: int = -1,
         placement_group_capture_child_tasks: bool | None = None,
     ) -> None:
-        """`placement_group_bundle_index`: which bundle; -1: any.
-
-        `placement_group_capture_child_tasks`: whether what it submits is placed in the group, too. None: as it is with
-        the task that submits it, and not in a program. Raises TypeError and ValueError.
-        """
         index, captures = placement_group_bundle_index, placement_group_capture_child_tasks
         if placement_group is not None and not isinstance(placement_group, PlacementGroup):
             raise TypeError(f"placement_group is a PlacementGroup or None, not {placement_group!r}")
@@ -55,7 +78,7 @@ class PlacementGroupSchedulingStrategy:
         (placement_group or PlacementGroup.empty()).check_bundle(index)
 
     def place_for(self, amounts: Resources) -> Place:
-        """See `strategies.Strategy`."""
+        """Return the place for a call that needs so much."""
         group = self.placement_group
         if group is None:
             return ANYWHERE
@@ -68,9 +91,31 @@ class PlacementGroupSchedulingStrategy:
 
 
 class NodeAffinitySchedulingStrategy:
-    """On one machine, by its id as in `nodes()`. A session has one.
+    """Run on one machine, by its id as in `nodes()`. A session has one machine.
 
-    Another one, unless `soft`, is an error: `get` raises TaskUnschedulableError or ActorUnschedulableError.
+    With another id, unless `soft`, `get` raises TaskUnschedulableError or ActorUnschedulableError.
+
+    Parameters
+    ----------
+    node_id : str
+        56 hexadecimal digits.
+    soft : bool
+        Whether another machine will do when that one is not there.
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument does not fit.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+    >>> here = NodeAffinitySchedulingStrategy(ray.nodes()[0]["NodeID"], soft=False)
+    >>> @ray.remote
+    ... def place():
+    ...     return "here"
+    >>> ray.get(place.options(scheduling_strategy=here).remote())
+    'here'
     """
 
     def __init__(
@@ -80,7 +125,6 @@ class NodeAffinitySchedulingStrategy:
         _spill_on_unavailable: bool = False,
         _fail_on_unavailable: bool = False,
     ) -> None:
-        """`soft`: whether another machine will do when that is not there. Raises TypeError and ValueError."""
         digits = node_id.hex() if not isinstance(node_id, str) and hasattr(node_id, "hex") else node_id
         if not isinstance(digits, str):
             raise TypeError(f"node_id is a string, not {type(node_id).__name__}: {node_id!r}")
@@ -102,7 +146,7 @@ class NodeAffinitySchedulingStrategy:
         self._fail_on_unavailable = _fail_on_unavailable
 
     def place_for(self, amounts: Resources) -> Place:
-        """See `strategies.Strategy`."""
+        """Return the place for a call that needs so much."""
         return ANYWHERE if self.soft else ANYWHERE._replace(node=self.node_id.lower())
 
     def __repr__(self) -> str:
@@ -126,50 +170,108 @@ class _Condition:
 
 
 class Exists(_Condition):
-    """The machine has the label."""
+    """A condition of `NodeLabelSchedulingStrategy`: the machine has the label.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import Exists
+    >>> Exists()
+    Exists()
+    """
 
 
 class DoesNotExist(_Condition):
-    """The machine does not have the label."""
+    """A condition of `NodeLabelSchedulingStrategy`: the machine does not have the label.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import DoesNotExist
+    >>> DoesNotExist()
+    DoesNotExist()
+    """
 
     _negated = True
 
 
 class In(_Condition):
-    """The label has one of these values."""
+    """A condition of `NodeLabelSchedulingStrategy`: the label has one of these values.
+
+    Parameters
+    ----------
+    *values : str
+        The values. ValueError for anything but strings, and for none.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import In
+    >>> In("us", "eu")
+    In('us', 'eu')
+    """
 
     _operator = IN
 
     def __init__(self, *values: str) -> None:
-        """Raises ValueError for anything but texts, and for none."""
         if not values or not all(isinstance(value, str) for value in values):
             raise ValueError(f"{type(self).__name__} takes one or more texts, not {values!r}")
         self.values = list(values)
 
 
 class NotIn(In):
-    """The label has none of these values, or is not there."""
+    """A condition of `NodeLabelSchedulingStrategy`: the label has none of these values, or is not there.
+
+    Parameters
+    ----------
+    *values : str
+        The values. ValueError for anything but strings, and for none.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import NotIn
+    >>> NotIn("us")
+    NotIn('us')
+    """
 
     _negated = True
 
 
 class NodeLabelSchedulingStrategy:
-    """On a machine whose labels (those of `init`) meet conditions, such as `{"region": In("us"), "gpu": Exists()}`.
+    """Run on a machine whose labels (those of `init`) meet conditions.
 
-    What asks for labels that the machine does not have waits, with one warning, as for anything else that it has not.
+    A task that asks for labels that the machine does not have waits, with one warning.
+
+    Parameters
+    ----------
+    hard : mapping or None
+        Conditions by label, such as `{"region": In("us"), "gpu": Exists()}`.
+    soft : mapping, optional
+        Conditions that are preferred, between machines.
+
+    Raises
+    ------
+    ValueError
+        An argument is not a mapping of conditions, or there is no condition.
+
+    Examples
+    --------
+    >>> from ipyremote.util.scheduling_strategies import DoesNotExist, NodeLabelSchedulingStrategy
+    >>> anywhere = NodeLabelSchedulingStrategy({"reserved": DoesNotExist()})
+    >>> @ray.remote
+    ... def label_free():
+    ...     return "done"
+    >>> ray.get(label_free.options(scheduling_strategy=anywhere).remote())
+    'done'
     """
 
     def __init__(
         self, hard: Mapping[str, _Condition] | None, *, soft: Mapping[str, _Condition] | None = None
     ) -> None:
-        """`soft`: conditions that are preferred, between machines. Raises ValueError for what is none."""
         self.hard = _matches("hard", hard)
         self.soft = _matches("soft", soft)
         if not (self.hard or self.soft):
             raise ValueError("NodeLabelSchedulingStrategy takes at least one condition, as hard or soft")
 
     def place_for(self, amounts: Resources) -> Place:
-        """See `strategies.Strategy`."""
+        """Return the place for a call that needs so much."""
         return ANYWHERE._replace(labels=(self.hard,) if self.hard else ())
 
     def __repr__(self) -> str:

@@ -1,4 +1,4 @@
-"""Custom serializers for classes, and what of a value cannot be pickled. Names and behaviour as in `ray.util`."""
+"""Custom serializers for classes, and the parts of a value that cannot be pickled, as in `ray.util`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,36 @@ _WIDTH: Final = 80
 def register_serializer(
     cls: type, *, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]
 ) -> None:
-    """Pickle instances of exactly this class as `serializer(instance)`, and make them anew with `deserializer` of that.
+    """Pickle instances of a class by a function of the user's. As `ray.util.register_serializer`.
 
     It applies to what this process sends: arguments, `put`, and in a worker results. The deserializer travels with the
-    instance, so the process that receives it needs no registration. Raises TypeError for anything but a class and two
-    callables.
+    instance, so the process that receives the instance needs no registration.
+
+    Parameters
+    ----------
+    cls : type
+        The class; instances of its subclasses are pickled as usual.
+    serializer : callable
+        Takes an instance and returns something that can be pickled.
+    deserializer : callable
+        Takes what `serializer` returned and returns an instance.
+
+    Raises
+    ------
+    TypeError
+        `cls` is not a class, or a function is not callable.
+
+    Examples
+    --------
+    >>> import threading
+    >>> from ipyremote.util import deregister_serializer, register_serializer
+    >>> class Guarded:
+    ...     def __init__(self, value):
+    ...         self.value, self.lock = value, threading.Lock()
+    >>> register_serializer(Guarded, serializer=lambda guarded: guarded.value, deserializer=Guarded)
+    >>> ray.get(ray.put(Guarded(3))).value
+    3
+    >>> deregister_serializer(Guarded)
     """
     if not isinstance(cls, type):
         raise TypeError(f"register_serializer() takes a class, not {cls!r}")
@@ -30,12 +55,23 @@ def register_serializer(
 
 
 def deregister_serializer(cls: type) -> None:
-    """Undo `register_serializer`; nothing happens if there was none. What was pickled before can still be read."""
+    """Undo `register_serializer`. Values that were pickled before can still be read.
+
+    Parameters
+    ----------
+    cls : type
+        The class. Nothing happens if it has no serializer.
+
+    Examples
+    --------
+    >>> from ipyremote.util import deregister_serializer
+    >>> deregister_serializer(complex)
+    """
     pickling.deregister(cls)
 
 
 class FailureTuple:
-    """A part that cannot be pickled."""
+    """A part of a value that cannot be pickled."""
 
     def __init__(self, obj: Any, name: str, parent: Any) -> None:
         self.obj = obj
@@ -51,10 +87,35 @@ class FailureTuple:
 def inspect_serializability(
     base_obj: Any, name: str | None = None, depth: int = 3, print_file: IO[str] | None = None
 ) -> tuple[bool, set[FailureTuple]]:
-    """(whether the object can be pickled, the innermost parts to blame), and a report to `print_file` or stdout.
+    """Print which parts of a value cannot be pickled. As `ray.util.inspect_serializability`.
 
-    It looks at items, attributes, and the closure and globals of functions, `depth` levels deep. Raises ValueError for
-    a negative `depth`.
+    It looks at items, attributes, and the closure and globals of functions.
+
+    Parameters
+    ----------
+    base_obj : object
+        The value.
+    name : str, optional
+        The value's name in the report.
+    depth : int, default 3
+        Levels of parts to look at. ValueError for a negative number.
+    print_file : file, optional
+        Where the report is printed; by default stdout.
+
+    Returns
+    -------
+    serializable : bool
+        Whether the value can be pickled.
+    failures : set of FailureTuple
+        The innermost parts that cannot, each with `obj`, `name` and `parent`.
+
+    Examples
+    --------
+    >>> import io, threading
+    >>> from ipyremote.util import inspect_serializability
+    >>> good, failures = inspect_serializability({"lock": threading.Lock()}, print_file=io.StringIO())
+    >>> good, [type(failure.obj).__name__ for failure in failures]
+    (False, ['lock'])
     """
     if depth < 0:
         raise ValueError(f"depth is a number of levels from 0 up, not {depth}")

@@ -372,4 +372,4 @@ def test_many_tasks_are_looked_through_at_once() -> None:
 
 def test_the_functions_say_what_their_arguments_mean() -> None:
     for name in (name for name in state.__all__ if "_" in name):
-        assert "`timeout`" in (inspect.getdoc(getattr(state, name)) or "")
+        assert "\ntimeout : float" in (inspect.getdoc(getattr(state, name)) or "")

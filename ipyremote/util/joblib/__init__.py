@@ -17,12 +17,42 @@ __all__ = ["register_ipyremote", "register_ray"]
 
 
 def register_ipyremote() -> None:
-    """Make the backend "ipyremote" known to joblib. Raises ImportError that says what to install without joblib 1.3."""
+    """Make the backend "ipyremote" known to joblib, for scikit-learn and whatever else uses joblib.
+
+    Raises
+    ------
+    ImportError
+        joblib 1.3 or newer is not installed.
+
+    Examples
+    --------
+    >>> import joblib, math
+    >>> from ipyremote.util.joblib import register_ipyremote
+    >>> register_ipyremote()
+    >>> with joblib.parallel_config("ipyremote"):
+    ...     joblib.Parallel(n_jobs=2)(joblib.delayed(math.sqrt)(x) for x in (1, 4, 9))
+    [1.0, 2.0, 3.0]
+    """
     _register("ipyremote")
 
 
 def register_ray() -> None:
-    """The same under both names, "ipyremote" and "ray", for code that was written for Ray."""
+    """Make the backend known to joblib as "ipyremote" and as "ray", for code that was written for Ray.
+
+    Raises
+    ------
+    ImportError
+        joblib 1.3 or newer is not installed.
+
+    Examples
+    --------
+    >>> import joblib
+    >>> from ipyremote.util.joblib import register_ray
+    >>> register_ray()
+    >>> with joblib.parallel_config("ray"):
+    ...     joblib.Parallel(n_jobs=2)(joblib.delayed(abs)(x) for x in (-1, 2))
+    [1, 2]
+    """
     _register("ipyremote")
     _register("ray")
 

@@ -1,7 +1,7 @@
-"""The worker's side of the joblib backend: what a batch of calls is on its way, and how it is run.
+"""The worker's side of the joblib backend: the form of a batch of calls, and how a batch is run.
 
-data      payload of `serialize.dumps_function` of (items, nested backend, nested n_jobs), everything in-band, so
-          that small arrays come back writable, as with joblib's own backends; items are (fn, args, kwargs)
+data      payload of `serialize.dumps_function` of (items, nested backend, nested n_jobs), everything in-band, so that
+          small arrays come back writable, as with joblib's own backends; items are (fn, args, kwargs)
 large     arguments that many batches share, in whose place a `Slot` stands; they come as read-only views
 """
 
@@ -19,13 +19,13 @@ Item = tuple[Any, tuple[Any, ...], dict[str, Any]]
 
 
 def pack(items: list[Item], nested: tuple[Any, Any]) -> bytes:
-    """The data of a batch. Raises TypeError when something cannot be pickled."""
+    """Return the data of a batch. Raises TypeError when something cannot be pickled."""
     payload, _ = pickling.dumps_function((items, *nested))  # type: ignore[arg-type]  # it takes anything
     return payload
 
 
 def run_batch(data: bytes, threads: int | None, *large: Any) -> list[Any]:
-    """The values of the calls of a batch. `threads`: for each numerical library in this process; None: as it is."""
+    """Return the values of the calls of a batch. `threads`: those of each numerical library; None: unchanged."""
     from joblib.parallel import BatchedCalls
 
     items, backend, n_jobs = pickling.loads_function(data)
@@ -39,7 +39,7 @@ def run_batch(data: bytes, threads: int | None, *large: Any) -> list[Any]:
 
 
 def size_of(value: Any) -> int:
-    """Bytes of an array, data frame or sparse matrix, roughly; 0 for anything else."""
+    """Return the bytes of an array, data frame or sparse matrix, roughly; 0 for anything else."""
     with contextlib.suppress(Exception):  # the class is anybody's
         nbytes = getattr(value, "nbytes", None)
         if isinstance(nbytes, int):
@@ -56,7 +56,7 @@ def _fill(value: Any, large: tuple[Any, ...]) -> Any:
 
 
 def _limited(threads: int | None) -> contextlib.AbstractContextManager[Any]:
-    """Several processes that each use all CPUs get in one another's way."""
+    """Limit the threads of numerical libraries: processes that each use all CPUs get in one another's way."""
     if threads is not None:
         with contextlib.suppress(
             ImportError

@@ -1,4 +1,4 @@
-"""How far one `Parallel` call is, for whoever shows what a cell waits for. Any thread."""
+"""Progress of one `Parallel` call, for the notebook's display of what a cell waits for. Any thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Progress:
         self._begun = False
 
     def submitted(self, name: str, count: int, total: int | None) -> None:
-        """A batch is on its way. `total`: calls in all batches, if that is known."""
+        """Count a batch that was submitted. `total`: calls in all batches, if that is known."""
         with self._lock:
             if not self._begun:
                 self._begun = True
@@ -33,14 +33,14 @@ class Progress:
             self._tell()
 
     def ended(self, count: int, *, failed: bool) -> None:
-        """A batch has come to its end."""
+        """Count a batch that has ended."""
         with self._lock:
             self._counts["running"] -= count
             self._counts["failed" if failed else "resolved"] += count
             self._tell()
 
     def close(self) -> None:
-        """The `Parallel` call has."""
+        """End the count: the `Parallel` call has ended."""
         with self._lock:
             work, self._work = self._work, None
         if work is not None:

@@ -30,7 +30,46 @@ IMapIterator = standard.IMapIterator
 
 
 class Pool(standard.ThreadPool):
-    """See the module docstring: `with Pool(4) as pool: pool.map(f, items)`."""
+    """The standard library's process pool, whose processes are actors. As `ray.util.multiprocessing.Pool`.
+
+    Results, callbacks, iterators, `close`, `terminate` and `join` are the standard library's. Functions of a notebook
+    work. A call whose process dies fails with ActorDiedError, and the pool goes on with a new process.
+
+    Parameters
+    ----------
+    processes : int, optional
+        Number of processes, at most the CPUs of the cluster, which is the default.
+    initializer : callable, optional
+        Runs first in each process. If it raises, each call fails with ActorDiedError, which says so.
+    initargs : iterable, optional
+        Arguments of `initializer`.
+    maxtasksperchild : int, optional
+        Calls (a chunk of `map` is one) after which a process is replaced.
+    context : object, optional
+        Not used.
+    ray_address : str, optional
+        As `address`.
+    ray_remote_args : mapping, optional
+        As `remote_args`.
+    address : str, optional
+        Address for `init`, if no session is running.
+    remote_args : mapping, optional
+        Options of the actors.
+
+    Raises
+    ------
+    ValueError
+        `processes` is below 1 or above the CPUs.
+    TypeError
+        An argument has a wrong type.
+
+    Examples
+    --------
+    >>> from ipyremote.util.multiprocessing import Pool
+    >>> with Pool(2) as pool:
+    ...     pool.map(abs, [-1, 2, -3])
+    [1, 2, 3]
+    """
 
     def __init__(
         self,
@@ -45,13 +84,6 @@ class Pool(standard.ThreadPool):
         address: str | None = None,
         remote_args: Mapping[str, Any] | None = None,
     ) -> None:
-        """`processes`: by default as many as the cluster has CPUs, and not more. `initializer(*initargs)` runs first in
-        each of them; if it raises, each call fails with ActorDiedError, which says so. `maxtasksperchild`: after so
-        many calls (a chunk of `map` is one) a process is replaced. `context`: not used. `address`: of `init`, if no
-        session is running. `remote_args`: options of the actors.
-
-        Raises ValueError for `processes` below 1 or above the CPUs, TypeError and ValueError for other arguments.
-        """
         if context is not None:
             warnings.warn("Pool does not use its 'context' argument: its processes are actors", stacklevel=2)
         options = _one_of("remote_args", remote_args, ray_remote_args)
@@ -63,7 +95,7 @@ class Pool(standard.ThreadPool):
         standard.Pool.__init__(self, count, initializer, tuple(initargs or ()), maxtasksperchild)
 
     def terminate(self) -> None:
-        """End the processes at once; what has not ended fails with TaskCancelledError."""
+        """End the processes at once. Calls that have not ended fail with TaskCancelledError."""
         super().terminate()
         reason = (False, TaskCancelledError("The pool was terminated before this had ended."))
         cache: dict[int, Any] = vars(self)["_cache"]
@@ -72,7 +104,7 @@ class Pool(standard.ThreadPool):
 
 
 def _settle(cache: dict[int, Any], job: int, result: Any, reason: tuple[bool, Exception]) -> None:
-    """Nothing will come any more for this result."""
+    """End a result that nothing will come for any more."""
     if hasattr(result, "_set_length"):
         result._set(result._index, reason)
         if job in cache:
@@ -104,7 +136,7 @@ def _processes(asked: int | None, address: str | None) -> int:
 
 
 class _Lane(DummyProcess):
-    """A thread in the place of one of the standard library's processes: it takes what comes, and has it done."""
+    """A thread in the place of one of the standard library's processes: it takes calls, and has a process run them."""
 
     def __init__(
         self, options: Mapping[str, Any], context: Any, *, target: Any, args: tuple[Any, ...]
@@ -117,11 +149,11 @@ class _Lane(DummyProcess):
 
     @property
     def pid(self) -> int:
-        """The standard library writes it into its log."""
+        """Return a number for the standard library's log."""
         return self.native_id or 0
 
     def terminate(self) -> None:
-        """Stop at once."""
+        """End the thread and its process at once."""
         self._stopped = True
         self._process.kill()
 

@@ -1,4 +1,4 @@
-"""Small tables that are made here from what other functions say: the machine, the job, placement groups."""
+"""Small tables that are made from what other functions say: the machine, the job, placement groups."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["groups", "jobs", "nodes"]
 
 
 def nodes(question: Question) -> list[NodeState]:
-    """The one machine, if it meets the filters."""
+    """Return the one machine, if it meets the filters."""
     session_of(question.address)
     found = [
         NodeState(
@@ -38,7 +38,7 @@ def nodes(question: Question) -> list[NodeState]:
 
 
 def groups(question: Question) -> list[PlacementGroupState]:
-    """The placement groups that meet the filters."""
+    """Return the placement groups that meet the filters."""
     job = session_of(question.address).hex_of("job", 0)
     found: list[PlacementGroupState] = []
     for group_id, group in placement_group_table().items():
@@ -55,7 +55,7 @@ def groups(question: Question) -> list[PlacementGroupState]:
 
 
 def jobs(question: Question) -> list[JobState]:
-    """The one job, if it meets the filters."""
+    """Return the one job, if it meets the filters."""
     session = session_of(question.address)
     drivers = Question(
         question.address, [("worker_type", "=", "DRIVER")], LARGEST_LIMIT, question.timeout, False, False

@@ -1,4 +1,4 @@
-"""What the functions of this package raise beyond wrong arguments and a session that is gone."""
+"""The exception of this package, beside those for wrong arguments and for a session that is gone."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ __all__ = ["RayStateApiException", "StateApiException"]
 
 
 class StateApiException(IPyRemoteError):
-    """There is more than one question looks through, so an answer would not be complete.
+    """Raised when a table has more rows than one question looks through, so an answer would not be complete.
 
     `raise_on_missing_output=False` gives what was found. A list without filters is always complete up to its limit.
     """

@@ -1,10 +1,10 @@
-"""The records that lists are made of, with the columns of Ray 2.60 that mean something on one machine.
+"""The records of lists, with the columns of Ray 2.60 that mean something on one machine.
 
 A record is a dataclass and a mapping, so `record.state`, `record["state"]`, `dict(record)` and `pandas.DataFrame` of a
-list all work. What is only told with `detail=True` is in a class of its own, derived from the plain one; asking a plain
-record for it says so. Two columns more than Ray: `label`, which is what a ref shows (`ObjectRef(square#3)`), and for a
-worker what it does. Ids are hexadecimal, as `hex()` of refs and `get_runtime_context()` give them; times are in
-milliseconds since 1970.
+list all work. The columns that only `detail=True` gives are in a class of its own, derived from the plain class; asking
+a plain record for one says so. There are two columns more than in Ray: `label`, which a ref shows
+(`ObjectRef(square#3)`), and the state of a worker. Ids are hexadecimal digits, as `hex()` of refs and
+`get_runtime_context()` give them; times are in milliseconds since 1970.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 
 @cache
 def columns(kind: type[Any]) -> tuple[str, ...]:
-    """The columns of a class of records, in order."""
+    """Return the columns of a class of records, in order."""
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
@@ -42,7 +42,7 @@ class Record(Mapping[str, Any]):
     """What all records can do."""
 
     def asdict(self) -> dict[str, Any]:
-        """The columns and their values."""
+        """Return the columns and their values."""
         return dict(self)
 
     def __getitem__(self, column: str) -> Any:
@@ -66,29 +66,66 @@ class Record(Mapping[str, Any]):
 
 @dataclass(frozen=True, eq=False)
 class TaskState(Record):
-    """One attempt of a task, of a method call, or of the creation of an actor."""
+    """One attempt of a task, of a method call, or of the creation of an actor.
+
+    Attributes
+    ----------
+    task_id : str
+        Id of the task.
+    attempt_number : int
+        From 0; a task that is retried has a record for each attempt.
+    label : str
+        `name#number`, as refs show.
+    name : str
+        The name of `.options(name=...)`, else the function's, or `Class.method`.
+    state : str
+        PENDING_ARGS_AVAIL (waits for objects), PENDING_NODE_ASSIGNMENT (waits for resources or for its actor),
+        SUBMITTED_TO_WORKER (sent to a worker, behind another task), RUNNING, RUNNING_IN_RAY_GET (waits in `get` or
+        `wait`), FINISHED or FAILED (also when cancelled; see `error_type`).
+    job_id : str
+        Id of the session's job.
+    actor_id : str or None
+        Id of the actor that the task belongs to.
+    type : str
+        NORMAL_TASK, ACTOR_TASK or ACTOR_CREATION_TASK.
+    func_or_class_name : str
+        The function or class.
+    parent_task_id : str or None
+        Id of the task that submitted this one; None: a driver did.
+    node_id, worker_id : str or None
+        Ids of the machine and of the process, once the task has one.
+    worker_pid : int or None
+        Process id of the worker.
+    error_type : str or None
+        TASK_EXECUTION_EXCEPTION (its code raised), TASK_CANCELLED, WORKER_DIED, ACTOR_DIED, OUT_OF_MEMORY and others.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import TaskState, get_task
+    >>> @ray.remote
+    ... def recorded():
+    ...     return 1
+    >>> ref = recorded.remote()
+    >>> ray.get(ref)
+    1
+    >>> record = get_task(ref)
+    >>> isinstance(record, TaskState), record.label, record["state"]
+    (True, 'recorded#1', 'FINISHED')
+    """
 
     task_id: str
-    #: From 0; one that is retried has a record for each attempt.
     attempt_number: int
     label: str
-    #: That of `.options(name=...)`, else the function's, or `Class.method`.
     name: str
-    #: PENDING_ARGS_AVAIL (waits for objects), PENDING_NODE_ASSIGNMENT (waits for resources or for its actor),
-    #: SUBMITTED_TO_WORKER (sent to a worker, behind another), RUNNING, RUNNING_IN_RAY_GET (waits in `get` or `wait`),
-    #: FINISHED, FAILED (cancelled ones, too; `error_type` says which).
     state: str
     job_id: str
     actor_id: str | None
-    #: NORMAL_TASK, ACTOR_TASK or ACTOR_CREATION_TASK.
     type: str
     func_or_class_name: str
-    #: The task that submitted it; None: a driver.
     parent_task_id: str | None
     node_id: str | None
     worker_id: str | None
     worker_pid: int | None
-    #: TASK_EXECUTION_EXCEPTION (its code raised), TASK_CANCELLED, WORKER_DIED, ACTOR_DIED, OUT_OF_MEMORY and others.
     error_type: str | None
 
 
@@ -108,15 +145,41 @@ class TaskDetails(TaskState):
 
 @dataclass(frozen=True, eq=False)
 class ActorState(Record):
-    """An actor, dead or alive."""
+    """An actor, dead or alive.
+
+    Attributes
+    ----------
+    actor_id : str
+        Id of the actor.
+    label : str
+        `Class#number`, as handles show.
+    class_name : str
+        The class.
+    state : str
+        DEPENDENCIES_UNREADY (arguments wait for objects), PENDING_CREATION, ALIVE, RESTARTING or DEAD.
+    job_id : str
+        Id of the session's job.
+    name : str
+        Empty for an actor without a name.
+    node_id : str or None
+        Id of the machine, once the actor has a process.
+    pid : int or None
+        Process id.
+    ray_namespace : str
+        Namespace of the name.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import ActorState, list_actors
+    >>> all(isinstance(record, ActorState) for record in list_actors())
+    True
+    """
 
     actor_id: str
     label: str
     class_name: str
-    #: DEPENDENCIES_UNREADY (its arguments wait for objects), PENDING_CREATION, ALIVE, RESTARTING or DEAD.
     state: str
     job_id: str
-    #: Empty for one without a name.
     name: str
     node_id: str | None
     pid: int | None
@@ -140,37 +203,84 @@ class ActorDetails(ActorState):
 
 @dataclass(frozen=True, eq=False)
 class ObjectState(Record):
-    """An object that somebody has a ref to. (In Ray there is a record for each process that has one.)"""
+    """An object that somebody has a ref of.
+
+    Ray has a record for each process that has a ref.
+
+    Attributes
+    ----------
+    object_id : str
+        Id of the object.
+    label : str
+        As refs show.
+    object_size : int
+        Bytes; 0 while there is no value.
+    task_status : str
+        State of the task that makes the object, as in `TaskState`; FINISHED for a `put`.
+    reference_type : str
+        LOCAL_REFERENCE, USED_BY_PENDING_TASK, CAPTURED_IN_OBJECT, PINNED_IN_MEMORY (a function refers to it) or
+        ACTOR_HANDLE.
+    type : str
+        DRIVER or WORKER: the kind of process that submitted the task, or called `put`.
+    pid : int or None
+        Id of that process; None when the process is gone.
+    ip : str
+        Address of the machine.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import ObjectState, list_objects
+    >>> ref = ray.put("kept")
+    >>> (record,) = [record for record in list_objects() if record.object_id == ref.hex()]
+    >>> isinstance(record, ObjectState), record.type
+    (True, 'DRIVER')
+    """
 
     object_id: str
     label: str
-    #: Bytes; 0 while there is no value.
     object_size: int
-    #: State of the task that makes it, as in `TaskState`; FINISHED for a `put`.
     task_status: str
-    #: LOCAL_REFERENCE, USED_BY_PENDING_TASK, CAPTURED_IN_OBJECT, PINNED_IN_MEMORY (a function refers to it) or
-    #: ACTOR_HANDLE.
     reference_type: str
-    #: DRIVER or WORKER: who submitted the task, or called `put`.
     type: str
-    #: Of that process; None when it is gone.
     pid: int | None
     ip: str
 
 
 @dataclass(frozen=True, eq=False)
 class WorkerState(Record):
-    """A process of the session, or one that was."""
+    """A process of the session, or one that was.
+
+    Attributes
+    ----------
+    worker_id : str
+        Id of the process.
+    is_alive : bool
+        Whether the process is there.
+    worker_type : str
+        DRIVER or WORKER.
+    state : str or None
+        starting, idle, busy, blocked, actor or stopping; None for a driver and for a process that is gone.
+    label : str
+        What the process runs.
+    exit_type : str or None
+        SYSTEM_ERROR (killed, or crashed), INTENDED_SYSTEM_EXIT or NODE_OUT_OF_MEMORY; None while the process is alive.
+    node_id, ip : str
+        Id and address of the machine.
+    pid : int or None
+        Process id.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import WorkerState, list_workers
+    >>> {type(record) is WorkerState for record in list_workers()}
+    {True}
+    """
 
     worker_id: str
     is_alive: bool
-    #: DRIVER or WORKER.
     worker_type: str
-    #: What it does: starting, idle, busy, blocked, actor, stopping; None for a driver and for one that is gone.
     state: str | None
-    #: What it runs.
     label: str
-    #: SYSTEM_ERROR (it was killed, or crashed), INTENDED_SYSTEM_EXIT or NODE_OUT_OF_MEMORY; None while it is alive.
     exit_type: str | None
     node_id: str
     ip: str
@@ -189,13 +299,29 @@ class WorkerDetails(WorkerState):
 
 @dataclass(frozen=True, eq=False)
 class PlacementGroupState(Record):
-    """A placement group."""
+    """A placement group.
+
+    Attributes
+    ----------
+    placement_group_id : str
+        Id of the group.
+    name : str
+        Empty for a group without a name.
+    creator_job_id : str
+        Id of the session's job.
+    state : str
+        PENDING, CREATED or REMOVED.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import PlacementGroupState, list_placement_groups
+    >>> all(isinstance(record, PlacementGroupState) for record in list_placement_groups())
+    True
+    """
 
     placement_group_id: str
-    #: Empty for one without a name.
     name: str
     creator_job_id: str
-    #: PENDING, CREATED or REMOVED.
     state: str
 
 
@@ -211,12 +337,32 @@ class PlacementGroupDetails(PlacementGroupState):
 
 @dataclass(frozen=True, eq=False)
 class NodeState(Record):
-    """The machine."""
+    """The machine.
+
+    Attributes
+    ----------
+    node_id, node_ip, node_name : str
+        Id, address and name.
+    is_head_node : bool
+        True: there is one machine.
+    state : str
+        ALIVE or DEAD.
+    resources_total : dict of str to float
+        Amounts of resources by name, as of `cluster_resources`.
+    labels : dict of str to str
+        Labels of the machine.
+
+    Examples
+    --------
+    >>> from ipyremote.util.state import NodeState, list_nodes
+    >>> (node,) = list_nodes()
+    >>> isinstance(node, NodeState), node.is_head_node
+    (True, True)
+    """
 
     node_id: str
     node_ip: str
     is_head_node: bool
-    #: ALIVE or DEAD.
     state: str
     node_name: str
     resources_total: dict[str, float]
@@ -225,12 +371,29 @@ class NodeState(Record):
 
 @dataclass(frozen=True, eq=False)
 class JobState(Record):
-    """The session, which is one job."""
+    """The session, which is one job.
+
+    Attributes
+    ----------
+    job_id : str
+        Id of the job.
+    type : str
+        DRIVER: there are no submitted jobs.
+    status : str
+        RUNNING.
+    driver_info : dict
+        `id`, `node_ip_address` and `pid` of the driver that the session belongs to.
+
+    Examples
+    --------
+    >>> import os
+    >>> from ipyremote.util.state import JobState, list_jobs
+    >>> (job,) = list_jobs()
+    >>> isinstance(job, JobState), job.driver_info["pid"] == os.getpid()
+    (True, True)
+    """
 
     job_id: str
-    #: DRIVER: there are no submitted jobs.
     type: str
-    #: RUNNING.
     status: str
-    #: Process id of the driver that it belongs to.
     driver_info: dict[str, Any]
