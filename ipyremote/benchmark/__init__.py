@@ -7,9 +7,10 @@ engine.py      what a case may ask of an engine
 engines/       one adapter for each engine, and their registry
 workloads.py   the functions and actor classes that run in workers
 cases.py       the rows: each a generator of samples, written once for all engines
-processes.py   the processes of an engine: their memory, their end
+engine_processes.py
+               the processes of an engine: their memory, their end
 child.py       one engine in a fresh process
-run.py         starts children in turns, watches their time, collects their samples
+rounds.py      starts children in turns, watches their time, collects their samples
 results.py     what was measured
 report.py      results -> table or JSON (pure)
 profiling.py   one case of ipyremote under cProfile

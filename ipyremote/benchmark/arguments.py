@@ -8,8 +8,8 @@ from ipyremote.benchmark.cases import BY_NAME, CASES, FULL, QUICK, Case
 from ipyremote.benchmark.engines import OURS, PEERS, SPECS
 from ipyremote.benchmark.profiling import profile
 from ipyremote.benchmark.report import table, to_json
-from ipyremote.benchmark.results import Results, Status
-from ipyremote.benchmark.run import Plan, run
+from ipyremote.benchmark.results import CaseStatus, Results
+from ipyremote.benchmark.rounds import Plan, run
 
 
 def peers(text: str) -> list[str]:
@@ -101,5 +101,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def exit_status(results: Results) -> int:
     """1 if a case of ipyremote raised or hung: what becomes of the peers is not our failure."""
-    bad = (Status.ERROR, Status.TIMEOUT)
+    bad = (CaseStatus.ERROR, CaseStatus.TIMEOUT)
     return int(any(cell.status in bad for cell in results.columns[0].cells.values()))

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from time import perf_counter
 from typing import Any
 
-from ipyremote.benchmark import processes, workloads
+from ipyremote.benchmark import engine_processes, workloads
 from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.results import Row
 
@@ -158,8 +158,10 @@ def memory(setting: Setting) -> Iterator[float]:
     engine = setting.engine
     call = engine.task(posixpath.basename)
     engine.get_all([call("a/b") for _ in range(4 * setting.workers)])
-    inside = max(0.0, processes.driver_memory() - setting.driver_before) if engine.lives_in_driver else 0.0
-    yield processes.idle_memory(setting.token) + inside
+    inside = (
+        max(0.0, engine_processes.driver_memory() - setting.driver_before) if engine.lives_in_driver else 0.0
+    )
+    yield engine_processes.idle_memory(setting.token) + inside
 
 
 def task_round_trip(setting: Setting) -> Iterator[float]:
@@ -208,14 +210,14 @@ def submit(setting: Setting) -> Iterator[float]:
 def actor_round_trip(setting: Setting) -> Iterator[float]:
     """One call of an actor at a time, waited for."""
     engine = setting.engine
-    call = _actor_call(engine, workloads.Counter)
+    call = _actor_call(engine, workloads.CountingActor)
     while True:
         yield rate(lambda: engine.get(call()), setting.sizes.window)
 
 
 def actor_batch(setting: Setting) -> Iterator[float]:
     """Many calls of one actor, then all their values."""
-    call = _actor_call(setting.engine, workloads.Counter)
+    call = _actor_call(setting.engine, workloads.CountingActor)
     while True:
         yield _batch(setting.engine, call, setting.sizes.batch)
 
@@ -334,7 +336,7 @@ def actor_creation(setting: Setting) -> Iterator[float]:
     actors: list[Any] = []
 
     def create() -> None:
-        actors.extend(engine.actor(workloads.Counter) for _ in range(size))
+        actors.extend(engine.actor(workloads.CountingActor) for _ in range(size))
         engine.get_all([engine.method(actor, "add")() for actor in actors])
 
     while True:

@@ -20,10 +20,10 @@ from itertools import islice
 from time import monotonic
 from typing import Any, cast
 
-from ipyremote.benchmark import processes
+from ipyremote.benchmark import engine_processes
 from ipyremote.benchmark.cases import BY_NAME, FULL, QUICK, Case, Setting
 from ipyremote.benchmark.engine import BenchmarkEngine, Unsupported
-from ipyremote.benchmark.results import Outcome, Status
+from ipyremote.benchmark.results import CaseOutcome, CaseStatus
 
 COMMAND = "from ipyremote.benchmark.child import main; main()"
 
@@ -51,14 +51,14 @@ def samples_of(case: Case, setting: Setting) -> list[float]:
     return samples
 
 
-def outcome_of(case: Case, setting: Setting) -> Outcome:
+def outcome_of(case: Case, setting: Setting) -> CaseOutcome:
     """The case, whatever becomes of it."""
     try:
-        return Outcome(Status.MEASURED, tuple(samples_of(case, setting)))
+        return CaseOutcome(CaseStatus.MEASURED, tuple(samples_of(case, setting)))
     except (Unsupported, NotImplementedError) as error:
-        return Outcome(Status.UNSUPPORTED, detail=one_line(error))
+        return CaseOutcome(CaseStatus.UNSUPPORTED, detail=one_line(error))
     except Exception as error:  # One case that fails must not take the others with it.
-        return Outcome(Status.ERROR, detail=one_line(error))
+        return CaseOutcome(CaseStatus.ERROR, detail=one_line(error))
 
 
 def run_cases(cases: Sequence[Case], setting: Setting, report: Callable[[dict[str, Any]], None]) -> None:
@@ -93,5 +93,5 @@ def main() -> None:
 
     engine: BenchmarkEngine = import_module(adapter).engine()
     sizes = QUICK if size == "quick" else FULL
-    setting = Setting(engine, sizes, int(workers), token, processes.driver_memory())
+    setting = Setting(engine, sizes, int(workers), token, engine_processes.driver_memory())
     run_cases([BY_NAME[name] for name in names], setting, report)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Any
 
-from ipyremote.benchmark.results import Cell, Column, Results, Status, ratio
+from ipyremote.benchmark.results import CaseResult, CaseStatus, Column, Results, ratio
 
 #: Error texts in a cell are cut to this many characters; the notes under the table have the whole line.
 CELL_WIDTH = 24
@@ -21,21 +21,21 @@ def number(value: float) -> str:
     return f"{value:.2f}" if value >= 0.1 else f"{value:.3g}"
 
 
-def cell_text(cell: Cell) -> str:
+def cell_text(cell: CaseResult) -> str:
     """`median (min..max)`, or why there is no number."""
     match cell.status:
-        case Status.MEASURED:
+        case CaseStatus.MEASURED:
             samples = cell.samples
             if len(samples) == 1:
                 return number(samples[0])
             return f"{number(median(samples))} ({number(min(samples))}..{number(max(samples))})"
-        case Status.UNSUPPORTED:
+        case CaseStatus.UNSUPPORTED:
             return "-"
-        case Status.MISSING:
+        case CaseStatus.MISSING:
             return "not installed"
-        case Status.TIMEOUT:
+        case CaseStatus.TIMEOUT:
             return "timeout"
-        case Status.ERROR:
+        case CaseStatus.ERROR:
             text = f"error: {cell.detail}"
             return text if len(text) <= CELL_WIDTH else text[: CELL_WIDTH - 1] + "…"
 
@@ -81,12 +81,12 @@ def to_json(results: Results) -> str:
     )
 
 
-def _as_json(cell: Cell) -> dict[str, Any]:
+def _as_json(cell: CaseResult) -> dict[str, Any]:
     """A cell, with the summary only where there are samples."""
     record: dict[str, Any] = {"status": cell.status.value}
     if cell.detail:
         record["detail"] = cell.detail
-    if cell.status is Status.MEASURED:
+    if cell.status is CaseStatus.MEASURED:
         samples = cell.samples
         record |= {"median": median(samples), "min": min(samples), "max": max(samples)}
         record["rounds"] = [list(outcome.samples) for outcome in cell.outcomes]
@@ -131,7 +131,7 @@ def _notes(results: Results) -> list[str]:
         failures: dict[str, list[str]] = {}
         for row in results.rows:
             cell = column.cells[row.name]
-            if cell.status in (Status.ERROR, Status.TIMEOUT):
+            if cell.status in (CaseStatus.ERROR, CaseStatus.TIMEOUT):
                 failures.setdefault(f"{cell.status.value}: {cell.detail}", []).append(row.name)
         notes += [f"{column.engine}, {', '.join(names)}: {text}" for text, names in failures.items()]
     return notes

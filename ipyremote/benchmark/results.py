@@ -1,4 +1,4 @@
-"""What was measured: immutable records between run.py, which fills them, and report.py, which reads them."""
+"""What was measured: immutable records between rounds.py, which fills them, and report.py, which reads them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from enum import StrEnum
 from statistics import median
 
 
-class Status(StrEnum):
+class CaseStatus(StrEnum):
     """How a case ended on an engine."""
 
     MEASURED = "measured"
@@ -28,23 +28,23 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CaseOutcome:
     """One case on one engine in one round."""
 
-    status: Status
+    status: CaseStatus
     samples: tuple[float, ...] = ()
     #: What went wrong, in one line, or nothing.
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Cell:
+class CaseResult:
     """One case on one engine: its outcomes, one for each round that ran."""
 
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CaseOutcome, ...]
 
     @property
-    def status(self) -> Status:
+    def status(self) -> CaseStatus:
         """MEASURED if every round was; otherwise that of the last round, because none follows a bad one."""
         return self.outcomes[-1].status
 
@@ -71,7 +71,7 @@ class Column:
     engine: str
     #: The installed version, or None where the engine is not installed.
     version: str | None
-    cells: dict[str, Cell]
+    cells: dict[str, CaseResult]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +85,13 @@ class Results:
     columns: Sequence[Column]
 
 
-def ratio(row: Row, ours: Cell, theirs: Cell) -> float | None:
+def ratio(row: Row, ours: CaseResult, theirs: CaseResult) -> float | None:
     """How many times better `ours` is than `theirs` (above 1: better), or None if one of them has no number.
 
     Each round is compared with itself and the median taken: a machine that slows down from one round to the
     next does not change it.
     """
-    if ours.status is not Status.MEASURED or theirs.status is not Status.MEASURED:
+    if ours.status is not CaseStatus.MEASURED or theirs.status is not CaseStatus.MEASURED:
         return None
     pairs = zip(ours.round_medians, theirs.round_medians, strict=False)
     ratios = [(a / b if row.more_is_better else b / a) for a, b in pairs if a > 0 and b > 0]

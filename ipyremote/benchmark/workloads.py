@@ -41,7 +41,7 @@ def tree(api: str, depth: int) -> int:
     return 1 + sum(ran)
 
 
-class Counter:
+class CountingActor:
     """The actor: state that each call changes."""
 
     def __init__(self) -> None:

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
 
 from ipyremote.backend.placement import ANYWHERE, Place, matches_of
 
-__all__ = ["CHECKS", "Group", "Resources", "Strategy", "place_of"]
+__all__ = ["CHECKS", "GroupPlace", "Resources", "Strategy", "place_of"]
 
 #: (name, ten-thousandths) pairs, sorted by name, without zero amounts.
 Resources: TypeAlias = tuple[tuple[str, int], ...]
@@ -29,7 +29,7 @@ class Strategy(Protocol):
 
 
 @runtime_checkable
-class Group(Protocol):
+class GroupPlace(Protocol):
     """A placement group."""
 
     def place_in(self, bundle: int, captures: bool | None, amounts: Resources) -> Place:
@@ -66,7 +66,7 @@ def _fallback_strategy(name: str, value: Any) -> None:
 
 
 def _group(name: str, value: Any) -> None:
-    if value is not None and value != _DEFAULT and not isinstance(value, Group):
+    if value is not None and value != _DEFAULT and not isinstance(value, GroupPlace):
         raise TypeError(f"{name} is a PlacementGroup or None, not {type(value).__name__}: {value!r}")
 
 

@@ -25,7 +25,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ipyremote.exceptions import tracebacks
-from ipyremote.exceptions.pickling import native_class, portable, revived
+from ipyremote.exceptions.revival import native_class, portable, revived
 from ipyremote.exceptions.tracebacks import Frame
 
 

@@ -32,7 +32,7 @@ from ipyremote.scheduler.worker_logs import last_lines
 if TYPE_CHECKING:
     import subprocess
 
-__all__ = ["EnvironmentLink", "Environments"]
+__all__ = ["EnvironmentLink", "EnvironmentProcesses"]
 
 _PROGRAM: Final = "ipyremote.scheduler.environment:main"
 
@@ -78,7 +78,7 @@ class EnvironmentLink(ZygoteLink):
         return text
 
 
-class Environments:
+class EnvironmentProcesses:
     """Those that were opened and not lost or closed."""
 
     def __init__(self, boot: Boot, directory: Path, entry: str) -> None:

@@ -31,7 +31,7 @@ from typing import IO, Final, NamedTuple
 from ipyremote import settings
 from ipyremote.messages import Packages
 
-__all__ = ["Installation", "SetupError", "Unwanted", "provide"]
+__all__ = ["InstalledPackages", "SetupError", "Unwanted", "provide"]
 
 UNUSED_SECONDS: Final = 30 * 24 * 3600
 #: How often to look whether it is still wanted, a lock is free, or an installer has ended.
@@ -53,7 +53,7 @@ class Unwanted(Exception):
     """Nobody needs it any more."""
 
 
-class Installation(NamedTuple):
+class InstalledPackages(NamedTuple):
     """One that is whole, and stays as long as `lock` is open."""
 
     python: str
@@ -64,14 +64,14 @@ class Installation(NamedTuple):
 
 def provide(
     packages: Packages, cache: Path, *, cwd: str, seconds: float, is_wanted: Callable[[], bool]
-) -> Installation:
+) -> InstalledPackages:
     """The installation of these packages, made if there is none. Prints what installers print.
 
     `cwd`: where relative paths in requirements begin. `seconds`: for how long it may take; below 0: without limit.
     Raises SetupError, OSError, and Unwanted when `is_wanted()` says so.
     """
     deadline = time.monotonic() + seconds if seconds >= 0 else None
-    work = _Work(deadline, is_wanted, cwd)
+    work = _SetupRun(deadline, is_wanted, cwd)
     try:
         (cache / "environments").mkdir(mode=0o700, parents=True, exist_ok=True)
         home = cache / "environments" / _digest(packages)
@@ -96,10 +96,10 @@ def provide(
     os.utime(home / "complete")
     python = home / "bin" / "python"
     path = os.pathsep.join(filter(None, (str(home / "bin"), settings.search_path())))
-    return Installation(str(python), {"VIRTUAL_ENV": str(home), "PATH": path}, lock)
+    return InstalledPackages(str(python), {"VIRTUAL_ENV": str(home), "PATH": path}, lock)
 
 
-class _Work:
+class _SetupRun:
     """What takes its time, until it is over, or is to end."""
 
     def __init__(self, deadline: float | None, is_wanted: Callable[[], bool], cwd: str) -> None:
@@ -152,7 +152,7 @@ class _Work:
                 )
 
 
-def _make(packages: Packages, home: Path, work: _Work) -> None:
+def _make(packages: Packages, home: Path, work: _SetupRun) -> None:
     shutil.rmtree(home, ignore_errors=True)
     try:
         venv.EnvBuilder(symlinks=True, with_pip=False).create(home)
@@ -170,7 +170,7 @@ def _make(packages: Packages, home: Path, work: _Work) -> None:
     (home / "complete").touch()
 
 
-def _install_with_pip(packages: Packages, python: str, requirements: str, work: _Work) -> None:
+def _install_with_pip(packages: Packages, python: str, requirements: str, work: _SetupRun) -> None:
     pip = (python, "-m", "pip")
     install = (*pip, "install", "--disable-pip-version-check", "--no-warn-script-location")
     if importlib.util.find_spec("pip") is None:
@@ -182,7 +182,7 @@ def _install_with_pip(packages: Packages, python: str, requirements: str, work: 
         work.run(*pip, "check", "--disable-pip-version-check")
 
 
-def _install_with_uv(packages: Packages, python: str, requirements: str, work: _Work) -> None:
+def _install_with_uv(packages: Packages, python: str, requirements: str, work: _SetupRun) -> None:
     uv = _uv()
     if packages.version:
         work.run(*_pip_of_uv(uv, "install", python), f"uv{packages.version}")

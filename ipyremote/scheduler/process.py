@@ -55,7 +55,7 @@ from ipyremote.core.events import (
 )
 from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, SCHEDULER
 from ipyremote.messages import Boot, Bye, EnvironmentSpec, Exit, Hello, Kept, Notice, Welcome
-from ipyremote.scheduler.environments import EnvironmentLink, Environments
+from ipyremote.scheduler.environments import EnvironmentLink, EnvironmentProcesses
 from ipyremote.scheduler.journal import Journal
 from ipyremote.scheduler.link import ZygoteLink
 from ipyremote.scheduler.workers import LAST_FRAMES_POLL, LAST_FRAMES_SECONDS, Workers
@@ -91,7 +91,7 @@ class Scheduler:
         self._journal = Journal()
         self._link = link
         self._workers = Workers(self._directory.path)
-        self._environments = Environments(boot, self._directory.path, entry)
+        self._environments = EnvironmentProcesses(boot, self._directory.path, entry)
         #: Environments that were lost, whose workers were not all reported yet: key, link, why.
         self._lost: list[tuple[str, EnvironmentLink | None, str]] = []
         self._core = core

@@ -23,7 +23,7 @@ from ipyremote.messages import DecodeError, TaskDone, TaskFailed, decode_report
 from ipyremote.scheduler.deaths import OomCounter, describe
 from ipyremote.scheduler.link import EXITED, REFUSED, STARTED, Report, ZygoteLink
 from ipyremote.scheduler.worker_logs import last_words, trim_log, worker_log
-from ipyremote.store.progress import read_progress, read_reports, remove_progress
+from ipyremote.store.progress_page import read_progress, read_reports, remove_progress
 
 __all__ = ["LAST_FRAMES_POLL", "LAST_FRAMES_SECONDS", "Workers"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, Final
 
-__all__ = ["Part", "explore", "find"]
+__all__ = ["UnpicklablePart", "explore", "find"]
 
 #: How deep to look, and how many parts to try in all: a value may have millions.
 _DEPTH: Final = 8
@@ -48,7 +48,7 @@ def find(value: Any, names: Sequence[str], picklable: Callable[[Any], bool]) -> 
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class UnpicklablePart:
     """A part of a value that cannot be pickled."""
 
     value: Any
@@ -63,7 +63,9 @@ class Part:
     is_innermost: bool
 
 
-def explore(value: Any, name: str, depth: int, why_not: Callable[[Any], Exception | None]) -> Iterator[Part]:
+def explore(
+    value: Any, name: str, depth: int, why_not: Callable[[Any], Exception | None]
+) -> Iterator[UnpicklablePart]:
     """All parts down to `depth` that `why_not` gives a reason against, each before its own parts; within bounds."""
     reason = why_not(value)
     if reason is not None:
@@ -79,7 +81,7 @@ def _explore(
     depth: int,
     why_not: Callable[[Any], Exception | None],
     tries: Iterator[int],
-) -> Iterator[Part]:
+) -> Iterator[UnpicklablePart]:
     bad = []
     for step, part in _parts(value) if level < depth else ():
         why = why_not(part)
@@ -87,7 +89,7 @@ def _explore(
             bad.append((step.removeprefix(" -> ").removeprefix(".").strip(), part, why))
         if next(tries) >= _TRIES:
             break
-    yield Part(value, name, parent, level, str(reason), not bad)
+    yield UnpicklablePart(value, name, parent, level, str(reason), not bad)
     for step, part, why in bad:
         yield from _explore(part, step, value, why, level + 1, depth, why_not, tries)
 

@@ -35,7 +35,7 @@ from ipyremote.messages import Stored
 from ipyremote.store.directory import SPILL_LINK
 from ipyremote.store.files import NO_ROOM, lay_out, needed, opened, write_all
 from ipyremote.store.mapping import copy_into, map_file
-from ipyremote.store.pool import Pool, Segment, size_class
+from ipyremote.store.segment_pool import Segment, SegmentPool, size_class
 from ipyremote.store.spill import SpillStore, pin, reap_disk, unlink_disk
 from ipyremote.store.usage import SEGMENT_PREFIX, Change, Usage
 
@@ -92,7 +92,7 @@ class SegmentStore:
         self._lock = threading.Lock()
         #: Segments of this process that hold an object, by name.
         self._live: dict[str, Segment] = {}
-        self._pool = Pool(capacity // 4)
+        self._pool = SegmentPool(capacity // 4)
         #: Number of writable mappings, of live and of recycled segments.
         self._mapped = 0
         #: Readers' mappings by object id; dead ones stay until `_bury`.

@@ -23,7 +23,7 @@ from ipyremote.messages import WorkerBoot
 from ipyremote.remote_cells import install
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.store.directory import SessionDirectory
-from ipyremote.store.progress import ProgressPage
+from ipyremote.store.progress_page import ProgressPage
 from ipyremote.store.segments import SegmentStore
 from ipyremote.worker.host import Host
 from ipyremote.worker.reporter import ChannelReporter

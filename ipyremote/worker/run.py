@@ -41,7 +41,7 @@ from ipyremote.messages import (
 from ipyremote.refs import ObjectRef
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.serialization import pickling
-from ipyremote.store.progress import ProgressPage
+from ipyremote.store.progress_page import ProgressPage
 from ipyremote.worker.current_task import Inside
 from ipyremote.worker.host import Assignment, Host
 from ipyremote.worker.streams import StreamWriter, collect_items

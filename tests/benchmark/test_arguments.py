@@ -5,8 +5,8 @@ import pytest
 from ipyremote.benchmark import arguments
 from ipyremote.benchmark.arguments import exit_status, main
 from ipyremote.benchmark.cases import CASES
-from ipyremote.benchmark.results import Cell, Column, Outcome, Results, Status
-from ipyremote.benchmark.run import Plan
+from ipyremote.benchmark.results import CaseOutcome, CaseResult, CaseStatus, Column, Results
+from ipyremote.benchmark.rounds import Plan
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
 
     def note(plan: Plan, progress: object) -> Results:
         made.append(plan)
-        return results(Status.MEASURED)
+        return results(CaseStatus.MEASURED)
 
     monkeypatch.setattr(arguments, "run", note)
     return made
@@ -79,25 +79,25 @@ def test_peers_come_after_ipyremote_once_each_and_cases_in_the_order_of_the_repo
     assert [case.name for case in plan.cases] == ["startup", "submit"]
 
 
-def results(ours: Status, theirs: Status = Status.MEASURED) -> Results:
+def results(ours: CaseStatus, theirs: CaseStatus = CaseStatus.MEASURED) -> Results:
     """One case on ipyremote and one peer."""
 
-    def column(engine: str, status: Status) -> Column:
-        samples = (1.0,) if status is Status.MEASURED else ()
-        return Column(engine, "1", {"submit": Cell((Outcome(status, samples),))})
+    def column(engine: str, status: CaseStatus) -> Column:
+        samples = (1.0,) if status is CaseStatus.MEASURED else ()
+        return Column(engine, "1", {"submit": CaseResult((CaseOutcome(status, samples),))})
 
     rows = [case.row(arguments.FULL) for case in CASES if case.name == "submit"]
     return Results(2, 1, False, rows, [column("ipyremote", ours), column("pool", theirs)])
 
 
-@pytest.mark.parametrize("status", Status)
-def test_what_becomes_of_a_peer_is_not_a_failure(status: Status) -> None:
-    assert exit_status(results(Status.MEASURED, status)) == 0
+@pytest.mark.parametrize("status", CaseStatus)
+def test_what_becomes_of_a_peer_is_not_a_failure(status: CaseStatus) -> None:
+    assert exit_status(results(CaseStatus.MEASURED, status)) == 0
 
 
 @pytest.mark.parametrize(
     ("status", "code"),
-    [(Status.ERROR, 1), (Status.TIMEOUT, 1), (Status.UNSUPPORTED, 0), (Status.MEASURED, 0)],
+    [(CaseStatus.ERROR, 1), (CaseStatus.TIMEOUT, 1), (CaseStatus.UNSUPPORTED, 0), (CaseStatus.MEASURED, 0)],
 )
-def test_ipyremote_failing_is(status: Status, code: int) -> None:
+def test_ipyremote_failing_is(status: CaseStatus, code: int) -> None:
     assert exit_status(results(status)) == code

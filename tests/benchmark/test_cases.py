@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from ipyremote.benchmark import processes
+from ipyremote.benchmark import engine_processes
 from ipyremote.benchmark.cases import BY_NAME, QUICK, Setting, fresh_process, rate
 from ipyremote.benchmark.child import outcome_of, samples_of
 from ipyremote.benchmark.profiling import profile
@@ -71,7 +71,7 @@ def test_the_memory_of_an_engine_in_the_driver_is_what_the_driver_grew_by(fake: 
     (outside,) = samples_of(BY_NAME["memory"], setting(engine))
     engine.lives_in_driver = True
     (inside,) = samples_of(BY_NAME["memory"], setting(engine))
-    assert inside - outside == pytest.approx(processes.driver_memory(), rel=0.2)
+    assert inside - outside == pytest.approx(engine_processes.driver_memory(), rel=0.2)
 
 
 def test_a_profile_names_what_the_case_called(fake: ModuleType) -> None:

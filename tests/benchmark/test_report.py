@@ -5,22 +5,22 @@ import json
 import pytest
 
 from ipyremote.benchmark.report import CELL_WIDTH, cell_text, number, table, to_json
-from ipyremote.benchmark.results import Cell, Column, Outcome, Results, Row, Status, ratio
+from ipyremote.benchmark.results import CaseOutcome, CaseResult, CaseStatus, Column, Results, Row, ratio
 
 RATE = Row("round-trip", "task round trip", "tasks/s", more_is_better=True)
 SECONDS = Row("startup", "startup", "s", more_is_better=False)
 
 
-def measured(*rounds: tuple[float, ...]) -> Cell:
-    return Cell(tuple(Outcome(Status.MEASURED, samples) for samples in rounds))
+def measured(*rounds: tuple[float, ...]) -> CaseResult:
+    return CaseResult(tuple(CaseOutcome(CaseStatus.MEASURED, samples) for samples in rounds))
 
 
-def without_number(status: Status, detail: str = "") -> Cell:
-    return Cell((Outcome(status, detail=detail),))
+def without_number(status: CaseStatus, detail: str = "") -> CaseResult:
+    return CaseResult((CaseOutcome(status, detail=detail),))
 
 
 def results(
-    ours: Cell, *peers: tuple[str, str | None, Cell], row: Row = RATE, quick: bool = False
+    ours: CaseResult, *peers: tuple[str, str | None, CaseResult], row: Row = RATE, quick: bool = False
 ) -> Results:
     columns = [Column("ipyremote", "1.0", {row.name: ours})]
     columns += [Column(name, version, {row.name: cell}) for name, version, cell in peers]
@@ -53,24 +53,24 @@ def test_a_single_sample_has_no_spread() -> None:
 @pytest.mark.parametrize(
     ("status", "text"),
     [
-        (Status.UNSUPPORTED, "-"),
-        (Status.MISSING, "not installed"),
-        (Status.TIMEOUT, "timeout"),
-        (Status.ERROR, "error: x"),
+        (CaseStatus.UNSUPPORTED, "-"),
+        (CaseStatus.MISSING, "not installed"),
+        (CaseStatus.TIMEOUT, "timeout"),
+        (CaseStatus.ERROR, "error: x"),
     ],
 )
-def test_a_cell_without_a_number_says_why(status: Status, text: str) -> None:
+def test_a_cell_without_a_number_says_why(status: CaseStatus, text: str) -> None:
     assert cell_text(without_number(status, "x")) == text
 
 
 def test_a_long_error_is_cut_in_the_cell_and_whole_in_the_notes() -> None:
-    cell = without_number(Status.ERROR, "ValueError: " + "long " * 20)
+    cell = without_number(CaseStatus.ERROR, "ValueError: " + "long " * 20)
     assert len(cell_text(cell)) == CELL_WIDTH
     assert table(results(cell)).splitlines()[-1] == f"ipyremote, round-trip: error: {cell.detail}"
 
 
 def test_a_failure_of_several_cases_is_one_note() -> None:
-    bad = without_number(Status.ERROR, "start: no")
+    bad = without_number(CaseStatus.ERROR, "start: no")
     columns = [Column("ipyremote", "1.0", {RATE.name: bad, SECONDS.name: bad})]
     text = table(Results(workers=2, rounds=1, quick=False, rows=[RATE, SECONDS], columns=columns))
     assert text.splitlines()[-1] == "ipyremote, round-trip, startup: error: start: no"
@@ -87,8 +87,8 @@ def test_a_ratio_compares_each_round_with_itself() -> None:
     assert ratio(RATE, ours, theirs) == 2.0
 
 
-@pytest.mark.parametrize("status", [status for status in Status if status is not Status.MEASURED])
-def test_there_is_no_ratio_without_two_numbers(status: Status) -> None:
+@pytest.mark.parametrize("status", [status for status in CaseStatus if status is not CaseStatus.MEASURED])
+def test_there_is_no_ratio_without_two_numbers(status: CaseStatus) -> None:
     assert ratio(RATE, measured((1.0,)), without_number(status)) is None
     assert ratio(RATE, without_number(status), measured((1.0,))) is None
 
@@ -98,8 +98,10 @@ def test_there_is_no_ratio_to_zero() -> None:
 
 
 def test_a_round_without_a_number_speaks_for_the_cell() -> None:
-    cell = Cell((Outcome(Status.MEASURED, (1.0,)), Outcome(Status.TIMEOUT, detail="late")))
-    assert cell.status is Status.TIMEOUT
+    cell = CaseResult(
+        (CaseOutcome(CaseStatus.MEASURED, (1.0,)), CaseOutcome(CaseStatus.TIMEOUT, detail="late"))
+    )
+    assert cell.status is CaseStatus.TIMEOUT
     assert cell.detail == "late"
 
 
@@ -108,7 +110,7 @@ def test_the_table_is_aligned_and_followed_by_the_ratios_and_the_missing_engines
         results(
             measured((4000.0, 5000.0, 6000.0)),
             ("ray", "2.60.0", measured((500.0,))),
-            ("dask", None, without_number(Status.MISSING)),
+            ("dask", None, without_number(CaseStatus.MISSING)),
         )
     )
     assert text.splitlines() == [
@@ -140,7 +142,7 @@ def test_a_quick_run_says_that_it_is_one() -> None:
 def test_json_has_the_samples_of_each_round_and_the_ratios() -> None:
     record = json.loads(
         to_json(
-            results(measured((20.0, 40.0), (30.0,)), ("pool", "", without_number(Status.TIMEOUT, "late")))
+            results(measured((20.0, 40.0), (30.0,)), ("pool", "", without_number(CaseStatus.TIMEOUT, "late")))
         )
     )
     assert record["versions"] == {"ipyremote": "1.0", "pool": ""}

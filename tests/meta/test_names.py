@@ -31,34 +31,19 @@ LAYERS = {
 #: Names that still stand more than once. A name that is mended goes from here; none is added.
 STILL_CLASSES = {
     "ActorNames",
-    "Cell",
-    "Counter",
     "Environments",
-    "Group",
     "Host",
-    "Installation",
-    "Outcome",
-    "Part",
     "PlacementGroups",
-    "Pool",
     "Progress",
     "Record",
-    "Status",
     "_Lane",
     "_Shared",
     "_Table",
-    "_Work",
 }
 STILL_FILES = {
     "backend",
-    "executor",
     "functions",
-    "pickling",
-    "pool",
-    "processes",
-    "progress",
     "records",
-    "run",
     "values",
 }
 #: Names of files that Python or a tool gives.

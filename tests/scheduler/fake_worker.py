@@ -18,7 +18,7 @@ import threading
 from pathlib import Path
 
 from ipyremote.messages import Exit, Hello, Inline, Output, RunTask, TaskDone, WorkerBoot
-from ipyremote.store.progress import ProgressPage
+from ipyremote.store.progress_page import ProgressPage
 from ipyremote.wire.connection import Connection
 from ipyremote.wire.lifeline import Lifeline
 

@@ -23,7 +23,7 @@ from ipyremote.scheduler.link import (
     ZygoteLink,
 )
 from ipyremote.scheduler.workers import EXIT_SECONDS, LAST_FRAMES_SECONDS, Workers
-from ipyremote.store.progress import ProgressPage
+from ipyremote.store.progress_page import ProgressPage
 
 #: A process id that nobody has: above the kernel's maximum.
 PID = (1 << 22) + 7

@@ -14,7 +14,7 @@ import pytest
 
 from ipyremote.messages import Packages
 from ipyremote.scheduler import packages
-from ipyremote.scheduler.packages import Installation, SetupError, Unwanted, provide
+from ipyremote.scheduler.packages import InstalledPackages, SetupError, Unwanted, provide
 from tests.support.packages import make_wheel
 
 pytestmark = pytest.mark.processes
@@ -34,11 +34,11 @@ def wanted(*requirements: str, **more: object) -> Packages:
     return Packages("pip", ("--no-index", *requirements), **more)  # type: ignore[arg-type]
 
 
-def make(wanted: Packages, cache: Path, seconds: float = 60.0) -> Installation:
+def make(wanted: Packages, cache: Path, seconds: float = 60.0) -> InstalledPackages:
     return provide(wanted, cache, cwd="/", seconds=seconds, is_wanted=lambda: True)
 
 
-def home_of(made: Installation) -> Path:
+def home_of(made: InstalledPackages) -> Path:
     return Path(made.python).parents[1]
 
 
@@ -176,7 +176,7 @@ def test_uv_is_asked_for_the_same(
 
 def test_an_installer_that_is_not_wanted_any_more_is_stopped(tmp_path: Path, cache: Path) -> None:
     stopped = threading.Event()
-    work = packages._Work(None, lambda: not stopped.is_set(), "/")
+    work = packages._SetupRun(None, lambda: not stopped.is_set(), "/")
     threading.Timer(0.3, stopped.set).start()
     began = time.monotonic()
     with pytest.raises(Unwanted):

@@ -19,7 +19,7 @@ from ipyremote.messages import Stored
 from ipyremote.serialization import pickling
 from ipyremote.store import segments as segments_module
 from ipyremote.store.mapping import copy_into, map_file
-from ipyremote.store.pool import SMALLEST
+from ipyremote.store.segment_pool import SMALLEST
 from ipyremote.store.segments import SegmentLost, SegmentStore, StoreFull, reap, unlink
 from ipyremote.store.usage import Usage
 from tests.support.sources import ROOT

@@ -43,7 +43,7 @@ SPECS = {
         Spec("dask", f"{__name__}.dask", ("distributed", "dask")),
         Spec("ipyparallel", f"{__name__}.ipyparallel", ("ipyparallel",)),
         Spec("loky", f"{__name__}.loky", ("loky",)),
-        Spec("pool", f"{__name__}.pool"),
+        Spec("pool", f"{__name__}.pool_engine"),
     )
 }
 PEERS = tuple(name for name in SPECS if name != OURS)

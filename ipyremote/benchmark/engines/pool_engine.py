@@ -4,7 +4,7 @@ from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
 
 from ipyremote.benchmark.engine import BenchmarkEngine
-from ipyremote.benchmark.engines.executor import ExecutorEngine
+from ipyremote.benchmark.engines.executor_engine import ExecutorEngine
 
 PROGRAM = """
 from concurrent.futures import ProcessPoolExecutor

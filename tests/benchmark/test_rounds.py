@@ -11,11 +11,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from ipyremote.benchmark import run as runner
+from ipyremote.benchmark import rounds as runner
 from ipyremote.benchmark.cases import BY_NAME, CASES
 from ipyremote.benchmark.engines import SPECS, Spec
-from ipyremote.benchmark.results import Outcome, Results, Status
-from ipyremote.benchmark.run import Plan, one_round, run
+from ipyremote.benchmark.results import CaseOutcome, CaseStatus, Results
+from ipyremote.benchmark.rounds import Plan, one_round, run
 from tests.support.sources import ROOT
 
 pytestmark = pytest.mark.processes
@@ -42,7 +42,7 @@ def plan(*names: str, engines: list[Spec] | None = None, rounds: int = 1, limit:
     return Plan(engines or [], [BY_NAME[name] for name in names], rounds, workers=2, quick=True, limit=limit)
 
 
-def outcomes_of(module: str, *names: str, limit: float = 30.0) -> dict[str, Outcome]:
+def outcomes_of(module: str, *names: str, limit: float = 30.0) -> dict[str, CaseOutcome]:
     return one_round(module, names, plan(*names, limit=limit))
 
 
@@ -53,15 +53,15 @@ def statuses_of(module: str, *names: str, limit: float = 30.0) -> dict[str, str]
 def test_every_case_gives_a_number_on_an_engine_that_can_do_everything(adapter: Adapter) -> None:
     outcomes = outcomes_of(adapter(), *BY_NAME)
     assert {name: outcome.status for name, outcome in outcomes.items()} == dict.fromkeys(
-        BY_NAME, Status.MEASURED
+        BY_NAME, CaseStatus.MEASURED
     )
     assert all(sample >= 0 for outcome in outcomes.values() for sample in outcome.samples)
 
 
 def test_a_case_that_raises_is_an_error_in_one_line_and_the_others_go_on(adapter: Adapter) -> None:
     outcomes = outcomes_of(adapter("put=fail"), "put-small", "submit")
-    assert outcomes["put-small"] == Outcome(Status.ERROR, detail="ValueError: first line")
-    assert outcomes["submit"].status is Status.MEASURED
+    assert outcomes["put-small"] == CaseOutcome(CaseStatus.ERROR, detail="ValueError: first line")
+    assert outcomes["submit"].status is CaseStatus.MEASURED
 
 
 def test_what_is_not_implemented_is_unsupported(adapter: Adapter) -> None:
@@ -77,8 +77,8 @@ def test_a_case_that_hangs_is_a_timeout_and_a_new_child_runs_the_rest(adapter: A
 def test_a_case_that_ends_the_process_is_an_error_with_its_last_words(adapter: Adapter) -> None:
     outcomes = outcomes_of(adapter("put=crash"), "put-small", "submit")
     detail = "the process ended with status 3: last words"
-    assert outcomes["put-small"] == Outcome(Status.ERROR, detail=detail)
-    assert outcomes["submit"].status is Status.MEASURED
+    assert outcomes["put-small"] == CaseOutcome(CaseStatus.ERROR, detail=detail)
+    assert outcomes["submit"].status is CaseStatus.MEASURED
 
 
 def test_a_forked_process_that_holds_the_pipe_open_does_not_hide_the_end_of_the_child(
@@ -92,14 +92,14 @@ def test_a_forked_process_that_holds_the_pipe_open_does_not_hide_the_end_of_the_
 
 def test_a_start_that_fails_is_the_answer_to_every_case_that_needs_the_engine(adapter: Adapter) -> None:
     outcomes = outcomes_of(adapter("start=fail"), "startup", "submit", "put-small")
-    assert outcomes["startup"].status is Status.MEASURED
-    failed = Outcome(Status.ERROR, detail="start: ValueError: first line")
+    assert outcomes["startup"].status is CaseStatus.MEASURED
+    failed = CaseOutcome(CaseStatus.ERROR, detail="start: ValueError: first line")
     assert (outcomes["submit"], outcomes["put-small"]) == (failed, failed)
 
 
 def test_a_start_that_hangs_costs_the_limit_once(adapter: Adapter) -> None:
     outcomes = outcomes_of(adapter("start=hang"), "submit", "put-small", limit=2.0)
-    late = Outcome(Status.TIMEOUT, detail="start took longer than 2 s")
+    late = CaseOutcome(CaseStatus.TIMEOUT, detail="start took longer than 2 s")
     assert outcomes == {"submit": late, "put-small": late}
 
 
@@ -111,13 +111,15 @@ def test_a_stop_that_hangs_spoils_no_number(adapter: Adapter, monkeypatch: pytes
 def test_an_adapter_that_cannot_be_imported_is_an_error(adapter: Adapter) -> None:
     adapter()
     outcome = outcomes_of("no_such_adapter", "submit")["submit"]
-    assert outcome.status is Status.ERROR
+    assert outcome.status is CaseStatus.ERROR
     assert "No module named 'no_such_adapter'" in outcome.detail
 
 
 def test_a_program_that_fails_to_start_up_says_why(adapter: Adapter) -> None:
     outcome = outcomes_of(adapter("'1/0'"), "startup")["startup"]
-    assert outcome == Outcome(Status.ERROR, detail="RuntimeError: ZeroDivisionError: division by zero")
+    assert outcome == CaseOutcome(
+        CaseStatus.ERROR, detail="RuntimeError: ZeroDivisionError: division by zero"
+    )
 
 
 def is_running(path: Path) -> bool:
@@ -158,13 +160,15 @@ def test_an_engine_that_is_not_installed_is_missing(adapter: Adapter) -> None:
     assert [column.cells["submit"].status.value for column in results.columns] == ["measured", "missing"]
 
 
-def turns(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Outcome]) -> tuple[list[str], Results]:
+def turns(monkeypatch: pytest.MonkeyPatch, answers: dict[str, CaseOutcome]) -> tuple[list[str], Results]:
     """Three rounds of two engines and two cases with given outcomes: what ran when, and the results."""
     ran: list[str] = []
 
-    def note(module: str, names: list[str], _plan: Plan) -> dict[str, Outcome]:
+    def note(module: str, names: list[str], _plan: Plan) -> dict[str, CaseOutcome]:
         ran.append(f"{module}: {' '.join(names)}")
-        return {name: answers.get(f"{module} {name}", Outcome(Status.MEASURED, (1.0,))) for name in names}
+        return {
+            name: answers.get(f"{module} {name}", CaseOutcome(CaseStatus.MEASURED, (1.0,))) for name in names
+        }
 
     monkeypatch.setattr(runner, "one_round", note)
     engines = [Spec("a", "a"), Spec("b", "b")]
@@ -179,7 +183,8 @@ def test_engines_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_case_that_gave_no_number_is_not_run_again(monkeypatch: pytest.MonkeyPatch) -> None:
     ran, _ = turns(
-        monkeypatch, {"b submit": Outcome(Status.TIMEOUT), "b put-small": Outcome(Status.UNSUPPORTED)}
+        monkeypatch,
+        {"b submit": CaseOutcome(CaseStatus.TIMEOUT), "b put-small": CaseOutcome(CaseStatus.UNSUPPORTED)},
     )
     assert ran == ["a: submit put-small", "b: submit put-small"] + ["a: submit put-small"] * 2
 

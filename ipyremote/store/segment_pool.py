@@ -12,7 +12,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final
 
-__all__ = ["Pool", "Segment", "size_class"]
+__all__ = ["Segment", "SegmentPool", "size_class"]
 
 #: Smallest length of a segment.
 SMALLEST: Final = 64 << 10
@@ -43,7 +43,7 @@ class Segment:
     turn: int = 0
 
 
-class Pool:
+class SegmentPool:
     """See the module docstring. Not thread-safe."""
 
     __slots__ = ("_by_size", "_limit", "_turn", "bytes")

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from time import monotonic
 from typing import IO, Any
 
-from ipyremote.benchmark import processes
+from ipyremote.benchmark import engine_processes
 from ipyremote.benchmark.cases import FULL, QUICK, Case
 from ipyremote.benchmark.child import COMMAND
 from ipyremote.benchmark.engines import Spec
-from ipyremote.benchmark.results import Cell, Column, Outcome, Results, Status
+from ipyremote.benchmark.results import CaseOutcome, CaseResult, CaseStatus, Column, Results
 
 #: Seconds that an engine has for stopping; its measures are safe by then.
 PATIENCE = 20.0
@@ -55,7 +55,7 @@ class Child:
         try:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", COMMAND, *arguments],
-                env=processes.marked(self._token),
+                env=engine_processes.marked(self._token),
                 pass_fds=[writer],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -109,18 +109,18 @@ class Child:
         """End the child and every process of its engine."""
         # The number of a process that was waited for may already be another's.
         alive = self._process.poll() is None
-        engine = processes.family(self._process.pid if alive else None, self._token)
+        engine = engine_processes.family(self._process.pid if alive else None, self._token)
         # The child goes first, or it would replace the workers that it loses.
         self._process.kill()
         self._process.wait()
-        processes.end(engine)
+        engine_processes.end(engine)
         # What was started between the look and the end of the child.
-        processes.end(processes.family(None, self._token))
+        engine_processes.end(engine_processes.family(None, self._token))
         os.close(self._reader)
         self._errors.close()
 
 
-def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[str, Outcome]]:
+def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[str, CaseOutcome]]:
     """Run the cases in one child and yield what becomes of each, until the child ends or hangs."""
     child = Child(adapter, names, plan)
     doing = "start"
@@ -129,26 +129,26 @@ def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[
             line = child.line(PATIENCE if doing in ("stop", "exit") else plan.limit)
             match line:
                 case None:
-                    yield from _broken(doing, names, Outcome(Status.ERROR, detail=child.last_words()))
+                    yield from _broken(doing, names, CaseOutcome(CaseStatus.ERROR, detail=child.last_words()))
                     return
                 case {"doing": step}:
                     doing = step
                 case {"failed": text}:
-                    yield from _broken("start", names, Outcome(Status.ERROR, detail=f"start: {text}"))
+                    yield from _broken("start", names, CaseOutcome(CaseStatus.ERROR, detail=f"start: {text}"))
                     return
                 case {"case": name, "status": status, "samples": samples, "detail": detail}:
-                    yield name, Outcome(Status(status), tuple(samples), detail)
+                    yield name, CaseOutcome(CaseStatus(status), tuple(samples), detail)
                 case _:
                     raise AssertionError(f"no such line in the child's protocol: {line}")
     except TimeoutError:
         step = "start" if doing == "start" else "case"
-        late = Outcome(Status.TIMEOUT, detail=f"{step} took longer than {plan.limit:g} s")
+        late = CaseOutcome(CaseStatus.TIMEOUT, detail=f"{step} took longer than {plan.limit:g} s")
         yield from _broken(doing, names, late)
     finally:
         child.close()
 
 
-def _broken(doing: str, names: Sequence[str], outcome: Outcome) -> Iterator[tuple[str, Outcome]]:
+def _broken(doing: str, names: Sequence[str], outcome: CaseOutcome) -> Iterator[tuple[str, CaseOutcome]]:
     """What a child that ended or hung leaves behind: its case, or all of them if the engine did not start."""
     match doing:
         case "start":
@@ -159,16 +159,16 @@ def _broken(doing: str, names: Sequence[str], outcome: Outcome) -> Iterator[tupl
             yield name, outcome
 
 
-def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, Outcome]:
+def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, CaseOutcome]:
     """All the cases on one engine: in one child if nothing hangs, otherwise in as many as it takes."""
-    outcomes: dict[str, Outcome] = {}
+    outcomes: dict[str, CaseOutcome] = {}
     while left := [name for name in names if name not in outcomes]:
         for name, outcome in one_child(adapter, left, plan):
             # A start that fails says nothing about the cases that ran before it.
             outcomes.setdefault(name, outcome)
         if not any(name in outcomes for name in left):
             for name in left:
-                outcomes[name] = Outcome(Status.ERROR, detail="the process ended without a word")
+                outcomes[name] = CaseOutcome(CaseStatus.ERROR, detail="the process ended without a word")
     return outcomes
 
 
@@ -176,7 +176,7 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
     """Every engine once in each round, in turns."""
     versions = {spec.name: spec.version() for spec in plan.engines}
     installed = [spec for spec in plan.engines if versions[spec.name] is not None]
-    outcomes: dict[tuple[str, str], list[Outcome]] = {}
+    outcomes: dict[tuple[str, str], list[CaseOutcome]] = {}
     for turn in range(plan.rounds):
         for spec in installed:
             names = [case.name for case in plan.cases if _is_due(outcomes.get((spec.name, case.name)))]
@@ -184,12 +184,15 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
                 progress(f"round {turn + 1} of {plan.rounds}: {spec.name}")
                 for name, outcome in one_round(spec.adapter, names, plan).items():
                     outcomes.setdefault((spec.name, name), []).append(outcome)
-    missing = [Outcome(Status.MISSING)]
+    missing = [CaseOutcome(CaseStatus.MISSING)]
     columns = [
         Column(
             spec.name,
             versions[spec.name],
-            {case.name: Cell(tuple(outcomes.get((spec.name, case.name), missing))) for case in plan.cases},
+            {
+                case.name: CaseResult(tuple(outcomes.get((spec.name, case.name), missing)))
+                for case in plan.cases
+            },
         )
         for spec in plan.engines
     ]
@@ -197,6 +200,6 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
     return Results(plan.workers, plan.rounds, plan.quick, [case.row(sizes) for case in plan.cases], columns)
 
 
-def _is_due(before: Sequence[Outcome] | None) -> bool:
+def _is_due(before: Sequence[CaseOutcome] | None) -> bool:
     """Whether the case is worth running: nothing went wrong with it so far."""
-    return not before or before[-1].status is Status.MEASURED
+    return not before or before[-1].status is CaseStatus.MEASURED

@@ -9,7 +9,7 @@ import timeit
 
 import pytest
 
-from ipyremote.store.progress import ProgressPage, read_progress, remove_progress
+from ipyremote.store.progress_page import ProgressPage, read_progress, remove_progress
 
 
 def test_a_new_page_says_that_nothing_has_run(tmp_path):
