@@ -15,6 +15,7 @@ text holds no process id, no address and no time, so that a notebook gives the s
 
 from __future__ import annotations
 
+import linecache
 import os
 import re
 import reprlib
@@ -22,7 +23,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from types import FrameType, ModuleType, TracebackType
+from types import FrameType, MappingProxyType, ModuleType, TracebackType
 from typing import Any, Final, NamedTuple
 
 __all__ = [
@@ -37,6 +38,8 @@ __all__ = [
     "display_name",
     "is_library",
     "local_lines",
+    "received_names",
+    "register_source",
     "shortened",
 ]
 
@@ -112,6 +115,26 @@ def display_name(filename: str) -> str | None:
         return None
     number = re.fullmatch(r"In\s*\[(\d+)\]", name[1])
     return f"In [{number[1]}]" if number else str(name[1])
+
+
+#: Name to show for each file of typed code that came from another process, by file name.
+_received: dict[str, str] = {}
+
+
+def register_source(filename: str, name: str, text: str, *, replace: bool = False) -> None:
+    """Let tracebacks in this process show a file that exists only in another process.
+
+    `name` is shown for the file, such as "In [4]". `replace`: also where this process knows a text of the file.
+    """
+    _received[filename] = name
+    if replace or filename not in linecache.cache:
+        # Without a modification time, linecache does not look for the file.
+        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+
+
+def received_names() -> Mapping[str, str]:
+    """Return the names of the files that `register_source` has made known, by file name."""
+    return MappingProxyType(_received)
 
 
 def is_library(filename: str) -> bool:

@@ -22,7 +22,6 @@ from typing import Any, ParamSpec
 
 from ipyremote import settings
 from ipyremote.backend import Backend, DisplayReport, ProgressReport, StateReport, TextReport, current
-from ipyremote.exceptions import tracebacks
 from ipyremote.notebook.autoreload import Autoreload
 from ipyremote.notebook.cells.submission import running_cell_number
 from ipyremote.notebook.cells.tab_completion import matcher_of
@@ -40,7 +39,6 @@ from ipyremote.notebook.output.frontend import Frontend, frontend_of
 from ipyremote.notebook.output.task_logs import TaskLogs
 from ipyremote.notebook.output.unretrieved import CellSubmissions, UnretrievedFailures
 from ipyremote.refs import ObjectRef
-from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle, recovery
 from ipyremote.streams import ObjectRefGenerator
 
@@ -169,7 +167,6 @@ class Notebook:
         self._events = (("pre_run_cell", self._pre_run_cell), ("post_run_cell", self._post_run_cell))
         #: Printer of ipyremote, and the formatter's former printer, by type.
         self._printers: dict[type, tuple[Callable[[Any], object], Callable[[Any], object] | None]] = {}
-        self._display_name = pickling.display_name
         #: The number n of `In [n]` that the next numbered cell gets.
         self._next_number = 0
 
@@ -188,7 +185,6 @@ class Notebook:
         self._error_renderer.install()
         lifecycle.remember(shell.user_ns, self.magics.sessions.handles)
         self._register_printers()
-        pickling.display_name = tracebacks.display_name
         current.observe(self._on_backend)
         current.set_waiting(self.waiting)
         number = running_cell_number()
@@ -232,7 +228,6 @@ class Notebook:
         self.autoreload.close()
         self.screen.clear("ipyremote was unloaded before it ended")
         self.updater.close()
-        pickling.display_name = self._display_name
         self._unregister_printers()
         self._unregister_magics()
         self.shell.Completer.custom_matchers.remove(self._matcher)

@@ -15,7 +15,6 @@ import asyncio
 import builtins
 import importlib
 import inspect
-import linecache
 import signal
 import sys
 import threading
@@ -26,9 +25,9 @@ from dataclasses import dataclass, field
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
+from ipyremote.exceptions import tracebacks
 from ipyremote.remote_cells import figures
 from ipyremote.remote_cells.shell import RemoteShell
-from ipyremote.serialization.pickling import display_names
 
 __all__ = ["Cell", "compile_cell", "execute", "register_sources", "run_cell"]
 
@@ -131,9 +130,7 @@ def compile_cell(source: str, filename: str) -> tuple[CodeType, CodeType | None]
 def register_sources(sources: Mapping[str, tuple[str, str]]) -> None:
     """Let tracebacks show these files, which exist in the notebook only."""
     for filename, (name, text) in sources.items():
-        display_names[filename] = name
-        # Without a modification time, linecache does not look for the file.
-        linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        tracebacks.register_source(filename, name, text, replace=True)
 
 
 def _imported(name: str, module: str) -> ModuleType:

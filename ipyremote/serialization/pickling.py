@@ -34,7 +34,7 @@ from weakref import WeakSet
 
 import cloudpickle
 
-from ipyremote.exceptions import IPyRemoteError
+from ipyremote.exceptions import IPyRemoteError, tracebacks
 from ipyremote.serialization import diagnosis
 from ipyremote.serialization.nested_refs import collecting, here
 
@@ -46,7 +46,6 @@ __all__ = [
     "deregister",
     "digest",
     "dispatch_table",
-    "display_names",
     "dumps",
     "dumps_function",
     "dumps_whole",
@@ -71,12 +70,6 @@ _SOURCE_LIMIT: Final = 256 * 1024
 _SOURCES_LIMIT: Final = 1024 * 1024
 
 Sources: TypeAlias = dict[str, tuple[str, str]]
-
-#: What to call a file of typed code, such as "In [4]" for a notebook cell; None: its file name. The notebook layer
-#: sets it.
-display_name: Callable[[str], str | None] | None = None
-#: Display names of the files whose code was loaded in this process.
-display_names: dict[str, str] = {}
 
 #: Classes that were pickled by value here first, and classes that were loaded by value.
 _residents: WeakSet[type] = WeakSet()
@@ -375,15 +368,12 @@ def before_loading(what: str, prepare: Callable[[], object] | None) -> None:
 
 
 def loads_function(payload: bytes) -> Any:
-    """The opposite of `dumps_function`. From now on `linecache` and `display_names` know its sources."""
+    """Return the function or class of a payload from `dumps_function`. Tracebacks show its lines from now on."""
     sources, preparations, body = _c_loads(payload)
     for prepare in preparations:
         prepare()
     for filename, (shown, text) in sources.items():
-        display_names[filename] = shown
-        if filename not in linecache.cache:
-            # Without a modification time, linecache does not look for the file.
-            linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
+        tracebacks.register_source(filename, shown, text)
     return _c_loads(body)
 
 
@@ -403,9 +393,8 @@ def _sources_of(files: dict[str, None]) -> Sources:
         if not text or len(text) > _SOURCE_LIMIT or total + len(text) > _SOURCES_LIMIT:
             continue
         total += len(text)
-        shown = display_name(filename) if display_name is not None else None
-        # A worker that sends a function on knows what the notebook calls its cell.
-        shown = shown or display_names.get(filename)
+        # A worker that sends a function on has received the name that the notebook has for the cell.
+        shown = tracebacks.display_name(filename) or tracebacks.received_names().get(filename)
         # The same object, not an equal one: pickle writes the two differently.
         sources[filename] = (filename if shown in (None, filename) else shown, text)
     return sources

@@ -356,14 +356,8 @@ def _start(shape: dict[str, Any]) -> _RunningSession:
 def _install(backend: Backend, shape: dict[str, Any]) -> _RunningSession:
     """Make a backend the session of this process."""
     # Imported here, because importing the package should cost little.
-    from ipyremote.exceptions import tracebacks
-    from ipyremote.serialization import pickling
-
     if not _log_to_driver(shape):
         backend.listen(Silence())
-    if pickling.display_name is None:
-        # The notebook layer has a say in what cells are called; without it, the shell has.
-        pickling.display_name = tracebacks.display_name
     if "namespace" in shape:
         required(backend.named_actors, backend.capabilities.named_actors).use(shape["namespace"])
     if "runtime_env" in shape:

@@ -23,7 +23,13 @@ from ipyremote.client.session import Session
 from ipyremote.engine_kit.call_arguments import fill_slots
 from ipyremote.engine_kit.call_context import Running, concurrently
 from ipyremote.engine_kit.failures import exception_of, failure_of
-from ipyremote.exceptions import AsyncioActorExit, ObjectStoreFullError, OutOfDiskError, TaskError
+from ipyremote.exceptions import (
+    AsyncioActorExit,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    TaskError,
+    tracebacks,
+)
 from ipyremote.messages import (
     DYNAMIC,
     ActorSpec,
@@ -359,7 +365,7 @@ class Runner:
             kind = "store_full" if isinstance(error, ObjectStoreFullError) else "out_of_disk"
             return Failure(kind, str(error))
         captured = TaskError.capture(
-            error, label=spec.label, pid=os.getpid(), display_names=pickling.display_names
+            error, label=spec.label, pid=os.getpid(), display_names=tracebacks.received_names()
         )
         return Failure(*failure_of(captured))
 

@@ -18,7 +18,6 @@ from ipyremote.notebook import extension
 from ipyremote.notebook.extension import Notebook, refs_in
 from ipyremote.notebook.output.cell_output import CELL_LABEL
 from ipyremote.notebook.output.frontend import TerminalFrontend
-from ipyremote.serialization import pickling
 from ipyremote.session import lifecycle
 from tests.notebook.fakes import FakeBackend, FakeEngine, FakeFrontend
 from tests.support.waiting import until
@@ -47,7 +46,6 @@ def surroundings(shell: InteractiveShell) -> dict[str, Any]:
         "transformers": list(shell.input_transformers_post),
         "threads": {one.name for one in threading.enumerate() if one.name.startswith("ipyremote")},
         "observers": list(current._current.observers),
-        "display name": pickling.display_name,
         "backend": current.peek(),
     }
 

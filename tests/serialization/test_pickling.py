@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from ipyremote.client.values import inline
-from ipyremote.exceptions import OufOfBandObjectRefSerializationException
+from ipyremote.exceptions import OufOfBandObjectRefSerializationException, tracebacks
 from ipyremote.messages import Inline
 from ipyremote.serialization import nested_refs, pickling
 from ipyremote.serialization.pickling import (
@@ -472,8 +472,7 @@ def typed(source, filename="<cell 1>", name="f"):
 
 @pytest.fixture
 def clean(monkeypatch):
-    monkeypatch.setattr(pickling, "display_names", {})
-    monkeypatch.setattr(pickling, "display_name", None)
+    monkeypatch.setattr(tracebacks, "_received", {})
     before = dict(linecache.cache)
     yield
     linecache.cache.clear()
@@ -537,7 +536,7 @@ def test_changed_code_and_changed_globals_give_another_payload(clean):
 
 @pytest.mark.processes
 def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
-    monkeypatch.setattr(pickling, "display_name", {"<cell 1>": "In [4]"}.get)
+    monkeypatch.setattr(tracebacks, "display_name", {"<cell 1>": "In [4]"}.get)
     typed("def helper(x):\n    return x / 0  # in the helper\n", "<cell 2>", "helper")
     scope = {"__name__": "__main__"}
     for filename, source in (
@@ -549,12 +548,13 @@ def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
     payload, _ = dumps_function(scope["f"])
     code = """
         import linecache, sys, traceback
+        from ipyremote.exceptions import tracebacks
         from ipyremote.serialization import pickling
         f = pickling.loads_function(sys.stdin.buffer.read())
         linecache.checkcache()
         try: f(1)
         except ZeroDivisionError: print(traceback.format_exc())
-        print(sorted(pickling.display_names.items()))
+        print(sorted(tracebacks.received_names().items()))
     """
     output = run(code, stdin=payload).decode()
     assert "return helper(x)  # in f" in output
@@ -563,14 +563,14 @@ def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
 
 
 def test_who_sends_a_loaded_function_on_names_its_cell_as_the_notebook_does(clean, monkeypatch):
-    monkeypatch.setattr(pickling, "display_name", {"<cell 1>": "In [4]"}.get)
+    monkeypatch.setattr(tracebacks, "display_name", {"<cell 1>": "In [4]"}.get)
     f = pickling.loads_function(dumps_function(typed("def f(): return 1"))[0])
     # As in a worker, which has no notebook to ask.
-    monkeypatch.setattr(pickling, "display_name", None)
+    monkeypatch.setattr(tracebacks, "display_name", lambda filename: None)
     payload, _ = dumps_function(f)
-    pickling.display_names.clear()
+    tracebacks._received.clear()
     pickling.loads_function(payload)
-    assert pickling.display_names == {"<cell 1>": "In [4]"}
+    assert tracebacks.received_names() == {"<cell 1>": "In [4]"}
 
 
 def test_sources_of_imported_files_and_huge_cells_stay_at_home(clean):
@@ -580,7 +580,7 @@ def test_sources_of_imported_files_and_huge_cells_stay_at_home(clean):
     assert pickling.loads_function(payload)() == 1
     local = dumps_function(lambda: ROOT)[0]
     assert pickling.loads_function(local)() == ROOT
-    assert pickling.display_names == {}
+    assert tracebacks.received_names() == {}
 
 
 def test_known_sources_are_not_replaced(clean):

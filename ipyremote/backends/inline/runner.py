@@ -19,7 +19,7 @@ from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcom
 from ipyremote.client.values import NO_ARGUMENTS, inline
 from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
 from ipyremote.engine_kit.failures import failure_of, together
-from ipyremote.exceptions import ObjectLostError, TaskError
+from ipyremote.exceptions import ObjectLostError, TaskError, tracebacks
 from ipyremote.messages import Failure, Inline
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
@@ -151,7 +151,7 @@ class InlineRunner:
 
     def failure(self, error: BaseException, label: str) -> Failure:
         """Make the failure of a call that raised `error`."""
-        captured = TaskError.capture(error, label, self._pid, display_names=pickling.display_names)
+        captured = TaskError.capture(error, label, self._pid, display_names=tracebacks.received_names())
         return Failure(*failure_of(captured))
 
     def crash(self, reason: str, actor: InlineActor | None) -> Failure:
