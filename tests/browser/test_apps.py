@@ -88,7 +88,7 @@ def test_a_pending_ref_becomes_resolved_although_no_cell_runs(lab: Lab, tmp_path
     expect(lab.refs(3)).to_contain_text("slow#1")
 
 
-def test_what_a_task_prints_stands_under_its_cell_while_another_runs(
+def test_text_of_a_task_appears_under_its_cell_while_another_cell_runs(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     speaker = "@ipyremote.remote\ndef speak(gate):\n    slow.__wrapped__(gate)\n    print('from the task')\nref = speak"
@@ -146,7 +146,7 @@ def is_live(lab: Lab, number: int) -> None:
     expect(lab.output(number).get_by_role("button", name="Cancel").first).to_be_visible()
 
 
-def test_a_page_loaded_anew_while_a_task_runs_shows_it_run_and_then_end(
+def test_a_page_reloaded_while_a_task_runs_shows_the_task_run_and_then_end(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     shown(lab, tmp_path, f"slow.remote({str(gate)!r})", f"[slow.remote({str(gate)!r}) for _ in range(2)]")
@@ -184,7 +184,7 @@ def test_a_task_that_ended_while_no_page_was_open_is_shown_at_its_end(
     assert "[7, 8, 9]" in lab.text(4)
 
 
-def test_everything_can_be_read_in_both_themes(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_every_display_can_be_read_in_both_themes(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"gate = {str(gate)!r}{GALLERY}")
     lab.run(3)
     for state in ("resolved", "failed", "cancelled", "running"):

@@ -40,7 +40,7 @@ FRAMES = """() => new Promise((done) => {
 })"""
 
 
-def test_a_board_of_ten_thousand_stays_smooth_and_its_cells_open(lab: Lab, tmp_path: Path) -> None:
+def test_a_board_of_ten_thousand_refs_stays_smooth_and_its_cells_open(lab: Lab, tmp_path: Path) -> None:
     shown(lab, tmp_path, QUICK, "refs = [quick.remote(number) for number in range(10_000)]\nrefs")
     lab.run(3)
     lab.run(4, wait=False)
@@ -119,7 +119,7 @@ def test_retry_runs_a_failed_task_again_and_the_ref_gets_its_value(
     lab.wait_text(4, "found")
 
 
-def test_what_failed_before_it_was_shown_can_be_retried(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_task_that_failed_before_its_display_can_be_retried(lab: Lab, tmp_path: Path, gate: Path) -> None:
     start = tmp_path / "start"
     start.touch()
     need = NEEDS + f"ref = needs.remote({str(gate)!r}, {str(start)!r})\n"
@@ -158,7 +158,7 @@ def test_bars_of_a_task_and_its_last_lines_are_on_its_ref(lab: Lab, tmp_path: Pa
     expect(lab.refs(3, "resolved")).to_have_count(1)
 
 
-def test_a_get_that_takes_long_shows_what_it_waits_for(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_long_get_shows_the_refs_that_it_waits_for(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"values = ipyremote.get([slow.remote({str(gate)!r}) for _ in range(3)])")
     lab.run(3, wait=False)
     board = lab.output(3).locator(".ipyremote-board")

@@ -68,7 +68,7 @@ def test_tracebacks_can_be_read(lab: Lab, tmp_path: Path) -> None:
     assert ["ZeroDivisionError" in text for text in lab.errors()] == [True]
 
 
-def test_a_picture_can_be_taken(lab: Lab, trivial: Path) -> None:
+def test_a_screenshot_can_be_taken(lab: Lab, trivial: Path) -> None:
     lab.open(trivial)
     picture = lab.screenshot("harness")
     try:

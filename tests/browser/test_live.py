@@ -50,7 +50,7 @@ def test_a_failed_ref_shows_the_error(lab: Lab, tmp_path: Path) -> None:
     expect(lab.refs(3)).to_contain_text("KeyError")
 
 
-def test_markup_in_a_value_is_shown_and_not_obeyed(lab: Lab, tmp_path: Path) -> None:
+def test_markup_in_a_value_is_shown_as_text(lab: Lab, tmp_path: Path) -> None:
     evil = "<img src=x onerror=\"document.title='owned'\"><script>document.title='owned'</script>"
     shown(lab, tmp_path, f"@ipyremote.remote\ndef evil():\n    return {evil!r}\nevil.remote()")
     lab.run(3)
@@ -71,7 +71,7 @@ def test_the_saved_file_shows_the_final_state_without_a_kernel(lab: Lab, tmp_pat
     expect(lab.refs(3)).to_contain_text("[7, 8, 9]")
 
 
-def test_a_view_says_that_it_is_gone_when_the_kernel_had_time_to_close_its_widget(
+def test_a_view_tells_that_its_widget_was_closed_by_the_ending_kernel(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     # With the last widget the front end takes down the subshell that reads this, and if the word is on its way then,
@@ -97,7 +97,7 @@ def test_a_view_says_that_it_is_gone_when_the_kernel_had_time_to_close_its_widge
     assert [] == [moment for moment in times(b'"kind":"gone"') if moment < replaced + 0.3]
 
 
-def test_a_page_that_is_loaded_anew_follows_what_still_runs(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_reloaded_page_follows_tasks_that_still_run(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"slow.remote({str(gate)!r})")
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)

@@ -13,7 +13,7 @@ __all__ = ["kernel"]
 
 
 @pytest.mark.processes
-def test_an_edited_module_is_edited_for_tasks_and_remote_cells_too(kernel: Kernel, tmp_path: Path) -> None:
+def test_an_edited_module_is_reloaded_for_tasks_and_remote_cells_too(kernel: Kernel, tmp_path: Path) -> None:
     module = tmp_path / "edited_by_the_test.py"
     module.write_text("def answer():\n    return 'first'\n")
     kernel.run(f"import sys; sys.path.insert(0, {str(tmp_path)!r})\nimport edited_by_the_test")

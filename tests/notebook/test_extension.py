@@ -50,7 +50,7 @@ def surroundings(shell: InteractiveShell) -> dict[str, Any]:
     }
 
 
-def test_unload_undoes_load_exactly(
+def test_unload_undoes_all_that_load_has_done(
     shell: InteractiveShell, frontend: FakeFrontend, startable: list[dict[str, Any]]
 ) -> None:
     before = surroundings(shell)
@@ -69,7 +69,7 @@ def test_unload_undoes_load_exactly(
         assert after == before
 
 
-def test_other_peoples_printers_come_back(
+def test_printers_of_other_packages_come_back_after_unloading(
     shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     seen: list[Any] = []
@@ -85,7 +85,7 @@ def test_other_peoples_printers_come_back(
     assert formatter.type_printers[list] == seen.append
 
 
-def test_a_printer_that_replaced_ours_stays(
+def test_a_printer_that_replaced_that_of_ipyremote_stays(
     shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     current.install(backend)
@@ -98,7 +98,7 @@ def test_a_printer_that_replaced_ours_stays(
     assert formatter.type_printers[list] is repr
 
 
-def test_load_ext_by_name_loads_once(
+def test_load_ext_by_name_loads_the_extension_once(
     shell: InteractiveShell, startable: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = surroundings(shell)
@@ -248,7 +248,7 @@ def test_without_autostart_nothing_is_started_or_shown(
     notebook.unload()
 
 
-def test_in_static_mode_the_card_is_the_same_everywhere(
+def test_in_static_mode_the_cluster_card_names_no_resources(
     shell: InteractiveShell,
     frontend: FakeFrontend,
     startable: list[dict[str, Any]],
@@ -328,7 +328,7 @@ def test_collected_output_is_sent_before_the_cell_ends(
     assert frontend.text() == "x\n" * 1_000
 
 
-def test_a_lost_cluster_is_one_clear_line(
+def test_a_lost_cluster_is_told_in_one_clear_line(
     loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     assert backend.listener is not None
@@ -423,7 +423,7 @@ def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
     assert "did not start" not in frontend.text("stderr")
 
 
-def test_callbacks_never_raise(
+def test_callbacks_of_the_extension_never_raise(
     shell: InteractiveShell,
     loaded: Notebook,
     frontend: FakeFrontend,
@@ -471,7 +471,7 @@ def test_groups_of_refs_are_boards(
 
 
 @pytest.mark.parametrize("expression", ["[1, 2]", "[]", "(1,)", "{'a': 1}", "{}", "[ref, 1]", "od", "nt"])
-def test_everything_else_is_printed_as_ever(
+def test_values_other_than_refs_are_printed_as_before(
     shell: InteractiveShell,
     loaded: Notebook,
     frontend: FakeFrontend,
@@ -502,7 +502,7 @@ def test_a_subclass_with_a_display_of_its_own_keeps_it(
     assert seen == [[1]]
 
 
-def test_a_display_that_fails_falls_back_to_text(
+def test_a_value_whose_display_fails_is_shown_as_text(
     shell: InteractiveShell,
     loaded: Notebook,
     frontend: FakeFrontend,
@@ -549,7 +549,7 @@ def test_refs_in_looks_into_nested_groups_only(backend: FakeBackend) -> None:
     assert refs_in(nested) is None
 
 
-def test_unloading_ends_what_is_on_screen(
+def test_unloading_makes_the_displays_final(
     shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     current.install(backend)

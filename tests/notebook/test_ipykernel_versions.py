@@ -272,7 +272,7 @@ def test_text_is_in_order_and_complete_before_the_cell_that_waits_for_it_ends(ke
     assert text(waiting, waiting) == "begin\nend\n"
 
 
-def test_what_a_cell_prints_itself_and_what_its_task_prints_keep_their_order(kernel: Kernel) -> None:
+def test_text_of_a_cell_and_text_of_its_task_keep_their_order(kernel: Kernel) -> None:
     cell = kernel.run(
         "for i in range(5):\n    print(f'asking {i}')\n    ipyremote.get(speak.remote(f'answer {i}'))"
     )
@@ -280,7 +280,7 @@ def test_what_a_cell_prints_itself_and_what_its_task_prints_keep_their_order(ker
     assert said == [f"{word} {i}" for i in range(5) for word in ("asking", "answer")]
 
 
-def test_stderr_stays_stderr(kernel: Kernel, gate: Path) -> None:
+def test_text_on_stderr_stays_on_stderr(kernel: Kernel, gate: Path) -> None:
     asking = kernel.run(
         "@ipyremote.remote\n"
         "def warn(gate):\n"
@@ -298,9 +298,7 @@ def test_stderr_stays_stderr(kernel: Kernel, gate: Path) -> None:
     assert strays(later, asking) == []
 
 
-def test_what_a_task_displays_stands_in_order_with_its_text_under_its_cell(
-    kernel: Kernel, gate: Path
-) -> None:
+def test_displays_and_text_of_a_task_appear_in_order_under_its_cell(kernel: Kernel, gate: Path) -> None:
     asking = kernel.run(
         "@ipyremote.remote\n"
         "def show(gate):\n"
@@ -372,7 +370,7 @@ def test_a_ref_is_displayed_by_its_cell_and_updated_in_the_name_of_the_latest(
     assert set(updated["content"]["data"]) == {"text/plain", "text/html"}
 
 
-def test_a_remote_cell_prints_bare_under_itself(kernel: Kernel, gate: Path) -> None:
+def test_a_remote_cell_prints_without_label_under_itself(kernel: Kernel, gate: Path) -> None:
     remote = kernel.run(f"%%remote answer\nwait_for({str(gate)!r})\nprint('line 1')\nprint('line 2')\n6 * 7")
     later = kernel.run(f"open({str(gate)!r}, 'w').close(); print(ipyremote.get(answer))")
     assert text(later, remote) == "line 1\nline 2\n"
@@ -438,7 +436,7 @@ def test_a_click_is_heard_while_a_cell_blocks_or_at_its_end_where_there_are_no_s
     assert with_error.reply["ename"] == "TaskCancelledError"
 
 
-def test_after_an_interrupted_cell_tasks_print_under_their_own(kernel: Kernel) -> None:
+def test_after_an_interrupted_cell_tasks_print_under_their_own_cells(kernel: Kernel) -> None:
     waiting = kernel.submit("print('sleeping', flush=True); time.sleep(30)")
     kernel.until(lambda message: message["msg_type"] == "stream" and "sleeping" in message["content"]["text"])
     kernel.interrupt()

@@ -221,7 +221,7 @@ def test_a_display_ends_as_static_html_and_leaves_no_comm(kernel: Kernel, tmp_pa
     assert kernel.text(counted) == "0 0\n"
 
 
-def test_a_cluster_that_is_killed_ends_the_displays_and_says_so_once(kernel: Kernel, tmp_path: Path) -> None:
+def test_a_killed_cluster_ends_its_displays_and_is_told_of_once(kernel: Kernel, tmp_path: Path) -> None:
     cell = kernel.run(f"speak.remote('lost', {str(tmp_path / 'never')!r})")
     kernel.read_until(lambda: "begins" in kernel.text(cell))
     kernel.run(

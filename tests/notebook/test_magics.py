@@ -46,7 +46,7 @@ def value_of(shell: InteractiveShell, cell: str) -> Any:
 # ---- what is sent
 
 
-def test_the_cell_goes_out_with_the_names_it_reads(
+def test_a_cell_is_submitted_with_the_names_that_it_reads(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend
 ) -> None:
     shell.run_cell("import math as m\na, b, c = 1, [2], object()")
@@ -70,7 +70,7 @@ def test_refs_are_top_level_dependencies(
     assert backend.submitted[0][3][3:] == (ref,)
 
 
-def test_a_name_is_bound_and_is_part_of_the_label(
+def test_the_name_of_a_cell_is_bound_to_its_ref_and_part_of_its_label(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend
 ) -> None:
     ref = remote(shell, "1", "total")
@@ -86,7 +86,7 @@ def test_a_name_is_bound_and_is_part_of_the_label(
         *("--timeout 0", "--retries x", "-s a --retries 1"),
     ],
 )
-def test_a_bad_name_is_a_usage_error_and_nothing_runs(
+def test_a_bad_name_is_a_usage_error_and_the_cell_does_not_run(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, line: str
 ) -> None:
     with pytest.raises(UsageError):
@@ -107,7 +107,7 @@ def test_a_bad_name_is_a_usage_error_and_nothing_runs(
         ('--resources {"CPU":2}', "cannot have 'CPU': use --num-cpus 2 instead"),
     ],
 )
-def test_an_error_about_a_line_speaks_of_its_flags(
+def test_an_error_about_a_line_names_its_flags(
     shell: InteractiveShell, loaded: Notebook, line: str, sentence: str
 ) -> None:
     shell.user_ns["data"] = shell.user_ns["more"] = 1
@@ -135,7 +135,7 @@ def test_a_syntax_error_is_raised_at_its_line(
 
 
 @pytest.mark.parametrize("cell", ["%who", "y = 2\n%load_ext abc", "get_ipython().kernel", "%%html\n<b>"])
-def test_what_needs_a_whole_ipython_is_refused_with_its_line(
+def test_code_that_needs_a_whole_ipython_is_refused_with_its_line(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, cell: str
 ) -> None:
     with pytest.raises(UsageError, match=r"line \d uses .+, which needs IPython"):
@@ -143,7 +143,7 @@ def test_what_needs_a_whole_ipython_is_refused_with_its_line(
     assert backend.submitted == []
 
 
-def test_what_cannot_be_sent_is_named_before_anything_runs(
+def test_a_value_that_cannot_be_sent_is_named_before_anything_runs(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend
 ) -> None:
     shell.user_ns.update(fine=1, conn={"lock": threading.Lock()})
@@ -152,7 +152,7 @@ def test_what_cannot_be_sent_is_named_before_anything_runs(
     assert backend.submitted == []
 
 
-def test_what_cannot_be_sent_is_one_line_without_our_own_frames(
+def test_the_error_about_a_value_that_cannot_be_sent_is_one_line(
     shell: InteractiveShell, loaded: Notebook, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell.user_ns.update(conn={"lock": threading.Lock()})
@@ -162,7 +162,7 @@ def test_what_cannot_be_sent_is_one_line_without_our_own_frames(
     assert "magics.py" not in shown
 
 
-def test_a_semicolon_silences_the_display_but_not_the_name(
+def test_a_semicolon_hides_the_ref_but_the_name_is_bound(
     shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend
 ) -> None:
     result = shell.run_cell("%%remote total\n1 + 1;\n")
@@ -187,7 +187,7 @@ def test_help_names_the_argument(shell: InteractiveShell, loaded: Notebook) -> N
     assert "%%remote -s lab" in text
 
 
-def test_status_says_what_is_free_and_why_refs_wait(
+def test_remote_status_shows_free_resources_and_why_refs_wait(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     loaded.screen.show_ref(backend.new_ref())
@@ -202,7 +202,7 @@ def test_status_says_what_is_free_and_why_refs_wait(
     )
 
 
-def test_status_is_silent_about_refs_that_have_ended(
+def test_remote_status_leaves_out_refs_that_have_ended(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     refs = [backend.new_ref(), backend.new_ref()]
@@ -215,7 +215,7 @@ def test_status_is_silent_about_refs_that_have_ended(
     assert capsys.readouterr().out.splitlines()[1:] == ["square#2: it waits for a free CPU"]
 
 
-def test_status_of_a_lost_cluster_says_why(
+def test_remote_status_of_a_lost_cluster_gives_the_reason(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def lost() -> None:
@@ -226,7 +226,7 @@ def test_status_of_a_lost_cluster_says_why(
     assert capsys.readouterr().out == "The cluster is gone.\n"
 
 
-def test_status_without_a_cluster(
+def test_remote_status_without_a_cluster_says_how_to_start_one(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, capsys: pytest.CaptureFixture[str]
 ) -> None:
     current.remove(backend)

@@ -175,7 +175,7 @@ def test_an_interrupted_get_says_that_tasks_go_on_and_how_to_cancel_them(
 # ---- what is sent
 
 
-def test_i_restricts_and_no_capture_sends_nothing(cells: CellRuns) -> None:
+def test_flag_i_restricts_the_names_and_no_capture_sends_none(cells: CellRuns) -> None:
     cells("import math\na, b = 1, 2")
     assert cells("%%remote -b -i a\nmath.floor(a + 0.5)") == 1
     assert isinstance(cells.error("%%remote -b -i a\na + b"), NameError)
@@ -198,7 +198,7 @@ def test_a_large_value_is_stored_once_and_again_only_when_it_changed(
     assert "shipped big" in capsys.readouterr().out
 
 
-def test_what_was_stored_goes_with_the_notebooks_own_value(cells: CellRuns, notebook: Notebook) -> None:
+def test_a_stored_value_is_dropped_with_the_notebooks_own_value(cells: CellRuns, notebook: Notebook) -> None:
     cells("big = bytes(20_000_000)")
     assert cells("%%remote -b -q\nlen(big)") is None
     stored_inputs = notebook.magics.submitter.stored_inputs
@@ -254,7 +254,7 @@ def test_top_level_await_works(cells: CellRuns) -> None:
     assert cells("%%remote -b\nimport asyncio\nawait asyncio.sleep(0, 5)") == 5
 
 
-def test_input_is_a_clear_error(cells: CellRuns) -> None:
+def test_input_in_a_remote_cell_is_a_clear_error(cells: CellRuns) -> None:
     error = cells.error("%%remote -b\ninput('name? ')")
     assert isinstance(error, RuntimeError)
     assert "no keyboard" in str(error)
@@ -267,7 +267,7 @@ def test_a_cell_that_runs_too_long_is_ended(cells: CellRuns) -> None:
     assert cells("%%remote -b --timeout 5\n1") == 1
 
 
-def test_a_cell_is_repeated_as_often_as_it_says(cells: CellRuns, tmp_path: Any) -> None:
+def test_a_cell_is_run_again_as_often_as_its_retries_flag_says(cells: CellRuns, tmp_path: Any) -> None:
     marks = str(tmp_path / "marks")
     source = (
         f"with open({marks!r}, 'a') as file:\n    file.write('x')\n"
@@ -278,7 +278,7 @@ def test_a_cell_is_repeated_as_often_as_it_says(cells: CellRuns, tmp_path: Any) 
     assert isinstance(cells.error(f"%%remote -b\n{source}"), OSError)
 
 
-def test_resources_and_names_are_the_tasks(cells: CellRuns) -> None:
+def test_resources_and_the_name_of_a_cell_are_those_of_its_task(cells: CellRuns) -> None:
     ref = cells('%%remote --num-cpus 1.5 --name "long run"\n1')
     assert repr(ref) == "ObjectRef(%%remote long run#1)"
     assert ipyremote.get(ref) == 1
@@ -301,7 +301,7 @@ def test_a_session_keeps_variables_imports_and_definitions(cells: CellRuns) -> N
     assert "count" not in cells.names
 
 
-def test_a_session_has_its_own_names_and_copies_of_the_rest(cells: CellRuns) -> None:
+def test_a_session_has_its_own_names_and_copies_of_the_notebooks_names(cells: CellRuns) -> None:
     cells("x, items = 1, []\ndef f():\n    return x")
     assert cells("%%remote -s mine -b\nitems.append(x)\nx = 10\nlen(items)") == 1
     assert cells("%%remote -s mine -b\nitems.append(x)\n(items, x)") == ([1, 10], 10)
@@ -333,7 +333,9 @@ def test_sessions_are_listed_with_their_variables_and_can_be_ended(
     assert capsys.readouterr().out == "No sessions. %%remote -s NAME starts one.\n"
 
 
-def test_a_session_that_died_is_started_afresh(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_session_whose_process_died_starts_again_without_variables(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells("%%remote -s frail -b\nx = 1")
     error = cells.error("%%remote -s frail -b\nimport os\nos._exit(3)")
     assert isinstance(error, ActorDiedError)
@@ -350,7 +352,9 @@ def test_a_session_that_died_is_started_afresh(cells: CellRuns, capsys: pytest.C
 # ---- the rest of the family
 
 
-def test_why_and_cancel_and_log(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remote_why_remote_cancel_and_remote_log_take_a_ref(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells("%%remote talk\nprint('one')\nprint('two')\nimport time\ntime.sleep(60)")
     cells("%%remote follows\ntalk")
     capsys.readouterr()
@@ -369,7 +373,9 @@ def _log_of(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_why_a_placement_group_waits(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remote_why_tells_why_a_placement_group_waits(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells("from ipyremote.util import placement_group, remove_placement_group")
     cells("apart = placement_group([{'CPU': 1}, {'CPU': 1}], strategy='STRICT_SPREAD')")
     cells("pair = placement_group([{'CPU': 1}, {'CPU': 1}], name='pair')")
@@ -397,7 +403,9 @@ def test_cancel_without_a_ref_ends_the_cells_of_the_notebook(cells: CellRuns) ->
         ipyremote.get(ref, timeout=20)
 
 
-def test_gc_lists_and_frees_what_outputs_keep(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_remote_gc_lists_and_frees_refs_that_outputs_keep(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
     cells("%%remote\n1")
     cells("%%remote\n2")
     capsys.readouterr()
@@ -433,7 +441,7 @@ def _run_as(cells: CellRuns, source: str, cell_id: str) -> ObjectRef[Any]:
 # ---- failures that nobody asks for
 
 
-def test_a_failure_is_told_once_when_its_last_ref_dies(
+def test_an_unretrieved_failure_is_told_once_when_its_last_ref_dies(
     cells: CellRuns, frontend: FakeFrontend, notebook: Notebook
 ) -> None:
     frontend.request = {"cell": "asking"}
@@ -449,7 +457,7 @@ def test_a_failure_is_told_once_when_its_last_ref_dies(
     assert {parent["cell"] for name, _, parent in frontend.streams if name == "stderr"} == {"asking"}
 
 
-def test_a_failure_is_told_when_its_cell_has_ended_and_asked_for_by_nobody(
+def test_an_unretrieved_failure_is_told_when_its_cell_has_ended(
     cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef worse(i):\n    raise ValueError(i)")
@@ -460,7 +468,7 @@ def test_a_failure_is_told_when_its_cell_has_ended_and_asked_for_by_nobody(
     assert "and 2 more failed as well" in shown
 
 
-def test_a_failure_that_was_asked_for_is_not_told_again(cells: CellRuns, frontend: FakeFrontend) -> None:
+def test_a_retrieved_failure_is_not_told_again(cells: CellRuns, frontend: FakeFrontend) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef known(i):\n    raise ValueError(i)")
     error = cells.error("refs = [known.remote(i) for i in range(4)]\nipyremote.get(refs)")
     assert isinstance(error, TaskError)
@@ -472,7 +480,7 @@ def test_a_failure_that_was_asked_for_is_not_told_again(cells: CellRuns, fronten
     assert "known#1 failed" not in shown
 
 
-def test_what_fails_after_get_has_raised_another_failure_was_asked_for(
+def test_a_failure_after_get_has_raised_another_one_counts_as_retrieved(
     cells: CellRuns, frontend: FakeFrontend, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(unretrieved, "_PATIENCE", 0.0)
@@ -547,7 +555,7 @@ def test_ipythons_own_completer_offers_flags(cells: CellRuns, shell: Interactive
     assert "--timeout" in found
 
 
-def test_every_setting_can_be_seen(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
+def test_config_lists_every_setting(cells: CellRuns, capsys: pytest.CaptureFixture[str]) -> None:
     cells("%config IPyRemote")
     shown = capsys.readouterr().out
     for name in ("num_workers", "keep_alive", "cancel_on_rerun", "large_value", "static", "widgets"):
@@ -564,7 +572,7 @@ def test_every_setting_can_be_seen(cells: CellRuns, capsys: pytest.CaptureFixtur
         ("large_value = -5", "should not be less than 0"),
     ],
 )
-def test_a_setting_that_means_nothing_is_refused(
+def test_an_impossible_setting_is_refused(
     cells: CellRuns, notebook: Notebook, caplog: pytest.LogCaptureFixture, setting: str, reason: str
 ) -> None:
     name = setting.partition(" ")[0]
@@ -574,7 +582,7 @@ def test_a_setting_that_means_nothing_is_refused(
     assert getattr(notebook.config, name) == before
 
 
-def test_a_setting_of_clusters_does_not_touch_one_that_has_work(
+def test_a_setting_of_the_cluster_does_not_change_a_cluster_that_has_work(
     cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     assert cells("%%remote -b\n1") == 1
@@ -583,7 +591,7 @@ def test_a_setting_of_clusters_does_not_touch_one_that_has_work(
     assert cells("%%remote -b\n2") == 2
 
 
-def test_a_failure_without_any_ref_is_told_under_its_cell(cells: CellRuns, frontend: FakeFrontend) -> None:
+def test_a_failure_without_a_ref_is_told_under_its_cell(cells: CellRuns, frontend: FakeFrontend) -> None:
     cells("import ipyremote\n@ipyremote.remote\ndef lost():\n    raise ValueError('nobody')")
     frontend.request = {"cell": "asking"}
     cells("lost.remote()\nNone")

@@ -68,24 +68,24 @@ def test_the_names_that_a_cell_reads(source: str, names: str) -> None:
     assert sorted(names_read(source)) == sorted(names.split())
 
 
-def test_only_what_the_notebook_has_is_captured() -> None:
+def test_only_names_of_the_notebook_are_captured() -> None:
     found = capture("a + b + len(c)", {"a": 1, "c": [2], "d": 3})
     assert found.values == {"a": 1, "c": [2]}
     assert found.modules == ()
 
 
-def test_modules_go_by_name() -> None:
+def test_modules_are_sent_by_name() -> None:
     found = capture("m.pi + sys.maxsize", {"m": math, "sys": sys})
     assert found.values == {}
     assert found.modules == (("m", "math"), ("sys", "sys"))
 
 
-def test_a_module_made_by_hand_goes_by_value() -> None:
+def test_a_module_made_by_hand_is_sent_by_value() -> None:
     made = types.ModuleType("made")
     assert capture("made.x", {"made": made}).values == {"made": made}
 
 
-def test_a_builtin_is_left_out_unless_the_notebook_redefined_it() -> None:
+def test_a_builtin_is_not_captured_unless_the_notebook_redefined_it() -> None:
     assert capture("sum(a)", {"sum": sum, "a": 1}).values == {"a": 1}
     assert capture("sum(a)", {"sum": 3, "a": 1}).values == {"sum": 3, "a": 1}
 

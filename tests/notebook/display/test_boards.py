@@ -85,7 +85,7 @@ def board(
 # ------------------------------------------------------------------------------------------------------------ grids
 
 
-def test_a_grid_sends_each_change_once_and_all_when_that_is_shorter() -> None:
+def test_a_grid_sends_each_change_once_or_all_states_when_that_is_shorter() -> None:
     grid = Grid(100)
     assert grid.take() is None
     grid.set(7, "running")
@@ -121,7 +121,7 @@ def test_ten_thousand_refs_send_only_what_changed_and_at_most_100_kb_a_second(
     assert sum(len(content) for _, content in widget.grids) == 4 * 5_000
 
 
-def test_a_board_knows_its_rate_and_the_time_left() -> None:
+def test_a_board_shows_its_rate_and_the_time_left() -> None:
     model = BoardModel({number: f"f#{number}" for number in range(100)})
     for number in range(50):
         model.on_update(StateReport(number, "done", "", 0.1, ""), 10 + number * 0.1)
@@ -131,7 +131,7 @@ def test_a_board_knows_its_rate_and_the_time_left() -> None:
     assert " s left" not in model.html(15.0, timed=False)
 
 
-def test_a_board_on_which_nothing_has_ended_for_long_promises_no_time() -> None:
+def test_a_board_shows_no_time_left_when_no_task_has_ended_for_long() -> None:
     model = BoardModel({number: f"f#{number}" for number in range(10)})
     model.on_update(StateReport(0, "running", "", 0.0, ""), 5.0)
     for number, now in ((1, 6.0), (2, 7.0)):
@@ -141,7 +141,7 @@ def test_a_board_on_which_nothing_has_ended_for_long_promises_no_time() -> None:
     assert model.view(17.1, timed=True).rate is None
 
 
-def test_failures_on_a_board_count_as_told(
+def test_failures_on_a_board_count_as_retrieved(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater
 ) -> None:
     backend.history = history = FakeHistory()
@@ -157,7 +157,7 @@ def test_failures_on_a_board_count_as_told(
 # ----------------------------------------------------------------------------------------------------------- clicks
 
 
-def test_a_clicked_cell_opens_its_ref_and_another_takes_its_place(
+def test_a_clicked_grid_cell_opens_its_ref_and_a_second_click_opens_another(
     screen: Screen, backend: RetryingBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
     refs, widget = board(screen, backend, updater, widgets, 30)
@@ -178,7 +178,7 @@ def test_a_clicked_cell_opens_its_ref_and_another_takes_its_place(
     assert widget.card == ""
 
 
-def test_a_finished_board_is_static_in_the_file_and_can_be_clicked_on_the_page(
+def test_a_finished_board_is_static_in_the_file_and_still_clickable_on_the_page(
     screen: Screen,
     backend: RetryingBackend,
     frontend: FakeFrontend,
@@ -247,7 +247,7 @@ def answered(
 
 @pytest.mark.parametrize("before", [True, False])
 @pytest.mark.usefixtures("answered")
-def test_what_failed_before_a_page_has_shown_it_can_be_run_again(
+def test_a_task_that_failed_before_a_page_showed_it_can_be_run_again(
     screen: Screen,
     backend: RetryingBackend,
     frontend: FakeFrontend,
@@ -338,7 +338,7 @@ def test_all_failures_of_a_board_run_again_at_one_click(
     assert widget.state == "resolved"
 
 
-def test_lasting_widgets_are_few(
+def test_the_number_of_lasting_widgets_is_bounded(
     screen: Screen, backend: RetryingBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
     refs = [backend.new_ref() for _ in range(40)]
@@ -376,7 +376,7 @@ def test_a_running_ref_shows_its_bars_and_its_last_lines(
     assert html.index("line 16") < html.index("line 17\nline 18\nline 19</pre>")
 
 
-def test_a_record_is_bounded_and_says_how_much_is_missing() -> None:
+def test_a_task_record_is_bounded_and_counts_the_missing_lines() -> None:
     record = TaskRecord()
     for number in range(10_000):
         record.write(f"line {number}\n")
@@ -425,7 +425,7 @@ def test_frames_of_libraries_are_folded_behind_those_of_the_user() -> None:
     assert html.index("2 frames of libraries") < html.index("decoder.py")
 
 
-def test_why_something_waits_is_asked_again(
+def test_the_reason_of_a_pending_ref_is_asked_for_again(
     screen: Screen, backend: RetryingBackend, updater: ManualUpdater, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = backend.new_ref()

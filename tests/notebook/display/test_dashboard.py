@@ -77,14 +77,14 @@ def test_a_dashboard_shows_workers_tasks_actors_store_and_runs() -> None:
     assert len(model.ask(backend, ProcessMeter())["spans"]) == 2
 
 
-def test_a_process_that_is_gone_has_no_meter() -> None:
+def test_a_process_that_has_ended_has_no_reading() -> None:
     found = ProcessMeter().read([os.getpid(), 2**22 + 1])
     assert found.keys() == {os.getpid()}
     assert found[os.getpid()][1] > 0
 
 
 @pytest.mark.processes
-def test_a_worker_that_a_signal_has_stopped_is_said_to_be() -> None:
+def test_a_worker_stopped_by_a_signal_is_shown_as_stopped() -> None:
     sleeper = subprocess.Popen(["sleep", "1000"])
 
     class Busy(StatusInsight):
@@ -131,7 +131,7 @@ def test_a_chrome_trace_has_a_lane_for_each_worker() -> None:
     json.dumps(events)
 
 
-def test_runs_that_are_too_many_to_draw_are_drawn_together_and_failures_stay_in_sight() -> None:
+def test_too_many_runs_are_merged_for_drawing_and_failures_stay_visible() -> None:
     runs = [
         TaskRun(3 + number % 2, f"quick#{number}", number / 1000, (number + 1) / 1000, "done")
         for number in range(10_000)
@@ -146,7 +146,7 @@ def test_runs_that_are_too_many_to_draw_are_drawn_together_and_failures_stay_in_
     assert tuple(runs[:500]) == condensed(runs[:500], 500)
 
 
-def test_what_a_page_is_sent_of_a_busy_session_is_bounded() -> None:
+def test_the_timeline_sent_to_a_page_is_bounded_in_a_busy_session() -> None:
     class Busy(StatusInsight):
         def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
             return since + 1, tuple(
@@ -267,7 +267,7 @@ def test_a_get_of_more_than_a_second_is_shown_under_its_cell(
     assert updater.idle
 
 
-def test_what_is_on_screen_is_not_shown_again(
+def test_refs_on_screen_are_not_displayed_again_by_a_long_get(
     waiting_and_screen: tuple[WaitingDisplays, Screen],
     frontend: FakeFrontend,
     updater: ManualUpdater,
@@ -284,7 +284,7 @@ def test_what_is_on_screen_is_not_shown_again(
     waiting.cell_ended()
 
 
-def test_an_interrupt_is_told_of_once_and_only_when_it_ended_the_cell(
+def test_an_interrupted_wait_is_told_of_once_and_only_when_it_ended_the_cell(
     waiting_and_screen: tuple[WaitingDisplays, Screen], backend: FakeBackend
 ) -> None:
     waiting, _ = waiting_and_screen
@@ -383,7 +383,7 @@ def test_in_static_mode_a_dashboard_is_there_at_once(
     assert (screen.count, updater.idle) == (0, True)
 
 
-def test_a_terminal_gets_the_same_as_text(
+def test_a_terminal_gets_the_dashboard_as_text(
     frontend: FakeFrontend, updater: ManualUpdater, capsys: pytest.CaptureFixture[str]
 ) -> None:
     screen = Screen(frontend, updater, dict)
@@ -396,7 +396,7 @@ def test_a_terminal_gets_the_same_as_text(
     assert frontend.displays == []
 
 
-def test_what_lies_on_disk_is_shown() -> None:
+def test_the_dashboard_shows_the_size_of_objects_on_disk() -> None:
     view = DashboardView("live", objects=2, stored=5_000_000, capacity=10_000_000, spilled=7_000_000)
     for shown in (dashboard_html(view), dashboard_text(view)):
         assert "2 objects, 6.7 MiB of them on disk" in shown

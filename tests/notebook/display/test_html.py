@@ -81,7 +81,7 @@ def test_a_running_ref_carries_its_seconds_for_the_clock_in_the_browser() -> Non
     assert "data-ticking" not in ref_html(RefView("f#1", "resolved", 1.25))
 
 
-def test_without_seconds_no_time_is_shown() -> None:
+def test_a_view_without_seconds_shows_no_time() -> None:
     assert 'class="ipyremote-time"' not in ref_html(RefView("f#1", "resolved"))
 
 
@@ -95,7 +95,7 @@ def test_a_resolved_ref_shows_type_shape_dtype_size_and_repr() -> None:
     assert "<pre>array</pre>" in text
 
 
-def test_a_table_takes_the_place_of_the_repr() -> None:
+def test_a_table_is_shown_instead_of_the_repr() -> None:
     text = visible(
         ref_html(RefView("f#1", "resolved", None, "", Preview("DataFrame", "text", html="<table></table>")))
     )
@@ -103,25 +103,25 @@ def test_a_table_takes_the_place_of_the_repr() -> None:
     assert "<pre>" not in text
 
 
-def test_a_table_that_is_too_large_is_left_out() -> None:
+def test_a_table_that_is_too_large_is_not_shown() -> None:
     preview = Preview("DataFrame", "text", html="<b>" * 20_000)
     assert "<pre>text</pre>" in ref_html(RefView("f#1", "resolved", None, "", preview))
 
 
-def test_a_failure_is_open_and_says_first_what_it_ends_with_and_says_it_once() -> None:
+def test_a_failure_is_unfolded_and_shows_its_last_line_first_and_only_once() -> None:
     text = ref_html(
         RefView("f#1", "failed", None, "ValueError: bad", None, "Traceback\n  x\nValueError: bad")
     )
     assert "<details open><summary>ValueError: bad</summary><pre>Traceback\n  x</pre>" in text
 
 
-def test_a_failure_of_one_line_is_that_line() -> None:
+def test_a_failure_of_one_line_is_shown_as_that_line() -> None:
     text = visible(ref_html(RefView("f#1", "failed", None, "gone", None, "WorkerCrashedError: gone")))
     assert text.count("gone") == 1
     assert '<div class="ipyremote-detail">WorkerCrashedError: gone</div>' in text
 
 
-def test_everything_is_bounded() -> None:
+def test_every_part_of_a_view_is_bounded() -> None:
     long = "x" * 1_000_000
     assert len(ref_html(RefView(long, "resolved", 1.0, long, Preview(long, long, long, long, 1)))) < 8_000
     assert len(ref_html(RefView(long, "failed", 1.0, long, None, long))) < 26_000
@@ -179,11 +179,13 @@ def test_a_board_lists_its_other_refs_with_their_states_after_the_failures() -> 
         ({}, "resolved"),
     ],
 )
-def test_the_state_of_a_board_is_that_of_the_whole(counts: dict[str, int], state: str) -> None:
+def test_the_state_of_a_board_is_running_or_the_worst_state_of_its_refs(
+    counts: dict[str, int], state: str
+) -> None:
     assert BoardView(counts).state == state
 
 
-def test_a_cluster_card_shows_facts_or_the_reason_of_failure() -> None:
+def test_a_cluster_card_shows_resources_or_the_reason_of_failure() -> None:
     ready = cluster_html(ClusterView("ready", (("CPUs", "4"), ("store", "3.0 GiB"))))
     assert 'data-state="ready"' in ready
     assert "CPUs 4" in ready
@@ -201,12 +203,12 @@ def test_a_cluster_card_shows_facts_or_the_reason_of_failure() -> None:
         (7440, "2 h 04 min"),
     ],
 )
-def test_durations(seconds: float, text: str) -> None:
+def test_durations_are_written_for_people(seconds: float, text: str) -> None:
     assert seconds_text(seconds) == text
 
 
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 bytes"), (1023, "1023 bytes"), (1536, "1.5 KiB"), (2**30 * 200, "200 GiB")]
 )
-def test_sizes(count: int, text: str) -> None:
+def test_sizes_are_written_for_people(count: int, text: str) -> None:
     assert bytes_text(count) == text

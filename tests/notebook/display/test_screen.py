@@ -141,7 +141,7 @@ def test_a_ref_goes_from_pending_over_running_to_static_html(
     assert screen.count == 0
 
 
-def test_the_value_is_looked_at_by_a_task_without_cpu_or_retries_and_given_back(
+def test_a_preview_is_a_task_without_cpu_or_retries_and_is_released(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
@@ -212,7 +212,7 @@ def test_a_failure_shows_its_traceback(
     assert backend.submitted == []
 
 
-def test_a_cancelled_ref_says_so(
+def test_a_cancelled_ref_shows_that_it_was_cancelled(
     screen: Screen, backend: FakeBackend, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     ref = backend.new_ref()
@@ -225,7 +225,7 @@ def test_a_cancelled_ref_says_so(
     assert "square#1 was cancelled" in html
 
 
-def test_a_click_cancels_from_the_updater_only(
+def test_a_click_on_cancel_is_carried_out_by_the_updater_only(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
     ref = backend.new_ref()
@@ -237,7 +237,7 @@ def test_a_click_cancels_from_the_updater_only(
     assert backend.cancelled == [ref._id]
 
 
-def test_at_most_ten_updates_a_second_and_the_last_is_never_dropped(
+def test_a_display_sends_at_most_ten_updates_a_second_and_always_the_last_one(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
     ref = backend.new_ref()
@@ -253,7 +253,7 @@ def test_at_most_ten_updates_a_second_and_the_last_is_never_dropped(
     assert updater.idle
 
 
-def test_an_end_is_shown_at_once_although_the_page_was_just_told_that_the_task_runs(
+def test_an_end_is_sent_at_once_even_right_after_another_update(
     screen: Screen,
     backend: FakeBackend,
     frontend: FakeFrontend,
@@ -271,7 +271,7 @@ def test_an_end_is_shown_at_once_although_the_page_was_just_told_that_the_task_r
     assert "resolved" == state_of(frontend.updates[-1][1]["text/html"])
 
 
-def test_what_a_page_draws_counts_as_what_its_display_has_sent(
+def test_data_for_a_page_counts_towards_the_rate_of_its_display(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
     ref = backend.new_ref()
@@ -324,7 +324,7 @@ def test_without_widgets_the_html_itself_is_updated(
     assert {display_id for display_id, _, _ in frontend.updates} == {frontend.displays[0][0]}
 
 
-def test_ten_thousand_refs_leave_nothing(
+def test_ten_thousand_displayed_refs_leave_no_records(
     screen: Screen,
     backend: FakeBackend,
     frontend: FakeFrontend,
@@ -510,7 +510,7 @@ def test_the_cluster_card_turns_ready(plain: Screen, frontend: FakeFrontend, upd
     assert plain.count == 0
 
 
-def test_clear_makes_everything_final_at_once(
+def test_clear_makes_every_display_final_at_once(
     screen: Screen,
     backend: FakeBackend,
     frontend: FakeFrontend,

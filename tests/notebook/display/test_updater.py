@@ -37,7 +37,7 @@ def test_later_functions_run_in_the_order_of_their_times() -> None:
     assert seen == ["first", "second"]
 
 
-def test_a_function_that_raises_does_not_stop_the_others() -> None:
+def test_a_function_that_raises_does_not_stop_the_other_functions() -> None:
     updater = Updater()
     done = threading.Event()
     updater.call(lambda: 1 / 0)
@@ -57,7 +57,7 @@ def test_the_thread_ends_when_nothing_is_left_and_starts_again(monkeypatch: pyte
     updater.close()
 
 
-def test_close_forgets_what_is_scheduled_and_refuses_more() -> None:
+def test_close_of_the_updater_drops_later_functions_and_refuses_new_ones() -> None:
     updater = Updater()
     seen: list[int] = []
     updater.call_later(60, seen.append, 1)
@@ -67,7 +67,7 @@ def test_close_forgets_what_is_scheduled_and_refuses_more() -> None:
     assert not any(thread.name == "ipyremote-updater" for thread in threading.enumerate())
 
 
-def test_a_budget_allows_a_burst_and_then_a_rate() -> None:
+def test_a_token_bucket_allows_a_burst_and_then_a_rate() -> None:
     budget = TokenBucket(burst=5, rate=10)
     assert [budget.take(0.0) for _ in range(6)] == [True] * 5 + [False]
     assert budget.wait(0.0) == pytest.approx(0.1)
@@ -76,7 +76,7 @@ def test_a_budget_allows_a_burst_and_then_a_rate() -> None:
     assert [budget.take(100.0) for _ in range(6)] == [True] * 5 + [False]
 
 
-def test_a_cost_above_the_burst_is_paid_by_the_whole_burst() -> None:
+def test_a_cost_above_the_burst_takes_all_tokens_of_the_bucket() -> None:
     budget = TokenBucket(burst=2, rate=1)
     assert budget.take(0.0, 3)
     assert not budget.take(0.5, 3)

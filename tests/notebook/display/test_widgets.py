@@ -19,7 +19,7 @@ def instances() -> dict[str, ipywidgets.Widget]:
     return dict(ipywidgets.widgets.widget._instances)
 
 
-def test_a_discarded_widget_leaves_nothing() -> None:
+def test_a_discarded_widget_leaves_no_comm_and_no_registration() -> None:
     before = instances()
     widget = LiveWidget("<b>1</b>", "pending", lambda kind, place: None)
     assert len(instances()) == len(before) + 2
@@ -40,7 +40,7 @@ def test_an_update_is_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [message["state"] for message in sent] == [{"html": "<b>2</b>", "state": "running"}]
 
 
-def test_messages_of_the_front_end_are_handed_on_and_nonsense_is_dropped() -> None:
+def test_messages_of_the_front_end_are_handed_on_and_invalid_ones_dropped() -> None:
     seen: list[tuple[str, int]] = []
     widget = LiveWidget("", "pending", lambda kind, place: seen.append((kind, place)))
     for content in (
@@ -57,7 +57,7 @@ def test_messages_of_the_front_end_are_handed_on_and_nonsense_is_dropped() -> No
     widget.discard()
 
 
-def test_a_handler_that_raises_does_not_reach_the_kernel() -> None:
+def test_an_error_of_a_click_handler_does_not_reach_the_kernel() -> None:
     def broken(kind: str, place: int) -> None:
         raise OSError
 

@@ -32,7 +32,7 @@ def test_text_goes_to_the_cell_that_asked_although_another_one_runs(
     ]
 
 
-def test_a_cell_that_is_forgotten_prints_under_the_latest(
+def test_text_of_a_forgotten_cell_appears_under_the_latest_cell(
     output: CellOutput, cells: CellRuns, frontend: FakeFrontend
 ) -> None:
     for number in range(2, 1_500):
@@ -59,7 +59,7 @@ def test_a_cell_that_is_forgotten_prints_under_the_latest(
         ([("f#1", "")], ""),
     ],
 )
-def test_lines_begin_with_the_label(
+def test_lines_begin_with_the_label_of_their_task(
     output: CellOutput, frontend: FakeFrontend, chunks: list[tuple[str, str]], shown: str
 ) -> None:
     for label, text in chunks:
@@ -73,7 +73,7 @@ def test_text_is_shown_before_on_output_returns(output: CellOutput, frontend: Fa
         assert frontend.streams[-1][1] == f"(f#1) {number}\n"
 
 
-def test_a_flood_is_collected_and_nothing_is_lost_or_reordered(
+def test_a_flood_of_text_is_collected_without_loss_and_in_order(
     output: CellOutput, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     for number in range(5_000):
@@ -86,7 +86,7 @@ def test_a_flood_is_collected_and_nothing_is_lost_or_reordered(
     assert updater.idle
 
 
-def test_flush_sends_what_was_collected(output: CellOutput, frontend: FakeFrontend) -> None:
+def test_flush_sends_collected_text(output: CellOutput, frontend: FakeFrontend) -> None:
     for _ in range(300):
         output.on_output(TextReport(1, "%%remote#1", 1, "x"))
     assert len(frontend.text()) < 300
@@ -94,7 +94,7 @@ def test_flush_sends_what_was_collected(output: CellOutput, frontend: FakeFronte
     assert frontend.text() == "x" * 300
 
 
-def test_above_its_limit_a_cell_is_held_back_and_the_note_counts(
+def test_text_above_the_limit_of_a_cell_is_held_back_and_counted_in_a_note(
     output: CellOutput, frontend: FakeFrontend, updater: ManualUpdater
 ) -> None:
     line = "x" * 999 + "\n"

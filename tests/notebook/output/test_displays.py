@@ -37,7 +37,7 @@ class FakeKernel:
         self.messages.append((kind, content, parent, ident))
 
 
-def test_text_that_is_collected_goes_out_first(
+def test_collected_text_is_sent_before_a_display(
     frontend: FakeFrontend, updater: ManualUpdater, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cells = CellRuns()
@@ -53,7 +53,7 @@ def test_text_that_is_collected_goes_out_first(
     assert frontend.contents == [(SHOWN, {"cell": 1})]
 
 
-def test_a_kernel_sends_what_was_displayed_with_its_parent() -> None:
+def test_a_kernel_sends_displays_of_tasks_with_the_parent_of_their_cell() -> None:
     kernel = FakeKernel()
     frontend = KernelFrontend(kernel)
     frontend.content({"cell": 1}, SHOWN)

@@ -71,7 +71,7 @@ def test_a_terminal_prints_and_does_not_repeat(capsys: pytest.CaptureFixture[str
     assert capsys.readouterr() == ("a\nc\n", "b\n")
 
 
-def test_the_shell_decides_which_outlet_it_is() -> None:
+def test_the_front_end_depends_on_the_shell() -> None:
     assert isinstance(frontend_of(kernel_shell([])), KernelFrontend)
     assert isinstance(frontend_of(SimpleNamespace()), TerminalFrontend)
     assert isinstance(

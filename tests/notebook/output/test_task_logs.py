@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipyremote.notebook.output.task_logs import TaskLogs
 
 
-def test_a_log_has_all_that_its_task_printed() -> None:
+def test_a_log_has_the_whole_output_of_its_task() -> None:
     logs = TaskLogs()
     logs.write(1, "one\n")
     logs.write(2, "other\n")
@@ -14,7 +14,7 @@ def test_a_log_has_all_that_its_task_printed() -> None:
     assert logs.read((3,)) is None
 
 
-def test_of_a_long_log_the_end_is_kept_from_the_start_of_a_line() -> None:
+def test_a_long_log_keeps_its_end_from_the_beginning_of_a_line() -> None:
     logs = TaskLogs()
     for number in range(500_000):
         logs.write(1, f"line {number}\n")
@@ -27,7 +27,7 @@ def test_of_a_long_log_the_end_is_kept_from_the_start_of_a_line() -> None:
     assert 990_000 < len(rest) <= 1_000_000
 
 
-def test_who_spoke_longest_ago_is_forgotten_first() -> None:
+def test_the_log_with_the_oldest_output_is_forgotten_first() -> None:
     logs = TaskLogs()
     for number in range(1, 121):
         logs.write(number, "x" * 999_999)
