@@ -30,7 +30,7 @@ def session_processes() -> list[psutil.Process]:
     for process in leaks.processes():
         try:
             title = " ".join(process.cmdline())
-            # A scheduler has its title after a moment.
+            # A scheduler sets its process title a moment after its start.
             if SESSION_VARIABLE in process.environ() or ("ipyremote" in title and "scheduler" in title):
                 found.append(process)
         except psutil.Error:

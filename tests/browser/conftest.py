@@ -20,7 +20,7 @@ _HERE = Path(__file__).parent
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Everything here is a browser test, has time for it, and needs a browser."""
+    """Mark each test here as a browser test with a longer time limit, and skip it without a browser."""
     skip = pytest.mark.skip(reason="no Chromium on this machine (Debian: apt-get install chromium)")
     for item in items:
         if _HERE in item.path.parents:
@@ -43,13 +43,13 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="package")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The JupyterLab of all tests here."""
+    """The JupyterLab that all tests here use."""
     yield from serving(tmp_path_factory.mktemp("jupyter"))
 
 
 @pytest.fixture
 def server(jupyterlab: Server) -> Server:
-    """Where the notebooks of a test are."""
+    """The server that a test uses."""
     return jupyterlab
 
 
@@ -68,7 +68,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def profile(browser: Any) -> Iterator[Any]:
-    """What the pages share: the browser's cache, without which an application takes long to load."""
+    """The browser context of all pages. Its cache makes an application load quickly."""
     profile = browser.new_context()
     yield profile
     profile.close()
@@ -76,7 +76,7 @@ def profile(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def pages(jupyterlab: Server, profile: Any) -> Iterator[list[Lab]]:
-    """The page of the JupyterLab, if there is one that can be used again."""
+    """Pages of the JupyterLab that can be used again; at most one."""
     pages: list[Lab] = []
     yield pages
     for lab in pages:
@@ -85,7 +85,7 @@ def pages(jupyterlab: Server, profile: Any) -> Iterator[list[Lab]]:
 
 @pytest.fixture
 def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A page without a notebook yet."""
+    """A page without a notebook."""
     lab = pages.pop() if pages and server.app == "lab" else Lab(server, profile)
     yield lab
     if request.node.stash.get(_FAILED, False):
@@ -100,5 +100,5 @@ def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureR
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """A file that the tasks of a test wait for."""
+    """The path of a file that the tasks of a test wait for."""
     return tmp_path / "gate"

@@ -1,4 +1,4 @@
-"""A real JupyterLab or Notebook 7 in a real browser: a server with all of its own, and a page driven as by a user.
+"""A real JupyterLab or Notebook 7 in a real browser: a separate server, and a page that is used as by a user.
 
 `Server` is the server's process; `Lab` is one notebook open in one page. Both applications are made of the same parts,
 so commands go through their common command registry instead of clicks on menus, which change from version to version;
@@ -62,13 +62,13 @@ SETTINGS: Mapping[str, dict[str, Any]] = {
 
 
 def chromium() -> str | None:
-    """The browser of this machine, if it has one."""
+    """Return the path of this machine's browser, or None."""
     names = ("chromium", "chromium-browser", "google-chrome")
     return next((path for path in map(shutil.which, names) if path), None)
 
 
 def notebook(path: Path, sources: Iterable[str]) -> Path:
-    """Write a notebook of code cells that were never run."""
+    """Write a notebook of code cells that were never run, and return its path."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, path)
@@ -118,11 +118,11 @@ class Server:
         }
 
     def wait(self) -> None:
-        """Until it answers; its log is the failure."""
+        """Wait until the server answers. A failure shows the server's log."""
         until(self._started, f"jupyter {self.app} has started", 60, pause=0.05)
 
     def address(self, name: str) -> str:
-        """The page of a notebook."""
+        """Return the address of a notebook's page."""
         return f"{self.url}/{_PAGES[self.app].format(name=name)}token={self.token}"
 
     def _started(self) -> bool:
@@ -131,11 +131,11 @@ class Server:
             try:
                 self.url = json.loads(file.read_text())["url"].rstrip("/")
             except ValueError:
-                return False  # half written
+                return False  # the file is only half written
         return bool(self.url)
 
     def stop(self) -> None:
-        """End it with its kernels: in good order if it can, else at once."""
+        """End the server and its kernels, by force if they do not end in time."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             if self._process.poll() is None:
                 os.killpg(self._process.pid, number)
@@ -147,7 +147,7 @@ class Server:
 
 
 def serving(home: Path, app: App = "lab") -> Iterator[Server]:
-    """The server of an application, for a fixture."""
+    """Run the server of an application while a fixture lives."""
     server = Server(home, app)
     try:
         server.wait()
@@ -199,7 +199,7 @@ class Lab:
         self.page.goto("about:blank")
 
     def reopen(self) -> None:
-        """Load the page anew, as after closing the browser; the kernel goes on."""
+        """Load the page again, as after closing the browser; the kernel goes on."""
         self._goto()
 
     def _goto(self) -> None:
@@ -211,12 +211,12 @@ class Lab:
         self.wait_idle()
 
     def new_kernel(self) -> None:
-        """End the kernel and reopen the file without one that knows anything, as on another day."""
+        """End the kernel and reopen the file with a new kernel, as on another day."""
         self._app("app.serviceManager.sessions.shutdownAll()")
         self._goto()
 
     def save(self) -> nbformat.NotebookNode:
-        """Save, and return what is in the file."""
+        """Save the notebook, and return the content of the file."""
         self._command("docmanager:save")
         return nbformat.read(self._server.notebooks / self.name, as_version=4)
 
@@ -236,7 +236,7 @@ class Lab:
             self.wait_run(index, within=within)
 
     def wait_run(self, index: int | None = None, within: float = 60.0) -> None:
-        """Until no cell (or this one) waits or runs any more."""
+        """Wait until no cell (or not this one) waits or runs any more."""
         prompts = self.page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
         if index is not None:
             prompts = self.cell(index).locator(".jp-InputPrompt")
@@ -244,14 +244,14 @@ class Lab:
         self.wait_idle(within)
 
     def wait_idle(self, within: float = 60.0) -> None:
-        """Until the kernel is there and has nothing to do."""
+        """Wait until the kernel is idle."""
         self.page.wait_for_function(
             "window.jupyterapp?.shell?.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'",
             timeout=within * 1000,
         )
 
     def interrupt(self) -> None:
-        """The stop button."""
+        """Interrupt the kernel, as the stop button does."""
         self._command("notebook:interrupt-kernel")
 
     def restart(self) -> None:
@@ -262,28 +262,28 @@ class Lab:
     # ---- looking
 
     def cell(self, index: int) -> Locator:
-        """A cell."""
+        """Return a cell."""
         return self.page.locator(".jp-Notebook .jp-Cell").nth(index)
 
     def output(self, index: int) -> Locator:
-        """The output area of a cell."""
+        """Return the output area of a cell."""
         return self.cell(index).locator(".jp-Cell-outputArea")
 
     def text(self, index: int) -> str:
-        """What a cell's output area reads."""
+        """Return the text of a cell's output area."""
         return self.output(index).inner_text()
 
     def wait_text(self, index: int, text: str | re.Pattern[str], within: float = 20.0) -> None:
-        """Until a cell's output contains this."""
+        """Wait until a cell's output contains this text."""
         expect(self.output(index)).to_contain_text(text, timeout=within * 1000)
 
     def refs(self, index: int, state: str | None = None) -> Locator:
-        """The refs that a cell shows, those in one state if given."""
+        """Return the refs that a cell shows, or those of them in one state."""
         wanted = f'[data-state="{state}"]' if state else ""
         return self.output(index).locator(f".ipyremote-ref{wanted}")
 
     def errors(self) -> list[str]:
-        """The text of each traceback and of each piece of stderr in the notebook."""
+        """Return the text of each traceback and of each piece of stderr in the notebook."""
         kinds = ("application/vnd.jupyter.error", "application/vnd.jupyter.stderr")
         selector = ", ".join(f'.jp-OutputArea-output[data-mime-type="{kind}"]' for kind in kinds)
         return self.page.locator(selector).all_inner_texts()
@@ -295,7 +295,7 @@ class Lab:
         self.page.wait_for_function(f"document.body.dataset.jpThemeLight === {light}")
 
     def screenshot(self, name: str) -> Path:
-        """A picture of the page in `tests/browser/artifacts`."""
+        """Save a picture of the page in `tests/browser/artifacts`, and return its path."""
         ARTIFACTS.mkdir(exist_ok=True)
         path = ARTIFACTS / f"{re.sub(r'[^A-Za-z0-9_.-]+', '-', name)}.png"
         self.page.screenshot(path=path)

@@ -1,4 +1,4 @@
-"""Measures what a user sees in JupyterLab: how late a result is, and how smooth a page with a large board is.
+"""Measurements in JupyterLab: the delay of a result on screen, and the smoothness of a page with a large board.
 
     python -m tests.browser.measure [--refs 60] [--cells 10000]
 
@@ -65,7 +65,7 @@ COUNT_FRAMES: Final = """() => new Promise((done) => {
 
 
 def latencies(lab: Lab, cell: int, count: int) -> list[float]:
-    """Milliseconds from the end of each task to the frame that shows it."""
+    """Return the time from the end of each task to the frame that shows the end, in milliseconds."""
     lab.page.evaluate(NOTE_FRAMES)
     found = []
     for number in range(1, count + 1):

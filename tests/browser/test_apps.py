@@ -1,4 +1,4 @@
-"""What JupyterLab and Notebook 7 show alike: live refs, output by cell, a page that is loaded anew, both themes."""
+"""The same displays in JupyterLab and Notebook 7: live refs, output by cell, a reloaded page, both themes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ CONTRAST = """() => {
 
 @pytest.fixture(scope="module")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A Notebook 7."""
+    """The server of a Notebook 7."""
     yield from serving(tmp_path_factory.mktemp("jupyter"), "notebook")
 
 
@@ -194,7 +194,7 @@ def test_every_display_can_be_read_in_both_themes(lab: Lab, tmp_path: Path, gate
             lab.set_theme(theme)
             lab.screenshot(f"{lab.app}-{theme.lower()}")
             ratio, text = lab.page.evaluate(CONTRAST)
-            # What WCAG asks of text of this size.
+            # WCAG asks for this contrast of text of this size.
             assert ratio >= 4.5, f"{text!r} is hard to read in the theme {theme}: {ratio:.1f} to 1"
     finally:
         lab.set_theme("Light")

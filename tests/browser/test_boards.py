@@ -1,4 +1,4 @@
-"""Boards, buttons, progress bars and the cluster's view as a user sees them in JupyterLab."""
+"""Boards, buttons, progress bars and the dashboard as a user sees them in JupyterLab."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_board_of_ten_thousand_refs_stays_smooth_and_its_cells_open(lab: Lab, 
     expect(opened.get_by_role("button", name="Retry")).to_be_visible()
     lab.screenshot("board_light")
     lab.set_theme("Dark")
-    # While the style sheets are exchanged, nothing has its width.
+    # Elements have wrong widths while the page changes its style sheets.
     until(lambda: lab.page.locator("#jupyterlab-splash").count() == 0, "the splash screen is gone", 10)
     until(lambda: (grid.bounding_box() or {"width": 0})["width"] > 400, "the grid has its width", 10)
     lab.screenshot("board_dark")

@@ -1,4 +1,4 @@
-"""The harness itself, with notebooks that do not use ipyremote: what later tests lean on works."""
+"""The harness of the browser tests itself, with notebooks that do not use ipyremote."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 
 def open_files() -> list[str]:
-    """Names of the files that the processes of sessions have open."""
+    """Return the names of the files that processes of sessions have open."""
     names = []
     for process in session_processes():
         with suppress(psutil.Error):
@@ -82,7 +82,7 @@ def test_a_view_tells_that_its_widget_was_closed_by_the_ending_kernel(
         frames.append((time.monotonic(), frame if isinstance(frame, bytes) else frame.encode()))
 
     def times(part: bytes) -> list[float]:
-        lab.page.wait_for_timeout(20)  # frames are reported while the page is waited for
+        lab.page.wait_for_timeout(20)  # the page reports frames during this wait
         return [moment for moment, frame in frames if part in frame]
 
     lab.page.on("websocket", lambda socket: socket.on("framesent", note))

@@ -36,7 +36,7 @@ def backend() -> FakeBackend:
 
 @pytest.fixture
 def shell(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> Iterator[InteractiveShell]:
-    """A shell of its own, which keeps no history."""
+    """A new shell without a history."""
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path))
     config = Config()
     config.HistoryManager.enabled = False

@@ -1,4 +1,4 @@
-"""Stand-ins for what surrounds the notebook layer: a front end, a backend that runs nothing, a threadless updater."""
+"""Fakes around the notebook layer: a front end, a backend that runs nothing, and an updater without a thread."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ from ipyremote.serialization import nested_refs, pickling
 
 
 class Clock:
-    """A time that tests set."""
+    """A clock that tests set."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -54,7 +54,7 @@ class Clock:
 
 
 class ManualUpdater:
-    """Runs what it was given when `advance` is called."""
+    """An updater that runs its functions when `advance` is called."""
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
@@ -68,7 +68,7 @@ class ManualUpdater:
         heapq.heappush(self._queue, (self.clock.now + max(seconds, 0.0), next(self._order), fn, args))
 
     def advance(self, seconds: float = 0.0) -> None:
-        """Let so much time pass, running what falls due."""
+        """Advance the clock by this number of seconds, and run the functions that are due."""
         end = self.clock.now + seconds
         while self._queue and self._queue[0][0] <= end:
             at, _, fn, args = heapq.heappop(self._queue)
@@ -78,12 +78,12 @@ class ManualUpdater:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing is left to do."""
+        """Return whether nothing is left to do."""
         return not self._queue
 
 
 class FakeFrontend:
-    """A front end that remembers what it was sent. Shows HTML."""
+    """A front end with HTML that remembers what it was sent."""
 
     rich = True
 
@@ -117,7 +117,7 @@ class FakeFrontend:
         self.contents.append((content, parent))
 
     def text(self, name: str = "stdout") -> str:
-        """All text of a stream."""
+        """Return all text of a stream."""
         return "".join(text for stream, text, _ in self.streams if stream == name)
 
 
@@ -152,7 +152,7 @@ class FakeHistory:
         return []
 
     def tell(self, on_news: Callable[[int], None] | None) -> None:
-        """There is no news."""
+        """Do nothing: there is no news."""
 
     def has_ref(self, object_id: int) -> bool:
         return True
@@ -170,7 +170,7 @@ class FakeHistory:
         self.asked.extend(ids)
 
     def remember_calls(self) -> None:
-        """A test's engine runs nothing, so there is nothing to repeat."""
+        """Do nothing: the fake runs no calls, so none can be repeated."""
 
     def retry(self, object_id: int) -> int:
         raise ValueError("this call cannot be repeated")
@@ -235,16 +235,16 @@ class FakeBackend:
         self._ids = itertools.count(1)
 
     def new_ref(self, name: str = "square") -> ObjectRef[Any]:
-        """A ref of a task that has not ended."""
+        """Return the ref of a new task that has not ended."""
         return ObjectRef(next(self._ids), self, self._label(name))
 
     def update(self, ref: ObjectRef[Any], state: str, seconds: float = 0.0, detail: str = "") -> None:
-        """The task's state changed."""
+        """Report a new state of a task."""
         if self.listener is not None and ref._id in self.watched:
             self.listener.on_update(StateReport(ref._id, state, ref._label, seconds, detail))
 
     def end(self, ref: ObjectRef[Any], state: str, value: Any = None, seconds: float = 0.0) -> None:
-        """The task ended: "done" with a value, "failed" or "cancelled" with an exception."""
+        """End a task: "done" with a value, "failed" or "cancelled" with an exception."""
         self._settle(ref._id, state, value)
         self.update(ref, state, seconds, "" if state == "done" else str(value).partition("\n")[0])
 

@@ -1,4 +1,4 @@
-"""Loading and unloading: exact, quick, and harmless when something fails. Displays as a shell's formatters see them."""
+"""Loading and unloading of the extension, complete even after failures; and displays by a shell's formatters."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import until
 
 @pytest.fixture
 def startable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]:
-    """`init` starts fake backends; the shapes that it was asked for."""
+    """Let `init` start fake backends; return the list of its arguments, one entry for each start."""
     engine = FakeEngine()
     monkeypatch.setitem(registry._registered, "local", engine)
     yield engine.started
@@ -33,7 +33,7 @@ def startable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]
 
 
 def surroundings(shell: InteractiveShell) -> dict[str, Any]:
-    """All that loading may change."""
+    """Return the state of all parts of a shell that loading may change."""
     formatter = shell.display_formatter.ipython_display_formatter
     return {
         "events": {name: list(callbacks) for name, callbacks in shell.events.callbacks.items()},
@@ -102,7 +102,7 @@ def test_load_ext_by_name_loads_the_extension_once(
     shell: InteractiveShell, startable: list[dict[str, Any]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = surroundings(shell)
-    # Below the magics, which IPython itself loads at their first use.
+    # IPython itself loads some magics at their first use, which is no change by the extension.
     manager = shell.extension_manager
     assert manager.load_extension("ipyremote") is None
     assert manager.load_extension("ipyremote") == "already loaded"
@@ -289,7 +289,7 @@ def test_a_run_without_a_number_and_one_that_repeats_a_number_get_tokens_of_thei
         shell.run_cell("1")
         assert backend.cell < 0
         tokens.add(backend.cell)
-    # As after `%reset`.
+    # Remove the names, as `%reset` does.
     shell.execution_count = numbered
     shell.run_cell("1")
     shell.run_cell("1", store_history=True)
@@ -352,7 +352,7 @@ def test_unloading_before_the_cluster_is_up_is_no_failure_of_its_start(
     def shutdown(backend: FakeBackend) -> None:
         backend.ended = "The session was shut down"
         answered.set()
-        # As long as this lasts, the backend is the current one.
+        # The backend is the current one while this shutdown lasts.
         until(nobody_waits, "no thread waits any more", 5)
 
     monkeypatch.setattr(FakeBackend, "resources", resources)
@@ -407,7 +407,7 @@ def test_a_cluster_that_another_one_replaces_before_it_is_up_has_not_failed(
         raise ClusterLostError(backend.ended)
 
     def shut_down(backend: FakeBackend) -> None:
-        # Whoever waits is told while it still is the current one.
+        # The waiting thread gets its answer while the backend is still the current one.
         backend.ended = "The session was shut down."
         ended.set()
         until(nobody_waits, "no thread waits any more", 5)

@@ -54,7 +54,7 @@ ref = scale.remote(1.0)
 
 
 class Prompt:
-    """A kernel in which somebody types and asks for help."""
+    """A kernel that is asked for help and completions."""
 
     def __init__(self, client: BlockingKernelClient) -> None:
         self._client = client

@@ -57,7 +57,7 @@ Message = dict[str, Any]
 
 @dataclass
 class Run:
-    """One cell that was run to its end."""
+    """A cell that was run to its end."""
 
     #: The id of its request: the parent of what belongs to it.
     id: str
@@ -85,21 +85,21 @@ class Kernel:
         self.messages: list[Message] = []
 
     def close(self) -> None:
-        """Kill it, as a restart does."""
+        """Kill the kernel, as a restart does."""
         self._client.stop_channels()
         self._manager.shutdown_kernel(now=True)
         self._log.close()
 
     def submit(self, code: str) -> str:
-        """Send a cell. Returns the id of its request."""
+        """Send a cell without waiting. Returns the id of its request."""
         return str(self._client.execute(code))
 
     def interrupt(self) -> None:
-        """The stop button."""
+        """Interrupt the kernel, as the stop button does."""
         self._manager.interrupt_kernel()
 
     def wait(self, message: str, within: float = 40.0) -> Run:
-        """Until that cell has ended."""
+        """Wait until a cell has ended."""
         start = len(self.messages)
         self.until(
             lambda last: last["msg_type"] == "status" and _parent(last) == message and _idle(last), within
@@ -110,27 +110,27 @@ class Kernel:
                 return Run(message, reply["content"], self.messages[start:])
 
     def has_subshells(self) -> bool:
-        """Whether it hears comm messages while a cell blocks."""
+        """Return whether the kernel handles comm messages while a cell blocks."""
         self._client.kernel_info()
         return "kernel subshells" in self._client.get_shell_msg(timeout=20)["content"].get(
             "supported_features", ()
         )
 
     def new_subshell(self) -> str:
-        """As a front end makes for the comms of its widgets. Returns its id."""
+        """Make a subshell, as a front end does for the comms of its widgets. Returns the id."""
         channel = self._client.control_channel
         channel.send(self._client.session.msg("create_subshell_request", {}))
         return str(self._client.get_control_msg(timeout=20)["content"]["subshell_id"])
 
     def click(self, comm_id: str, kind: str, subshell: str | None = None) -> None:
-        """What a widget's JavaScript sends."""
+        """Send a message as a widget's JavaScript does."""
         content = {"comm_id": comm_id, "data": {"method": "custom", "content": {"kind": kind}}}
         message = self._client.session.msg("comm_msg", content)
         message["header"]["subshell_id"] = subshell
         self._client.shell_channel.send(message)
 
     def until(self, seen: Callable[[Message], bool], within: float = 20.0) -> Message:
-        """Read what it publishes until there is such a message."""
+        """Read published messages until one of this kind comes."""
         deadline = time.monotonic() + within
         while True:
             last: Message = self._client.get_iopub_msg(timeout=max(0.01, deadline - time.monotonic()))
@@ -154,7 +154,7 @@ def _idle(message: Message) -> bool:
 
 
 def text(run: Run, parent: Run, stream: str = "stdout") -> str:
-    """What `parent` was given to show on a stream while `run` ran."""
+    """Return the text on a stream that `parent` got while `run` ran."""
     return "".join(
         message["content"]["text"]
         for message in run.messages
@@ -165,7 +165,7 @@ def text(run: Run, parent: Run, stream: str = "stdout") -> str:
 
 
 def strays(run: Run, *parents: Run) -> list[Message]:
-    """Outputs that belong to none of these cells."""
+    """Return the outputs that belong to none of these cells."""
     outputs = ("stream", "display_data", "execute_result", "error")
     known = {parent.id for parent in parents}
     return [
@@ -181,7 +181,7 @@ def displays(run: Run, kind: str) -> list[Message]:
 
 @pytest.fixture(scope="module", params=VERSIONS)
 def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kernel]:
-    """A kernel with a cluster, one for all tests of a version."""
+    """A kernel with a cluster, for all tests of one version."""
     overlay = tmp_path_factory.mktemp("ipykernel")
     # The other dependencies are the same in both versions; nest-asyncio got another name in 7.
     subprocess.run(
@@ -212,7 +212,7 @@ def kernel(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """A file that tasks wait for."""
+    """The path of a file that tasks wait for."""
     return tmp_path / "gate"
 
 
@@ -262,7 +262,7 @@ def test_text_is_in_order_and_complete_before_the_cell_that_waits_for_it_ends(ke
         "@ipyremote.remote\ndef count(n):\n    for i in range(n):\n        print(i)\nref = count.remote(500)"
     )
     waiting = kernel.run("print('begin'); ipyremote.get(ref); print('end')")
-    # Some of it may have come at once, before the second cell.
+    # Part of the text may have come at once, before the second cell.
     shown = "".join(
         message["content"]["text"]
         for message in kernel.messages
@@ -419,7 +419,7 @@ def test_a_click_is_heard_while_a_cell_blocks_or_at_its_end_where_there_are_no_s
     opened = [message["content"] for message in displays(showing, "comm_open")]
     (widget,) = [content for content in opened if content["data"]["state"]["_model_name"] == "AnyModel"]
     subshell = kernel.new_subshell() if kernel.has_subshells() else None
-    # The first message of a page is quicker than its subshell.
+    # The first message of a page may arrive before its subshell is there.
     kernel.click(widget["comm_id"], "shown")
     blocking = kernel.submit(
         "print('blocking', flush=True)\n"

@@ -1,4 +1,4 @@
-"""What a real kernel sends to its front ends: under which cell, in which order, and what remains."""
+"""Messages of a real kernel to its front ends: their cells, their order, and the processes and files left behind."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Message = dict[str, Any]
 
 
 class Kernel:
-    """A kernel, and everything that it has published."""
+    """A kernel, and all messages that it has published."""
 
     def __init__(self, manager: KernelManager, client: BlockingKernelClient) -> None:
         self._manager = manager
@@ -33,11 +33,11 @@ class Kernel:
         self._replies: dict[str, Message] = {}
 
     def send(self, code: str) -> str:
-        """Ask for a cell; returns the id by which its messages are known."""
+        """Send a cell without waiting. Returns the id of its request, which its messages have as parent."""
         return str(self._client.execute(code))
 
     def read_until(self, condition: Callable[[], bool]) -> None:
-        """Read what is published until the condition holds."""
+        """Read published messages until the condition holds."""
         deadline = time.monotonic() + _PATIENCE
         while not condition():
             left = deadline - time.monotonic()
@@ -52,14 +52,14 @@ class Kernel:
         return cell
 
     def reply(self, cell: str) -> Message:
-        """The content of the reply to a cell."""
+        """Return the content of the reply to a cell."""
         while cell not in self._replies:
             found = self._client.get_shell_msg(timeout=_PATIENCE)
             self._replies[found["parent_header"]["msg_id"]] = found["content"]
         return self._replies[cell]
 
     def debug(self, *commands: str) -> str:
-        """What `%debug` says when it is told this, and then to quit."""
+        """Return the text of `%debug` after these commands and `quit`."""
         cell = str(self._client.execute("%debug", allow_stdin=True))
         for command in (*commands, "q"):
             self._client.get_stdin_msg(timeout=_PATIENCE)
@@ -68,11 +68,11 @@ class Kernel:
         return re.sub(r"\x1b\[[0-9;]*m", "", self.text(cell))
 
     def interrupt(self) -> None:
-        """The stop button."""
+        """Interrupt the kernel, as the stop button does."""
         self._manager.interrupt_kernel()
 
     def of(self, cell: str, *kinds: str) -> list[Message]:
-        """The messages of some kinds that answer a cell."""
+        """Return the messages of these kinds that answer a cell."""
         return [
             found
             for found in self.published
@@ -80,11 +80,11 @@ class Kernel:
         ]
 
     def is_idle(self, cell: str) -> bool:
-        """Whether the kernel has said that it is done with a cell."""
+        """Return whether the kernel has told that a cell has ended."""
         return any(found["content"]["execution_state"] == "idle" for found in self.of(cell, "status"))
 
     def text(self, cell: str) -> str:
-        """What stands below a cell on stdout."""
+        """Return the text of a cell on stdout."""
         return "".join(
             found["content"]["text"]
             for found in self.of(cell, "stream")
@@ -92,13 +92,13 @@ class Kernel:
         )
 
     def all(self, kind: str) -> list[Message]:
-        """The messages of a kind, whatever they answer."""
+        """Return all messages of a kind."""
         return [found for found in self.published if found["msg_type"] == kind]
 
 
 @pytest.fixture(scope="module")
 def kernel() -> Iterator[Kernel]:
-    """A kernel with a cluster of two CPUs and a function that speaks, waits for a file, and speaks again."""
+    """A kernel with a cluster of two CPUs and a function that prints, waits for a file, and prints again."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": path})
     try:

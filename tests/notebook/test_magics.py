@@ -1,4 +1,4 @@
-"""The magics in a shell of this process: on the fake backend what is sent, on the inline one what runs."""
+"""The magics in a shell of this process: their submissions on the fake backend, their results on the inline one."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.notebook.fakes import FakeBackend, FakeFrontend
 
 @pytest.fixture
 def inline(shell: InteractiveShell, frontend: FakeFrontend) -> Iterator[InteractiveShell]:
-    """A shell whose cells run in this process."""
+    """A shell with the inline backend, whose cells run in this process."""
     backend = InlineBackend()
     current.install(backend)
     notebook = Notebook(shell, frontend)

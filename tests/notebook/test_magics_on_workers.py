@@ -1,4 +1,4 @@
-"""`%%remote` and its family on real workers, in a shell of this process."""
+"""The magics on real workers, in a shell of this process."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[None]:
-    """Two CPUs for all tests of this module."""
+    """A cluster of two CPUs for all tests of this module."""
     with leaks.leakless():
         ipyremote.init(num_cpus=2, object_store_memory=256 << 20)
         yield
@@ -54,13 +54,13 @@ class CellRuns:
         self.names = shell.user_ns
 
     def __call__(self, source: str) -> Any:
-        """The cell's value; its error is raised."""
+        """Run a cell and return its value. Raises the cell's error."""
         result = self.shell.run_cell(source, store_history=True)
         result.raise_error()
         return result.result
 
     def error(self, source: str) -> BaseException:
-        """The cell's error."""
+        """Run a cell that fails and return its error."""
         result = self.shell.run_cell(source, store_history=True)
         error = result.error_in_exec or result.error_before_exec
         assert error is not None
@@ -349,7 +349,7 @@ def test_a_session_whose_process_died_starts_again_without_variables(
     assert capsys.readouterr().out == ""
 
 
-# ---- the rest of the family
+# ---- the other magics
 
 
 def test_remote_why_remote_cancel_and_remote_log_take_a_ref(
@@ -438,7 +438,7 @@ def _run_as(cells: CellRuns, source: str, cell_id: str) -> ObjectRef[Any]:
     return found
 
 
-# ---- failures that nobody asks for
+# ---- unretrieved failures
 
 
 def test_an_unretrieved_failure_is_told_once_when_its_last_ref_dies(
@@ -476,7 +476,7 @@ def test_a_retrieved_failure_is_not_told_again(cells: CellRuns, frontend: FakeFr
     cells("%%remote ok\n1")
     ipyremote.get(cells.names["ok"])
     shown = frontend.text("stderr")
-    # The others may fail after the first one has been raised; that is not the user's oversight either.
+    # Tasks that fail after `get` has raised the first failure count as retrieved, too.
     assert "known#1 failed" not in shown
 
 
@@ -498,7 +498,7 @@ def test_a_failure_after_get_has_raised_another_one_counts_as_retrieved(
     assert str(error.cause) == "0"
     (tmp_path / "gate").touch()
     until(lambda: all((tmp_path / str(i)).exists() for i in range(4)), "all have failed")
-    # News come in their order.
+    # News of failures arrive in the order of the failures.
     cells("@ipyremote.remote\ndef last():\n    raise ValueError\nlast.remote();")
     until(lambda: "last#1 failed" in frontend.text("stderr"), "the notice of the last one")
     assert "late" not in frontend.text("stderr")

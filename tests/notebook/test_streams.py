@@ -1,4 +1,4 @@
-"""Generators of refs in a notebook: shown as their tasks are, without a wait."""
+"""Generators of refs in a notebook: they are displayed like the refs of their tasks, at once."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tests.notebook.fakes import FakeBackend, FakeFrontend, ManualUpdater
 
 
 class HoldingBackend(FakeBackend):
-    """Lets refs be copied."""
+    """A backend whose refs can be copied."""
 
     def hold(self, any_id: int) -> None:
-        """Nothing is counted here."""
+        """Do nothing: holds are not counted here."""
 
 
 @pytest.fixture

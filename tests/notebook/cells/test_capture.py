@@ -1,4 +1,4 @@
-"""Capture: which names a cell reads, as a table, and what is sent for them."""
+"""Capture: a table of the names that cells read, and the values that are sent for names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boards, what tasks say of themselves, and clicks, with a backend that runs nothing and a time that the tests set."""
+"""Boards, output and progress of tasks on displays, and clicks; with a fake backend and a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def screen(
 def board(
     screen: Screen, backend: FakeBackend, updater: ManualUpdater, widgets: list[FakeWidget], count: int
 ) -> tuple[list[ObjectRef[Any]], FakeWidget]:
-    """A board of so many refs that a page shows."""
+    """Return the refs and the widget of a board that a page shows."""
     refs = [backend.new_ref() for _ in range(count)]
     screen.show_board(refs)
     updater.advance(0.1)
@@ -235,7 +235,7 @@ def test_a_failed_ref_can_be_run_again_and_stands_for_the_new_run(
 def answered(
     screen: Screen, backend: RetryingBackend, updater: ManualUpdater, widgets: list[FakeWidget]
 ) -> None:
-    """Some page has shown a widget, so this front end has widgets."""
+    """Let a page show a widget, so that the front end is known to have widgets."""
     ref = backend.new_ref()
     screen.show_ref(ref)
     widgets[0].on_message("shown")
@@ -354,7 +354,8 @@ def test_the_number_of_lasting_widgets_is_bounded(
     assert all(widget.discarded for widget in widgets)
 
 
-# ------------------------------------------------------------------------------------------------ what tasks say
+# ------------------------------------------------------------------------------------------------ output and progress
+# of tasks
 
 
 def test_a_running_ref_shows_its_bars_and_its_last_lines(

@@ -1,4 +1,4 @@
-"""The view of the cluster, the timeline, text bars and what is shown of those that wait."""
+"""Dashboards, the timeline, text bars, and displays of the refs that a `get` waits for."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ SPANS = (TaskRun(3, "square#1", 10.0, 10.5, "done"), TaskRun(4, "square#2", 10.2
 
 
 class StatusInsight(FakeInsight):
-    """Tells how a session with two workers is."""
+    """The insight into a session with two workers."""
 
     def status(self) -> ClusterStatus:
         workers = (
@@ -52,7 +52,7 @@ class StatusInsight(FakeInsight):
 
 
 class StatusBackend(FakeBackend):
-    """Has insight into its session."""
+    """A backend with insight into its session."""
 
     def __init__(self, insight: FakeInsight | None = None) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ def test_a_text_bar_says_how_far_how_fast_and_how_long() -> None:
 
 
 class Terminal(io.StringIO):
-    """Keeps what is written, and says that it is a terminal."""
+    """A terminal that keeps all text."""
 
     def isatty(self) -> bool:
         return True

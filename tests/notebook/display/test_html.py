@@ -1,4 +1,4 @@
-"""Views: every state in words, everything escaped, everything bounded."""
+"""Views as HTML: every state is named in words, all text is escaped, and every part is bounded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ EVIL = '<script>alert("x")</script>&\x1b[31m\x00'
 
 
 class _Balance(HTMLParser):
-    """Raises where tags do not nest."""
+    """A parser that raises where tags do not nest."""
 
     def __init__(self) -> None:
         super().__init__()

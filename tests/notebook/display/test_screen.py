@@ -1,4 +1,4 @@
-"""Live displays with a backend that runs nothing and a time that the tests set."""
+"""Live displays, with a backend that runs nothing and a clock that the tests set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
 
 
 class FakeWidget:
-    """A widget that remembers."""
+    """A widget that remembers what it was sent."""
 
     made: list[FakeWidget]
 
@@ -54,7 +54,7 @@ class FakeWidget:
 
 
 class Reports:
-    """Connects the backend to the screen, as the extension does."""
+    """A listener that connects the backend to the screen, as the extension does."""
 
     def __init__(self, backend: FakeBackend, screen: Screen) -> None:
         self.backend, self.screen = backend, screen
@@ -433,7 +433,7 @@ def test_a_ref_of_an_ended_session_is_shown_as_such(
 ) -> None:
     ref = backend.new_ref()
     backend.shutdown()
-    screen._updater = _Eager(updater)  # The cell waits for the look, and nobody else runs the updater here.
+    screen._updater = _Eager(updater)  # The cell waits for the preview, so the updater has to run here.
     screen.show_ref(ref)
     assert state_of(frontend.displays[0][1]["text/html"]) == "lost"
     assert screen.count == 0
@@ -528,7 +528,7 @@ def test_clear_makes_every_display_final_at_once(
 
 
 class _Eager:
-    """An updater that does at once what is ready."""
+    """An updater that runs functions at once."""
 
     def __init__(self, updater: ManualUpdater) -> None:
         self._updater = updater

@@ -1,4 +1,4 @@
-"""The updater's thread and the budget of messages."""
+"""The updater's thread and the token bucket."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Output of tasks: the cell that asked, prefixes at line starts, order, floods, and what is held back."""
+"""Output of tasks: the cell below which it appears, labels of lines, order, floods, and text that is held back."""
 
 from __future__ import annotations
 

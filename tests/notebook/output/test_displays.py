@@ -1,4 +1,4 @@
-"""What tasks display goes out under the cell that asked, behind the text that was printed before."""
+"""Displays of tasks appear under the cell that started the task, behind text that was printed before."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN: dict[str, Any] = {
 
 
 class FakeKernel:
-    """Takes the place of a kernel and of its session."""
+    """A kernel that is its own session and remembers messages."""
 
     def __init__(self) -> None:
         self.kernel = self.session = self

@@ -1,4 +1,4 @@
-"""Outlets: which message goes where, with which parent."""
+"""Front ends: which message goes where, with which parent."""
 
 from __future__ import annotations
 

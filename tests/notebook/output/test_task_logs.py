@@ -1,4 +1,4 @@
-"""Logs of tasks: the end of each, within bounds."""
+"""Logs of tasks: the end of each task's output, within bounds."""
 
 from __future__ import annotations
 
