@@ -30,7 +30,7 @@ _MOVED: Final = {
     "ray.experimental": "ipyremote.util",
     "ray.experimental.tqdm_ray": "ipyremote.util.bars",
     "ray.remote_function": "ipyremote.remote",
-    "ray.util.state.common": "ipyremote.util.state.records",
+    "ray.util.state.common": "ipyremote.util.state.state_records",
 }
 
 

@@ -16,7 +16,7 @@ queue, multiprocessing, joblib, metrics, scheduling_strategies, state    modules
 #   multiprocessing/ joblib/     what the standard library and joblib expect of a backend
 #   state/                       what there is in the session, as tables
 #   executor.py                  concurrent.futures
-#   calls.py processes.py        the value of a call for whoever waits on a thread of ours; processes with a memory
+#   calls.py pool_worker.py        the value of a call for whoever waits on a thread of ours; processes with a memory
 #   actor_pool.py completion.py queue.py metrics.py bars.py named_actors.py
 #   scheduling_strategies.py placement_group.py    where tasks run and actors live (a function has its module's name)
 #   serialization.py             custom serializers, and what of a value cannot be pickled

@@ -24,7 +24,7 @@ _Fn = Callable[[Any, Any], Any]
 
 
 @dataclass(slots=True)
-class _Work:
+class _PoolWork:
     """Work that an actor was given and whose result nobody has taken."""
 
     #: Its number, counted from 0 in the order in which work was given out.
@@ -70,7 +70,7 @@ class ActorPool:
     def __init__(self, actors: Iterable[ActorHandle[Any]]) -> None:
         self._idle: list[ActorHandle[Any]] = []
         #: By number, in order.
-        self._busy: dict[int, _Work] = {}
+        self._busy: dict[int, _PoolWork] = {}
         #: Work that waits for an actor.
         self._pending: deque[tuple[_Fn, Any]] = deque()
         #: The number of the next work that is given out, and of the next that `get_next` returns.
@@ -132,7 +132,7 @@ class ActorPool:
         except BaseException:
             self._idle.append(actor)
             raise
-        self._busy[self._next_given] = _Work(self._next_given, actor, result)
+        self._busy[self._next_given] = _PoolWork(self._next_given, actor, result)
         self._next_given += 1
 
     def has_next(self) -> bool:
@@ -223,7 +223,7 @@ class ActorPool:
             f"No actor of the pool is left to work on {value!r:.80}: all have died. push() new ones."
         )
 
-    def _first_ready(self, timeout: float | None) -> _Work | None:
+    def _first_ready(self, timeout: float | None) -> _PoolWork | None:
         works = list(self._busy.values())
         refs = [ref for work in works for ref in work.refs]
         if not self._wait(list(dict.fromkeys(refs)), 1, timeout):
@@ -234,7 +234,7 @@ class ActorPool:
     def _wait(self, refs: list[ObjectRef[Any]], count: int, timeout: float | None) -> bool:
         return len(api.wait(refs, num_returns=count, timeout=timeout)[0]) >= count
 
-    def _take(self, work: _Work, ready: bool) -> Any:
+    def _take(self, work: _PoolWork, ready: bool) -> Any:
         del self._busy[work.index]
         if not ready:
             self._return(work.actor)

@@ -7,7 +7,7 @@ standard library's too. (Without `max_workers` there are a few threads for each 
 when one ends: some futures are running that still queue in the cluster, as in a `ProcessPoolExecutor`'s call queue.)
 
 A call is a task, and needs a CPU to run. With an `initializer`, each worker is a process of its own instead (an actor,
-`processes.py`), which holds no CPU.
+`pool_worker.py`), which holds no CPU.
 
 Differences from `ProcessPoolExecutor`: a call whose process dies fails alone, with WorkerCrashedError or
 ActorDiedError, and the executor goes on; functions of a notebook work; a ref as an argument arrives as its value.
@@ -33,7 +33,7 @@ from ipyremote.refs import ObjectRef
 from ipyremote.remote import RemoteFunction, remote
 from ipyremote.util.calls import name_of, total_cpus, value_of
 from ipyremote.util.origin import Origin, inside_task, origin
-from ipyremote.util.processes import Process
+from ipyremote.util.pool_worker import Process
 
 __all__ = ["Executor"]
 

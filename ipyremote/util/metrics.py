@@ -276,7 +276,7 @@ def snapshot() -> list[dict[str, Any]]:
     >>> [(record["type"], record["value"]) for record in metrics.snapshot() if record["name"] == "wheels"]
     [('counter', 4.0)]
     """
-    merged: dict[tuple[Any, ...], series.Record] = {}
+    merged: dict[tuple[Any, ...], series.SeriesRecord] = {}
     for record in series.read_all():
         key = (record.name, tuple(sorted(record.tags.items())), record.kind, record.bounds)
         known = merged.get(key)
@@ -284,13 +284,13 @@ def snapshot() -> list[dict[str, Any]]:
     return [_as_dict(merged[key]) for key in sorted(merged)]
 
 
-def _merged(one: series.Record, other: series.Record) -> series.Record:
+def _merged(one: series.SeriesRecord, other: series.SeriesRecord) -> series.SeriesRecord:
     if one.kind == "gauge":
         return max(one, other, key=lambda record: record.numbers[1])
     return one.with_numbers(a + b for a, b in zip(one.numbers, other.numbers, strict=True))
 
 
-def _as_dict(record: series.Record) -> dict[str, Any]:
+def _as_dict(record: series.SeriesRecord) -> dict[str, Any]:
     histogram = record.kind == "histogram"
     bounds = (*record.bounds, float("inf"))
     return {

@@ -28,7 +28,7 @@ from typing import Any
 
 from ipyremote.backend import Backend, current
 
-__all__ = ["Numbers", "Record", "numbers", "read_all"]
+__all__ = ["Numbers", "SeriesRecord", "numbers", "read_all"]
 
 _PREFIX = "metrics-"
 #: A file grows by multiples of this.
@@ -41,7 +41,7 @@ _Head = tuple[str, str, str, tuple[tuple[str, str], ...], tuple[float, ...]]
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SeriesRecord:
     """One record, as it was read."""
 
     kind: str
@@ -51,12 +51,12 @@ class Record:
     bounds: tuple[float, ...]
     numbers: tuple[float, ...]
 
-    def with_numbers(self, given: Iterable[float]) -> Record:
+    def with_numbers(self, given: Iterable[float]) -> SeriesRecord:
         """The same with other numbers."""
         return replace(self, numbers=tuple(given))
 
 
-class _Table:
+class _SeriesTable:
     """The records that this process writes."""
 
     def __init__(self, path: Path | None) -> None:
@@ -118,7 +118,7 @@ class Numbers:
 
     __slots__ = ("_head", "_table")
 
-    def __init__(self, table: _Table, head: _Head) -> None:
+    def __init__(self, table: _SeriesTable, head: _Head) -> None:
         self._table = table
         self._head = head
 
@@ -141,18 +141,18 @@ class Numbers:
                 _NUMBER.pack_into(buffer, place, old * keep + value if keep else value)
 
 
-class _Tables:
+class _SeriesTables:
     """Those of this process: without a session, and of the session that runs."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
-        self.alone: _Table | None = None
+        self.alone: _SeriesTable | None = None
         #: With the key of its session.
-        self.session: tuple[str, _Table] | None = None
+        self.session: tuple[str, _SeriesTable] | None = None
         self.observed = False
 
 
-_tables = _Tables()
+_tables = _SeriesTables()
 
 
 def numbers(
@@ -162,7 +162,7 @@ def numbers(
     return Numbers(_table(), (kind, name, description, tuple(sorted(tags.items())), bounds))
 
 
-def _table() -> _Table:
+def _table() -> _SeriesTable:
     backend = current.peek()
     session = _tables.session
     pid = os.getpid()
@@ -175,23 +175,23 @@ def _table() -> _Table:
     return _new_table(directory, backend.key)
 
 
-def _new_table(directory: Path | None, key: str) -> _Table:
+def _new_table(directory: Path | None, key: str) -> _SeriesTable:
     with _tables.lock:
         # Another thread may have made it meanwhile.
         known = _tables.alone if directory is None else _tables.session[1] if _tables.session else None
         if known is not None and known.pid == os.getpid():
             return known
         if directory is None:
-            _tables.alone = table = _Table(None)
+            _tables.alone = table = _SeriesTable(None)
             return table
         if not _tables.observed:
             _tables.observed = True
             current.observe(_on_backend)
         number = os.urandom(4).hex()
         try:
-            table = _Table(directory / f"{_PREFIX}{os.getpid()}-{number}")
+            table = _SeriesTable(directory / f"{_PREFIX}{os.getpid()}-{number}")
         except OSError:  # the session is ending, or its file system is full: a number is not worth an error
-            table = _Table(None)
+            table = _SeriesTable(None)
         _tables.session = (key, table)
         return table
 
@@ -204,7 +204,7 @@ def _on_backend(backend: Backend, begins: bool) -> None:
         session[1].close()
 
 
-def read_all() -> Iterator[Record]:
+def read_all() -> Iterator[SeriesRecord]:
     """Every record of the session, and of this process before it."""
     alone = _tables.alone
     if alone is not None:
@@ -218,7 +218,7 @@ def read_all() -> Iterator[Record]:
             yield from _records(path.read_bytes())
 
 
-def _records(data: bytes) -> Iterator[Record]:
+def _records(data: bytes) -> Iterator[SeriesRecord]:
     if len(data) < _LENGTH.size:
         return
     (used,) = _LENGTH.unpack_from(data, 0)
@@ -230,4 +230,4 @@ def _records(data: bytes) -> Iterator[Record]:
         place += length
         values: tuple[Any, ...] = struct.unpack_from(f"={count}d", data, place)
         place += count * _NUMBER.size
-        yield Record(kind, name, description, dict(tags), tuple(bounds), values)
+        yield SeriesRecord(kind, name, description, dict(tags), tuple(bounds), values)

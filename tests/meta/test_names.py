@@ -34,16 +34,8 @@ STILL_CLASSES = {
     "Environments",
     "Host",
     "PlacementGroups",
-    "Progress",
-    "Record",
-    "_Lane",
-    "_Shared",
-    "_Table",
 }
 STILL_FILES = {
-    "backend",
-    "functions",
-    "records",
     "values",
 }
 #: Names of files that Python or a tool gives.

@@ -9,7 +9,7 @@
 joblib itself is needed only for that; it comes with scikit-learn.
 """
 
-# Layout: backend.py (imports joblib), batches.py (the worker's side), progress.py
+# Layout: joblib_backend.py (imports joblib), batches.py (the worker's side), joblib_progress.py
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def _register(name: str) -> None:
     try:
         from joblib import parallel
 
-        from ipyremote.util.joblib.backend import IPyRemoteBackend
+        from ipyremote.util.joblib.joblib_backend import IPyRemoteBackend
     except ImportError as error:
         raise ImportError(
             f'register_{name}() needs joblib 1.3 or newer: pip install -U "joblib>=1.3" ({error})'

@@ -1,7 +1,7 @@
 """`Pool`: the standard library's process pool, whose processes are actors.
 
 It is the standard library's own `ThreadPool`, in which each thread hands what it is given to a process of its own
-(`util/processes.py`) and waits. So results, callbacks, iterators, `close`, `terminate` and `join` are the standard
+(`util/pool_worker.py`) and waits. So results, callbacks, iterators, `close`, `terminate` and `join` are the standard
 library's. The processes hold no CPU, so that a pool inside a task never waits for it.
 
 Differences from the standard library: functions of a notebook work; a call whose process dies fails with
@@ -21,7 +21,7 @@ from typing import Any
 from ipyremote import api
 from ipyremote.exceptions import TaskCancelledError
 from ipyremote.util.calls import name_of, total_cpus
-from ipyremote.util.processes import Process, users_own
+from ipyremote.util.pool_worker import Process, users_own
 
 __all__ = ["AsyncResult", "IMapIterator", "Pool"]
 
@@ -90,7 +90,7 @@ class Pool(standard.ThreadPool):
         where = _one_of("address", address, ray_address)
         count = _processes(processes, where)
         # The standard library asks the pool for its class of processes.
-        vars(self)["Process"] = functools.partial(_Lane, options or {})
+        vars(self)["Process"] = functools.partial(_PoolThread, options or {})
         # Not ThreadPool's own, which leaves out the last argument.
         standard.Pool.__init__(self, count, initializer, tuple(initargs or ()), maxtasksperchild)
 
@@ -135,7 +135,7 @@ def _processes(asked: int | None, address: str | None) -> int:
     return asked or max(cpus, 1)
 
 
-class _Lane(DummyProcess):
+class _PoolThread(DummyProcess):
     """A thread in the place of one of the standard library's processes: it takes calls, and has a process run them."""
 
     def __init__(

@@ -7,11 +7,11 @@ Records are made anew by each call and do not change. Columns and the words for 
 
 # Layout:
 #
-#   functions.py    the public functions
-#   derived.py      the tables that are made from what other functions say
-#   tables.py       those that the scheduler is asked for: filters to its words, rows to records
-#   records.py      the records
-#   exception.py    what is raised when not everything can be said
+#   state_functions.py    the public functions
+#   derived.py            the tables that are made from what other functions say
+#   tables.py             the tables that the scheduler is asked for: filters to its words, rows to records
+#   state_records.py      the records
+#   exception.py          the error for an answer that would not be complete
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from ipyremote.compat import absent
 from ipyremote.util.state.exception import StateApiException
-from ipyremote.util.state.functions import (
+from ipyremote.util.state.state_functions import (
     get_actor,
     get_job,
     get_node,
@@ -38,7 +38,7 @@ from ipyremote.util.state.functions import (
     summarize_objects,
     summarize_tasks,
 )
-from ipyremote.util.state.records import (
+from ipyremote.util.state.state_records import (
     ActorState,
     JobState,
     NodeState,

@@ -7,7 +7,7 @@ from typing import Any
 
 from ipyremote import api
 from ipyremote.util.placement_group import placement_group_table
-from ipyremote.util.state.records import (
+from ipyremote.util.state.state_records import (
     JobState,
     NodeState,
     PlacementGroupDetails,

@@ -9,11 +9,11 @@ from typing import Any, Final, NamedTuple
 from ipyremote.backend import Backend, Condition, Insight, Similar, current, required
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.util.state.exception import StateApiException
-from ipyremote.util.state.records import (
+from ipyremote.util.state.state_records import (
     ActorDetails,
     ActorState,
     ObjectState,
-    Record,
+    StateRecord,
     TaskDetails,
     TaskState,
     WorkerDetails,
@@ -40,8 +40,8 @@ class Question(NamedTuple):
 class _RecordKind(NamedTuple):
     """A kind of records."""
 
-    plain: type[Record]
-    detailed: type[Record]
+    plain: type[StateRecord]
+    detailed: type[StateRecord]
     #: Columns that a filter can name.
     filtered: tuple[str, ...]
 

@@ -23,7 +23,7 @@ __all__ = [
     "ObjectState",
     "PlacementGroupDetails",
     "PlacementGroupState",
-    "Record",
+    "StateRecord",
     "TaskDetails",
     "TaskState",
     "WorkerDetails",
@@ -38,7 +38,7 @@ def columns(kind: type[Any]) -> tuple[str, ...]:
     return tuple(field.name for field in dataclasses.fields(kind))
 
 
-class Record(Mapping[str, Any]):
+class StateRecord(Mapping[str, Any]):
     """What all records can do."""
 
     def asdict(self) -> dict[str, Any]:
@@ -65,7 +65,7 @@ class Record(Mapping[str, Any]):
 
 
 @dataclass(frozen=True, eq=False)
-class TaskState(Record):
+class TaskState(StateRecord):
     """One attempt of a task, of a method call, or of the creation of an actor.
 
     Attributes
@@ -144,7 +144,7 @@ class TaskDetails(TaskState):
 
 
 @dataclass(frozen=True, eq=False)
-class ActorState(Record):
+class ActorState(StateRecord):
     """An actor, dead or alive.
 
     Attributes
@@ -202,7 +202,7 @@ class ActorDetails(ActorState):
 
 
 @dataclass(frozen=True, eq=False)
-class ObjectState(Record):
+class ObjectState(StateRecord):
     """An object that somebody has a ref of.
 
     Ray has a record for each process that has a ref.
@@ -247,7 +247,7 @@ class ObjectState(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class WorkerState(Record):
+class WorkerState(StateRecord):
     """A process of the session, or one that was.
 
     Attributes
@@ -298,7 +298,7 @@ class WorkerDetails(WorkerState):
 
 
 @dataclass(frozen=True, eq=False)
-class PlacementGroupState(Record):
+class PlacementGroupState(StateRecord):
     """A placement group.
 
     Attributes
@@ -336,7 +336,7 @@ class PlacementGroupDetails(PlacementGroupState):
 
 
 @dataclass(frozen=True, eq=False)
-class NodeState(Record):
+class NodeState(StateRecord):
     """The machine.
 
     Attributes
@@ -370,7 +370,7 @@ class NodeState(Record):
 
 
 @dataclass(frozen=True, eq=False)
-class JobState(Record):
+class JobState(StateRecord):
     """The session, which is one job.
 
     Attributes

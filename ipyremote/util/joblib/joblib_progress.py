@@ -6,10 +6,10 @@ import threading
 
 from ipyremote.backend import Work, current
 
-__all__ = ["Progress"]
+__all__ = ["JoblibProgress"]
 
 
-class Progress:
+class JoblibProgress:
     """Counts the calls of one `Parallel` call."""
 
     def __init__(self) -> None:

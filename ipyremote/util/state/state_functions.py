@@ -9,7 +9,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from ipyremote.refs import ObjectRef
 from ipyremote.util.state.derived import groups, jobs, nodes
-from ipyremote.util.state.records import (
+from ipyremote.util.state.state_records import (
     ActorState,
     JobState,
     NodeState,

@@ -26,7 +26,7 @@ from ipyremote.serialization.pickling import Slot
 from ipyremote.util.calls import name_of, total_cpus
 from ipyremote.util.executor import Executor
 from ipyremote.util.joblib.batches import pack, run_batch, size_of
-from ipyremote.util.joblib.progress import Progress
+from ipyremote.util.joblib.joblib_progress import JoblibProgress
 from ipyremote.util.origin import Origin, origin
 
 __all__ = ["IPyRemoteBackend"]
@@ -48,8 +48,8 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._executor: Executor | None = None
         self._threads: int | None = None
         self._origin: Origin | None = None
-        self._shared = _Shared(None)
-        self._progress = Progress()
+        self._shared = _SharedArguments(None)
+        self._progress = JoblibProgress()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
         """How many calls run at a time; negative numbers count down from the CPUs of the cluster."""
@@ -70,7 +70,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._executor = Executor(count if n_jobs > 0 else None, remote_args=self._remote_args)
         self._threads = self.inner_max_num_threads or max(cpu_count() // count, 1)
         self._origin = origin()
-        self._shared = _Shared(options.get("max_nbytes"))
+        self._shared = _SharedArguments(options.get("max_nbytes"))
         return count
 
     def submit(self, func: Any, callback: Any = None) -> Future[Any]:
@@ -98,7 +98,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
 
     def start_call(self) -> None:
         """A call of a `Parallel` begins."""
-        self._progress = Progress()
+        self._progress = JoblibProgress()
 
     def stop_call(self) -> None:
         """A call of a `Parallel` has ended."""
@@ -123,12 +123,12 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             self.configure(n_jobs, self.parallel, **options)
 
 
-def _count(progress: Progress, batch: Any, future: Future[Any]) -> None:
+def _count(progress: JoblibProgress, batch: Any, future: Future[Any]) -> None:
     if not future.cancelled():
         progress.ended(len(batch), failed=future.exception() is not None)
 
 
-class _Shared:
+class _SharedArguments:
     """Large arguments of one `Parallel` call, each in the store once."""
 
     def __init__(self, least: int | None) -> None:

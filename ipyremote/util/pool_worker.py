@@ -34,7 +34,7 @@ class PoolWorker:
     """The actor behind a `Process`."""
 
     def __init__(self, initializer: Callable[..., Any] | None, initargs: Iterable[Any]) -> None:
-        self._shared = _Shared()
+        self._shared = _InitializedGlobals()
         if initializer is not None:
             self._shared.run(initializer, initargs)
 
@@ -44,7 +44,7 @@ class PoolWorker:
             return fn(*args, **kwargs)
 
 
-class _Shared:
+class _InitializedGlobals:
     """The globals that an initializer has set."""
 
     def __init__(self) -> None:
