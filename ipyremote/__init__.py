@@ -9,19 +9,7 @@ def square(x):
 ray.get([square.remote(i) for i in range(4)])
 """
 
-# Layout, from the outside in (each module imports from later lines only):
-#
-#   notebook/                       the IPython extension: magics, live refs, output per cell
-#   util/                           ActorPool, queue, multiprocessing, joblib, Executor, metrics; imported at first use
-#   internal.py cloudpickle.py      what Ray has under these names
-#   api.py                          init shutdown get put wait cancel kill ...
-#   backends/                       what runs the work: local, inline
-#   scheduler/ worker/ client/      the processes of a local session, and the connection between them
-#   core/ store/ wire/ remote.py    placement and state, shared memory, sockets; @remote and actors (actor.py)
-#   serialize.py streams.py messages.py refs.py
-#   logs.py                         how log records are written
-#   backend.py                      the seam between the API and the backends
-#   exceptions.py settings.py ids.py
+# Layout: ARCHITECTURE.md has the map of the rooms.
 
 from __future__ import annotations
 
@@ -93,7 +81,7 @@ __all__ = [
 ]
 
 
-#: Submodules that programs use without importing them, and that most programs do not need.
+#: Submodules that programs use without importing them, and most programs do not use.
 _SUBMODULES = frozenset({"cloudpickle", "internal", "runtime_env", "util"})
 
 
@@ -218,14 +206,14 @@ def __dir__() -> list[str]:
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """Called by `%load_ext ipyremote`."""
+    """Set up this shell for `%load_ext ipyremote`."""
     from ipyremote.notebook import extension
 
     extension.load(shell)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """Called by `%unload_ext ipyremote`."""
+    """Undo `load_ipython_extension` for `%unload_ext ipyremote`."""
     from ipyremote.notebook import extension
 
     extension.unload(shell)

@@ -126,7 +126,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 def _get(
     object_refs: list[ObjectRef[Any]], backend: Backend, ids: list[int], timeout: float | None
 ) -> list[Any]:
-    """The values, with somebody looking on who shows what is waited for."""
+    """Return the values, while the notebook shows what is waited for."""
     waiting = current.waiting()
     assert waiting is not None, "asked before"
     wait = waiting.begin(object_refs)
@@ -334,7 +334,7 @@ def wait(
 
 
 def _index(number: Any) -> int:
-    """The int of a whole number of another kind, such as numpy's. Raises TypeError."""
+    """Return the int of a whole number of another kind, such as numpy's. Raises TypeError."""
     try:
         return operator.index(number)
     except TypeError:
@@ -342,7 +342,7 @@ def _index(number: Any) -> int:
 
 
 def _places(ids: list[int], chosen: list[int]) -> list[int]:
-    """Where the chosen ids are, which have the order of `ids`."""
+    """Return the positions of the chosen ids, which have the order of `ids`."""
     places = []
     place = -1
     for object_id in chosen:
@@ -641,7 +641,7 @@ def _check_timeout(timeout: Any) -> None:
 
 
 def _described(value: Any) -> str:
-    """A wrong argument in words that say what it is."""
+    """Return a description of a wrong argument for an error."""
     if isinstance(value, ActorHandle):
         return f"{value!r}, the handle of an actor: call a method of it"
     return f"{type(value).__name__}: {value!r:.80}" if not isinstance(value, type) else repr(value)

@@ -55,7 +55,7 @@ def dumps(
     protocol: int | None = None,
     buffer_callback: Callable[[pickle.PickleBuffer], object] | None = None,
 ) -> bytes:
-    """The pickle of an object."""
+    """Return the pickle of an object."""
     file = io.BytesIO()
     dump(obj, file, protocol, buffer_callback)
     return file.getvalue()

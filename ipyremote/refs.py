@@ -51,15 +51,15 @@ class ObjectRef(Generic[T_co]):
 
     #: The object's id; 0 for the nil ref.
     _id: int
-    #: The session it belongs to; None for the nil ref and random ones.
+    #: The session of the object; None for the nil ref and random ones.
     _backend: Backend | None
-    #: `name#number` for people.
+    #: `name#number`, for people.
     _label: str
-    #: Whether a task that returns this ref resolves to its value.
+    #: Whether a task that returns this ref resolves to the ref's value.
     _deferred: bool
-    #: Id of the task that makes it (another one than its own for the second and later returns).
+    #: Id of the task that makes the object (not the object's id for the second and later returns).
     _task: int
-    #: Id of the actor whose method makes it; 0: no actor.
+    #: Id of the actor whose method makes the object; 0: no actor.
     _actor: int
 
     def __init__(
@@ -342,7 +342,7 @@ _GETITEM = _export(operator.getitem)
 
 
 def _submit(export: Export, *args: Any) -> ObjectRef[Any]:
-    """Submit the task of one operator."""
+    """Submit the task of one operator, and return its deferred ref."""
     for arg in args:
         if isinstance(arg, ObjectRef):
             backend = owner(arg)
@@ -372,7 +372,7 @@ def owner(ref: Any) -> Backend:
 
 
 def id_for(ref: ObjectRef[Any], backend: Backend) -> int:
-    """The id of a ref that `backend` is about to use. Raises ObjectLostError when it belongs to another session."""
+    """Return the id of a ref that `backend` is about to use. Raises ObjectLostError for a ref of another session."""
     if ref._backend is backend:
         return ref._id
     raise foreign(ref)
@@ -383,14 +383,14 @@ _backend_of = operator.attrgetter("_backend")
 
 
 def ids_for(many: Sequence[Any], backend: Backend) -> list[int]:
-    """`id_for` of each."""
+    """Return the ids of refs that `backend` is about to use. Raises ObjectLostError for a ref of another session."""
     if set(map(_backend_of, many)) - {backend}:
         raise foreign(next(ref for ref in many if ref._backend is not backend))
     return list(map(_id_of, many))
 
 
 def foreign(ref: Any) -> ObjectLostError:
-    """The error for using a ref, or a generator of refs, whose session is not the running one."""
+    """Return the error for the use of a ref, or of a generator of refs, whose session is not the running one."""
     if ref._backend is None:
         return ObjectLostError(f"{ref!r} names no object.")
     return ObjectLostError(
@@ -414,7 +414,7 @@ def _rebuild(key: str, exported: Any, label: str, task: int, actor: int) -> Obje
 def refs_of(
     first: int, label: str, backend: Backend, options: TaskOptions, actor: int = 0
 ) -> ObjectRef[Any] | list[ObjectRef[Any]] | None:
-    """What `.remote()` returns for a task whose first return has the id `first`."""
+    """Return the result of `.remote()` for a task whose first return has the id `first`."""
     count = options.returns
     if count == 1:
         return ObjectRef(first, backend, label, options.deferred, first, actor)

@@ -1,7 +1,7 @@
-"""`get_runtime_context()`: what code can know of where it runs. As in Ray, ids are hexadecimal digits.
+"""`get_runtime_context()`: where the calling code runs. As in Ray, ids are hexadecimal digits.
 
-Rules. It is asked for the code that calls, on the thread and in the coroutine that calls; nothing is remembered but the
-session. Only what must be asked of the scheduler (namespaces, names of actors, labels) waits for an answer.
+Rules. The answer is for the code that calls, on its thread and in its coroutine; nothing is remembered but the session.
+Only questions to the scheduler (namespaces, names of actors, labels) wait for an answer.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ class RuntimeContext:
     # ------------------------------------------------------------------------------------------------------- session
 
     def get_session_name(self) -> str:
-        """The name of the session."""
+        """Return the name of the session."""
         return f"session_{self._backend.key}"
 
     def get_job_id(self) -> str:
-        """Id of the session's work, the same as that of its refs."""
+        """Return the id of the session's work, which `job_id` of its refs gives, too."""
         return self._backend.hex_of("job", 0)
 
     def get_node_id(self) -> str:
-        """Id of the machine; a session has one."""
+        """Return the id of the machine; a session has one."""
         return self._backend.hex_of("node", 0)
 
     def get_worker_id(self) -> str:
-        """Id of the process within the session, a driver's included."""
+        """Return the id of the process within the session, also of a driver."""
         return self._backend.hex_of("process", self._identity().client)
 
     def get_node_labels(self) -> dict[str, str]:
-        """Labels of the machine: its id, and those of `init`. Asks the scheduler."""
+        """Return the labels of the machine: its id, and those of `init`. Asks the scheduler."""
         return self._backend.nodes()[0].labels
 
     def get_temp_dir(self) -> str:
@@ -51,41 +51,41 @@ class RuntimeContext:
 
     @property
     def namespace(self) -> str:
-        """Where named actors are looked up. Asks the scheduler."""
+        """Return the namespace in which named actors are looked up. Asks the scheduler."""
         return required(self._backend.named_actors, self._backend.capabilities.named_actors).namespace
 
     @property
     def runtime_env(self) -> RuntimeEnv:
-        """What the code here runs with; in a driver, what its tasks do. Functions are names."""
+        """Return the environment of the code here; in a driver, that of its tasks. Functions are names."""
         environments = self._backend.environments
         return RuntimeEnv() if environments is None else environments.runtime_env
 
     def get_runtime_env_string(self) -> str:
-        """The same as JSON."""
+        """Return `runtime_env` as JSON."""
         return self.runtime_env.serialize()
 
     # ------------------------------------------------------------------------------------------------ task and actor
 
     def get_task_id(self) -> str | None:
-        """Id of the running task or method, the same as that of its ref; None in a driver."""
+        """Return the id of the running task or method, which `task_id` of its ref gives, too; None in a driver."""
         task = self._identity().task
         return self._backend.hex_of("task", task) if task else None
 
     def get_task_name(self) -> str | None:
-        """Its name: that of `.options(name=...)`, else the function's; None in a driver."""
+        """Return the running task's name: that of `.options(name=...)`, else the function's; None in a driver."""
         return self._identity().task_name or None
 
     def get_task_function_name(self) -> str | None:
-        """Module and qualified name of what runs; None in a driver."""
+        """Return the module and qualified name of the running function; None in a driver."""
         return self._identity().function or None
 
     def get_actor_id(self) -> str | None:
-        """Id of the actor that the code runs in; None outside of actors."""
+        """Return the id of the actor that the code runs in; None outside of actors."""
         actor = self._identity().actor
         return self._backend.hex_of("actor", actor) if actor else None
 
     def get_actor_name(self) -> str | None:
-        """The name that the actor was given; empty without one, None outside of actors. Asks the scheduler."""
+        """Return the actor's name; empty for an actor without a name, None outside of actors. Asks the scheduler."""
         actor = self._identity().actor
         if not actor:
             return None
@@ -95,49 +95,46 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> Any:
-        """The handle of the actor that the code runs in. It does not keep the actor alive. RuntimeError outside."""
+        """Return a handle of the actor that the code runs in, which holds no actor alive. RuntimeError outside."""
         return current_task.current_actor()
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Whether the actor that the code runs in was restarted. RuntimeError outside of actors."""
+        """Return whether the actor that the code runs in was restarted. RuntimeError outside of actors."""
         identity = self._identity()
         if not identity.actor:
             raise RuntimeError("This code does not run in an actor, so nothing can have been reconstructed.")
         return identity.restarted
 
     def is_canceled(self) -> bool:
-        """Whether `cancel` was called for the running task or method. RuntimeError in drivers and async actors."""
+        """Return whether `cancel` was called for the running task or method. RuntimeError in drivers, async actors."""
         return current_task.is_canceled()
 
     # ----------------------------------------------------------------------------------------------------- resources
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """Amounts that the running task, or the actor for its life, has; without what it has none of.
-
-        Raises RuntimeError in a driver.
-        """
+        """Return the amounts that the running task, or the actor for its life, has. Raises RuntimeError in a driver."""
         identity = self._identity()
         if not identity.task:
             raise RuntimeError("Resources are assigned to tasks and actors, and this is a driver.")
         return {name: amount / UNIT for name, amount in identity.resources}
 
     def get_accelerator_ids(self) -> Mapping[str, list[str]]:
-        """Indices of the GPUs that the running task or actor may use."""
+        """Return the indices of the GPUs that the running task or actor may use."""
         return {"GPU": [str(index) for index in self._identity().gpus]}
 
     def get_placement_group_id(self) -> str | None:
-        """Id of the placement group that the running task or actor is in; None outside of one."""
+        """Return the id of the placement group that the running task or actor is in; None outside of groups."""
         group = self._identity().group
         return self._backend.hex_of("placement group", group) if group else None
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        """Whether what the calling code submits is placed in its own placement group, too."""
+        """Return whether tasks that the calling code submits are placed in its own placement group, too."""
         return self._identity().captures
 
     def get(self) -> dict[str, Any]:
-        """What there is to know without asking anybody, by name, without what does not apply. As in Ray."""
+        """Return the ids that are known without asking anybody, by name, without those that do not apply. As in Ray."""
         facts = {
             "job_id": self.get_job_id(),
             "node_id": self.get_node_id(),

@@ -43,7 +43,7 @@ class ObjectRefGenerator(Generic[T_co]):
     #: Id under which the stream is waited for and released.
     _id: int
     _backend: Backend
-    #: `name#number` for people.
+    #: `name#number`, for people.
     _label: str
     _task: int
     #: Id of the actor whose method yields; 0: no actor.
@@ -206,7 +206,7 @@ def streams_of(backend: Backend) -> Streams:
 def stream_of(
     task_id: int, label: str, backend: Backend, options: TaskOptions, actor: int = 0
 ) -> ObjectRef[Any] | ObjectRefGenerator[Any]:
-    """What `.remote()` returns for a call with `options.stream`."""
+    """Return the result of `.remote()` for a call with `options.stream`."""
     if options.stream == DYNAMIC:
         return ObjectRef(task_id, backend, label, False, task_id, actor)
     return ObjectRefGenerator(task_id, backend, label, actor)

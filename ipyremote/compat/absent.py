@@ -53,15 +53,15 @@ ABSENT: Final = {
 
 
 class AbsentFeature(NotImplementedError, AttributeError):
-    """A feature of Ray's that ipyremote does not have. The message says what to use instead."""
+    """Raised for a feature of Ray's that ipyremote does not have: the text says what to use instead."""
 
 
 class AbsentModule(NotImplementedError, ImportError):
-    """A module of Ray's that ipyremote does not have. The message says what to use instead."""
+    """Raised for a module of Ray's that ipyremote does not have: the text says what to use instead."""
 
 
 def advice(name: str) -> str | None:
-    """A sentence about an absent name below `ray`, or about what lies below it; None: nothing is known of it."""
+    """Return a sentence about an absent name below `ray`, or a name below that; None: the name is not known."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
         instead = ABSENT.get(".".join(parts[:length]))

@@ -35,7 +35,7 @@ _MOVED: Final = {
 
 
 class _Aliases(MetaPathFinder, Loader):
-    """Finds `ray` and what is below it among the modules of ipyremote."""
+    """A finder of `ray` and of the modules below it among the modules of ipyremote."""
 
     def __init__(self) -> None:
         #: The modules' own specs, which the import system is about to replace.
@@ -75,7 +75,7 @@ class _Aliases(MetaPathFinder, Loader):
 
 
 class _Absences(MetaPathFinder):
-    """Asked last for what nobody finds: `from ray import serve` looks for `ipyremote.serve`, as the module is named."""
+    """A finder that is asked last: `from ray import serve` looks for `ipyremote.serve`, as the module is named."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -100,10 +100,9 @@ _aliases = _Aliases()
 
 
 def install_as_ray() -> None:
-    """From now on, `import ray` gives ipyremote, in this process and in the functions that it sends to workers.
+    """Give ipyremote under the name `ray`, in this process and in the functions that it sends to workers.
 
-    To be called before anything imports Ray itself; a second call changes nothing. Raises RuntimeError when Ray has
-    been imported.
+    A second call changes nothing. Raises RuntimeError when Ray itself has been imported.
     """
     if _aliases in sys.meta_path:
         return

@@ -13,14 +13,14 @@ queue, multiprocessing, joblib, metrics, scheduling_strategies, state    modules
 
 # Layout (each module imports from later lines only):
 #
-#   multiprocessing/ joblib/     what the standard library and joblib expect of a backend
-#   state/                       what there is in the session, as tables
+#   multiprocessing/ joblib/     backends of the standard library's pools and of joblib
+#   state/                       tables of the session's tasks, actors, objects and processes
 #   executor.py                  concurrent.futures
-#   calls.py pool_worker.py        the value of a call for whoever waits on a thread of ours; processes with a memory
+#   calls.py pool_worker.py      values of calls for threads that wait; processes that keep their globals
 #   actor_pool.py completion.py queue.py metrics.py bars.py named_actors.py
 #   scheduling_strategies.py placement_group.py    where tasks run and actors live (a function has its module's name)
-#   serialization.py             custom serializers, and what of a value cannot be pickled
-#   origin.py                    on whose behalf a thread of ours submits
+#   serialization.py             custom serializers, and parts of a value that cannot be pickled
+#   origin.py                    the cell and task on whose behalf a thread submits
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ _Fn = Callable[[Any, Any], Any]
 class _PoolWork:
     """Work that an actor was given and whose result nobody has taken."""
 
-    #: Its number, counted from 0 in the order in which work was given out.
+    #: Number of the work, from 0 in the order in which work is given out.
     index: int
     actor: ActorHandle[Any]
     #: One ref, or a list of them for a method with several returns.
@@ -69,11 +69,11 @@ class ActorPool:
 
     def __init__(self, actors: Iterable[ActorHandle[Any]]) -> None:
         self._idle: list[ActorHandle[Any]] = []
-        #: By number, in order.
+        #: Work of busy actors by number, in order.
         self._busy: dict[int, _PoolWork] = {}
         #: Work that waits for an actor.
         self._pending: deque[tuple[_Fn, Any]] = deque()
-        #: The number of the next work that is given out, and of the next that `get_next` returns.
+        #: Numbers of the next work that is given out, and of the next that `get_next` returns.
         self._next_given = 0
         self._next_returned = 0
         for actor in actors:

@@ -39,7 +39,7 @@ __all__ = ["Executor"]
 
 #: Calls that are handed to the cluster for each of its CPUs, where nobody asked for a number.
 _AHEAD = 4
-#: Functions whose pickles one executor keeps.
+#: Number of functions whose pickles one executor keeps.
 _FUNCTIONS = 64
 
 
@@ -274,7 +274,7 @@ class _Tasks:
     def __init__(self, options: dict[str, Any]) -> None:
         self._options = options
         self._any = remote(**options)(_call)
-        #: Plain functions as remote ones, so that each is pickled once; the most recent ones.
+        #: Remote functions by plain ones, so that each is pickled once; the most recent ones.
         self._functions: dict[Callable[..., Any], Any] = {}
 
     def begin(self) -> None:

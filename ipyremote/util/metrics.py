@@ -19,7 +19,7 @@ from ipyremote.util import series
 
 __all__ = ["Counter", "Gauge", "Histogram", "Metric", "snapshot"]
 
-#: As of Prometheus.
+#: Names that Prometheus takes.
 _NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 
 Tags = Mapping[str, str]
@@ -53,7 +53,7 @@ class Metric:
     """
 
     _kind = ""
-    #: Upper bounds of buckets.
+    #: Upper bounds of the buckets of a histogram.
     _bounds: tuple[float, ...] = ()
 
     def __init__(self, name: str, description: str = "", tag_keys: tuple[str, ...] | None = None) -> None:

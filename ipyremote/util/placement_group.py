@@ -187,7 +187,7 @@ class PlacementGroup:
         return backend
 
     def _remote_why_(self) -> str:
-        """What `%remote_why` says of it."""
+        """Return the text of `%remote_why`."""
         backend = current.peek()
         if backend is None or backend.key != self._key:
             return f"{self!r} belongs to a session that has ended."
@@ -213,7 +213,7 @@ class PlacementGroup:
 
 
 def _itself(group: PlacementGroup) -> PlacementGroup:
-    """The task behind `ready`: it runs in the group, so it waits for that."""
+    """Return the group: the task behind `ready`, which runs in the group and so waits for it."""
     return group
 
 

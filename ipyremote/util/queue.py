@@ -34,7 +34,7 @@ class Full(queue.Full):
 
 
 class _QueueActor:
-    """The queue itself. Its methods say in a value what did not work, since that is no failure of a task."""
+    """The actor with the items. Its methods return what did not work, since that is no failure of a task."""
 
     def __init__(self, maxsize: int) -> None:
         import asyncio  # not at the top: it is slow to import, and only this process needs it
@@ -58,7 +58,7 @@ class _QueueActor:
         return True
 
     async def get(self, block: bool, timeout: float | None) -> tuple[Any, ...]:
-        """(item,), or () when there is none."""
+        """Return (item,), or () when there is no item."""
         if not block or not self._items.empty():
             items = self.get_batch(1)
             return () if isinstance(items, str) else (items[0],)
@@ -69,7 +69,7 @@ class _QueueActor:
             return ()
 
     def put_batch(self, items: list[Any]) -> str:
-        """Why not; empty when it has worked."""
+        """Add items, and return the reason if there is no room for all; empty: the items were added."""
         size = self._items.qsize()
         if 0 < self._maxsize < size + len(items):
             return f"Cannot add {len(items)} items to queue of size {size} and maxsize {self._maxsize}."
@@ -78,14 +78,14 @@ class _QueueActor:
         return ""
 
     def get_batch(self, count: int) -> list[Any] | str:
-        """The items, or why there are none."""
+        """Return the items, or the reason why there are too few."""
         size = self._items.qsize()
         if count > size:
             return f"Cannot get {count} items from queue of size {size}."
         return [self._items.get_nowait() for _ in range(count)]
 
     def put_back(self, taken: tuple[Any, ...]) -> None:
-        """What `get` took for somebody who does not wait any more."""
+        """Put back an item that `get` took for a caller who does not wait any more."""
         if taken:
             self._items._queue.appendleft(taken[0])
             self._items._wakeup_next(self._items._getters)

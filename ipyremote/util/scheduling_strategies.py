@@ -1,7 +1,7 @@
 """Values of the option `scheduling_strategy`: where a task is to run, or an actor to live. Names are Ray's.
 
 "DEFAULT" and "SPREAD" are strategies, too; on one machine both mean anywhere, though not in the placement group of the
-task that submits. What an object of these classes asks for is checked when it is made, and against what a call needs
+task that submits. The arguments of these classes are checked when an object is made, and against the needs of a call
 when the options are written.
 """
 

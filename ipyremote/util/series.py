@@ -1,16 +1,16 @@
-"""The numbers behind metrics: one file a process in the session directory, mapped into the process that writes it.
+"""The numbers behind metrics: one file per process in the session directory, mapped into the process that writes it.
 
-    8 bytes          how many bytes of records follow
-    each record      4 bytes length of the head, 4 bytes how many numbers
-                     the head, padded to a multiple of 8: JSON of [kind, name, description, tags, bounds]
-                     8 bytes a number
+    8 bytes          number of bytes of records that follow each record      4 bytes length of the head, 4 bytes count
+    of numbers
+                     the head, padded to a multiple of 8: JSON of [kind, name, description, tags, bounds] 8 bytes for
+                     each number
 
 All in the machine's own byte order. Numbers by kind: counter [value]; gauge [value, time it was set]; histogram [sum,
 count, count of each bucket].
 
-Rules. A record is complete before the length says that it is there, and its number of numbers never changes, so a
-reader needs no lock. A process writes under a lock of its own; a forked child begins a file of its own. What is
-recorded without a session directory (before `init`, or inline) is in a buffer of this process instead.
+Rules. A record is complete before the length counts it, and its number of numbers never changes, so a reader needs no
+lock. A process writes under a lock of its own; a forked child begins a file of its own. Numbers that are recorded
+without a session directory (before `init`, or inline) are in a buffer of this process instead.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from ipyremote.backend import Backend, current
 __all__ = ["Numbers", "SeriesRecord", "numbers", "read_all"]
 
 _PREFIX = "metrics-"
-#: A file grows by multiples of this.
+#: Bytes by multiples of which a file grows.
 _STEP = 16 << 10
 _LENGTH = struct.Struct("=Q")
 _SIZES = struct.Struct("=II")
@@ -42,7 +42,7 @@ _Head = tuple[str, str, str, tuple[tuple[str, str], ...], tuple[float, ...]]
 
 @dataclass(frozen=True, slots=True)
 class SeriesRecord:
-    """One record, as it was read."""
+    """A record as it was read."""
 
     kind: str
     name: str
@@ -52,7 +52,7 @@ class SeriesRecord:
     numbers: tuple[float, ...]
 
     def with_numbers(self, given: Iterable[float]) -> SeriesRecord:
-        """The same with other numbers."""
+        """Return the same record with other numbers."""
         return replace(self, numbers=tuple(given))
 
 
@@ -60,7 +60,7 @@ class _SeriesTable:
     """The records that this process writes."""
 
     def __init__(self, path: Path | None) -> None:
-        """`path`: the file to make; None: keep them to oneself."""
+        """Begin a file at `path`; None: keep the records in this process."""
         self.pid = os.getpid()
         self.lock = threading.Lock()
         self._fd = (
@@ -72,7 +72,7 @@ class _SeriesTable:
         self._grow(self._used)
 
     def place(self, head: _Head) -> int:
-        """Where its numbers are. With the lock held."""
+        """Return the position of a record's numbers. The caller holds the lock."""
         place = self._known.get(head)
         if place is None:
             place = self._known[head] = self._append(head)
@@ -106,7 +106,7 @@ class _SeriesTable:
         self.buffer = mmap.mmap(self._fd, grown)
 
     def close(self) -> None:
-        """Its session has ended."""
+        """Close the file: its session has ended."""
         with self.lock:
             if self._fd >= 0:
                 os.close(self._fd)
@@ -114,7 +114,7 @@ class _SeriesTable:
 
 
 class Numbers:
-    """The numbers of one metric and its tags, in this process."""
+    """The numbers of one metric and one combination of tags, in this process."""
 
     __slots__ = ("_head", "_table")
 
@@ -142,12 +142,12 @@ class Numbers:
 
 
 class _SeriesTables:
-    """Those of this process: without a session, and of the session that runs."""
+    """The tables of this process: one without a session, and one of the session that runs."""
 
     def __init__(self) -> None:
         self.lock = threading.Lock()
         self.alone: _SeriesTable | None = None
-        #: With the key of its session.
+        #: Key of the session, and the session's table.
         self.session: tuple[str, _SeriesTable] | None = None
         self.observed = False
 
@@ -158,7 +158,7 @@ _tables = _SeriesTables()
 def numbers(
     kind: str, name: str, description: str, tags: Mapping[str, str], bounds: tuple[float, ...]
 ) -> Numbers:
-    """Where to record. Quick."""
+    """Return the numbers of a metric and its tags, to record in. Quick."""
     return Numbers(_table(), (kind, name, description, tuple(sorted(tags.items())), bounds))
 
 
@@ -197,7 +197,7 @@ def _new_table(directory: Path | None, key: str) -> _SeriesTable:
 
 
 def _on_backend(backend: Backend, begins: bool) -> None:
-    """A session begins or ends in this process."""
+    """React to the beginning or end of a session in this process."""
     session = _tables.session
     if session is not None and not begins:
         _tables.session = None
@@ -205,7 +205,7 @@ def _on_backend(backend: Backend, begins: bool) -> None:
 
 
 def read_all() -> Iterator[SeriesRecord]:
-    """Every record of the session, and of this process before it."""
+    """Return every record of the session, and of this process before the session."""
     alone = _tables.alone
     if alone is not None:
         yield from _records(bytes(alone.buffer))

@@ -33,7 +33,7 @@ __all__ = ["IPyRemoteBackend"]
 
 
 class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]  # joblib ships no types
-    """See the module docstring. `remote_args` of `parallel_config(...)`: options of the tasks."""
+    """The backend; see the module docstring. `remote_args` of `parallel_config(...)`: options of the tasks."""
 
     default_n_jobs = -1
     supports_retrieve_callback = True
@@ -43,7 +43,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         super().__init__(**options)
         self._remote_args = remote_args
         self.parallel: Any = None
-        #: What it was configured with last.
+        #: Arguments of the last `configure`.
         self._configured: tuple[int, dict[str, Any]] = (1, {})
         self._executor: Executor | None = None
         self._threads: int | None = None
@@ -52,7 +52,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self._progress = JoblibProgress()
 
     def effective_n_jobs(self, n_jobs: int | None) -> int:
-        """How many calls run at a time; negative numbers count down from the CPUs of the cluster."""
+        """Return the number of calls at a time; negative numbers count down from the CPUs of the cluster."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
         if n_jobs is None:
@@ -60,7 +60,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return n_jobs if n_jobs > 0 else max(int(total_cpus()) + 1 + n_jobs, 1)
 
     def configure(self, n_jobs: int = 1, parallel: Any = None, **options: Any) -> int:
-        """A `Parallel` is about to be used."""
+        """Prepare for the use of a `Parallel`, and return its number of calls at a time."""
         if n_jobs == 1:
             raise FallbackToBackend(SequentialBackend(nesting_level=self.nesting_level))
         self.parallel = parallel
@@ -74,7 +74,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         return count
 
     def submit(self, func: Any, callback: Any = None) -> Future[Any]:
-        """Have a batch run; `callback(future)` on a thread of the executor when it has."""
+        """Submit a batch, and return its future. `callback(future)` runs on a thread of the executor at the end."""
         assert self._executor is not None, "joblib configures it first"
         assert self._origin is not None
         with self._origin():
@@ -89,24 +89,24 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
             future.add_done_callback(callback)
         return future
 
-    #: Its name before joblib 1.5.
+    #: Name of `submit` before joblib 1.5.
     apply_async = submit
 
     def retrieve_result_callback(self, out: Future[Any]) -> Any:
-        """The values of a batch."""
+        """Return the values of a batch."""
         return out.result()
 
     def start_call(self) -> None:
-        """A call of a `Parallel` begins."""
+        """Begin a call of a `Parallel`."""
         self._progress = JoblibProgress()
 
     def stop_call(self) -> None:
-        """A call of a `Parallel` has ended."""
+        """End a call of a `Parallel`."""
         self._progress.close()
         self._shared.clear()
 
     def terminate(self) -> None:
-        """The `Parallel` is not used any more."""
+        """End the use of the `Parallel`."""
         if self._executor is not None:
             self._executor.shutdown(wait=False, cancel_futures=True)
         self._executor = None
@@ -114,7 +114,7 @@ class IPyRemoteBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[
         self.reset_batch_stats()
 
     def abort_everything(self, ensure_ready: bool = True) -> None:
-        """One call has failed, or the user has interrupted: the others are for nothing."""
+        """Kill all calls, because one has failed or the user has interrupted."""
         if self._executor is not None:
             self._executor.kill_workers()
         self._executor = None
@@ -132,13 +132,13 @@ class _SharedArguments:
     """Large arguments of one `Parallel` call, each in the store once."""
 
     def __init__(self, least: int | None) -> None:
-        """`least`: bytes from which on an argument is shared; None: none is."""
+        """Begin without any. `least`: bytes of an argument from which on it is shared; None: no argument is."""
         self._least = least
-        #: By id. The argument is held, so that no other one gets its id.
+        #: Arguments with their refs, by the argument's id. The argument is held, so that no other one gets the id.
         self._known: dict[int, tuple[Any, ObjectRef[Any]]] = {}
 
     def leave_out(self, items: list[Any]) -> tuple[list[Any], list[ObjectRef[Any]]]:
-        """The items with slots in place of large arguments, and the refs of these."""
+        """Return the items with slots in place of large arguments, and the refs of these arguments."""
         refs: list[ObjectRef[Any]] = []
 
         def shared(value: Any) -> Any:
@@ -164,5 +164,5 @@ class _SharedArguments:
         return known[1]
 
     def clear(self) -> None:
-        """Its call has ended."""
+        """Forget the arguments: the call has ended."""
         self._known.clear()

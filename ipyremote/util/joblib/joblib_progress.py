@@ -10,12 +10,12 @@ __all__ = ["JoblibProgress"]
 
 
 class JoblibProgress:
-    """Counts the calls of one `Parallel` call."""
+    """Counts of the calls of one `Parallel` call."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._counts = {"pending": 0, "running": 0, "resolved": 0, "failed": 0}
-        #: None: nobody looks on, or nothing was submitted yet.
+        #: The display of the progress; None: nobody looks on, or nothing was submitted yet.
         self._work: Work | None = None
         self._begun = False
 

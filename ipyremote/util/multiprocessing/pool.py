@@ -141,7 +141,7 @@ class _PoolThread(DummyProcess):
     def __init__(
         self, options: Mapping[str, Any], context: Any, *, target: Any, args: tuple[Any, ...]
     ) -> None:
-        """Called as a context's `Process` is; `args` are those of the standard library's loop, which is not used."""
+        """Take the arguments of a context's `Process`; `args` are those of the standard library's own loop."""
         super().__init__(target=self._serve)
         self._inbox, self._outbox, initializer, initargs, max_calls, _ = args
         self._process = Process(initializer, initargs, options, max_calls)

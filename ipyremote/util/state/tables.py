@@ -118,7 +118,7 @@ _KINDS: Final[Mapping[str, _RecordKind]] = {
 
 
 def checked(question: Question, known: Iterable[str]) -> Sequence[tuple[Any, ...]]:
-    """The filters. Raises ValueError and TypeError for whatever is wrong with a question."""
+    """Return the filters of a question. Raises ValueError and TypeError for wrong arguments."""
     limit, timeout = question.limit, question.timeout
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise TypeError(f"limit is a whole number, not {limit!r}")
