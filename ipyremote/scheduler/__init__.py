@@ -1,14 +1,17 @@
-"""The scheduler's program: one per session, started by the driver by command line.
+"""The scheduler's program. The driver starts one for each session, by a command line.
 
 __main__   the program: start record, zygote, then the loop
 process    the loop around the core, and the performing of its commands
 zygote     the process that forks the workers
 link       the scheduler's end of the socket to the zygote
 environments, environment, packages
-           processes that fork workers of another environment: the scheduler's view of them; their program; what they
-           install
-deaths     why a worker died, in words
-journal    the log
+           processes that fork the workers of an environment: the scheduler's view of these processes, their program,
+           and the packages that they install
+workers    the worker processes, from the request to fork one to the report of its end
+worker_logs
+           the logs of workers
+deaths     how a worker ended, from all the evidence
+journal    the scheduler's own log
 """
 
 from __future__ import annotations
@@ -18,9 +21,9 @@ from pathlib import Path
 
 __all__ = ["command"]
 
-# Loads this very package, wherever it lies, and puts nothing in front of the standard library: neither the user's
-# working directory nor the package's (a random.py there would be everybody's). Its parent comes last on the path, where
-# dependencies that were installed beside it are found.
+# The bootstrap loads this very package, wherever the package lies, and puts nothing in front of the standard library:
+# neither the user's working directory nor the package's own directory (whose random.py would be imported by everyone).
+# The package's parent directory comes last on the path, because dependencies may be installed beside the package.
 _BOOTSTRAP = """\
 import sys
 from importlib import import_module
@@ -38,11 +41,11 @@ getattr(import_module(module), name)(*map(int, sys.argv[3:]))
 def command(
     boot_fd: int, program: str = "ipyremote.scheduler.__main__:main", python: str = sys.executable
 ) -> list[str]:
-    """The command line of a scheduler that reads its `Boot` from this inherited descriptor, to end of file.
+    """Return the command line of a scheduler that reads its `Boot` from an inherited descriptor, to end of file.
 
-    It works in any working directory and with any PYTHONPATH. The caller gives it a session of its own, no standard
-    input, the log as standard error, and inherits to it the descriptors named in the `Boot` and the directory's lock.
-    `program`: the function that is given the descriptor, where it is another program of a session.
+    The command works in any working directory and with any PYTHONPATH. The caller gives the process a session of its
+    own, no standard input, and the log as standard error; the process inherits the descriptors named in the `Boot` and
+    the lock of the directory. `program`: the function to call with the descriptor, for another program of a session.
     """
     package = Path(__file__).resolve().parent.parent
     return [python, "-P", "-c", _BOOTSTRAP, str(package.parent), program, str(boot_fd)]

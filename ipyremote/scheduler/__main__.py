@@ -1,6 +1,7 @@
 """The scheduler's program: `python -m ipyremote.scheduler <fd of the start record>`.
 
-It reads the start record, forks the zygote, and only then loads what needs zmq. Standard error is its log.
+The program reads the start record, forks the zygote, and only then imports modules that need zmq. Its log is standard
+error.
 """
 
 from __future__ import annotations
@@ -22,27 +23,30 @@ if TYPE_CHECKING:
 
 __all__ = ["WORKER_ENTRY", "main"]
 
-#: What each worker runs.
+#: Function that each worker runs, as "module:function".
 WORKER_ENTRY = "ipyremote.worker.process:main"
 
 
 def main(boot_fd: int, *, entry: str = WORKER_ENTRY, core_type: type[Core] | None = None) -> NoReturn:
-    """Run the session whose start record can be read from `boot_fd`. The process ends with it.
+    """Run the session whose start record can be read from `boot_fd`. The process ends with the session.
 
-    `entry` is what each worker runs, and `core_type` what decides; others than the package's own are for tests.
+    `entry` names the function that each worker runs, and `core_type` is the class that decides. Tests give others than
+    the package's own.
     """
     # The terminal's and the notebook's interrupts are not for this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    # What is printed here belongs into the log. The driver's own output may be a pipe whose reader waits for its end.
+    # Text printed in this process belongs into the log. If this process kept the driver's own standard output, which
+    # may be a pipe, then the pipe's reader would wait for this process to end.
     os.dup2(2, 1)
-    # Loading code makes no garbage, only many objects to look at. Each of the processes turns it on when it is loaded.
+    # Importing modules makes many objects for the collector to visit, and no garbage. Each process of the session turns
+    # the collector on after its imports.
     gc.disable()
-    # Before the fork of the zygote, which so has loaded the library as well.
+    # Before the zygote is forked, so that the zygote does not import the library again.
     set_title("scheduler")
     boot = _read_boot(boot_fd)
     link = zygote.start(boot, entry)
-    # Loaded now, while the zygote loads the worker's code in parallel.
+    # Imported only now, so that the zygote imports the worker's code at the same time.
     from ipyremote.core import Core
     from ipyremote.scheduler.process import Scheduler
 
@@ -57,7 +61,7 @@ def main(boot_fd: int, *, entry: str = WORKER_ENTRY, core_type: type[Core] | Non
     status = Scheduler(boot, link, core, entry).run()
     with contextlib.suppress(OSError):
         sys.stderr.flush()
-    # Not through the interpreter's end, which would visit a million records to free their memory.
+    # The interpreter's regular end would visit a million records to free their memory.
     os._exit(status)
 
 

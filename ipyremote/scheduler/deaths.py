@@ -1,6 +1,6 @@
 """How a worker ended: from the wait status, the kernel's OOM counter, and the worker's own last lines.
 
-The evidence is gathered after the fact. What follows from the end of a worker is decided by the core.
+The evidence is gathered after the fact. The core decides what follows from the end of a worker.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def _signal_text(number: int) -> str:
 
 
 class OomCounter:
-    """Counts processes that the kernel killed for want of memory, in this process's control group.
+    """A counter of the processes in this control group that the kernel has killed for want of memory.
 
-    Where the group's counter cannot be read, the whole machine's is used: together with a SIGKILL that nobody here
-    sent, it is the best evidence there is.
+    Where the group's counter cannot be read, the counter of the whole machine is used. Together with a SIGKILL that
+    nobody in this session has sent, a rise of that counter is the best evidence there is.
     """
 
     def __init__(self) -> None:
@@ -56,11 +56,11 @@ class OomCounter:
         return (_oom_kills(self._path) or 0) if self._path else 0
 
     def has_struck(self, status: int) -> bool:
-        """Whether a process that ended with this wait status was a victim: the counter has risen since the last one."""
+        """Whether the OOM killer ended a process with this wait status: the counter has risen since the last victim."""
         if not (os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL):
             return False
         count = self._read()
-        # Victims are counted off one by one, since two workers may die in the same instant.
+        # Each call accounts for one victim, because two workers may die in the same instant.
         if count <= self._seen:
             return False
         self._seen += 1
@@ -68,7 +68,7 @@ class OomCounter:
 
 
 def _counters() -> Iterator[Path]:
-    """Files with a line `oom_kill <number>`, the most specific first."""
+    """Yield the files that may have a line `oom_kill <number>`, the most specific one first."""
     groups = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():

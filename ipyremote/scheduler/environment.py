@@ -1,10 +1,11 @@
-"""The program of an environment's process: it sets the environment up, then forks its workers.
+"""The program of an environment's process, which sets the environment up and then forks the environment's workers.
 
-    main    packages are installed, if there are any, and the Python of that installation goes on with `serve`
-    serve   what `zygote.py` does, with the environment's variables, working directory and search path
+    main    installs the environment's packages, if there are any; the Python of that installation then runs `serve`
+    serve   does what `zygote.py` does, with the environment's variables, working directory and search path
 
-Rules. The variables are there from the start. End of file on the socket means that nobody needs this any more: whatever
-is being installed is stopped. The reason why the set-up failed is written to the file that the scheduler has named.
+Rules. The process is started with the environment's variables. End of file on the socket means that nobody needs the
+environment any more: a running installer is stopped. If the set-up fails, the reason is written to the file that the
+scheduler has named.
 """
 
 from __future__ import annotations
@@ -25,12 +26,12 @@ from ipyremote.scheduler import command, packages, zygote
 __all__ = ["main", "serve"]
 
 _SERVE: Final = "ipyremote.scheduler.environment:serve"
-#: Where installed packages are on a search path.
+#: Names of the directories on a search path that hold installed packages.
 _SITES: Final = ("site-packages", "dist-packages")
 
 
 def main(boot_fd: int) -> NoReturn:
-    """Set up the environment whose start record is in this file, and serve it."""
+    """Set up the environment whose start record is in the file `boot_fd`, and fork its workers."""
     boot = _begin(boot_fd)
     wanted = boot.environment.packages
     if wanted is None:
@@ -57,7 +58,7 @@ def main(boot_fd: int) -> NoReturn:
 
 
 def serve(boot_fd: int, lock: int = -1) -> NoReturn:
-    """Fork the environment's workers until the scheduler hangs up. `lock`: held as long as one of them lives."""
+    """Fork the environment's workers until the scheduler hangs up. `lock`: descriptor that every worker inherits."""
     boot = _begin(boot_fd)
     os.close(boot_fd)
     for fd in (boot.link, lock):
@@ -68,7 +69,7 @@ def serve(boot_fd: int, lock: int = -1) -> NoReturn:
 
 
 def _begin(boot_fd: int) -> EnvironmentBoot:
-    # As in the scheduler: interrupts are not for this process, and its output belongs into the log.
+    # As in the scheduler's program, interrupts of the terminal and the notebook are not for this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     gc.disable()
@@ -80,7 +81,10 @@ def _begin(boot_fd: int) -> EnvironmentBoot:
 
 
 def _is_wanted(link: socket.socket) -> bool:
-    """Whether the scheduler has its end of the socket open. It sends nothing before it is told that all is set up."""
+    """Whether the scheduler still has its end of the socket open.
+
+    The scheduler sends nothing before this process has reported that the environment is set up.
+    """
     try:
         return bool(link.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     except BlockingIOError:
@@ -90,16 +94,16 @@ def _is_wanted(link: socket.socket) -> bool:
 
 
 def _adapted(boot: Boot, environment: EnvironmentSpec) -> Boot:
-    """The start record of the session as this environment's workers see it."""
+    """Return the session's start record with the working directory and search path of this environment."""
     directory = (environment.directory,) if environment.directory else ()
-    # An empty entry is the working directory, and the driver's was meant.
+    # An empty entry stands for the working directory; the driver's path meant the driver's working directory.
     own = tuple(entry or boot.cwd for entry in boot.sys_path) if directory else boot.sys_path
     path = (*directory, *environment.modules, *_installed(own))
     return boot.at(environment.directory or boot.cwd, path)
 
 
 def _installed(path: tuple[bytes, ...]) -> list[bytes]:
-    """The driver's search path with what this Python adds to it before the packages of the driver's."""
+    """Return the driver's search path, with the entries of this Python inserted before the driver's packages."""
     known = set(path)
     added = [entry for entry in map(os.fsencode, sys.path) if entry and entry not in known]
     places = (

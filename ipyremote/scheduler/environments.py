@@ -1,12 +1,14 @@
-"""The processes of environments as the scheduler sees them: started, told by, and ended.
+"""The processes of environments as the scheduler sees them: how they are started, watched and ended.
 
-Each is a fresh process with the environment's variables, since what a library reads when it is imported cannot be
-changed by a fork. It sets the environment up and then forks its workers as the zygote does the session's own; the
-socket to it carries the same records, after one that says OPENED. Its program is `environment.py`.
+Each environment has a fresh process with the environment's variables, because a fork cannot change the variables that
+a library has read during its import. The process (its program is `environment.py`) sets the environment up, and then
+forks the environment's workers as the zygote forks the session's own. The socket to the process carries the same
+records as the socket to the zygote, after one record OPENED.
 
-Rules. Nothing here blocks but `end`. Each leads a process group, in which installers run, and which is killed when the
-process has ended, however that came. Its log is `environment-<number>.log` of the session directory. What it complains
-of before it gives up is in a file beside that; without one, the end of its log says what is known.
+Rules. Nothing here blocks but `end`. Each process leads a process group, in which installers run; the group is killed
+when the process has ended, for whatever reason. The log of a process is `environment-<number>.log` in the session
+directory. A process that gives up writes the reason to a file beside its log; without that file, the end of the log
+serves as the reason.
 """
 
 from __future__ import annotations
@@ -48,26 +50,26 @@ class EnvironmentLink(ZygoteLink):
         self.key = environment.key
         self._log = log
         if environment.hook:
-            # It is called before a worker greets.
+            # A worker calls the hook before it greets the scheduler.
             seconds = environment.seconds if environment.seconds >= 0 else math.inf
             self.start_seconds = max(self.start_seconds, seconds)
 
     @property
     def complaint(self) -> Path:
-        """Where it says why it gave up."""
+        """Path of the file in which the process says why it gave up."""
         return self._log.with_suffix(".complaint")
 
     def reap(self) -> int:
-        """Wait for its end, which has come or is about to; its wait status. What is left of its group is killed."""
+        """Return the wait status of the process, which has ended or is about to end. Kills the rest of its group."""
         self._link.close()
-        # Until it is reaped, nobody else can have its id.
+        # Until the process is reaped, no other process group can have its id.
         with contextlib.suppress(OSError):
             os.killpg(self.pid, signal.SIGKILL)
         code = self._process.wait()
         return -code if code < 0 else code << 8
 
     def obituary(self) -> str:
-        """Why it has ended; its files are removed."""
+        """Return why the process has ended. Removes the files of the process."""
         status = self.reap()
         try:
             text = self.complaint.read_text(errors="replace").strip()
@@ -79,14 +81,14 @@ class EnvironmentLink(ZygoteLink):
 
 
 class EnvironmentProcesses:
-    """Those that were opened and not lost or closed."""
+    """The processes of the environments that were opened, and neither lost nor closed since."""
 
     def __init__(self, boot: Boot, directory: Path, entry: str) -> None:
         self._boot = boot
         self._directory = directory
         self._entry = entry
         self._links: dict[str, EnvironmentLink] = {}
-        #: Of those that were closed, until they have ended.
+        #: Links to the processes that were closed and have not ended yet.
         self._closed: list[EnvironmentLink] = []
         self._number = 0
 
@@ -94,7 +96,7 @@ class EnvironmentProcesses:
         return iter((*self._links.values(), *self._closed))
 
     def get(self, key: str) -> EnvironmentLink | None:
-        """The one that is open, or about to be."""
+        """Return the link to the process of the environment with this key, if there is one."""
         return self._links.get(key)
 
     def open(self, environment: EnvironmentSpec) -> EnvironmentLink:
@@ -112,7 +114,7 @@ class EnvironmentProcesses:
         return link
 
     def _start(self, environment: EnvironmentSpec, link: int, log: Path) -> subprocess.Popen[bytes]:
-        # Imported here, since most sessions have no environments.
+        # Imported here, because most sessions have no environments.
         import subprocess
 
         complaint = str(log.with_suffix(".complaint"))
@@ -131,14 +133,14 @@ class EnvironmentProcesses:
             )
 
     def close(self, key: str) -> None:
-        """End the process of one that has no workers."""
+        """End the process of an environment that has no workers."""
         link = self._links.pop(key, None)
         if link is not None:
             link.hang_up()
             self._closed.append(link)
 
     def lose(self, link: EnvironmentLink) -> str | None:
-        """The process of one has ended; why. None: it was closed."""
+        """Return why the process of an environment has ended; None if the environment was closed."""
         if link in self._closed:
             self._closed.remove(link)
             link.obituary()
@@ -147,12 +149,12 @@ class EnvironmentProcesses:
         return link.obituary()
 
     def hang_up(self) -> None:
-        """Have all of them end, with their workers."""
+        """Ask all processes to end, with their workers."""
         for link in self:
             link.hang_up()
 
     def end(self, seconds: float) -> None:
-        """See all of them end."""
+        """End all processes, and wait for that at most so many seconds."""
         deadline = time.monotonic() + seconds
         for link in self:
             link.end(max(0.0, deadline - time.monotonic()))

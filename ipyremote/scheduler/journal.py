@@ -1,7 +1,7 @@
 """The scheduler's log: lines with a time, on standard error, which the driver has connected to a file.
 
-It is for who wonders why a session ended; nothing reads it while the session is well. It is bounded, because the file
-lies in the session directory, which may be memory.
+The log is for people who wonder why a session ended; no program reads the log of a healthy session. Its size is
+bounded, because the file lies in the session directory, which may be in memory.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import Final
 
 __all__ = ["Journal"]
 
-#: After this the log ends. What went wrong first matters most.
+#: Largest size of the log, in bytes. Nothing is written after that, because the first errors matter most.
 MAX_BYTES: Final = 1 << 20
 _STDERR: Final = 2
 
 
 class Journal:
-    """Writes lines. Never raises."""
+    """A writer of log lines that never raises."""
 
     def __init__(self, fd: int = _STDERR, max_bytes: int = MAX_BYTES) -> None:
         self._fd = fd
         self._left = max_bytes
 
     def write(self, text: str) -> None:
-        """Add a line."""
+        """Add a line to the log."""
         if self._left <= 0:
             return
         line = f"{time.strftime('%H:%M:%S')} {text}\n".encode(errors="replace")

@@ -1,4 +1,4 @@
-"""The scheduler's end of the socket to the zygote: asks for workers, hears what became of them.
+"""The scheduler's end of the socket to the zygote, for requests for workers and reports about workers.
 
 Both directions carry records of one size, in network byte order:
 
@@ -6,13 +6,14 @@ Both directions carry records of one size, in network byte order:
 
     FORK     to the zygote     start this worker; process id and status are zero
     KILL     to the zygote     end this worker and its process group now
-    STARTED  from the zygote   the worker runs under this process id
-    EXITED   from the zygote   it has ended, with this wait status; its group is dead, and it is reaped
-    REFUSED  from the zygote   it could not be forked; status is the errno
-    OPENED   from the process of an environment, once: it is set up, and takes requests from now on
+    STARTED  from the zygote   the worker runs, with this process id
+    EXITED   from the zygote   the worker has ended with this wait status, its group is dead, and the worker is reaped
+    REFUSED  from the zygote   the worker could not be forked; status is the errno
+    OPENED   from the process of an environment, once: the environment is set up, and the process takes requests
 
-Rules. Nothing here blocks but `end`: the zygote may be waiting for room to report something, so the scheduler must
-never wait for room to ask. The ids of workers that run are kept here, to kill them by even without a zygote.
+Rules. Nothing here blocks but `end`: the zygote may be waiting for room in the socket to report something, so the
+scheduler must never wait for room to ask something. The process ids of running workers are kept here, so that the
+scheduler can kill the workers even without a zygote.
 """
 
 from __future__ import annotations
@@ -47,12 +48,12 @@ EXITED: Final = b"x"
 REFUSED: Final = b"r"
 OPENED: Final = b"o"
 
-#: A worker that has not greeted after so many seconds is taken to hang, and killed.
+#: Time after which a worker that has not greeted is taken to hang, and is killed, in seconds.
 START_SECONDS: Final = 60.0
 
 
 class Report(NamedTuple):
-    """What the zygote says. `kind` is STARTED, EXITED, REFUSED or OPENED."""
+    """One report of the zygote. `kind` is STARTED, EXITED, REFUSED or OPENED."""
 
     kind: bytes
     worker_id: int
@@ -61,7 +62,7 @@ class Report(NamedTuple):
 
 
 class ZygoteLink:
-    """Asks the zygote. It owns the socket and the zygote's process."""
+    """The scheduler's side of the zygote. The link owns the socket and the zygote's process."""
 
     def __init__(self, link: socket.socket, pid: int) -> None:
         link.setblocking(False)
@@ -69,35 +70,35 @@ class ZygoteLink:
         self._unsent = b""
         self._pending = b""
         self.pid: Final = pid
-        #: Process id of each worker that runs, by worker id.
+        #: Process id of each running worker, by worker id.
         self.workers: dict[int, int] = {}
-        #: The zygote has closed its end: nothing can be started any more.
+        #: Whether the zygote has closed its end, so that no worker can be started any more.
         self.is_lost = False
-        #: The process of an environment has said so.
+        #: Whether the process of an environment has sent OPENED.
         self.is_open = False
-        #: For how long its workers may take to greet.
+        #: Time that a worker may take to greet, in seconds.
         self.start_seconds = START_SECONDS
 
     def fileno(self) -> int:
-        """For a poll set."""
+        """Return the descriptor of the socket, for a poll set."""
         return self._link.fileno()
 
     @property
     def has_unsent(self) -> bool:
-        """Whether there was no room for all requests; `flush` again soon."""
+        """Whether the socket had no room for all requests, so that `flush` must be called again soon."""
         return bool(self._unsent)
 
     def fork(self, worker_id: int) -> None:
-        """Ask for a worker. Answered by STARTED and one day EXITED, or by REFUSED."""
+        """Ask for a worker. The zygote answers with STARTED and one day EXITED, or with REFUSED."""
         self._unsent += RECORD.pack(FORK, worker_id, 0, 0)
 
     def kill(self, worker_id: int) -> None:
-        """Ask for a worker's end. Harmless when it has ended, or ends by itself."""
-        # The zygote knows whether it has reaped the process, so a killed process id is never somebody else's.
+        """Ask for the end of a worker. Harmless for a worker that has ended, or ends by itself."""
+        # The zygote knows whether it has reaped the process, so it never kills another process with the same id.
         self._unsent += RECORD.pack(KILL, worker_id, 0, 0)
 
     def flush(self) -> None:
-        """Send the requests."""
+        """Send the requests, as far as the socket has room for them."""
         if self._unsent:
             try:
                 sent = self._link.send(self._unsent)
@@ -109,7 +110,7 @@ class ZygoteLink:
             self._unsent = self._unsent[sent:]
 
     def reports(self) -> list[Report]:
-        """What the zygote has said since the last call. Sets `is_lost` at its end."""
+        """Return what the zygote has reported since the last call. Sets `is_lost` when the zygote has ended."""
         while True:
             try:
                 received = self._link.recv(1 << 16)
@@ -140,12 +141,12 @@ class ZygoteLink:
                 os.killpg(pid, signal.SIGKILL)
 
     def hang_up(self) -> None:
-        """Have the zygote end, which takes all workers with it."""
+        """Ask the zygote to end, and to end all workers."""
         with contextlib.suppress(OSError):
             self._link.shutdown(socket.SHUT_WR)
 
     def end(self, timeout: float) -> int:
-        """End the zygote, which takes all workers with it, within `timeout` seconds; its wait status."""
+        """End the zygote and all its workers within `timeout` seconds. Returns the wait status of the zygote."""
         deadline = time.monotonic() + timeout
         self.hang_up()
         poll = select.poll()
@@ -153,7 +154,7 @@ class ZygoteLink:
         while not self.is_lost:
             left = deadline - time.monotonic()
             if left <= 0:
-                # It hangs, perhaps because a worker cannot be killed while the kernel waits for a disk.
+                # The zygote hangs, perhaps because the kernel waits for a disk and cannot kill a worker meanwhile.
                 self.kill_all()
                 os.kill(self.pid, signal.SIGKILL)
                 break
@@ -162,6 +163,6 @@ class ZygoteLink:
         return self.reap()
 
     def reap(self) -> int:
-        """Wait for the end of the process, which has come or is about to; its wait status."""
+        """Return the wait status of the process, which has ended or is about to end."""
         self._link.close()
         return os.waitpid(self.pid, 0)[1]

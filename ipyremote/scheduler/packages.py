@@ -1,13 +1,16 @@
 """Installations of packages for environments: virtual environments in the user's cache directory, made once and kept.
 
-    <cache>/environments/<digest>.lock     held shared by whoever uses it, exclusively by whoever makes or removes it
+    <cache>/environments/<digest>.lock     a lock: shared for processes that use the installation, exclusive for the one
+                                           that makes or removes it
     <cache>/environments/<digest>/         a virtual environment, on top of the packages of this Python
-        complete                           there when it is whole; its time is that of the last use
+        complete                           present in a whole installation; its time is the time of the last use
 
-The digest is that of everything that the result depends on: requirements, options, this Python, and where its packages
-are. Rules. One without `complete` was interrupted, and is made anew. One that nobody has used for `UNUSED_SECONDS`, and
-nobody uses now, is removed when another one is made. A virtual environment cannot be moved, since its scripts name its
-place: so it is made where it stays, and not renamed.
+The digest covers everything that the result depends on: requirements, options, this Python, and the place of this
+Python's packages.
+
+Rules. An installation without the file `complete` was interrupted, and is made anew. An installation that nobody has
+used for `UNUSED_SECONDS`, and that nobody uses now, is removed when another one is made. The scripts in a virtual
+environment contain its path, so an installation is made in its final place and never renamed.
 """
 
 from __future__ import annotations
@@ -33,42 +36,46 @@ from ipyremote.messages import Packages
 
 __all__ = ["InstalledPackages", "SetupError", "Unwanted", "provide"]
 
+#: Time without use after which an installation may be removed, in seconds.
 UNUSED_SECONDS: Final = 30 * 24 * 3600
-#: How often to look whether it is still wanted, a lock is free, or an installer has ended.
+#: Time between two looks whether the installation is still wanted, the lock is free or the installer has ended, in
+#: seconds.
 _LOOK_SECONDS: Final = 0.02
-#: How long a stopped installer may take to end.
+#: Time that an installer may take to end after SIGTERM, in seconds.
 _STOP_SECONDS: Final = 0.5
-#: The end of an installer's output that goes into an error.
+#: Number of last lines of an installer's output that go into an error, and length of each, in characters.
 _LINES: Final = 20
 _LINE_LENGTH: Final = 300
-#: Makes the packages of this Python visible, after the installation's own.
+#: Name of the file that puts the packages of this Python on the installation's search path, behind its own packages.
 _PARENT: Final = "_ipyremote_parent.pth"
 
 
 class SetupError(Exception):
-    """It cannot be done. The message is for the user, and reads well after "could not be set up:"."""
+    """The installation failed. The message is for the user, and continues "could not be set up: ..."."""
 
 
 class Unwanted(Exception):
-    """Nobody needs it any more."""
+    """Nobody needs the installation any more."""
 
 
 class InstalledPackages(NamedTuple):
-    """One that is whole, and stays as long as `lock` is open."""
+    """A whole installation, which is not removed while the descriptor `lock` is open."""
 
+    #: Path of the Python to run.
     python: str
-    #: What its processes have in their environment.
+    #: Environment variables for the processes that use the installation.
     variables: Mapping[str, str]
+    #: Descriptor of the shared lock.
     lock: int
 
 
 def provide(
     packages: Packages, cache: Path, *, cwd: str, seconds: float, is_wanted: Callable[[], bool]
 ) -> InstalledPackages:
-    """The installation of these packages, made if there is none. Prints what installers print.
+    """Return an installation of these packages, which is made if there is none. Prints what installers print.
 
-    `cwd`: where relative paths in requirements begin. `seconds`: for how long it may take; below 0: without limit.
-    Raises SetupError, OSError, and Unwanted when `is_wanted()` says so.
+    `cwd`: the directory that relative paths in requirements start from. `seconds`: the time limit; below 0: no limit.
+    Raises SetupError, OSError, and Unwanted once `is_wanted()` is false.
     """
     deadline = time.monotonic() + seconds if seconds >= 0 else None
     work = _SetupRun(deadline, is_wanted, cwd)
@@ -85,7 +92,7 @@ def provide(
             work.lock(lock, fcntl.LOCK_SH)
             if _is_whole(home):
                 break
-            # Between the two, another process may have made it.
+            # Another process may have made the installation before this process got the exclusive lock.
             work.lock(lock, fcntl.LOCK_EX)
             if not _is_whole(home):
                 _make(packages, home, work)
@@ -100,7 +107,7 @@ def provide(
 
 
 class _SetupRun:
-    """What takes its time, until it is over, or is to end."""
+    """The slow steps of an installation, which end early when the time is over or nobody wants the installation."""
 
     def __init__(self, deadline: float | None, is_wanted: Callable[[], bool], cwd: str) -> None:
         self._deadline = deadline
@@ -116,7 +123,7 @@ class _SetupRun:
             )
 
     def lock(self, fd: int, how: int) -> None:
-        """Take a lock, however long others hold it."""
+        """Wait for a lock. `how` is LOCK_SH or LOCK_EX."""
         while True:
             with contextlib.suppress(BlockingIOError):
                 fcntl.flock(fd, how | fcntl.LOCK_NB)
@@ -134,7 +141,7 @@ class _SetupRun:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 cwd=self._cwd,
-                # Neither asks anybody, nor installs anywhere else than it is told to.
+                # The installer asks no questions, and installs nowhere but in the virtual environment.
                 env=settings.environment_with({"PIP_USER": "0", "PIP_NO_INPUT": "1", "PYTHONSAFEPATH": "1"}),
             )
             try:
@@ -197,7 +204,7 @@ def _pip_of_uv(uv: str, what: str, python: str) -> tuple[str, ...]:
 
 
 def _uv() -> str:
-    """The uv of this Python, or of the search path."""
+    """Return the path of the uv beside this Python, or else of one on the search path."""
     beside = Path(sys.executable).parent / "uv"
     found = str(beside) if os.access(beside, os.X_OK) else shutil.which("uv", path=settings.search_path())
     if found is None:
@@ -208,7 +215,7 @@ def _uv() -> str:
 
 
 def _show_parent(home: Path) -> None:
-    """The packages of this Python are there, too, behind the installation's own."""
+    """Put the packages of this Python on the installation's search path, behind the installation's own packages."""
     parents = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
     for site in home.glob("lib/python*/site-packages"):
         lines = [f"import site; site.addsitedir({path!r})" for path in parents]
@@ -225,7 +232,7 @@ def _digest(packages: Packages) -> str:
 
 
 def _prune(made: Path) -> None:
-    """Remove what has not been used for long."""
+    """Remove the installations, except `made`, that nobody has used for long."""
     for lock in _locks(made.parent):
         home = lock.with_suffix("")
         with contextlib.suppress(OSError):
@@ -245,12 +252,15 @@ def _locks(directory: Path) -> Iterator[Path]:
 
 
 def _name_of(words: tuple[str, ...]) -> str:
-    """An installer, as people call it."""
+    """Return the name that people have for the installer in a command line."""
     return words[2] if words[1] == "-m" else os.path.basename(words[0])
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:
-    """End an installer, and what it has started where this process leads the group that they are all in."""
+    """End an installer.
+
+    Ends the installer's own children as well if this process leads the process group that they belong to.
+    """
     before = signal.signal(signal.SIGTERM, lambda number, frame: None)
     process.terminate()
     if os.getpgrp() == os.getpid():
@@ -264,7 +274,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def _pass_on(output: IO[bytes]) -> None:
-    """Into the log."""
+    """Copy an installer's output into this process's log."""
     output.seek(0)
     shutil.copyfileobj(output, sys.stdout.buffer)
     sys.stdout.flush()

@@ -1,20 +1,21 @@
-"""The shell around the core: reads all that is readable, lets the core decide, performs its commands.
+"""The loop around the core: it reads all that is readable, lets the core decide, and performs the core's commands.
 
-It owns the socket, the zygote, the clock and the session directory. It decides nothing that concerns tasks, and never
-looks into user data. One thread, one loop:
+The scheduler owns the socket, the zygote, the clock and the session directory. It decides nothing about tasks, and
+never looks into user data. The program has one thread and one loop:
 
     poll -> receive -> core.handle(events, now) -> perform -> flush
 
 Rules.
 
-- One `core.handle` for all that arrived in a turn: the core reacts to all of it before it places anything.
-- A worker's death is told to the core after everything that the worker had sent, and its greeting before.
-- The session ends when its driver says so, is gone, or has closed its lifeline: then every process of it and its
-  directory are gone before this process is. It also ends when the zygote is lost; then the directory stays, with the
-  log, for the driver to read and remove.
-- Where the session is kept alive, the loss of its driver is the core's to deal with, like that of any other driver. The
-  core is told after everything that the driver had sent.
-- An error in here costs the turn in which it happens, not the session, unless it comes back turn after turn.
+- Each turn has one call of `core.handle` for all that arrived, so the core reacts to all events before it places a
+  task.
+- The core is told of a worker's greeting before all other messages of the worker, and of the worker's death after them.
+- The session ends when its driver says so, is gone, or has closed its lifeline. Then every other process of the session
+  and the session directory are gone before this process ends. The session also ends when the zygote is lost; then the
+  directory stays, with the log, for the driver to read and remove.
+- In a session that is kept alive, the core deals with the loss of the session's own driver as with the loss of any
+  other driver. The core is told of the loss after all messages of the driver.
+- An error in the loop costs the turn in which it happens, and ends the session only if turn after turn fails.
 """
 
 from __future__ import annotations
@@ -66,58 +67,61 @@ from ipyremote.wire.server import LINGER_MS, Server
 
 __all__ = ["Scheduler"]
 
-#: The zygote and the workers get so many seconds to die, and the whole end of the session so many.
+#: Time that the zygote and the workers get to end, in seconds.
 END_SECONDS: Final = 1.5
+#: Time that the whole end of the session may take before the kernel ends this process, in seconds.
 HARD_END_SECONDS: Final = 2.5
-#: The processes of environments, which end at the same time, get so many more.
+#: Additional time for the processes of environments, which end at the same time as the zygote, in seconds.
 MORE_END_SECONDS: Final = 0.5
-#: After so many turns in a row that failed, the session is beyond help.
+#: Number of failed turns in a row after which the session ends.
 MAX_FAILED_TURNS: Final = 20
-#: The pause after a failed turn, so that one that fails at once does not burn a processor.
+#: Pause after a failed turn, in seconds. Without the pause, turns that fail at once would burn a processor.
 FAILED_TURN_SECONDS: Final = 0.05
-#: How soon to try again when the zygote had no room for all requests.
+#: Time until the next try when the socket to the zygote had no room for all requests, in seconds.
 LINK_SECONDS: Final = 0.01
-#: The ledger may hold a million records, which the garbage collector would visit again and again for nothing: the core
-#: makes no reference cycles in its normal work.
+#: Thresholds of the garbage collector, high because its work would be in vain: the ledger may hold a million records,
+#: and the core makes no reference cycles in its normal work.
 GC_THRESHOLDS: Final = (100_000, 20, 20)
 
 
 class Scheduler:
-    """The session's scheduler. `run` returns when the session is over."""
+    """The scheduler of a session. `run` returns when the session is over."""
 
     def __init__(self, boot: Boot, link: ZygoteLink, core: Core, entry: str) -> None:
-        """`entry`: what workers run, as for the zygote at the other end of `link`."""
+        """Serve the directory of `boot`. `link`: the socket to the zygote. `entry`: the function that workers run."""
         self._directory = SessionDirectory.attach(Path(boot.directory))
         self._journal = Journal()
         self._link = link
         self._workers = Workers(self._directory.path)
         self._environments = EnvironmentProcesses(boot, self._directory.path, entry)
-        #: Environments that were lost, whose workers were not all reported yet: key, link, why.
+        #: Key, link and reason of each environment that was lost and has workers that were not reported yet. The link
+        #: is None for an environment whose process could not be started.
         self._lost: list[tuple[str, EnvironmentLink | None, str]] = []
         self._core = core
-        #: The exit status, once the session is over.
+        #: Exit status of this process, once the session is over.
         self._status: int | None = None
-        #: Clients that are gone and whose segments have not been looked through.
+        #: Clients that are gone and whose remaining segments were not removed yet.
         self._departed: list[int] = []
         #: Whether the session may outlive its driver.
         self._keeps_alive = boot.keep_alive > 0
-        #: Process file descriptor of each connected driver, and the driver's number.
+        #: Client id of each connected driver, by the driver's process file descriptor.
         self._drivers: dict[int, int] = {}
-        #: Drivers whose process has ended, and how long to wait for the last that they sent.
+        #: Time until which to wait for the last messages of each driver whose process has ended, by client id, in
+        #: seconds.
         self._leaving: dict[int, float] = {}
-        #: What was asked about the session's driver while one was leaving.
+        #: Questions about kept sessions that arrived while a driver was leaving. They wait until the driver has left.
         self._asked: list[Received] = []
-        #: All drivers that have left.
+        #: Client ids of all drivers that have left.
         self._left: set[int] = set()
         self._lifeline = Lifeline(boot.lifeline)
-        # Held until the end of the process, which the driver learns by it.
+        # The descriptor stays open until this process ends, and its end tells the driver so.
         os.set_inheritable(boot.alive, False)
         self._server = Server(
             self._directory.socket_path, boot.secret, admit=self._admit, log=self._journal.write
         )
         self._wake = _wake_on(signal.SIGTERM)
         self._poll = select.poll()
-        #: What to do when a descriptor is readable. The socket's is not among them: it is read in every turn.
+        #: Function to call when a descriptor is readable. The server's socket is not here, because every turn reads it.
         self._sources: dict[int, Callable[[list[Event], float], None]] = {}
         self._poll.register(self._server.fd, select.POLLIN)
         self._listen(link.fileno(), self._on_zygote)
@@ -135,19 +139,19 @@ class Scheduler:
     # ------------------------------------------------------------------------------------------------------- the loop
 
     def run(self) -> int:
-        """Serve the session to its end; the exit status of the process."""
+        """Serve the session to its end. Returns the exit status for the process."""
         gc.freeze()
         gc.set_threshold(*GC_THRESHOLDS)
         gc.enable()
         failed = 0
-        # The first turn has nothing to wait for: it lets the core start the workers.
+        # The first turn waits for nothing, so that the core starts the first workers at once.
         gather: Callable[[], list[Event]] = partial(list, (Tick(),))
         while self._status is None:
             try:
                 self._turn(gather())
                 failed = 0
             except Exception:
-                # A bug of ours. The session goes on if it can: the user's objects are in it.
+                # This is a bug in ipyremote. The session goes on if it can, because it holds the user's objects.
                 failed += 1
                 self._journal.write(f"a turn of the loop failed:\n{traceback.format_exc()}")
                 if failed == MAX_FAILED_TURNS:
@@ -167,13 +171,13 @@ class Scheduler:
         for link in self._environments:
             link.flush()
         while self._departed:
-            # Segments that it kept to use again, or made and did not come round to announce.
+            # A client that is gone leaves segments that it kept for reuse, or had made and not announced yet.
             client_id = self._departed.pop()
             keep, on_disk = self._core.segments(client_id), self._core.spilled(client_id)
             reap(self._directory.path, client_id, keep, on_disk)
 
     def _gather(self) -> list[Event]:
-        """Wait until something happens; what has happened."""
+        """Wait until something happens, and return the events."""
         ready = self._poll.poll(self._timeout())
         now = time.monotonic()
         events: list[Event] = []
@@ -193,7 +197,7 @@ class Scheduler:
         return events
 
     def _timeout(self) -> int:
-        """Milliseconds that the poll may take."""
+        """Return how long the poll may take, in milliseconds."""
         if self._server.readable():
             return 0
         now = time.monotonic()
@@ -214,7 +218,7 @@ class Scheduler:
             if isinstance(message, Hello):
                 self._on_greeting(message, events)
             elif isinstance(message, Bye) and client_id != self._core.owner:
-                # A driver that only joined: the session goes on without it.
+                # The driver had only joined the session, which goes on without this driver.
                 self._unwatch_driver(client_id)
                 self._forget_driver(client_id, events)
             elif isinstance(message, Kept) and self._leaving:
@@ -223,7 +227,7 @@ class Scheduler:
                 events.append(Received(client_id, message))
         for fault in self._server.faults():
             if self._workers.is_known(fault.client_id):
-                # What it wanted to say is lost, perhaps a result: its tasks must not hang.
+                # The lost message may have been a result. The tasks of this worker must not hang for ever.
                 self._workers.kill(fault.client_id, f"it sent {fault.text}")
             else:
                 notice = Notice(f"ipyremote lost a message: the scheduler received {fault.text}")
@@ -236,7 +240,7 @@ class Scheduler:
             return "unknown role"
         if hello.client_id != DRIVER and not FIRST_JOINED_CLIENT <= hello.client_id < SCHEDULER:
             return "this number is not a driver's"
-        # Ids with this number may be in use.
+        # Ids of tasks and objects contain the driver's number, and those of the former driver may still be in use.
         return "this number was another driver's" if hello.client_id in self._left else ""
 
     def _on_greeting(self, hello: Hello, events: list[Event]) -> None:
@@ -249,11 +253,12 @@ class Scheduler:
             events.append(ClientJoined(hello.client_id, hello.pid))
 
     def _watch_driver(self, hello: Hello) -> None:
-        # Beside the lifeline: a child that the driver forked holds a copy of that, and may outlive it.
+        # The lifeline alone is not enough: a child that the driver forked has a copy of it, and may outlive the driver.
         try:
             fd = os.pidfd_open(hello.pid)
         except (OSError, AttributeError) as error:
-            # Not to be watched on this system, or gone already. Of the first driver its lifeline tells that.
+            # This system cannot watch processes, or the driver has ended already. The end of the session's own driver
+            # is told by its lifeline.
             if isinstance(error, ProcessLookupError) and hello.client_id != DRIVER:
                 self._on_driver_ended(hello.client_id, time.monotonic())
             return
@@ -273,17 +278,17 @@ class Scheduler:
     def _on_driver_ended(self, client_id: int, now: float) -> None:
         self._unwatch_driver(client_id)
         if client_id == DRIVER and not self._keeps_alive:
-            # At once, and whatever state the core is in.
+            # The session ends at once, whatever state the core is in.
             self._status = 0
         elif client_id not in self._left:
             self._leaving.setdefault(client_id, now + LAST_FRAMES_SECONDS)
 
     def _collect_leavers(self, events: list[Event], now: float) -> None:
-        """Forget the drivers that have ended and of which nothing more can come."""
+        """Forget the drivers that have ended and from which no more messages can come."""
         for client_id, overdue in list(self._leaving.items()):
             if now < overdue and self._server.is_connected(client_id):
                 continue
-            # As with a worker.
+            # The connection is closed, so all messages of the driver are in the queue now.
             self._receive(events)
             if self._server.readable() and now < overdue:
                 continue
@@ -328,7 +333,7 @@ class Scheduler:
             self._lost.append((link.key, link, reason))
 
     def _collect_lost(self, events: list[Event]) -> None:
-        """Report the environments that were lost and whose workers were reported."""
+        """Report the lost environments whose workers were all reported."""
         for lost in self._lost[:]:
             key, link, reason = lost
             if link is None or not self._workers.are_left(link):
@@ -336,12 +341,12 @@ class Scheduler:
                 events.append(EnvironmentLost(key, reason))
 
     def _collect_exits(self, events: list[Event], now: float) -> None:
-        """Report the workers that have ended and of which nothing more can come."""
+        """Report the workers that have ended and from which no more messages can come."""
         for worker_id in self._workers.ended():
             overdue = self._workers.is_overdue(worker_id, now)
             if not overdue and self._server.is_connected(worker_id):
                 continue
-            # The connection is closed, so whatever it has sent is in the queue now.
+            # The connection is closed, so all messages of the worker are in the queue now.
             self._receive(events)
             if self._server.readable() and not overdue:
                 continue
@@ -381,17 +386,18 @@ class Scheduler:
         try:
             link = self._environments.open(environment)
         except OSError as error:
-            # No descriptor or process is left, say.
+            # The system may have no descriptors or processes left, for example.
             self._lost.append((environment.key, None, f"its process could not be started: {error}"))
             return
         self._listen(link.fileno(), partial(self._on_environment, link))
 
     def _end(self) -> None:
-        """Take every process and file of the session away."""
-        # A limit that holds even if this process hangs: the kernel's. The zygote sees the end of the socket then.
+        """End every process of the session, and remove its files."""
+        # The kernel ends this process after a while, even if this process hangs. The zygote then sees the end of file
+        # on its socket.
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
         signal.setitimer(signal.ITIMER_REAL, HARD_END_SECONDS)
-        # After an orderly end nobody listens any more.
+        # After an orderly end nobody reads messages any more.
         self._server.close(0 if self._status == 0 else LINGER_MS)
         self._environments.hang_up()
         status = self._link.end(END_SECONDS)
@@ -403,7 +409,7 @@ class Scheduler:
 
 
 def _wake_on(number: signal.Signals) -> int:
-    """A descriptor that becomes readable when the signal arrives: a handler alone would not interrupt a poll."""
+    """Return a descriptor that becomes readable when the signal arrives. A handler alone would not interrupt a poll."""
     wake, wake_end = os.pipe()
     os.set_blocking(wake_end, False)
     signal.set_wakeup_fd(wake_end, warn_on_full_buffer=False)

@@ -1,13 +1,13 @@
-"""The worker processes as the scheduler sees them, from the request to fork one to the report of its death.
+"""The worker processes as the scheduler sees them, from the request to fork one to the report of its end.
 
-It knows processes, deadlines and files, and nothing about tasks: what runs on a worker and what its loss means is the
-core's. It does not talk to workers either; it is told when one has greeted.
+This module knows processes, deadlines and files, and nothing about tasks: the core knows what runs on a worker and what
+the loss of the worker means. This module does not talk to workers either; its owner tells it when a worker has greeted.
 
-    requested -> running -> greeted -> ended        REFUSED ends it at once
+    requested -> running -> greeted -> ended        REFUSED leads from requested to ended
 
-Rules. Every worker that was requested ends in exactly one `WorkerExited`. It is made in two steps: `ended()` names
-those whose process is gone, and the owner calls `report` when it has read all that they had sent. A reason that the
-scheduler itself has for a death (`note`) is kept from the moment it acts.
+Rules. Each requested worker gives exactly one `WorkerExited`, in two steps: `ended()` names the workers whose process
+is gone, and the owner calls `report` for such a worker after it has read all messages of the worker. If the scheduler
+itself ends a worker, the reason (`note`) is recorded before the scheduler acts.
 """
 
 from __future__ import annotations
@@ -27,59 +27,60 @@ from ipyremote.store.progress_page import read_progress, read_reports, remove_pr
 
 __all__ = ["LAST_FRAMES_POLL", "LAST_FRAMES_SECONDS", "Workers"]
 
-#: A worker that was asked to leave and is idle goes at once; this is for one whose user code does not let go.
+#: Time that a worker may take to leave after it was asked to, in seconds. An idle worker leaves at once; user code may
+#: hold up a busy one.
 EXIT_SECONDS: Final = 5.0
-#: How long the last frames of a dead process are waited for. They are normally there in a millisecond; longer only if
-#: a stray child of it holds its socket open.
+#: Longest wait for the last frames of a dead process, in seconds. Frames normally arrive within a millisecond; the wait
+#: is longer only if a stray child of the process holds the socket open.
 LAST_FRAMES_SECONDS: Final = 0.1
-#: How often to look whether a dead process's connection is closed: libzmq has no event for it.
+#: Time between two looks whether the connection of a dead process is closed, in seconds. libzmq has no event for that.
 LAST_FRAMES_POLL: Final = 0.002
-#: How often logs are looked at.
+#: Time between two looks at the length of the logs, in seconds.
 _TRIM_SECONDS: Final = 2.0
 
 
 class _Worker:
-    """One process."""
+    """A worker process."""
 
     __slots__ = ("ended_at", "greeted", "kill_at", "link", "note", "overdue", "pid", "refusal", "status")
 
     def __init__(self, now: float, link: ZygoteLink | None) -> None:
-        #: To whoever forks it.
+        #: Socket to the process that forks the worker; None if that process has ended.
         self.link = link
         seconds = link.start_seconds if link is not None else 0.0
-        #: 0 until the zygote has reported it.
+        #: Process id; 0 until the zygote has reported it.
         self.pid = 0
-        #: It counts as a client of the core.
+        #: Whether the worker has greeted, and so is a client of the core.
         self.greeted = False
-        #: When to kill it, and None if it may live.
+        #: Time at which to kill the worker, in seconds; None while it may live.
         self.kill_at: float | None = now + seconds
-        #: What to say if `kill_at` comes.
+        #: Reason to give if the worker is killed at `kill_at`.
         self.overdue = f"it did not connect within {seconds:.0f} s"
-        #: Why the scheduler ended it; empty if it did not.
+        #: Reason why the scheduler has killed the worker; empty if it has not.
         self.note = ""
-        #: Wait status; meaningful once it has ended.
+        #: Wait status of the process, once it has ended.
         self.status = 0
-        #: Why it could not be started; empty if it was.
+        #: Reason why the process could not be started; empty if it was started.
         self.refusal = ""
-        #: When the zygote reported its end; None while it runs.
+        #: Time at which the zygote has reported the end of the process, in seconds; None while it runs.
         self.ended_at: float | None = None
 
 
 class Workers:
-    """All workers that were requested and not yet reported as exited."""
+    """All workers that were requested, and were not reported as exited yet."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._oom = OomCounter()
         self._workers: dict[int, _Worker] = {}
-        #: Ended, not reported; in the order of their ends.
+        #: Ids of the workers that have ended and were not reported yet, in the order of their ends.
         self._ended: list[int] = []
-        #: The earliest `kill_at`, or earlier.
+        #: Earliest `kill_at` of all workers, or an earlier time, in seconds; None if no worker has a `kill_at`.
         self._next_kill: float | None = None
         self._next_trim = 0.0
 
     def start(self, worker_id: int, now: float, link: ZygoteLink | None) -> None:
-        """Request a process of whoever forks it. None: that has just ended."""
+        """Request a worker process over `link`; None if the process that would fork the worker has just ended."""
         worker = self._workers[worker_id] = _Worker(now, link)
         if link is None:
             worker.refusal = "the process that would have started it has ended"
@@ -90,24 +91,24 @@ class Workers:
         link.fork(worker_id)
 
     def refusal(self, worker_id: int) -> str:
-        """Why a greeting with this number is refused; empty if it is expected."""
+        """Return why a greeting with this worker id is refused; empty for a greeting that is expected."""
         worker = self._workers.get(worker_id)
         if worker is None:
             return "no such worker was started"
         return "this worker has greeted before" if worker.greeted else ""
 
     def greet(self, worker_id: int) -> None:
-        """Its greeting was accepted."""
+        """Note that the greeting of a worker was accepted."""
         worker = self._workers[worker_id]
         worker.greeted = True
         worker.kill_at = None
 
     def is_known(self, worker_id: int) -> bool:
-        """Whether it is a worker that has not been reported as exited."""
+        """Whether there is a worker with this id that was not reported as exited."""
         return worker_id in self._workers
 
     def stop(self, worker_id: int, how: Literal["exit", "kill"], now: float) -> None:
-        """End it: kill it now, or when it has not left in a while."""
+        """End a worker: kill it now, or after EXIT_SECONDS if it was asked to exit and has not left by then."""
         worker = self._workers.get(worker_id)
         if worker is None or worker.ended_at is not None:
             return
@@ -119,7 +120,7 @@ class Workers:
             self._schedule(worker.kill_at)
 
     def kill(self, worker_id: int, note: str = "") -> None:
-        """End it now. `note` goes into the reason of its death."""
+        """Kill a worker now. `note` goes into the reason of its end."""
         worker = self._workers.get(worker_id)
         if worker is None or worker.ended_at is not None:
             return
@@ -132,7 +133,7 @@ class Workers:
         self._next_kill = kill_at if self._next_kill is None else min(self._next_kill, kill_at)
 
     def hear(self, link: ZygoteLink, now: float) -> None:
-        """Take in what a zygote has to say."""
+        """Take in the reports of a zygote."""
         for report in link.reports():
             worker = self._workers.get(report.worker_id)
             if worker is not None:
@@ -150,7 +151,7 @@ class Workers:
         self._ended.append(report.worker_id)
 
     def tend(self, now: float) -> None:
-        """Do what is due."""
+        """Kill the workers that are overdue, and cut the logs that have grown long."""
         if self._next_kill is not None and now >= self._next_kill:
             self._next_kill = None
             for worker_id, worker in self._workers.items():
@@ -166,21 +167,21 @@ class Workers:
                 trim_log(self._directory, worker_id)
 
     def deadline(self, now: float) -> float:
-        """When to call `tend`, and to ask for `ended`, again."""
+        """Return the time at which to call `tend` and `ended` again, in seconds."""
         due = self._next_trim if self._next_kill is None else min(self._next_trim, self._next_kill)
         return min(due, now + LAST_FRAMES_POLL) if self._ended else due
 
     def ended(self) -> list[int]:
-        """Workers whose process is gone and which have not been reported."""
+        """Return the ids of the workers whose process is gone and which were not reported yet."""
         return list(self._ended)
 
     def is_overdue(self, worker_id: int, now: float) -> bool:
-        """Whether the last frames of an ended worker were waited for long enough."""
+        """Whether the wait for the last frames of an ended worker has been long enough."""
         ended_at = self._workers[worker_id].ended_at
         return ended_at is not None and now >= ended_at + LAST_FRAMES_SECONDS
 
     def report(self, worker_id: int) -> WorkerExited:
-        """The end of a worker; its files are removed."""
+        """Return the report of a worker's end. Removes the files of the worker."""
         worker = self._workers.pop(worker_id)
         self._ended.remove(worker_id)
         started, finished = read_progress(self._directory, worker_id)
@@ -201,13 +202,13 @@ class Workers:
     def _last_reports(self, worker_id: int) -> tuple[tuple[int, TaskDone | TaskFailed], ...]:
         reports = []
         for run, data in read_reports(self._directory, worker_id):
-            # A worker that was going wild may have written anywhere.
+            # A worker whose memory was corrupted may have written anywhere in the page.
             with contextlib.suppress(DecodeError):
                 reports.append((run, decode_report(data)))
         return tuple(reports)
 
     def lose(self, link: ZygoteLink, why: str, now: float) -> None:
-        """The zygote of an environment is gone: kill its workers, whose ends are reported like any other."""
+        """Kill the workers of a zygote that is gone. Their ends are reported like all others."""
         link.kill_all()
         for worker_id, worker in self._workers.items():
             if worker.link is link and worker.ended_at is None:
@@ -217,11 +218,11 @@ class Workers:
                 self._ended.append(worker_id)
 
     def are_left(self, link: ZygoteLink) -> bool:
-        """Whether any that it has forked was not reported as exited."""
+        """Whether a worker that was forked over `link` was not reported as exited yet."""
         return any(worker.link is link for worker in self._workers.values())
 
     def lose_all(self, link: ZygoteLink, why: str) -> list[WorkerExited]:
-        """The session's zygote is gone, and with it every worker: kill them, report them all."""
+        """Kill all workers, since the session's zygote is gone, and return the reports of their ends."""
         link.kill_all()
         end = WorkerEnd(SIGNALLED, int(signal.SIGKILL), why)
         events = []

@@ -1,17 +1,20 @@
-"""The zygote: forks the workers, reaps them, and tells the scheduler what became of them.
+"""The zygote: the process that forks the workers, reaps them, and tells the scheduler how they ended.
 
-The scheduler forks it before it makes a zmq context or a thread. It imports what a worker needs once; a worker is
-then one fork away, and shares that memory until it writes to it. Each other environment has one of its own, which is a
-fresh process (`environment.py`). The zygote decides nothing. `link.py` is the
-scheduler's end of the socket, and the record that crosses it is described there.
+The scheduler forks the zygote before the scheduler makes a zmq context or a thread. The zygote imports the modules of a
+worker once; starting a worker then takes one fork, and workers share that memory until they write to it. Each
+environment has a zygote of its own, which is a fresh process (`environment.py`). The zygote decides nothing. `link.py`
+is the scheduler's end of the socket, and describes the records on the socket.
 
 Rules.
 
-- Single-threaded for ever: a fork copies the calling thread only, and a lock that another one held would stay locked.
-- It keeps no descriptor of the scheduler's but its end of the socket. Lifelines work only if nobody else has a copy.
-- Each worker leads a process group. When a worker has ended, however that came, what is left of its group is killed; it
-  is reaped after that, because until then nobody else can have its process id.
-- End of file on the socket means that the scheduler is gone or wants to be: kill every group, reap, leave.
+- The zygote never has a second thread: a fork copies the calling thread only, and a lock that another thread held would
+  stay locked in the worker.
+- The zygote keeps no descriptor of the scheduler but its own end of the socket, because a lifeline works only while
+  nobody else has a copy of it.
+- Each worker leads a process group. When a worker has ended, for whatever reason, the rest of its group is killed. The
+  worker is reaped after that, because until then no other process can have its process id.
+- On end of file the scheduler is gone, or wants the session to end: the zygote kills every group, reaps the workers and
+  ends.
 """
 
 from __future__ import annotations
@@ -39,19 +42,19 @@ from ipyremote.wire import lifeline
 
 __all__ = ["serve", "start"]
 
-#: At most so many seconds for the last workers to die; the kernel ends the zygote after that.
+#: Time for the last workers to end, in seconds. The kernel ends the zygote after that.
 END_SECONDS: Final = 2
-#: Of two processes the kernel's OOM killer takes the one with the larger value (-1000 to 1000, normally 0): a worker
-#: shall go before the notebook's kernel does.
+#: Badness of a worker for the kernel's OOM killer (-1000 to 1000, normally 0). The OOM killer takes processes with a
+#: higher value first, and a worker shall go before the notebook's kernel.
 WORKER_OOM_SCORE: Final = 500
-#: Ignored by the zygote, whose end is the end of file; a worker gets the default action back.
+#: Signals that the zygote ignores, because it ends on end of file only. Workers get the default actions back.
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 def start(boot: Boot, entry: str) -> ZygoteLink:
-    """Fork the zygote. `entry` ("module:function") is what a worker runs; it gets the `WorkerBoot`.
+    """Fork the zygote. `entry` ("module:function") names the function that a worker calls with its `WorkerBoot`.
 
-    It is a name, because the worker is another program, of which the scheduler knows no more than how to start it.
+    The function is given by its name, because the worker is another program, which the scheduler must not import.
     """
     ours, theirs = socket.socketpair()
     pid = os.fork()
@@ -62,7 +65,7 @@ def start(boot: Boot, entry: str) -> ZygoteLink:
 
 
 def serve(boot: Boot, link: socket.socket, entry: str, environment: EnvironmentSpec) -> NoReturn:
-    """Be the zygote of an environment, in a fresh process with its variables; say so when it is ready."""
+    """Run the zygote of an environment in this process, which has the environment's variables. Reports OPENED first."""
     _serve(boot, link, entry, environment)
 
 
@@ -71,12 +74,12 @@ def _serve(boot: Boot, link: socket.socket, entry: str, environment: Environment
     try:
         if environment is None:
             set_title("zygote")
-            # It was forked, with all that the scheduler has.
+            # The fork has copied all descriptors of the scheduler.
             _close_all_but(link.fileno())
         Zygote(boot, link, entry, environment).run()
         status = 0
     except BaseException:
-        # The process must not return into the scheduler's stack, whatever happened.
+        # Whatever happened, this process must not return into the frames of the scheduler that it was forked from.
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -84,7 +87,7 @@ def _serve(boot: Boot, link: socket.socket, entry: str, environment: Environment
 
 
 class Zygote:
-    """The program. Runs in the forked process only."""
+    """The zygote's program. Runs in the forked process only."""
 
     def __init__(
         self, boot: Boot, link: socket.socket, entry: str, environment: EnvironmentSpec | None = None
@@ -94,6 +97,7 @@ class Zygote:
         self._link = link
         #: Process id of each living worker, by worker id.
         self._pids: dict[int, int] = {}
+        #: Worker id of each living worker, by process id.
         self._worker_ids: dict[int, int] = {}
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
@@ -102,16 +106,17 @@ class Zygote:
         os.set_blocking(self._wake, False)
         os.set_blocking(self._wake_end, False)
         signal.set_wakeup_fd(self._wake_end, warn_on_full_buffer=False)
-        # Without a handler there would be no wake-up: the default action of SIGCHLD is to be ignored.
+        # Without a handler the wake-up descriptor would not be written to, because SIGCHLD is ignored by default.
         signal.signal(signal.SIGCHLD, lambda number, frame: None)
         module, _, name = entry.partition(":")
         self._main: Callable[[WorkerBoot], int | None] = getattr(importlib.import_module(module), name)
         _require_single_thread()
-        # What lives now lives as long as the process. Hidden from the collector it is not written to, and stays shared.
+        # All present objects live as long as the process. The collector would write to their memory, and workers would
+        # share it no more, so the objects are hidden from the collector.
         gc.freeze()
 
     def run(self) -> None:
-        """Serve until the scheduler's end of the socket is closed."""
+        """Serve until the scheduler closes its end of the socket."""
         poll = select.poll()
         poll.register(self._link, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
@@ -148,12 +153,12 @@ class Zygote:
         try:
             pid = os.fork()
         except OSError as error:
-            # No more processes allowed, or no memory.
+            # The system allows no more processes, or has no memory left.
             self._report(REFUSED, worker_id, 0, error.errno or 0)
             return
         if not pid:
             self._become_worker(worker_id)
-        # The child does the same: whoever comes first, the group exists before anyone needs it.
+        # The child makes the same call. Whichever process comes first, the group exists before anyone needs it.
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._pids[worker_id] = pid
@@ -162,7 +167,8 @@ class Zygote:
 
     def _reap(self) -> None:
         while self._pids:
-            # Look first and reap later: a process that was not reaped keeps its id, and so the group's id, from reuse.
+            # WNOWAIT leaves the process unreaped, so that its process id, which is also the group's id, is not reused
+            # before the group is killed.
             try:
                 ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
             except ChildProcessError:
@@ -230,7 +236,7 @@ class Zygote:
         try:
             return self._main(boot) or 0
         except SystemExit as leaving:
-            # As the interpreter does at its end: a number is the status, nothing is success, a text is a failure.
+            # The interpreter has the same rules: a number is the status, None means success, and a text means failure.
             if leaving.code is None:
                 return 0
             if isinstance(leaving.code, int):
@@ -244,7 +250,7 @@ def _close_all_but(keep: int) -> None:
     for name in os.listdir(listing):
         fd = int(name)
         if fd > 2 and fd != keep:
-            # The listing's own descriptor is among them and closed by now.
+            # The descriptor that listed the directory is among the names, and is closed by now.
             with contextlib.suppress(OSError):
                 os.close(fd)
 
@@ -260,11 +266,14 @@ def _require_single_thread() -> None:
 
 
 def _redirect(log: Path) -> None:
-    """Standard input from nowhere; output that bypasses Python, and the last words of a crash, into the log."""
+    """Make standard input empty, and send descriptors 1 and 2 to the log.
+
+    The log gets the output that bypasses Python's streams, and the last words of a crash.
+    """
     null = os.open(os.devnull, os.O_RDWR)
     try:
-        # Appending: the scheduler cuts the file when it grows too long, and writing goes on at the new end. Reading:
-        # the worker passes on what other programs wrote there.
+        # O_APPEND, because the scheduler cuts a log that grows too long, and writing goes on at the new end. Readable,
+        # because the worker passes on the text that other programs have written there.
         output = os.open(log, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
     except OSError:
         output = os.dup(null)
@@ -284,7 +293,10 @@ def _offer_to_oom_killer() -> None:
 
 
 def _reseed() -> None:
-    """Forked siblings would otherwise draw the same numbers. Modules not loaded yet seed themselves."""
+    """Give this worker random numbers of its own: without a new seed, all forked workers would draw the same ones.
+
+    Modules that are imported later seed themselves.
+    """
     for name in ("random", "numpy.random"):
         module = sys.modules.get(name)
         if module is not None:
@@ -294,13 +306,13 @@ def _reseed() -> None:
 def _kill_group(pid: int) -> None:
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
-    # User code can have put itself into another group.
+    # User code may have moved the worker into another process group.
     with contextlib.suppress(OSError):
         os.kill(pid, signal.SIGKILL)
 
 
 def _flush(streams: Iterable[object]) -> None:
     for stream in streams:
-        # User code may have put anything there.
+        # User code may have replaced the stream by any object.
         with contextlib.suppress(Exception):
-            stream.flush()  # type: ignore[attr-defined]  # anything: see above
+            stream.flush()  # type: ignore[attr-defined]  # any object, as said above

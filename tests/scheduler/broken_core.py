@@ -1,4 +1,4 @@
-"""Cores with a bug, to see that the shell survives it."""
+"""Cores with a bug, for tests that the loop around the core survives the bug."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ipyremote.messages import Explain, Status
 
 
 class StumblingCore(Core):
-    """Fails at each `Explain`, once."""
+    """A core that fails once at each `Explain`."""
 
     def handle(self, events: Sequence[Event], now: float) -> list[Command]:
         if any(isinstance(event, Received) and isinstance(event.message, Explain) for event in events):
@@ -18,7 +18,7 @@ class StumblingCore(Core):
 
 
 class HopelessCore(Core):
-    """Fails always, once a `Status` was asked for."""
+    """A core that fails at all events after the first `Status`."""
 
     hopeless = False
 

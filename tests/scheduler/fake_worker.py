@@ -24,7 +24,7 @@ from ipyremote.wire.lifeline import Lifeline
 
 
 class FakeWorker:
-    """One connection, one task at a time."""
+    """A worker with one connection that runs one task at a time."""
 
     def __init__(self, boot: WorkerBoot) -> None:
         self.boot = boot
@@ -43,7 +43,7 @@ class FakeWorker:
                     return
                 if isinstance(message, RunTask):
                     self.perform(message)
-            # Nothing touches the socket between the last look into it and the poll.
+            # Between the last look into the socket and the poll nothing touches the socket.
             if any(fd == self.lifeline.fileno() for fd, _ in poll.poll()):
                 return
 
@@ -65,7 +65,7 @@ def main(boot: WorkerBoot) -> None:
 
 
 def main_mute(boot: WorkerBoot) -> None:
-    """Never greets."""
+    """Run a worker that never greets."""
     Lifeline(boot.lifeline).wait_cut()
 
 
@@ -83,7 +83,7 @@ def _say_and_die(worker: FakeWorker, argument: str) -> None:
     for number in range(int(argument)):
         worker.connection.queue(Output(0, 1, str(number)))
     worker.connection.flush()
-    # The frames must have left the process: what is in its memory dies with it.
+    # The frames must have left the process, because frames in its memory would be lost with it.
     worker.connection.close()
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -46,7 +46,7 @@ launch(*sys.argv[1:])
 
 
 def launch(boot_fd: str, entry: str, core: str) -> None:
-    """In the scheduler's process: its program, with another worker and, perhaps, another core."""
+    """Run the scheduler's program with another worker and, perhaps, another core. Called in the scheduler's process."""
     from ipyremote.scheduler.__main__ import main
 
     if core:
@@ -57,7 +57,7 @@ def launch(boot_fd: str, entry: str, core: str) -> None:
 
 
 class DriverSide:
-    """What a driver has: the session directory, the two pipes, and (once `connect` was called) a connection."""
+    """The driver's side: the session directory, the two pipes, and (once `connect` was called) a connection."""
 
     def __init__(
         self,
@@ -134,7 +134,7 @@ class DriverSide:
         self.driver.flush()
 
     def order(self, order: str, *, retries: int = 0) -> int:
-        """Submit a task for a fake worker; the id of its result."""
+        """Submit a task for a fake worker, and return the id of its result."""
         task_id = self._ids.take()
         args = Inline(order.encode())
         self.send(Submit(TaskSpec(task_id, b"", f"order#{task_id & 0xFFFF}", args, max_retries=retries)))
@@ -148,19 +148,19 @@ class DriverSide:
         return ready.value
 
     def ask(self, order: str) -> str:
-        """The answer to an order."""
+        """Give an order to a fake worker, and return the answer."""
         value = self.result(self.order(order))
         assert isinstance(value, Inline), value
         return value.data.decode()
 
     def fate(self, order: str) -> str:
-        """What is said about the death of the worker that followed this order."""
+        """Give an order that ends the worker, and return the reason that is told for the death."""
         value = self.result(self.order(order))
         assert not isinstance(value, Inline), value
         return value.text  # type: ignore[union-attr]  # a Failure
 
     def receive(self, wanted: Callable[[ToClient], bool], connection: Connection | None = None) -> ToClient:
-        """The first message that is wanted; earlier ones are kept for others."""
+        """Return the first message that is wanted. Earlier messages are kept for later calls."""
         connection = connection or self.driver
         poll = select.poll()
         poll.register(connection.fd, select.POLLIN)
@@ -184,7 +184,7 @@ class DriverSide:
             return "(no log)"
 
     def processes(self) -> list[psutil.Process]:
-        """The scheduler and all its descendants."""
+        """Return the scheduler and all its descendants."""
         scheduler = psutil.Process(self.process.pid)
         return [scheduler, *scheduler.children(recursive=True)]
 
@@ -227,7 +227,7 @@ class DriverSide:
 
 @contextmanager
 def session(**options: object) -> Iterator[DriverSide]:
-    """A session for the length of a `with`."""
+    """Run a session for the length of a `with` block."""
     side = DriverSide(**options)  # type: ignore[arg-type]  # handed through
     try:
         yield side
@@ -236,7 +236,7 @@ def session(**options: object) -> Iterator[DriverSide]:
 
 
 def all_gone(processes: list[psutil.Process]) -> bool:
-    """Whether none of them is left but as zombies of somebody else's."""
+    """Whether each of these processes has ended, apart from zombies that another process must reap."""
     return not any(process.is_running() and process.status() != psutil.STATUS_ZOMBIE for process in processes)
 
 

@@ -1,4 +1,4 @@
-"""The scheduler's books about workers, with a scripted zygote and a virtual clock: what no real one does on demand."""
+"""The scheduler's records of workers, with a scripted zygote and a virtual clock, for cases that are rare in reality."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Script:
         self.workers.start(worker_id, now, self.link)
 
     def requests(self) -> list[tuple[bytes, int]]:
-        """What was asked for since the last call."""
+        """Return the requests since the last call."""
         self.link.flush()
         try:
             self._partial += self.theirs.recv(1 << 20)
@@ -135,7 +135,7 @@ def test_a_worker_that_does_not_leave_when_asked_is_killed(script):
     assert script.requests() == [(KILL, 2)]
 
 
-def test_a_worker_that_leaves_when_asked_left_by_itself(script):
+def test_a_worker_that_leaves_when_asked_counts_as_one_that_left_by_itself(script):
     script.start(2, now=0.0)
     script.workers.greet(2)
     script.workers.stop(2, "exit", now=1.0)
@@ -143,7 +143,7 @@ def test_a_worker_that_leaves_when_asked_left_by_itself(script):
     assert script.workers.report(2).end.text == "exit code 0"
 
 
-def test_a_kill_goes_out_at_once_and_once_it_has_ended_no_more(script):
+def test_a_kill_is_sent_at_once_and_never_for_a_worker_that_has_ended(script):
     script.start(2, now=0.0)
     script.requests()
     script.workers.stop(2, "kill", now=0.0)
@@ -156,7 +156,7 @@ def test_a_kill_goes_out_at_once_and_once_it_has_ended_no_more(script):
     assert script.workers.report(2).end.text == "signal 9 (SIGKILL)"
 
 
-def test_only_a_worker_that_was_asked_for_may_greet_and_once(script):
+def test_only_a_worker_that_was_asked_for_may_greet_and_only_once(script):
     assert script.workers.refusal(2) == "no such worker was started"
     script.start(2, now=0.0)
     assert script.workers.refusal(2) == ""
@@ -164,7 +164,7 @@ def test_only_a_worker_that_was_asked_for_may_greet_and_once(script):
     assert script.workers.refusal(2) == "this worker has greeted before"
 
 
-def test_last_frames_are_not_waited_for_for_ever(script):
+def test_the_wait_for_the_last_frames_of_a_worker_has_an_end(script):
     script.start(2, now=0.0)
     script.say(EXITED, 2, PID, 0, now=5.0)
     assert not script.workers.is_overdue(2, 5.0)
@@ -172,7 +172,7 @@ def test_last_frames_are_not_waited_for_for_ever(script):
     assert script.workers.is_overdue(2, 5.0 + LAST_FRAMES_SECONDS)
 
 
-def test_what_is_lost_with_the_zygote_is_reported_whole(script):
+def test_every_worker_that_is_lost_with_the_zygote_is_reported(script):
     for worker_id in (2, 3):
         script.start(worker_id, now=0.0)
     script.theirs.close()
@@ -186,7 +186,7 @@ def test_what_is_lost_with_the_zygote_is_reported_whole(script):
     assert not script.workers.is_known(2)
 
 
-def test_what_is_lost_with_an_environment_ends_like_any_other_and_the_rest_goes_on(script, tmp_path):
+def test_workers_that_are_lost_with_an_environment_end_like_others_and_other_workers_go_on(script, tmp_path):
     other = Script(tmp_path)
     script.start(2, now=0.0)
     script.workers.start(3, 0.0, other.link)
@@ -210,7 +210,7 @@ def test_a_worker_of_an_environment_that_has_just_ended_cannot_be_started(script
     assert script.workers.report(2).end.text == "the process that would have started it has ended"
 
 
-def test_workers_of_an_environment_with_a_hook_have_its_time_to_greet(script):
+def test_workers_of_an_environment_with_a_hook_may_take_the_time_of_the_hook_to_greet(script):
     script.link.start_seconds = 600.0
     script.start(2, now=0.0)
     script.requests()

@@ -1,4 +1,4 @@
-"""Why a worker died, in words, from fabricated evidence."""
+"""Reasons for the end of a worker, made from fabricated evidence."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SIGKILL = int(signal.SIGKILL)
         (63, "signal 63"),
     ],
 )
-def test_a_wait_status_in_words(status, text):
+def test_a_wait_status_is_told_in_words(status, text):
     assert describe(status).text == text
 
 
@@ -36,7 +36,7 @@ def test_all_evidence_stands_in_the_reason():
     )
 
 
-def test_what_the_scheduler_did_itself_comes_first():
+def test_an_act_of_the_scheduler_comes_first_in_the_reason():
     assert describe(SIGKILL, note="it hung") == WorkerEnd(SIGNALLED, 9, "it hung; signal 9 (SIGKILL)")
 
 
@@ -47,7 +47,7 @@ def test_the_kind_of_an_end_does_not_hang_on_its_words():
     assert (quoted.kind, quoted.status) == (EXITED, 3)
 
 
-def test_no_log_means_no_last_words(tmp_path):
+def test_a_worker_without_a_log_has_no_last_words(tmp_path):
     assert last_words(tmp_path, 3) == ""
 
 
@@ -73,7 +73,7 @@ def test_a_fault_report_is_shown_from_its_beginning_without_our_own_frames(tmp_p
     ]
 
 
-def test_bytes_that_are_no_text_do_no_harm(tmp_path):
+def test_bytes_in_a_log_that_are_not_text_are_replaced(tmp_path):
     worker_log(tmp_path, 3).write_bytes(b"\xff\xfe oops")
     assert last_words(tmp_path, 3).endswith("oops")
 
@@ -103,14 +103,14 @@ def test_a_rise_of_the_kernels_counter_explains_one_kill(counter_file):
     assert [counter.has_struck(SIGKILL) for _ in range(3)] == [True, True, False]
 
 
-def test_only_a_sigkill_can_be_the_oom_killers(counter_file):
+def test_only_a_sigkill_can_come_from_the_oom_killer(counter_file):
     counter = OomCounter()
     counter_file.write_text("oom_kill 9\n")
     assert not counter.has_struck(int(signal.SIGSEGV))
     assert not counter.has_struck(1 << 8)
 
 
-def test_without_a_counter_nobody_is_blamed(monkeypatch):
+def test_without_a_counter_no_death_counts_as_out_of_memory(monkeypatch):
     monkeypatch.setattr(deaths, "_counters", lambda: iter(()))
     assert not OomCounter().has_struck(SIGKILL)
 

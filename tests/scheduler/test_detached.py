@@ -17,7 +17,7 @@ pytestmark = pytest.mark.processes
 
 
 def _bind(side: DriverSide, order: str) -> int:
-    """Submit a task and bind its result to the name "x"; its id. The scheduler has heard of both."""
+    """Submit a task, bind its result to the name "x" and return the id. The scheduler has heard of both by then."""
     object_id = side.order(order)
     side.send(Bind((Bound("x", (object_id,), b"payload"),)))
     side.result(object_id)
@@ -42,7 +42,7 @@ def _end(side: DriverSide) -> None:
     assert side.wait() == 0
 
 
-def test_the_next_driver_gets_what_the_first_one_left() -> None:
+def test_the_next_driver_gets_the_objects_that_the_first_driver_has_left() -> None:
     with session(keep_alive=60) as side:
         object_id = _bind(side, "echo hello")
         side.cut_lifeline()
@@ -65,18 +65,18 @@ def test_the_next_driver_gets_what_the_first_one_left() -> None:
         until(lambda: not any(process.is_running() for process in processes), "all are gone")
 
 
-def test_who_asks_while_a_driver_leaves_is_answered_when_it_has_left() -> None:
+def test_a_question_that_comes_while_a_driver_leaves_is_answered_when_the_driver_has_left() -> None:
     with session(keep_alive=60) as side:
         _bind(side, "echo hello")
         side.cut_lifeline()
-        # Its connection is still open, so more might come from it.
+        # The connection of the driver is still open, so more messages might come.
         _, seen = _join(side, 0, claim=False)
         assert not seen.is_taken
         assert [saved.bound.name for saved in seen.saved] == ["x"]
         _end(side)
 
 
-def test_what_a_driver_sent_last_is_heard_before_its_end() -> None:
+def test_the_last_messages_of_a_driver_are_heard_before_its_end() -> None:
     with session(keep_alive=60) as side:
         driver = subprocess.Popen(["sleep", "1000"])
         side._driver = side.connect(DRIVER, pid=driver.pid)
@@ -97,13 +97,13 @@ def test_without_names_the_session_ends_with_its_driver() -> None:
         assert not side.path.exists()
 
 
-def test_a_driver_that_never_said_anything_leaves_nothing() -> None:
+def test_a_driver_that_never_sent_anything_leaves_no_session() -> None:
     with session(keep_alive=60) as side:
         side.cut_lifeline()
         assert side.wait() == 0
 
 
-def test_when_nobody_comes_it_ends() -> None:
+def test_a_kept_session_ends_when_no_driver_comes() -> None:
     with session(keep_alive=0.3) as side:
         _bind(side, "echo hello")
         side.cut_lifeline()
@@ -111,7 +111,7 @@ def test_when_nobody_comes_it_ends() -> None:
         assert not side.path.exists()
 
 
-def test_who_has_left_cannot_come_back_under_its_number() -> None:
+def test_a_driver_that_has_left_cannot_come_back_under_its_number() -> None:
     with session(keep_alive=60) as side:
         _bind(side, "echo hello")
         side.cut_lifeline()

@@ -15,7 +15,7 @@ def test_lines_carry_a_time(tmp_path):
     assert text == "something happened\n"
 
 
-def test_a_full_log_ends_with_a_word_about_it(tmp_path):
+def test_a_full_log_ends_with_a_line_that_says_so(tmp_path):
     with (tmp_path / "log").open("wb") as file:
         journal = Journal(file.fileno(), max_bytes=100)
         for _ in range(50):

@@ -42,7 +42,7 @@ def home_of(made: InstalledPackages) -> Path:
     return Path(made.python).parents[1]
 
 
-def test_an_installation_is_a_python_with_its_packages_and_those_of_this_one(
+def test_an_installation_is_a_python_with_its_own_packages_and_those_of_this_python(
     wheel: Path, cache: Path
 ) -> None:
     made = make(wanted(str(wheel)), cache)
@@ -54,7 +54,7 @@ def test_an_installation_is_a_python_with_its_packages_and_those_of_this_one(
     os.close(made.lock)
 
 
-def test_it_is_made_once_and_again_when_it_is_not_whole(wheel: Path, cache: Path) -> None:
+def test_an_installation_is_made_once_and_made_anew_when_it_is_not_whole(wheel: Path, cache: Path) -> None:
     made = make(wanted(str(wheel)), cache)
     mark = home_of(made) / "mark"
     mark.touch()
@@ -74,7 +74,7 @@ def test_it_is_made_once_and_again_when_it_is_not_whole(wheel: Path, cache: Path
     os.close(other.lock)
 
 
-def test_those_who_want_the_same_at_the_same_time_share_it(wheel: Path, cache: Path) -> None:
+def test_processes_that_want_the_same_installation_at_the_same_time_share_it(wheel: Path, cache: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from ipyremote.messages import Packages\n"
         "from ipyremote.scheduler.packages import provide\n"
@@ -93,20 +93,21 @@ def test_those_who_want_the_same_at_the_same_time_share_it(wheel: Path, cache: P
     assert sum("Successfully installed tiny" in output for output, _ in found) == 1
 
 
-def test_a_failure_says_the_end_of_the_output_and_leaves_nothing(cache: Path) -> None:
+def test_a_failed_installation_gives_the_end_of_its_output_and_leaves_no_files(cache: Path) -> None:
     with pytest.raises(SetupError, match=r"pip ended with exit code 1\. The end of its output:\n") as caught:
         make(wanted("no-such-package-anywhere"), cache)
     assert "No matching distribution found for no-such-package-anywhere" in str(caught.value)
     assert [path.suffix for path in (cache / "environments").iterdir()] == [".lock"]
 
 
-def test_a_cache_that_cannot_be_used_is_said(tmp_path: Path, wheel: Path) -> None:
+def test_the_error_names_a_cache_directory_that_cannot_be_used(tmp_path: Path, wheel: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(SetupError, match="XDG_CACHE_HOME"):
         make(wanted(str(wheel)), tmp_path / "file")
 
 
-def test_time_and_interest_end_also_while_another_installs_the_same(wheel: Path, cache: Path) -> None:
+def test_a_wait_for_the_same_installation_ends_when_the_time_is_over_or_nobody_wants_it(wheel: Path, cache: Path) ->
+None:
     home = home_of(made := make(wanted(str(wheel)), cache))
     os.close(made.lock)
     (home / "complete").unlink()
@@ -121,7 +122,7 @@ def test_time_and_interest_end_also_while_another_installs_the_same(wheel: Path,
         os.close(lock)
 
 
-def test_a_check_finds_what_does_not_fit(tmp_path: Path, cache: Path) -> None:
+def test_a_check_finds_packages_that_do_not_fit_together(tmp_path: Path, cache: Path) -> None:
     wheel = make_wheel(tmp_path, "picky", "1.0", requires="no-such-package-anywhere")
     options = ("--no-deps",)
     os.close(make(wanted(str(wheel), options=options), cache).lock)
@@ -129,7 +130,7 @@ def test_a_check_finds_what_does_not_fit(tmp_path: Path, cache: Path) -> None:
         make(wanted(str(wheel), options=options, check=True), cache)
 
 
-def test_what_nobody_has_used_for_long_goes_when_another_is_made(
+def test_an_installation_that_nobody_has_used_for_long_goes_when_another_is_made(
     tmp_path: Path, wheel: Path, cache: Path
 ) -> None:
     unused, used, fresh = (make(wanted(str(wheel), fingerprints=(name,)), cache) for name in "abc")
@@ -145,7 +146,7 @@ def test_what_nobody_has_used_for_long_goes_when_another_is_made(
     os.close(used.lock)
 
 
-def test_without_uv_it_is_said_how_to_get_it(
+def test_without_uv_the_error_says_how_to_get_uv(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -154,10 +155,10 @@ def test_without_uv_it_is_said_how_to_get_it(
         packages._uv()
 
 
-def test_uv_is_asked_for_the_same(
+def test_uv_installs_the_same_packages_as_pip_would(
     cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, wheel: Path
 ) -> None:
-    """With a program in its place, that writes down how it was called."""
+    """A program in the place of uv writes down its command lines."""
     calls = tmp_path / "calls"
     uv = tmp_path / "bin" / "uv"
     uv.parent.mkdir()

@@ -62,7 +62,7 @@ def test_bye_ends_everything_at_once():
         assert len(processes) == 4
         began = time.monotonic()
         assert side.bye() == 0
-        # When the scheduler is gone, all else has gone before it.
+        # All other processes have ended before the scheduler ends.
         assert all_gone(processes)
         assert not side.path.exists()
         assert time.monotonic() - began < GONE_SECONDS
@@ -123,7 +123,7 @@ def test_an_interrupt_of_the_whole_group_disturbs_nobody():
         assert side.ask("pid") == pid
 
 
-def test_the_session_is_none_of_its_drivers():
+def test_the_scheduler_is_in_another_unix_session_than_its_driver():
     with session() as side:
         assert side.ask("group") == f"True {side.process.pid}"
         assert os.getsid(side.process.pid) == side.process.pid
@@ -150,11 +150,11 @@ def test_when_the_zygote_is_killed_the_session_ends_and_says_why():
         assert side.wait() == 1
         until(lambda: all_gone(processes), "all are gone", GONE_SECONDS)
         assert "the process that starts the workers was lost" in side.log()
-        # The directory is left to the driver, who reads the log.
+        # The directory stays for the driver, which reads the log.
         assert side.path.exists()
 
 
-def test_when_scheduler_and_zygote_are_killed_together_the_workers_go_by_their_lifeline():
+def test_when_scheduler_and_zygote_are_killed_together_the_workers_end_by_their_lifeline():
     with session(cpus=2) as side:
         side.ask("echo hello")
         processes = side.processes()
@@ -172,13 +172,13 @@ def test_a_running_task_fails_when_the_zygote_is_killed():
         kill(side.zygote())
         side.alive.wait_cut(GONE_SECONDS)
         messages = [message for message in side.driver.messages() if getattr(message, "object_id", 0) == task]
-        # It can be in time, and nothing depends on it: the driver fails what is left when the scheduler is gone. So can
-        # the worker's own answer, for this fake stops waiting when its lifeline is cut.
+        # The failure may arrive in time or not, because the driver fails all remaining tasks when the scheduler is gone.
+        # The worker's own answer may arrive as well, because this fake worker stops waiting when its lifeline is cut.
         failures = [message.value.text for message in messages if isinstance(message.value, Failure)]
         assert all("was lost" in text for text in failures)
 
 
-def test_with_zygote_and_driver_gone_the_directory_goes_too():
+def test_when_zygote_and_driver_are_gone_the_directory_is_removed():
     with session() as side:
         side.ask("echo hello")
         zygote = side.zygote()
@@ -207,7 +207,7 @@ def test_a_second_scheduler_does_not_take_the_address_of_a_live_one():
 
 
 def test_a_working_directory_with_modules_like_the_standard_librarys_is_harmless(tmp_path, monkeypatch):
-    # One that names the working directory would be the user's own wish.
+    # A PYTHONPATH that names the working directory would be the user's own wish.
     monkeypatch.delenv("PYTHONPATH", raising=False)
     for name in ("random", "socket", "struct", "zmq", "ipyremote", "signal"):
         (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong module')")
@@ -233,7 +233,7 @@ def test_the_command_line_shows_no_secret():
         (1, "boss", "unknown role"),
     ],
 )
-def test_who_is_not_expected_is_refused(client_id, role, reason):
+def test_a_client_that_is_not_expected_is_refused(client_id, role, reason):
     with session() as side:
         stranger = side.connect(client_id, role=role)
         until(lambda: reason in side.log(), "the refusal is logged")
@@ -315,7 +315,7 @@ def test_an_error_that_comes_back_for_ever_ends_the_session():
         assert "hopeless" in side.log()
 
 
-def test_the_status_can_be_asked_for():
+def test_a_driver_can_ask_for_the_status():
     with session(cpus=2) as side:
         side.ask("echo hello")
         side.send(Status(5))
@@ -338,7 +338,7 @@ def test_an_idle_scheduler_takes_no_processor_time():
         side.ask("echo hello")
         scheduler = psutil.Process(side.process.pid)
         before = scheduler.cpu_times()
-        # Nothing to wait for: it is the absence of work that is measured.
+        # The test waits for nothing, because it measures the absence of work.
         assert not side.alive.wait_cut(1.0)
         after = scheduler.cpu_times()
         assert (after.user + after.system) - (before.user + before.system) <= 0.05

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.processes
 
 @pytest.fixture(scope="module")
 def side():
-    """One session for the tests here: each leaves it with a fresh or an idle worker."""
+    """One session for all tests here; each test leaves the session with a fresh or an idle worker."""
     with leakless(), session() as side:
         yield side
 
@@ -53,7 +53,7 @@ def test_the_reason_of_a_death_is_its_status_and_its_last_words(side, order):
     assert DEATHS[order] in fate
     assert LAST_WORDS.get(order, "") in fate
     assert "out of memory" not in fate
-    # Frames of our own say nothing to the user.
+    # Frames of ipyremote itself say nothing to the user.
     assert "ipyremote/scheduler" not in fate or order == "raise no-number"
 
 
@@ -64,13 +64,13 @@ def test_last_words_are_in_the_reason(side):
     assert "it began well\n    then it burned" in fate
 
 
-def test_the_death_of_an_idle_worker_is_nobodys_business(side):
+def test_the_death_of_an_idle_worker_fails_no_task(side):
     pid = side.ask("pid")
     kill(psutil.Process(int(pid)))
     assert side.ask("pid") != pid
 
 
-def test_the_next_worker_is_there_at_once(side):
+def test_a_dead_worker_is_replaced_at_once(side):
     side.ask("echo warm")
     worker = side.workers()[0]
     kill(worker)
@@ -87,7 +87,7 @@ def test_everything_that_a_worker_sent_before_its_death_arrives(side):
     assert texts == [str(number) for number in range(count)]
 
 
-def test_a_workers_files_are_gone_when_it_is(side):
+def test_the_files_of_a_worker_are_gone_when_the_worker_is_gone(side):
     worker_id = int(side.ask("id"))
     assert worker_log(side.path, worker_id).exists()
     assert (side.path / f"progress-{worker_id}").exists()
@@ -132,7 +132,7 @@ def test_a_worker_has_one_thread_of_python(side):
     assert side.ask("threads") == "1"
 
 
-def test_a_worker_collects_garbage_but_not_what_it_shares(side):
+def test_a_worker_collects_garbage_but_not_the_objects_that_it_shares_with_the_zygote(side):
     assert side.ask("gc") == "True"
 
 
@@ -140,7 +140,7 @@ def test_a_worker_has_no_standard_input(side):
     assert side.ask("stdin") == "b''"
 
 
-def test_a_worker_is_the_oom_killers_first_choice(side):
+def test_the_oom_killer_takes_a_worker_before_the_driver(side):
     assert int(side.ask("oom_score")) > int(Path("/proc/self/oom_score_adj").read_text())
 
 
@@ -148,8 +148,8 @@ def test_a_worker_is_told_where_the_driver_is(side):
     assert side.ask("boot").startswith(os.getcwd())
 
 
-def test_a_worker_holds_no_descriptor_of_the_schedulers(side):
-    """Above all no pipe but the read end of its own lifeline: lifelines work only if nobody else has a copy."""
+def test_a_worker_holds_no_descriptor_of_the_scheduler(side):
+    """The only pipe is the read end of the worker's own lifeline: a lifeline works only while nobody has a copy."""
     mine = [name for name in side.ask("fds").splitlines() if not name.startswith("anon_inode:")]
     pipes = [name for name in mine if name.startswith("pipe:")]
     sockets = [name for name in mine if name.startswith("socket:")]
@@ -160,10 +160,10 @@ def test_a_worker_holds_no_descriptor_of_the_schedulers(side):
     assert len(files) == 4, files
 
 
-def test_the_zygote_holds_no_descriptor_of_the_schedulers(side):
+def test_the_zygote_holds_no_descriptor_of_the_scheduler(side):
     side.ask("echo warm")
     names = [os.readlink(entry) for entry in Path(f"/proc/{side.zygote().pid}/fd").iterdir()]
-    # Standard streams; one socket; two ends of the lifeline and two of the wake-up pipe.
+    # Three standard streams, one socket, both ends of the lifeline and both ends of the wake-up pipe.
     assert sum(name.startswith("socket:") for name in names) == 1
     assert sum(name.startswith("pipe:") for name in names) == 4
     assert len(names) == 8
@@ -202,7 +202,7 @@ def test_siblings_draw_different_random_numbers():
         assert len(drawn) == 3
 
 
-def test_a_worker_that_cannot_start_says_why():
+def test_a_worker_that_cannot_start_gives_the_reason():
     with leakless(), session(entry="tests.scheduler.fake_worker:main_failing") as side:
         side.order("echo hello")
         until(lambda: "RuntimeError: this worker cannot start" in side.log(), "the reason is logged")
