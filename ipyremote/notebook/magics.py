@@ -95,8 +95,9 @@ class RemoteMagics(Magics):
         stored once, and used again until they change. Names that the cell binds stay in the worker; `-o` brings them
         back.
 
-        `await`, `!command`, display(), figures and the magics %time, %timeit, %pip, %cd, %pwd, %env, %%time, %%timeit,
-        %%bash and %%writefile work. input() does not work: a worker cannot ask you for an answer.
+        `await`, `!command`, display(), figures and IPython's magics work (%time, %timeit, %pip, %%bash, %%writefile,
+        %load_ext, your own ...), except those that need a keyboard, a history or the kernel, such as %debug and %edit.
+        input() does not work: a worker cannot ask you for an answer.
 
         Examples::
 

@@ -1,32 +1,32 @@
 """A `%%remote` cell in a worker: its source is compiled and run there like a notebook cell.
 
 `run_cell` is an ordinary task; a cell of a session (`sessions.py`) is a call of an actor. The notebook sends what the
-cell reads along with it, as arguments, so refs among these have become values. Rules. The cell runs in the globals of
-the captured functions, so `x = 5; f()` means in a worker what it means in the notebook. Functions and classes of the
-cell belong to `__main__`, so they travel by value. There is a `get_ipython()` for magics and commands (`shell.py`), and
-a plain `display`, which prints, unless the process has a better one, as workers do (`display.py`). Figures that it
-leaves open are shown. It must not import IPython.
+cell reads along with the cell, as arguments, so refs among these have become values. Rules. The cell runs in the
+globals of the captured functions, so `x = 5; f()` means in a worker what it means in the notebook. Functions and
+classes of the cell belong to `__main__`, so they travel by value. There is a `get_ipython()` for magics and commands
+(`shell.py`), and a plain `display`, which prints, unless the process has a better one, as workers do (`display.py`).
+Figures that the cell leaves open are shown. Nothing here imports IPython before the cell itself uses it.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
-import builtins
 import importlib
 import inspect
 import signal
-import sys
 import threading
 from collections.abc import Coroutine, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from contextvars import ContextVar, copy_context
+from contextlib import contextmanager
+from contextvars import copy_context
 from dataclasses import dataclass, field
+from functools import partial
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any
 
 from ipyremote.exceptions import tracebacks
 from ipyremote.remote_cells import figures
+from ipyremote.remote_cells.scopes import Scope, entered
 from ipyremote.remote_cells.shell import RemoteShell
 
 __all__ = ["Cell", "compile_cell", "execute", "register_sources", "run_cell"]
@@ -61,25 +61,27 @@ def run_cell(cell: Cell, home: FunctionType, names: tuple[str, ...], *values: An
     return execute(cell, space)
 
 
-def execute(cell: Cell, space: dict[str, Any], *, lasting: bool = False) -> Any:
+def execute(cell: Cell, space: dict[str, Any], shell: RemoteShell | None = None) -> Any:
     """Run a cell in a namespace. Returns the value of its last expression, or None; followed by its outputs, if any.
 
-    `lasting`: what its magics changed in this process stays as it is.
+    `shell`: that of the session, in which everything stays as magics leave it. Without one the cell has a shell of its
+    own, and what magics have changed in this process is undone in the end.
     """
     register_sources({**cell.sources, cell.filename: (cell.name, cell.text or cell.source)})
     for name, module in cell.modules:
         space[name] = _imported(name, module)
     space["__name__"] = "__main__"
     body, last = compile_cell(cell.source, cell.filename)
+    own = RemoteShell(space) if shell is None else shell
     with figures.shown_at_end(), _Evaluator(space) as evaluator:
-        shell = RemoteShell(space, lambda source, before: _run_part(evaluator, cell.filename, source, before))
-        with _scopes.entered(_Scope(space, shell)), _time_limit(cell.timeout):
+        own._begin(partial(_run_part, evaluator, cell.filename), cell.filename)
+        with entered(Scope(space, own)), _time_limit(cell.timeout):
             try:
                 evaluator.run(body)
                 value = None if last is None else evaluator.run(last)
             finally:
-                if not lasting:
-                    shell.undo.close()
+                if shell is None:
+                    own._end()
     return (value, *_outputs(cell, space)) if cell.outputs else value
 
 
@@ -91,7 +93,7 @@ def _outputs(cell: Cell, space: dict[str, Any]) -> Iterator[Any]:
 
 
 def _run_part(evaluator: _Evaluator, filename: str, source: str, before: int) -> Any:
-    """Python that a magic was given: it belongs to the cell, below so many lines."""
+    """Run Python that a magic was given and that stands below `before` lines of the cell."""
     body, last = compile_cell("\n" * before + source, filename)
     evaluator.run(body)
     return None if last is None else evaluator.run(last)
@@ -193,100 +195,3 @@ def _run_aside(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if succeeded:
         return result
     raise result
-
-
-# ------------------------------------------------------------------------------------ what is the process's, for a cell
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Scope:
-    """What belongs to the process for other code, and to the cell for the code of a cell."""
-
-    #: Names of `__main__`.
-    space: dict[str, Any]
-    #: Gives `get_ipython()`.
-    shell: RemoteShell
-
-
-class _Scopes:
-    """The cells that run in this process now: one, or several in threads of their own.
-
-    The built-in names and `__main__` are the process's, so they are set when the first cell begins and restored when
-    the last one ends. In between they look up the cell of the calling code.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        #: The newest last.
-        self._running: list[_Scope] = []
-        #: The cell of the present thread or coroutine.
-        self._own: ContextVar[_Scope | None] = ContextVar("ipyremote_cell", default=None)
-        self._restore = ExitStack()
-
-    @property
-    def current(self) -> _Scope:
-        """The cell of the calling code; in a thread that a cell has started, the cell that began last."""
-        if not (scope := self._own.get()) and not self._running:
-            raise RuntimeError("the cell that this code belongs to has ended")
-        return scope or self._running[-1]
-
-    @contextmanager
-    def entered(self, scope: _Scope) -> Iterator[None]:
-        """Have the code of this block see a cell's names."""
-        token = self._own.set(scope)
-        with self._lock:
-            if not self._running:
-                self._take_over()
-            self._running.append(scope)
-        try:
-            yield
-        finally:
-            self._own.reset(token)
-            with self._lock:
-                self._running.remove(scope)
-                if not self._running:
-                    self._restore.close()
-
-    def _take_over(self) -> None:
-        names = vars(builtins)
-        self._set(names, "get_ipython", lambda: self.current.shell)
-        if "display" not in names:
-            self._set(names, "display", _display)
-        self._set(sys.modules, "__main__", _CellModule())
-
-    def _set(self, names: dict[str, Any], name: str, value: Any) -> None:
-        self._restore.callback(_put_back, names, name, names.get(name))
-        names[name] = value
-
-
-def _put_back(names: dict[str, Any], name: str, value: Any) -> None:
-    if value is None:
-        names.pop(name, None)
-    else:
-        names[name] = value
-
-
-_scopes = _Scopes()
-
-
-class _CellModule(ModuleType):
-    """`__main__` while a cell runs: who looks up a class by its module (pickle, dataclasses, typing) finds it."""
-
-    def __init__(self) -> None:
-        super().__init__("__main__")
-
-    @property
-    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # a module's is not a property
-        return _scopes.current.space
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return _scopes.current.space[name]
-        except KeyError:
-            raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
-
-
-def _display(*objects: Any, **_options: Any) -> None:
-    """Print objects: all that `display` of a notebook comes to where nobody has installed a better one."""
-    for value in objects:
-        print(repr(value))

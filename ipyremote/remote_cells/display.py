@@ -30,12 +30,23 @@ from ipyremote.remote_cells.figures import Figures, png
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.remote_cells.rate_limit import Pacer
 
-__all__ = ["Displays"]
+__all__ = ["Displays", "installed"]
 
 Task = TypeVar("Task", bound=Hashable)
 
 #: Modules that hand on the functions of `IPython.core.display_functions`.
 _TAKERS: Final = ("IPython", "IPython.display", "IPython.core.display")
+
+
+class _InstalledDisplays:
+    """The displays of this process, if the process is a worker."""
+
+    displays: Displays[Any] | None = None
+
+
+def installed() -> Displays[Any] | None:
+    """Return the displays of this process; None where `install` was not called."""
+    return _InstalledDisplays.displays
 
 
 class Displays(Generic[Task]):
@@ -63,6 +74,7 @@ class Displays(Generic[Task]):
 
     def install(self, changes: Changes) -> None:
         """Provide `display`, and adapt IPython and matplotlib, now or when they are imported."""
+        changes.replace(_InstalledDisplays, displays=self)
         changes.replace(builtins, display=self.display)
         changes.after_import("IPython.core.display_functions", lambda module: self._adapt(module, changes))
         self.figures.install(changes)

@@ -28,7 +28,7 @@ _NOTEBOOK = ("inline", "ipympl", "nbagg", "notebook", "widget")
 _COPYING = 4
 
 
-class _Installed:
+class _InstalledFigures:
     """The figures of this process, if the process is a worker."""
 
     figures: Figures | None = None
@@ -42,7 +42,7 @@ class Figures:
 
     def install(self, changes: Changes) -> None:
         """Adapt matplotlib, now or when it is imported. The choice of its backend is not undone."""
-        changes.replace(_Installed, figures=self)
+        changes.replace(_InstalledFigures, figures=self)
         changes.after_import("matplotlib", _choose_backend)
         changes.after_import("matplotlib.figure", lambda module: _adapt_pickling(module, changes))
         changes.after_import("matplotlib.pyplot", lambda module: self._adapt(module, changes))
@@ -85,7 +85,7 @@ class Figures:
 @contextlib.contextmanager
 def shown_at_end() -> Iterator[None]:
     """Show the figures that the code in this block opens and leaves open, however the block ends."""
-    figures = _Installed.figures
+    figures = _InstalledFigures.figures
     if figures is None:
         yield
         return
@@ -107,7 +107,7 @@ def picture(figure: Any, width: float) -> bytes | None:
         return png(drawn, min(drawn.dpi, width / drawn.get_figwidth()))
     finally:
         # A figure that pyplot knew where it was made is known to pyplot here, too, since it was unpickled.
-        if _Installed.figures is not None:
+        if _InstalledFigures.figures is not None:
             for manager in _open_figures():
                 if manager.canvas.figure in (figure, drawn):
                     _pylab().destroy(manager)

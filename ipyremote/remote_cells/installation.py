@@ -4,7 +4,7 @@
 
 - `sys.stdout` and `sys.stderr`, which report text;
 - the built-in `display`, IPython's functions that publish, and the figures of matplotlib (`display.py`, `figures.py`);
-- the bars of tqdm (`progress_bars.py`);
+- the bars of tqdm (`progress_bars.py`), and `IPython.get_ipython` while a cell runs (`shell.py`);
 - `input`, `getpass` and `breakpoint`, which say that there is no keyboard, where there is none (`keyboard.py`);
 - with `redirect` also descriptors 1 and 2, so that text of C code and of other programs is reported.
 
@@ -32,6 +32,7 @@ from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.display import Displays
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.remote_cells.progress_bars import Bars
+from ipyremote.remote_cells.shell import adapt_ipython
 
 __all__ = ["Installation", "install"]
 
@@ -66,6 +67,7 @@ class Installation(Generic[Task]):
     def _begin(self) -> None:
         self.displays.install(self._changes)
         self.bars.install(self._changes)
+        adapt_ipython(self._changes)
         self.output.install(self._changes)
         keyboard.install(self._changes)
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ipyremote.remote_cells.cell import Cell, execute
 from ipyremote.remote_cells.preview import size_of
+from ipyremote.remote_cells.shell import RemoteShell
 
 __all__ = ["CellSession", "Variable"]
 
@@ -32,6 +33,7 @@ class CellSession:
 
     def __init__(self) -> None:
         self._space: dict[str, Any] = {"__name__": "__main__"}
+        self._shell = RemoteShell(self._space)
         #: Copies from the notebook by name, as they came.
         self._copies: dict[str, Any] = {}
 
@@ -47,7 +49,7 @@ class CellSession:
                 self._take(name, _moved(value, arrived, space), asked)
         for name, value in zip(names, values, strict=True):
             self._take(name, _moved(value, arrived, space), asked)
-        return execute(cell, space, lasting=True)
+        return execute(cell, space, self._shell)
 
     def _take(self, name: str, value: Any, asked: tuple[str, ...]) -> None:
         if name not in asked and self._is_own(name):

@@ -57,7 +57,7 @@ READERS = {
     "settings.py": "it is its subject",
     "process_title.py": "a variable tells setproctitle to leave the memory of the environment alone",
     "worker/run.py": "it sets CUDA_VISIBLE_DEVICES for the user's code",
-    "remote_cells/shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
+    "remote_cells/ipython_shell.py": "%env of a remote cell shows and sets it; !commands go to the shell of the user",
     "benchmark/engine_processes.py": "the benchmark is a program of its own, around several engines",
 }
 

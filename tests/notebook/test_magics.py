@@ -134,11 +134,11 @@ def test_a_syntax_error_is_raised_at_its_line(
     assert backend.submitted == []
 
 
-@pytest.mark.parametrize("cell", ["%who", "y = 2\n%load_ext abc", "get_ipython().kernel", "%%html\n<b>"])
-def test_code_that_needs_a_whole_ipython_is_refused_with_its_line(
+@pytest.mark.parametrize("cell", ["%history", "y = 2\n%debug f()", "get_ipython().kernel", "%%remote\n1"])
+def test_code_that_needs_the_notebooks_own_ipython_is_refused_with_its_line(
     shell: InteractiveShell, loaded: Notebook, backend: FakeBackend, cell: str
 ) -> None:
-    with pytest.raises(UsageError, match=r"line \d uses .+, which needs IPython"):
+    with pytest.raises(UsageError, match=r"line \d uses .+, which needs the notebook's own IPython"):
         remote(shell, cell)
     assert backend.submitted == []
 

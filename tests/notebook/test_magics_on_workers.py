@@ -250,6 +250,29 @@ def test_timeit_and_cell_magics_work(cells: CellRuns, frontend: FakeFrontend, tm
     until(lambda: "from bash" in frontend.text(), "the script's output")
 
 
+def test_ipythons_own_magics_and_those_of_the_user_work(cells: CellRuns, frontend: FakeFrontend) -> None:
+    cells("k = 3")
+    cells(
+        "%%remote -s magical -b\nfrom IPython.core.magic import register_line_magic\n"
+        "@register_line_magic\ndef shout(line):\n    return line.upper()"
+    )
+    assert cells("%%remote -s magical -b\n%shout hello $k") == "HELLO 3"
+    error = cells.error("%%remote -b\n%shout hello")
+    assert "Line magic function `%shout` not found" in str(error)
+    assert cells("%%remote -b\n%%capture caught\nprint(k)") is None
+    cells("%%remote -b\n%%html\n<b>bold</b>")
+    until(lambda: "<b>bold</b>" in str(frontend.contents), "the HTML of the magic")
+
+
+def test_an_error_under_a_magic_is_the_cells_and_has_its_line(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = cells.error("%%remote -b\n%%time\nx = 0\n1 / x")
+    assert isinstance(error, ZeroDivisionError)
+    assert "In [1], line 4, in <module>" in capsys.readouterr().out
+    assert isinstance(cells.error("%%remote -b\n%%capture\n1 / 0"), ZeroDivisionError)
+
+
 def test_top_level_await_works(cells: CellRuns) -> None:
     assert cells("%%remote -b\nimport asyncio\nawait asyncio.sleep(0, 5)") == 5
 

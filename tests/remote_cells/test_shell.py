@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import atexit
+import builtins
 import os
+import subprocess
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from IPython.core.error import UsageError
+from IPython.core.interactiveshell import InteractiveShell
 
-from ipyremote.remote_cells.shell import RemoteShell, expanded
+from ipyremote.remote_cells.shell import RemoteShell
 
 
 @pytest.fixture
 def shell() -> RemoteShell:
     space: dict[str, Any] = {"word": "hello", "n": 3}
-    return RemoteShell(space, lambda source, before: exec(source, space))
+    made = RemoteShell(space)
+    made._begin(lambda source, before: exec(source, space), "<cell>")
+    return made
 
 
 @pytest.mark.parametrize(
@@ -32,7 +41,7 @@ def shell() -> RemoteShell:
 def test_a_command_gets_values_and_keeps_what_is_the_shells(
     shell: RemoteShell, command: str, meaning: str
 ) -> None:
-    assert expanded(command, shell.user_ns) == meaning
+    assert shell.var_expand(command) == meaning
 
 
 @pytest.mark.processes
@@ -75,15 +84,83 @@ def test_what_a_magic_changed_is_undone(shell: RemoteShell, tmp_path: Path) -> N
     shell.run_line_magic("env", "IPYREMOTE_TEST_WORD={word}")
     assert os.getcwd() == str(tmp_path)
     assert shell.run_line_magic("env", "IPYREMOTE_TEST_WORD") == "hello"
-    shell.undo.close()
+    shell._end()
     assert os.getcwd() == former
     assert "IPYREMOTE_TEST_WORD" not in os.environ
 
 
 def test_other_magics_and_attributes_say_that_they_do_not_exist(shell: RemoteShell) -> None:
-    with pytest.raises(RuntimeError, match="%who does not work in a remote cell; these do: cd"):
-        shell.run_line_magic("who", "")
-    with pytest.raises(RuntimeError, match="%%html"):
-        shell.run_cell_magic("html", "", "<b>")
-    with pytest.raises(AttributeError, match="plain Python"):
+    with pytest.raises(UsageError, match="Line magic function `%nothing` not found"):
+        shell.run_line_magic("nothing", "")
+    with pytest.raises(UsageError, match="Cell magic `%%nothing` not found"):
+        shell.run_cell_magic("nothing", "", "x")
+    with pytest.raises(AttributeError, match="a worker has IPython's shell, but no kernel"):
         _ = shell.kernel
+
+
+@pytest.mark.processes
+def test_magics_of_ipython_work(
+    shell: RemoteShell, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    shell.run_line_magic("who", "str")
+    assert capsys.readouterr().out.split() == ["word"]
+    shell.run_cell_magic("capture", "caught", "print(n)\nm = n + 1")
+    assert (shell.user_ns["caught"].stdout, shell.user_ns["m"]) == ("3\n", 4)
+    shell.run_cell_magic("bash", "--out lines", "echo from bash")
+    assert shell.user_ns["lines"] == "from bash\n"
+    shell.run_cell_magic("writefile", f"{tmp_path}/{{word}}.txt", "text\n")
+    assert (tmp_path / "hello.txt").read_text() == "text\n"
+
+
+def test_what_code_under_a_magic_raises_is_raised(shell: RemoteShell) -> None:
+    for magic in ("time", "capture"):
+        with pytest.raises(ZeroDivisionError):
+            shell.run_cell_magic(magic, "", "n / 0")
+
+
+def test_the_users_own_magics_work(shell: RemoteShell) -> None:
+    shell.register_magic_function(lambda line: line.upper(), "line", "shout")
+    assert shell.run_line_magic("shout", "{word} $n") == "HELLO 3"
+
+
+@pytest.mark.processes
+def test_a_shell_changes_nothing_but_its_namespace(
+    shell: RemoteShell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    registered: list[object] = []
+    monkeypatch.setattr(atexit, "register", lambda fn, *_, **__: registered.append(fn))
+    monkeypatch.setattr(atexit, "unregister", registered.remove)
+
+    def state() -> list[object]:
+        return [
+            dict(vars(builtins)),
+            [sys.displayhook, sys.excepthook, sys.modules["__main__"], getattr(sys, "ps1", None)],
+            dict(os.environ),
+            InteractiveShell._instance,
+            set(threading.enumerate()),
+        ]
+
+    before = state()
+    shell.run_line_magic("load_ext", "autoreload")
+    shell.run_line_magic("precision", "3")
+    shell.run_cell_magic("bash", "", "true")
+    assert before == state()
+    shell._end()
+    assert registered == []
+    assert list(tmp_path.iterdir()) == []
+    assert {name for name in shell.user_ns if not name.startswith("__")} == {"word", "n"}
+
+
+@pytest.mark.processes
+def test_nothing_is_made_before_it_is_used() -> None:
+    program = (
+        "import sys\n"
+        "from types import FunctionType\n"
+        "from ipyremote.remote_cells.cell import Cell, run_cell\n"
+        "home = FunctionType((lambda: None).__code__, {}, 'home')\n"
+        "source = 'shell = get_ipython()\\n\"zmq\" in str(type(shell)), shell.__class__.__name__'\n"
+        "assert run_cell(Cell(source, '<cell>', 'In [1]'), home, ()) == (False, 'RemoteShell')\n"
+        "assert 'IPython' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

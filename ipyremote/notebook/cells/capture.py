@@ -21,7 +21,12 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType, ModuleType
 from typing import Any, Final
 
-from ipyremote.remote_cells.shell import CELL_MAGICS, LINE_MAGICS, PYTHON_MAGICS
+from ipyremote.remote_cells.shell import (
+    OTHER_LANGUAGES,
+    PYTHON_MAGICS,
+    REFUSED_ATTRIBUTES,
+    REFUSED_MAGICS,
+)
 
 __all__ = ["Captured", "capture", "names_bound", "names_read", "sources_of", "unsupported"]
 
@@ -30,8 +35,6 @@ _FUNCTIONS: Final = 2_000
 _SOURCES_LIMIT: Final = 1_000_000
 #: Names that IPython puts into each notebook, and that have another meaning in a worker.
 _NOT_SENT: Final = frozenset({"exit", "quit", "open", "get_ipython", "display"})
-#: Attributes of `get_ipython()` that a remote cell may use.
-_SHELL: Final = frozenset({"run_line_magic", "run_cell_magic", "system", "getoutput", "user_ns"})
 #: Python inside of a command: `{expression}` or `$name`.
 _IN_COMMAND: Final = re.compile(r"\{([^{}]*)\}|\$([^\W\d]\w*)")
 _NAME: Final = re.compile(r"[^\W\d]\w*")
@@ -99,21 +102,16 @@ def names_bound(source: str, filename: str = "<cell>") -> frozenset[str]:
 
 def unsupported(source: str) -> tuple[int, str] | None:
     """Return the line and the name of the first magic, or other use of IPython, that does not work in a remote cell."""
-    for node in sorted(
-        (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Attribute)),
-        key=lambda node: node.lineno,
-    ):
-        if not _is_get_ipython(node.value):
-            continue
-        if node.attr not in _SHELL:
-            return node.lineno, f"get_ipython().{node.attr}"
-    for name, call in _magics(ast.parse(source)):
-        kind = call.func.attr if isinstance(call.func, ast.Attribute) else ""
-        if kind == "run_line_magic" and name not in LINE_MAGICS:
-            return call.lineno, f"%{name}"
-        if kind == "run_cell_magic" and name not in CELL_MAGICS:
-            return call.lineno, f"%%{name}"
-    return None
+    tree = ast.parse(source)
+    found = [
+        (node.lineno, f"get_ipython().{node.attr}")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and _is_get_ipython(node.value) and node.attr in REFUSED_ATTRIBUTES
+    ]
+    for name, call in _magics(tree):
+        if name in REFUSED_MAGICS:
+            found.append((call.lineno, f"%%{name}" if _has_lines(call) else f"%{name}"))
+    return min(found, default=None)
 
 
 def _is_get_ipython(node: ast.expr) -> bool:
@@ -140,11 +138,16 @@ def _in_magics(tree: ast.AST) -> Iterator[str]:
         for argument in call.args[1 if name else 0 :]:
             if not isinstance(argument, ast.Constant) or not isinstance(argument.value, str):
                 continue
-            if name in PYTHON_MAGICS:
+            if name in PYTHON_MAGICS or (_has_lines(call) and name not in OTHER_LANGUAGES):
                 yield from _names_in_text(argument.value)
             else:
                 for expression, variable in _IN_COMMAND.findall(argument.value):
                     yield from _NAME.findall(expression or variable)
+
+
+def _has_lines(call: ast.Call) -> bool:
+    """Return whether a magic has the lines below it, which may be Python if nothing says that they are not."""
+    return isinstance(call.func, ast.Attribute) and call.func.attr == "run_cell_magic"
 
 
 def _names_in_text(text: str) -> Iterable[str]:

@@ -26,7 +26,7 @@ from ipyremote.notebook.display.html import bytes_text
 from ipyremote.notebook.output.cell_output import CELL_LABEL
 from ipyremote.refs import ObjectRef
 from ipyremote.remote_cells.cell import Cell, compile_cell, run_cell
-from ipyremote.remote_cells.shell import CELL_MAGICS, LINE_MAGICS, PYTHON_MAGICS
+from ipyremote.remote_cells.shell import PYTHON_MAGICS
 from ipyremote.serialization import pickling
 
 __all__ = ["CellInputError", "CellSubmitter", "CellSyntaxError"]
@@ -185,12 +185,9 @@ def _check_magics(source: str) -> None:
     found = unsupported(source)
     if found is not None:
         line, what = found
-        works = " ".join(
-            [*(f"%{name}" for name in sorted(LINE_MAGICS)), *(f"%%{name}" for name in sorted(CELL_MAGICS))]
-        )
         raise UsageError(
-            f"%%remote: line {line} uses {what}, which needs IPython. Workers run plain Python, in which these work: "
-            f"!commands, {works}"
+            f"%%remote: line {line} uses {what}, which needs the notebook's own IPython. In a worker it would have no "
+            "keyboard, history or kernel; use it in a cell of the notebook."
         )
 
 
