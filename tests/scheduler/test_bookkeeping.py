@@ -1,4 +1,4 @@
-"""The scheduler's records of workers, with a scripted zygote and a virtual clock, for cases that are rare in reality."""
+"""The scheduler's records of workers, with a scripted zygote and a virtual clock, for cases that rarely happen."""
 
 from __future__ import annotations
 

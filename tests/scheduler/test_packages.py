@@ -74,7 +74,9 @@ def test_an_installation_is_made_once_and_made_anew_when_it_is_not_whole(wheel: 
     os.close(other.lock)
 
 
-def test_processes_that_want_the_same_installation_at_the_same_time_share_it(wheel: Path, cache: Path) -> None:
+def test_processes_that_want_the_same_installation_at_the_same_time_share_it(
+    wheel: Path, cache: Path
+) -> None:
     program = (
         "import sys; from pathlib import Path; from ipyremote.messages import Packages\n"
         "from ipyremote.scheduler.packages import provide\n"
@@ -106,8 +108,9 @@ def test_the_error_names_a_cache_directory_that_cannot_be_used(tmp_path: Path, w
         make(wanted(str(wheel)), tmp_path / "file")
 
 
-def test_a_wait_for_the_same_installation_ends_when_the_time_is_over_or_nobody_wants_it(wheel: Path, cache: Path) ->
-None:
+def test_a_wait_for_the_same_installation_ends_when_the_time_is_over_or_nobody_wants_it(
+    wheel: Path, cache: Path
+) -> None:
     home = home_of(made := make(wanted(str(wheel)), cache))
     os.close(made.lock)
     (home / "complete").unlink()

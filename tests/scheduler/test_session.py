@@ -172,8 +172,9 @@ def test_a_running_task_fails_when_the_zygote_is_killed():
         kill(side.zygote())
         side.alive.wait_cut(GONE_SECONDS)
         messages = [message for message in side.driver.messages() if getattr(message, "object_id", 0) == task]
-        # The failure may arrive in time or not, because the driver fails all remaining tasks when the scheduler is gone.
-        # The worker's own answer may arrive as well, because this fake worker stops waiting when its lifeline is cut.
+        # The failure may arrive in time or not, because the driver fails all remaining tasks when the scheduler is
+        # gone. The worker's own answer may arrive as well, because this fake worker stops waiting when its lifeline is
+        # cut.
         failures = [message.value.text for message in messages if isinstance(message.value, Failure)]
         assert all("was lost" in text for text in failures)
 
