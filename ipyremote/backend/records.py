@@ -251,6 +251,8 @@ class WorkerStatus(NamedTuple):
     label: str = ""
     #: Number of tasks that were sent ahead to the worker and have not started.
     queued: int = 0
+    #: Whether the worker runs a task or a call now.
+    runs: bool = False
     #: Id of the worker's machine; empty for this one.
     node: str = ""
     #: Share of one CPU; None where the engine does not measure it.
@@ -298,12 +300,18 @@ class TaskRun(NamedTuple):
     """A run of a task that has ended, for a timeline. Times are the engine's clock, in seconds."""
 
     worker_id: int
-    #: `name#number` of the task.
-    label: str
+    #: Name of the task, and the number that distinguishes tasks of one name; no number for several runs drawn as one.
+    name: str
+    number: str
     start: float
     end: float
     #: "done", "failed", "cancelled", "retried" (the task raised and runs again) or "lost" (with its worker).
     state: str
+
+    @property
+    def label(self) -> str:
+        """Return `name#number`, for people."""
+        return f"{self.name}#{self.number}" if self.number else self.name
 
 
 class Condition(NamedTuple):

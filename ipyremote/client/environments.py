@@ -116,11 +116,15 @@ class Environments:
             return EnvironmentSpec()
         config = both.get("config") or {}
         return EnvironmentSpec(
-            hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest(),
-            _title(both),
-            both.serialize(),
-            *parts,
-            float(config.get("setup_timeout_seconds", SETUP_SECONDS)),
+            key=hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=10).hexdigest(),
+            title=_title(both),
+            text=both.serialize(),
+            variables=variables,
+            directory=directory,
+            modules=modules,
+            packages=packages,
+            hook=hook,
+            seconds=float(config.get("setup_timeout_seconds", SETUP_SECONDS)),
         )
 
     def _place(self) -> Path:

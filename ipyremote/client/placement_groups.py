@@ -37,20 +37,20 @@ class PlacementGroups:
         channel.check()
         running = self._submitter.running
         group_id = secrets.randbits(_ID_BITS) + 1
-        label = name or channel.holds(lambda: running.label_of("placement_group"))
+        label = name or str(channel.holds(lambda: running.label_of("placement_group")))
 
         def message(request: int = 0) -> m.CreateGroup:
             return m.CreateGroup(
-                group_id,
-                tuple(bundles),
-                strategy,
-                label,
-                name,
-                detached,
-                running.driver,
-                running.cell,
-                request,
-                labels,
+                group_id=group_id,
+                bundles=tuple(bundles),
+                strategy=strategy,
+                label=label,
+                name=name,
+                detached=detached,
+                driver=running.driver,
+                cell=running.cell,
+                request=request,
+                labels=labels,
             )
 
         if not name:

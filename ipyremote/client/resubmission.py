@@ -11,7 +11,7 @@ from typing import Final
 
 from ipyremote.client.channel import Channel
 from ipyremote.ids import IdSource
-from ipyremote.messages import Failure, Submit, TaskSpec
+from ipyremote.messages import Failure, Submit, TaskSpec, replace
 
 __all__ = ["Calls"]
 
@@ -75,25 +75,4 @@ class Calls:
             raise ValueError("its arguments were too large to be kept")
         if any(any_id not in self._objects.counts for any_id in (*spec.deps, *spec.refs)):
             raise ValueError("a ref among its arguments is not held any more")
-        return TaskSpec(
-            self._ids.take(spec.returns),
-            spec.digest,
-            spec.label,
-            spec.args,
-            spec.deps,
-            spec.refs,
-            spec.packed,
-            spec.returns,
-            spec.resources,
-            spec.max_retries,
-            spec.retry_on,
-            spec.actor_id,
-            spec.method,
-            spec.parent,
-            spec.driver,
-            spec.cell,
-            spec.group,
-            place=spec.place,
-            max_calls=spec.max_calls,
-            environment=spec.environment,
-        )
+        return replace(spec, task_id=self._ids.take(spec.returns))

@@ -239,7 +239,7 @@ class Session:
         submitter = self.submitter
         object_id = submitter.put(submitter.pack(pickled), pickled.refs)
         with self._lock:
-            return object_id, self.running.label_of("put")
+            return object_id, str(self.running.label_of("put"))
 
     def free(self, ids: Sequence[int]) -> None:
         with self._lock:

@@ -113,7 +113,8 @@ class Submitter:
         return m.TaskSpec(
             task_id=task_id,
             digest=digest,
-            label=running.label_of(name),
+            name=name,
+            number=running.number_of(name),
             args=packed.inline,
             deps=packed.deps,
             refs=packed.refs,

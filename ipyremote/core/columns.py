@@ -79,7 +79,7 @@ def _type(ledger: Ledger, attempt: Attempt) -> str:
 
 
 def _name(ledger: Ledger, attempt: Attempt) -> str:
-    return attempt.label.rpartition("#")[0]
+    return attempt.name
 
 
 def _function(ledger: Ledger, attempt: Attempt) -> str:

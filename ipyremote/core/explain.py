@@ -262,4 +262,11 @@ def _worker_status(worker: Worker) -> WorkerStatus:
         label = label or worker.actor.spec.class_name
         state = SERVING
     queued = sum(1 for task in worker.tasks if task.state == SENT)
-    return WorkerStatus(worker.id, worker.pid, BUSY if state == STOPPING else state, label, queued)
+    return WorkerStatus(
+        worker_id=worker.id,
+        pid=worker.pid,
+        state=BUSY if state == STOPPING else state,
+        label=label,
+        queued=queued,
+        runs=bool(worker.tasks),
+    )

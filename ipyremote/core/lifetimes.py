@@ -143,7 +143,7 @@ def put(ledger: Ledger, sender: int, message: Put) -> None:
     object_id = message.object_id
     if object_id in ledger.objects:
         return
-    obj = ledger.objects[object_id] = Object(object_id, 0, "", None)
+    obj = ledger.objects[object_id] = Object(object_id, 0, "", "", None)
     hold(ledger, obj, sender)
     seal(ledger, obj, message.value, sender, message.refs)
 

@@ -143,7 +143,7 @@ class StateQueries:
         ledger = self._ledger
         size, state, reference = (OBJECT_COLUMNS[column] for column in ("size", "status", "reference"))
         for obj in islice(ledger.objects.values(), LOOKED_AT):
-            name = obj.label.rpartition("#")[0] or "put"
+            name = obj.name or "put"
             key = name, "", state(ledger, obj), reference(ledger, obj)
             counts[key] += 1
             sizes[key] += size(ledger, obj)

@@ -97,8 +97,8 @@ class StreamRules:
         ledger = self._ledger
         value = message.value
         item_id = self._ids.take()
-        label = f"{task.spec.label}[{message.index}]"
-        obj = ledger.objects[item_id] = Object(item_id, 0, label, None)
+        number = f"{task.spec.number}[{message.index}]"
+        obj = ledger.objects[item_id] = Object(item_id, 0, task.spec.name, number, None)
         hold(ledger, obj, task.submitter)
         item = StreamItem(message.task_id, message.index, item_id, None)
         if type(value) is Forward:

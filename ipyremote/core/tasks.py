@@ -6,6 +6,8 @@ values, the other calls of its actor) is left in `Ledger.woken` and `Ledger.touc
 
 from __future__ import annotations
 
+from sys import intern
+
 from ipyremote.core.dispatch import move, run_seconds
 from ipyremote.core.group_reservation import refusal
 from ipyremote.core.lifetimes import discard_value, hold, lost, release, seal, settle_value
@@ -78,9 +80,11 @@ def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
     task = tasks[task_id] = Task(spec, sender, READY, ledger.now)
     held = ledger.clients[sender].held
     returns = spec.returns
+    # One string object for all tasks of a function: a million results would have a million copies of the name.
+    name = intern(spec.name)
     # The usual single return shares the id's int object with its task: a million of them are 30 MB.
     for object_id in (task_id,) if returns == 1 else range(task_id, task_id + returns):
-        objects[object_id] = Object(object_id, sender, spec.label, task)
+        objects[object_id] = Object(object_id, sender, name, spec.number, task)
         if held is not None:
             held.add(object_id)
     if spec.parent:

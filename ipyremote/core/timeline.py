@@ -91,7 +91,8 @@ def _span(attempt: Attempt) -> TaskRun:
     assert attempt.worker is not None, "a run is on a worker"
     return TaskRun(
         worker_id=attempt.worker.id,
-        label=attempt.label,
+        name=attempt.name,
+        number=attempt.number,
         start=attempt.started,
         end=attempt.ended,
         state=attempt.state,

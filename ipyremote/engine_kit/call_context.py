@@ -11,11 +11,11 @@ import contextvars
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from ipyremote.backend.placement import Place
 
-__all__ = ["Cancellable", "Running", "concurrent", "concurrently"]
+__all__ = ["Cancellable", "Label", "Running", "concurrent", "concurrently"]
 
 
 class Cancellable(Protocol):
@@ -23,6 +23,16 @@ class Cancellable(Protocol):
 
     #: Whether it was.
     cancelled: bool
+
+
+class Label(NamedTuple):
+    """The name of a task, and the number that distinguishes its submitter's tasks of that name."""
+
+    name: str
+    number: str
+
+    def __str__(self) -> str:
+        return f"{self.name}#{self.number}"
 
 
 class Running:
@@ -36,7 +46,7 @@ class Running:
         driver: int,
         task_id: int = 0,
         cell: int = 0,
-        label: str = "",
+        number: str = "",
         gpus: tuple[int, ...] = (),
         call: Cancellable | None = None,
         place: Place | None = None,
@@ -47,7 +57,7 @@ class Running:
         self.driver = driver
         self.cell = cell
         #: What precedes the number in the labels of its children.
-        self.prefix = f"{label.rpartition('#')[2]}." if label else ""
+        self.prefix = f"{number}." if number else ""
         #: What runs; None in a driver.
         self.call = call
         #: Indices of the GPUs assigned to the task.
@@ -57,11 +67,15 @@ class Running:
         self._numbers: dict[str, int] = {}
         self._thread = threading.get_ident()
 
-    def label_of(self, name: str) -> str:
-        """The label of the next submission with this name."""
+    def number_of(self, name: str) -> str:
+        """Return the number of the next submission with this name."""
         number = self._numbers.get(name, 0) + 1
         self._numbers[name] = number
-        return f"{name}#{self.prefix}{number}"
+        return f"{self.prefix}{number}"
+
+    def label_of(self, name: str) -> Label:
+        """Return the label of the next submission with this name."""
+        return Label(name, self.number_of(name))
 
     def place_for(self, asked: Place | None) -> Place | None:
         """Where a submission goes that was asked to go there: perhaps to the placement group of who submits it."""

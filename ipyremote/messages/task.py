@@ -32,8 +32,10 @@ class TaskSpec(Struct, frozen=True):
     task_id: int
     #: Digest of the function (of the class for a method call or an actor creation), as announced by `Define`.
     digest: bytes
-    #: `name#number`, for people.
-    label: str
+    #: The name of the function or method, or the one given by `options(name=...)`.
+    name: str
+    #: Distinguishes the submitter's tasks of one name, such as "3"; "3.1" is the first one that task 3 submitted.
+    number: str
     #: The pickle of `(args, kwargs)` with `serialize.Slot(i)` in the place of top-level ref `deps[i]`; empty data
     #: means no arguments at all. When `packed`, the arguments are instead the value of the last of `deps`.
     args: Inline
@@ -68,6 +70,11 @@ class TaskSpec(Struct, frozen=True):
     max_calls: int = 0
     #: Key of the environment that it runs in; empty for the session's own processes. Ignored for a method call.
     environment: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return `name#number`, for people."""
+        return f"{self.name}#{self.number}"
 
 
 def share_parts(spec: TaskSpec, resources: Resources, digest: bytes) -> None:

@@ -88,7 +88,7 @@ class Inside:
         return Identity(
             client=session.client_id,
             task=spec.task_id,
-            task_name=spec.label.rpartition("#")[0],
+            task_name=spec.name,
             function=function,
             actor=actor,
             restarted=self._restarted,

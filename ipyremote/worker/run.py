@@ -243,7 +243,7 @@ class Runner:
                 self._host.payloads[spec.digest] = payload
                 raise
             self._functions[spec.digest] = fn
-            self._session.adopt(fn, spec.digest, getattr(fn, "__name__", spec.label.partition("#")[0]))
+            self._session.adopt(fn, spec.digest, getattr(fn, "__name__", spec.name))
         return fn
 
     def _create(
@@ -399,7 +399,7 @@ def _running(assignment: Assignment, place: Place | None) -> Running:
         driver=spec.driver,
         task_id=spec.task_id,
         cell=spec.cell,
-        label=spec.label,
+        number=spec.number,
         gpus=message.gpus,
         call=assignment,
         place=spec.place or place,

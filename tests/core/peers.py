@@ -339,7 +339,8 @@ def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
         fields["max_calls"] = plan.max_calls
     return m.TaskSpec(
         task_id=task_id,
-        label=f"{plan.name}#{task_id & 0xFFFF}",
+        name=plan.name,
+        number=str(task_id & 0xFFFF),
         args=m.Inline(b""),
         resources=resources,
         max_retries=plan.retries,

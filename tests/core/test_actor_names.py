@@ -30,7 +30,7 @@ from tests.core.transcript import (
     task,
 )
 
-MAKE = task(1, label="A#1")
+MAKE = task(1, name="A", number="1")
 HOME = "anonymous-1"
 OTHER, NEXT = 1 << 22, (1 << 22) + 1
 KILLED = "signal 9 (SIGKILL)"
@@ -38,7 +38,7 @@ KILLED = "signal 9 (SIGKILL)"
 
 def make(number: int, *, client: int = DRIVER, request: int = 7, driver: int = 0, **fields: Any) -> Received:
     """A client creates an actor, with a name if one is given."""
-    spec = task(number, client=client, label=f"A#{number}", driver=driver or client)
+    spec = task(number, client=client, name="A", number=str(number), driver=driver or client)
     return Received(client, m.CreateActor(spec, m.ActorSpec("A", **fields), request))
 
 
@@ -75,7 +75,7 @@ def test_a_name_is_answered_when_the_actor_is_known_to_exist() -> None:
     t = Transcript()
     t >> make(1, name="a", record=b"r")
     t << names(named(1, record=b"r")) << define(W3)
-    spec = task(1, label="A#1")
+    spec = task(1, name="A", number="1")
     t << run(W3, spec, 1, actor=m.ActorSpec("A", name="a", record=b"r")) << StartWorker(W4)
     t >> look("a") << found(named(1, record=b"r"))
 
@@ -183,7 +183,7 @@ def test_an_actor_that_is_not_detached_goes_with_the_driver_that_it_belongs_to()
     t.taken()
     t >> Received(DRIVER, m.Hold((ident(1, OTHER),)))
     t >> ClientGone(OTHER) << StopWorker(W3, "kill")
-    spec = m.TaskSpec(ident(5), b"", "A.m#5", m.Inline(b""), actor_id=ident(1, OTHER), method="m")
+    spec = m.TaskSpec(ident(5), b"", "A.m", "5", m.Inline(b""), actor_id=ident(1, OTHER), method="m")
     t >> submit(spec)
     assert "the driver that it belonged to has left" in failure_of(t.taken()[0]).text
 
@@ -224,7 +224,9 @@ def creator(t: Transcript, **fields: Any) -> None:
 
 
 def child_call(number: int, owner: int = W3) -> m.TaskSpec:
-    return m.TaskSpec(ident(number), b"", "A.m", m.Inline(b""), actor_id=ident(1, owner), method="m")
+    return m.TaskSpec(
+        ident(number), b"", "A.m", str(number), m.Inline(b""), actor_id=ident(1, owner), method="m"
+    )
 
 
 def test_an_actor_dies_with_the_worker_whose_task_created_it() -> None:

@@ -29,7 +29,7 @@ from tests.core.transcript import (
     value,
 )
 
-MAKE = task(1, label="A#1")
+MAKE = task(1, name="A", number="1")
 ONE_CPU = (("CPU", CPU),)
 
 
@@ -53,7 +53,7 @@ def test_the_snapshot_tells_which_call_it_runs() -> None:
     t = alive()
     t >> submit(call(2, 1))
     t.taken()
-    assert m.WorkerStatus(W2, 102, "actor", "A.m#2") == t.core.status().workers[0]
+    assert m.WorkerStatus(W2, 102, "actor", "A.m#2", runs=True) == t.core.status().workers[0]
 
 
 def test_it_holds_nothing_while_alive_unless_asked_to() -> None:
@@ -153,13 +153,13 @@ def test_a_creation_that_raises_is_the_end_of_it() -> None:
 def test_a_creation_whose_argument_fails_is_the_end_of_it() -> None:
     t = Transcript(cpus=1)
     died = m.Failure("actor_died", f"A could not be created: {lost(ident(99)).text}")
-    t >> create(task(1, label="A#1", deps=(ident(99),))) << ready(1, died)
+    t >> create(task(1, name="A", number="1", deps=(ident(99),))) << ready(1, died)
     assert {"dead": 1} == t.core.status().actors
 
 
 def test_a_creation_waits_for_its_arguments() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1", deps=(ident(9),))
+    make = task(1, name="A", number="1", deps=(ident(9),))
     t >> submit(task(9)) << define(W2) << run(W2, task(9), 1)
     t >> create(make)
     assert {"waiting": 1} == t.core.status().actors
@@ -254,9 +254,14 @@ def test_a_handle_inside_a_value_or_an_argument_keeps_it() -> None:
 def test_a_blocked_call_lends_what_its_actor_holds() -> None:
     t = alive(resources=ONE_CPU)
     t >> submit(call(2, 1)) << run(W2, call(2, 1), 2)
-    t >> submit(task(1, client=W2, label="g#1"), W2)
-    t >> Received(W2, m.Blocked(ident(2))) << define(W3) << run(W3, task(1, client=W2, label="g#1"), 1)
-    t >> done(W3, task(1, client=W2, label="g#1")) << ready(1, to=W2, client=W2)
+    t >> submit(task(1, client=W2, name="g", number="1"), W2)
+    (
+        t
+        >> Received(W2, m.Blocked(ident(2)))
+        << define(W3)
+        << run(W3, task(1, client=W2, name="g", number="1"), 1)
+    )
+    t >> done(W3, task(1, client=W2, name="g", number="1")) << ready(1, to=W2, client=W2)
     t >> Received(W2, m.Unblocked(ident(2)))
     assert () == t.core.status().available
 
@@ -271,7 +276,7 @@ def test_an_exception_to_be_retried_runs_before_later_calls() -> None:
 @pytest.mark.parametrize("count", [10, 60])
 def test_more_actors_than_processors_live_at_a_time(count: int) -> None:
     t = Transcript(cpus=2)
-    t.core.handle([create(task(n, label=f"A#{n}")) for n in range(1, count + 1)], 0.0)
+    t.core.handle([create(task(n, name="A", number=str(n))) for n in range(1, count + 1)], 0.0)
     for _ in range(count):
         for worker in list(t.core._ledger.workers.values()):
             if worker.state == "starting":

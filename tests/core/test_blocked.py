@@ -22,7 +22,7 @@ from tests.core.transcript import (
 
 def test_a_blocked_task_lends_its_processor_to_its_child() -> None:
     t = Transcript(cpus=1)
-    parent, child = task(1), task(1, client=W2, label="g#1")
+    parent, child = task(1), task(1, client=W2, name="g", number="1")
     t >> submit(parent) << define(W2) << run(W2, parent, 1)
     t >> submit(child, W2)
     t >> Received(W2, m.Blocked(ident(1))) << StartWorker(W3)
@@ -52,7 +52,7 @@ def test_fifty_nested_tasks_end_on_one_processor() -> None:
     t >> submit(specs[0]) << define(W2) << run(W2, specs[0], 1)
     for depth in range(50):
         worker = W2 + depth
-        child = task(1, client=worker, label=f"g#{depth}")
+        child = task(1, client=worker, name="g", number=str(depth))
         specs.append(child)
         t >> submit(child, worker)
         t >> Received(worker, m.Blocked(specs[depth].task_id)) << StartWorker(worker + 1)
@@ -105,7 +105,7 @@ def test_a_task_that_ends_while_blocked_leaves_nothing_behind() -> None:
 def test_at_the_limit_of_workers_it_is_said_why_nothing_goes_on() -> None:
     t = Transcript(cpus=1, max_workers=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
-    t >> submit(task(1, client=W2, label="g#1"), W2)
+    t >> submit(task(1, client=W2, name="g", number="1"), W2)
     t >> Received(W2, m.Blocked(ident(1)))
     t.quiet()
     assert "g#1 waits for a worker: all 1 that there can be are busy, blocked or actors." == t.core.explain(

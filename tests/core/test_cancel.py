@@ -106,8 +106,8 @@ def test_an_exception_to_be_retried_is_not_when_cancelled() -> None:
 
 def test_children_are_cancelled_and_those_of_children_that_have_ended() -> None:
     t = running()
-    child = task(1, client=W2, label="child#1", parent=ident(1))
-    grandchild = task(1, client=W3, label="grandchild#1", parent=ident(1, W2))
+    child = task(1, client=W2, name="child", number="1", parent=ident(1))
+    grandchild = task(1, client=W3, name="grandchild", number="1", parent=ident(1, W2))
     t >> submit(child, W2)
     t >> Received(W2, m.Blocked(ident(1))) << StartWorker(W3)
     t >> started(W3) << define(W3) << run(W3, child, 1)
@@ -119,7 +119,7 @@ def test_children_are_cancelled_and_those_of_children_that_have_ended() -> None:
 
 def test_without_recursion_children_go_on() -> None:
     t = running()
-    child = task(1, client=W2, label="child#1", parent=ident(1))
+    child = task(1, client=W2, name="child", number="1", parent=ident(1))
     t >> submit(child, W2)
     t >> cancel(1, recursive=False) << Send(W2, m.CancelRun(ident(1), 0))
     t >> done(W2, task(1), INTERRUPTED) << ready(1, INTERRUPTED) << run(W2, child, 2)
@@ -127,7 +127,7 @@ def test_without_recursion_children_go_on() -> None:
 
 def test_calls_that_wait_are_cancelled_and_those_that_run_are_asked() -> None:
     t = Transcript(cpus=1)
-    t >> create(task(1, label="A#1")) << define(W2)
+    t >> create(task(1, name="A", number="1")) << define(W2)
     t.taken()
     t >> done(W2, task(1))
     t.taken()

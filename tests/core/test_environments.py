@@ -55,7 +55,7 @@ def announce(key: str = E, *, eager: bool = False) -> Event:
     return Received(DRIVER, m.DefineEnvironment(described(key), eager))
 
 
-def inside(number: int, key: str = E, **fields: object) -> m.TaskSpec:
+def inside(number: int, /, key: str = E, **fields: object) -> m.TaskSpec:
     return task(number, environment=key, **fields)  # type: ignore[arg-type]
 
 
@@ -146,7 +146,7 @@ def test_what_waits_for_a_task_in_such_an_environment_fails_with_it() -> None:
 
 def test_an_actor_lives_in_its_environment_and_is_restarted_in_it() -> None:
     t = opened()
-    make = task(2, label="A#1", environment=E)
+    make = task(2, name="A", number="1", environment=E)
     made = m.ActorSpec("A", max_restarts=1)
     t >> create(make, max_restarts=1) << run(W3, make, 2, actor=made)
     t >> done(W3, make) << ready(2)
@@ -159,8 +159,8 @@ def test_an_actor_lives_in_its_environment_and_is_restarted_in_it() -> None:
 def test_an_actor_of_a_set_up_that_failed_is_dead_and_says_why() -> None:
     t = Transcript(cpus=1)
     t >> announce()
-    t >> create(task(1, label="A#1", environment=E)) << OpenEnvironment(described())
-    t >> submit(task(2, digest=b"", label="A.m#1", actor_id=ident(1), method="m"))
+    t >> create(task(1, name="A", number="1", environment=E)) << OpenEnvironment(described())
+    t >> submit(task(2, digest=b"", name="A.m", number="1", actor_id=ident(1), method="m"))
     t >> EnvironmentLost(E, "no such package")
     failures = [failure_of(command) for command in t.taken()[1:]]
     assert ["runtime_env_setup"] * 2 == [failure.kind for failure in failures]
@@ -180,7 +180,7 @@ def test_spares_of_an_environment_stop_and_one_that_nobody_needs_is_closed() -> 
 
 def test_an_environment_with_an_actor_or_a_task_is_not_closed() -> None:
     t = opened()
-    make = task(2, label="A#1", cpus=0, environment=E)
+    make = task(2, name="A", number="1", cpus=0, environment=E)
     t >> create(make) << run(W3, make, 2, actor=m.ActorSpec("A"))
     t >> done(W3, make) << ready(2)
     t.later(500.0)
@@ -229,7 +229,7 @@ def test_workers_that_cannot_be_started_twice_are_a_set_up_that_failed() -> None
 
 def test_workers_that_cannot_be_started_beside_a_living_actor_fail_tasks_and_not_the_actor() -> None:
     t = opened()
-    make = task(2, label="A#1", cpus=0, environment=E)
+    make = task(2, name="A", number="1", cpus=0, environment=E)
     t >> create(make) << run(W3, make, 2, actor=m.ActorSpec("A"))
     t >> done(W3, make) << ready(2)
     t.later(1.0)

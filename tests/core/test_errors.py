@@ -75,7 +75,7 @@ def test_an_error_in_placing_fails_that_task_only(monkeypatch: pytest.MonkeyPatc
 def test_an_error_in_placing_an_actor_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
     monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
-    t >> create(task(1, label="A#1"))
+    t >> create(task(1, name="A", number="1"))
     _, stop, failed, _ = t.taken()
     assert StopWorker(W3, "kill") == stop
     assert "actor_died" == failure_of(failed).kind

@@ -14,7 +14,7 @@ STORED = m.Stored("seg-3-1", 100, 10)
 def forwarded() -> tuple[Transcript, m.TaskSpec]:
     """Task 1 has returned its child, which runs on the other worker."""
     t = Transcript()
-    child = task(1, client=W3, label="g#1", parent=ident(1))
+    child = task(1, client=W3, name="g", number="1", parent=ident(1))
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
     t >> done(W3, task(1), m.Forward(ident(1, W3)))
@@ -99,7 +99,7 @@ def test_a_long_chain_of_tail_calls_keeps_only_its_end() -> None:
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     spec = task(1)
     for number in range(1, count):
-        child = task(number, client=W2, label=f"g#{number}")
+        child = task(number, client=W2, name="g", number=str(number))
         t.core.handle([submit(child, W2)], 0.0)
         forward = done(W2, spec, m.Forward(child.task_id), micros=10_000)
         t.core.handle([forward, Received(W2, m.Release((child.task_id,)))], 0.0)

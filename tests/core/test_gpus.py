@@ -69,7 +69,7 @@ def test_nothing_is_sent_ahead_behind_a_gpu() -> None:
 
 def test_an_actor_keeps_its_device_and_gives_the_creations_back() -> None:
     t = Transcript(cpus=1, gpus=2)
-    make = task(1, label="A#1", resources={"GPU": 2})
+    make = task(1, name="A", number="1", resources={"GPU": 2})
     t >> create(make, resources=(("GPU", CPU),)) << define(W2)
     t << run(W2, make, 1, gpus=(0, 1), actor=m.ActorSpec("A", (("GPU", CPU),))) << StartWorker(W3)
     t >> done(W2, make) << ready(1)

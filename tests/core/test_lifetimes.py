@@ -216,7 +216,7 @@ def test_a_client_that_is_gone_holds_nothing_and_its_tasks_are_cancelled() -> No
 def test_what_a_lost_worker_held_is_released() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
-    t >> put(1, sender=W2) >> submit(task(2, client=W2, label="child#1"), W2)
+    t >> put(1, sender=W2) >> submit(task(2, client=W2, name="child", number="1"), W2)
     t >> exited(W2, 1)
     t.taken()
     assert 1 == objects(t)
@@ -244,7 +244,7 @@ def test_a_failure_holds_what_its_exception_refers_to_wherever_it_is_the_value()
 def test_a_dead_actor_holds_what_the_exception_of_its_init_refers_to() -> None:
     t = Transcript(cpus=1)
     bad = m.Failure("task_error", "no", b"pickle", (ident(1, W2),))
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     t >> create(make)
     t.taken()
     t >> [put(1, sender=W2), done(W2, make, bad), release(1, sender=W2, client=W2)]

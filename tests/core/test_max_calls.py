@@ -75,7 +75,7 @@ def test_actors_that_such_a_task_has_made_go_on_when_its_worker_leaves() -> None
     t = Transcript(cpus=2)
     spec = task(1, max_calls=1)
     t >> submit(spec) << define(W3) << run(W3, spec, 1)
-    make = task(1, client=W3, label="A#1.1", cpus=0)
+    make = task(1, client=W3, name="A", number="1.1", cpus=0)
     t >> Received(W3, m.CreateActor(make, m.ActorSpec("A")))
     t.taken()
     t >> done(W2, make)
@@ -95,7 +95,7 @@ def test_such_tasks_that_need_nothing_are_bounded_and_hold_up_no_actor() -> None
     t >> [started(worker) for worker in (3, 4, 5)]
     t.taken()
     assert t.core.status().tasks == {"running": 4, "ready": 3}
-    make = task(20, label="A#1", cpus=0)
+    make = task(20, name="A", number="1", cpus=0)
     t >> Received(1, m.CreateActor(make, m.ActorSpec("A"))) << StartWorker(6)
     t >> started(6)
     assert t.core.explain(ident(20)).startswith("A#1 runs")

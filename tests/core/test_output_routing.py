@@ -46,7 +46,7 @@ def test_a_childs_displays_go_to_the_driver_of_its_parent() -> None:
     t >> ClientJoined(OTHER)
     parent = task(1, client=OTHER, driver=OTHER, cell=4)
     t >> submit(parent, OTHER) << define(W3) << run(W3, parent, 1)
-    child = task(1, client=W3, parent=ident(1, OTHER), driver=OTHER, cell=4, label="g#1.1")
+    child = task(1, client=W3, parent=ident(1, OTHER), driver=OTHER, cell=4, name="g", number="1.1")
     t >> submit(child, W3) << define(2) << run(2, child, 1)
     t >> Received(2, m.Display(ident(1, W3), b"{}"))
     t << Send(OTHER, m.DisplayContent(4, "g#1.1", ident(1, W3), b"{}"))

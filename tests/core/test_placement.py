@@ -109,7 +109,7 @@ def test_a_big_request_is_not_passed_for_ever() -> None:
 
 def test_aging_reserves_nothing_that_actors_keep() -> None:
     t = Transcript()
-    keeper = task(1, label="A#1")
+    keeper = task(1, name="A", number="1")
     t >> Received(DRIVER, m.CreateActor(keeper, m.ActorSpec("A", (("CPU", CPU),))))
     t.taken()
     t >> done(W3, keeper)
@@ -129,7 +129,7 @@ def test_a_flood_of_one_client_does_not_hold_up_another() -> None:
     t >> ClientJoined(other)
     flood = [task(n) for n in range(1, 11)]
     t >> [submit(spec) for spec in flood] << define(W2) << run(W2, flood[0], 1)
-    single = task(1, client=other, label="g#1")
+    single = task(1, client=other, name="g", number="1")
     t >> submit(single, other)
     t >> done(W2, flood[0], micros=1_000_000) << ready(1) << run(W2, flood[1], 2)
     t >> done(W2, flood[1], micros=1_000_000) << ready(2) << run(W2, single, 3)

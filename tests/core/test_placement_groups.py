@@ -35,7 +35,7 @@ from tests.core.transcript import (
 OTHER = 1 << 22
 
 
-def placed(number: int, group_id: int = 1, bundle: int = -1, **fields: Any) -> m.TaskSpec:
+def placed(number: int, /, group_id: int = 1, bundle: int = -1, **fields: Any) -> m.TaskSpec:
     """A task in a group."""
     return task(number, place=Place(group_id, bundle, captures=False), **fields)
 
@@ -146,7 +146,7 @@ def test_what_fits_into_no_single_bundle_is_refused() -> None:
     t >> submit(placed(3, bundle=2))
     text = "f#3 cannot run: group#1 has no bundle 2: they are numbered from 0 to 1."
     assert text == failure_of(t.taken()[0]).text
-    t >> create(placed(4, label="A#1", cpus=2))
+    t >> create(placed(4, name="A", number="1", cpus=2))
     text = "A cannot be created: it needs 2 CPU, and no bundle of group#1 has that much."
     assert m.Failure("actor_unschedulable", text) == failure_of(t.taken()[0])
     t >> submit(call(5, 4))
@@ -341,13 +341,13 @@ def test_removal_ends_what_waits_and_what_runs() -> None:
 def test_removal_ends_actors() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
-    made = placed(1, label="A#1")
+    made = placed(1, name="A", number="1")
     spec = m.ActorSpec("A", (("CPU", CPU),), 3)
     t >> create(made, resources=(("CPU", CPU),), max_restarts=3)
     t << define(W3) << run(W3, made, 1, actor=spec) << StartWorker(W4)
     t >> done(W3, made) << ready(1)
     t >> submit(call(2, 1)) << run(W3, call(2, 1), 2)
-    waiting = placed(3, label="A#2")
+    waiting = placed(3, name="A", number="2")
     t >> create(waiting)
     t.quiet()
     t >> remove(1) << StopWorker(W3, "kill")
@@ -363,7 +363,7 @@ def test_removal_ends_actors() -> None:
 def test_an_actor_keeps_part_of_its_bundle_and_restarts_in_it() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
-    made = placed(1, label="A#1")
+    made = placed(1, name="A", number="1")
     t >> create(made, max_restarts=1)
     t << define(W3) << run(W3, made, 1, actor=m.ActorSpec("A", (), 1)) << StartWorker(W4)
     t >> started(W4)
@@ -444,7 +444,7 @@ def test_a_group_ends_with_the_driver_that_created_it_unless_it_is_detached() ->
 
 def test_a_group_ends_with_the_actor_that_created_it() -> None:
     t = Transcript(cpus=3)
-    made = task(1, label="A#1")
+    made = task(1, name="A", number="1")
     t >> create(made) << define(W4) << run(W4, made, 1, actor=m.ActorSpec("A")) << StartWorker(W5)
     t >> done(W4, made) << ready(1)
     t >> group(1, sender=W4) >> group(2, sender=W4, detached=True)
@@ -478,7 +478,7 @@ def test_a_task_for_another_machine_fails_and_one_for_this_runs() -> None:
     t >> submit(task(1, place=Place(node="cd")))
     text = "f#1 cannot run: it is to run on node cd, and the only node of this session is ab."
     assert m.Failure("task_unschedulable", text) == failure_of(t.taken()[0])
-    t >> create(task(2, place=Place(node="cd"), label="A#1"))
+    t >> create(task(2, place=Place(node="cd"), name="A", number="1"))
     assert "actor_unschedulable" == failure_of(t.taken()[0]).kind
     here = task(3, place=Place(node="ab"))
     t >> submit(here) << define(W3) << run(W3, here, 1)

@@ -135,7 +135,7 @@ def test_kill_with_restart_is_a_crash() -> None:
 
 def test_the_arguments_of_the_creation_are_kept_for_restarts() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1", deps=(ident(9),))
+    make = task(1, name="A", number="1", deps=(ident(9),))
     t >> Received(DRIVER, m.Put(ident(9), value("x")))
     t >> create(make, max_restarts=1)
     t.taken()

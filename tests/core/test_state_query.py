@@ -102,7 +102,7 @@ def test_a_row_tells_where_and_when_it_ran_and_for_whom() -> None:
 def test_a_function_is_told_by_its_own_name_whatever_the_task_is_called() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.Define(b"square", b"code", (), "square")))
-    given(t, submit(task(1, digest=b"square", label="mine#1")))
+    given(t, submit(task(1, digest=b"square", name="mine", number="1")))
     (row,) = asked(t).tasks
     assert ("mine#1", "mine", "square") == (row.label, row.name, row.function)
 
@@ -161,7 +161,7 @@ def test_a_stream_that_waits_for_its_consumer_is_not_in_get() -> None:
 
 def test_calls_and_creations_of_actors_have_types_of_their_own() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make), submit(call(2, 1)))
     rows = asked(t).tasks
     assert [
@@ -176,7 +176,7 @@ def test_calls_and_creations_of_actors_have_types_of_their_own() -> None:
 
 def test_a_creation_that_failed_is_one_row() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make, BAD))
     (row,) = asked(t).tasks
     assert ("FAILED", "ACTOR_CREATION_TASK", W2) == (row.state, row.type, row.worker_id)
@@ -187,7 +187,7 @@ def test_a_creation_that_failed_is_one_row() -> None:
 
 def test_filters_hold_together_and_text_has_no_case() -> None:
     t = Transcript(cpus=1)
-    t.run_away(W2, task(1), task(2, label="g#1"))
+    t.run_away(W2, task(1), task(2, name="g", number="1"))
     given(t, submit(task(3)))
     assert ["f#3", "f#1"] == [row.label for row in asked(t, "tasks", ("name", True, "f")).tasks]
     both = asked(t, "tasks", ("name", True, "f"), ("state", True, "finished"))
@@ -219,7 +219,7 @@ def test_a_question_looks_at_a_bounded_number_and_says_what_it_has_not_seen(
     monkeypatch.setattr(state_query, "LOOKED_AT", 5)
     t = Transcript(cpus=1)
     given(t, *(submit(task(number, resources={"GPU": 1})) for number in range(1, 9)))
-    given(t, submit(task(9, label="g#1", resources={"GPU": 1})))
+    given(t, submit(task(9, name="g", number="1", resources={"GPU": 1})))
     answer = asked(t, "tasks", ("name", True, "f"))
     assert (5, 4) == (answer.matched, answer.unseen)
     # Without filters nothing is missed.
@@ -268,11 +268,11 @@ def actors(t: Transcript) -> list[tuple[str, str, int]]:
 
 def test_an_actor_is_listed_through_its_life_and_after_it() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1", deps=(ident(50),))
+    make = task(1, name="A", number="1", deps=(ident(50),))
     given(t, submit(task(50, resources={"GPU": 1})), create(make))
     assert actors(t) == [("A#1", "DEPENDENCIES_UNREADY", 0)]
     t = Transcript(cpus=1)
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     given(t, create(make, max_restarts=1))
     assert actors(t) == [("A#1", "PENDING_CREATION", 102)]
     given(t, done(W2, make))
@@ -290,7 +290,7 @@ def test_an_actor_is_listed_through_its_life_and_after_it() -> None:
 def test_an_actor_has_its_name_its_namespace_and_what_it_holds() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.UseNamespace("mine")))
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     named = m.ActorSpec("A", name="counter", resources=(("CPU", CPU),), detached=True)
     given(t, Received(DRIVER, m.CreateActor(make, named, 3)), done(W2, make), Received(W2, m.Titled("A(1)")))
     (row,) = asked(t, "actors", ("name", True, "counter")).actors
@@ -312,7 +312,7 @@ def test_an_object_has_its_size_what_makes_it_and_what_holds_it() -> None:
     given(t, Received(DRIVER, m.Put(ident(2), m.Inline(b"x"), (ident(1),))))
     given(t, submit(task(3)))
     given(t, submit(task(4, deps=(ident(3),))))
-    make = task(5, label="A#1")
+    make = task(5, name="A", number="1")
     given(t, create(make))
     rows = asked(t, "objects").objects
     assert [
@@ -369,7 +369,7 @@ def test_workers_are_listed_with_what_they_do_and_after_their_end_with_how() -> 
 
 def test_the_end_of_a_worker_has_a_kind() -> None:
     t = Transcript(cpus=1)
-    make = task(1, label="A#1")
+    make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make), Received(DRIVER, m.KillActor(ident(1))), exited(W2, 1, 1))
     assert ["INTENDED_SYSTEM_EXIT"] == [
         row.exit_type for row in asked(t, "workers").workers if not row.is_alive
@@ -387,7 +387,7 @@ def test_the_end_of_a_worker_has_a_kind() -> None:
 def test_rows_that_are_alike_are_counted() -> None:
     t = Transcript(cpus=2)
     t.run_away(W3, task(1))
-    make = task(2, label="A#1")
+    make = task(2, name="A", number="1")
     given(
         t, submit(task(3)), submit(task(4)), create(make), Received(DRIVER, m.Put(ident(5), m.Inline(b"123")))
     )

@@ -109,7 +109,7 @@ def test_what_an_item_refers_to_is_held_by_it() -> None:
 
 def test_a_deferred_item_comes_first_and_its_value_later() -> None:
     t = streaming(cpus=2)
-    child = task(1, client=W3, label="g#1", parent=ident(1))
+    child = task(1, client=W3, name="g", number="1", parent=ident(1))
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
     t >> yields(W3, 0, m.Forward(child.task_id)) << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None))
     t >> Received(W3, m.Release((child.task_id,)))
@@ -258,7 +258,7 @@ def test_only_the_submitter_drops_its_generator() -> None:
 def test_the_streams_of_a_worker_end_with_it() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
-    child = task(1, client=W3, label="g#1", parent=ident(1), stream=1)
+    child = task(1, client=W3, name="g", number="1", parent=ident(1), stream=1)
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
     t >> yields(W2, 0, spec=child) << Send(W3, m.StreamItem(child.task_id, 0, item_id(1), value("0")))
     t >> Received(W2, m.Blocked(child.task_id))
@@ -269,7 +269,7 @@ def test_the_streams_of_a_worker_end_with_it() -> None:
 def test_a_stream_that_has_not_begun_when_its_submitter_is_lost_is_closed_at_its_first_item() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
-    child = task(1, client=W3, label="g#1", parent=ident(1), stream=m.ENDLESS)
+    child = task(1, client=W3, name="g", number="1", parent=ident(1), stream=m.ENDLESS)
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
     t >> exited(W3, 1)
     t.taken()
@@ -278,7 +278,7 @@ def test_a_stream_that_has_not_begun_when_its_submitter_is_lost_is_closed_at_its
 
 def test_methods_stream() -> None:
     t = Transcript(cpus=1)
-    make = task(5, label="A#1")
+    make = task(5, name="A", number="1")
     t >> create(make) << define(W2) << run(W2, make, 1, actor=m.ActorSpec("A")) << StartWorker(W3)
     t >> done(W2, make) << ready(5)
     spec = call(1, 5, stream=m.ENDLESS)

@@ -196,7 +196,7 @@ def test_a_task_in_each_state_takes_each_input(state: str, given: str) -> None:
     assert not troubles(commands)
 
 
-MAKE = task(1, label="A#1", deps=(ident(50),))
+MAKE = task(1, name="A", number="1", deps=(ident(50),))
 
 
 def actor_waiting() -> Transcript:
@@ -385,7 +385,7 @@ def group_removed() -> Transcript:
 
 
 GROUPED = task(1, place=Place(1, captures=False), max_retries=1)
-GROUPED_ACTOR = task(2, label="A#1", place=Place(1, captures=False))
+GROUPED_ACTOR = task(2, name="A", number="1", place=Place(1, captures=False))
 
 GROUP_STATES: dict[str, Callable[[], Transcript]] = {
     "pending": group_pending,
@@ -400,7 +400,7 @@ GROUP_INPUTS: dict[str, Event] = {
     "looked up": Received(DRIVER, m.LookUpGroups(1, DRIVER)),
     "task": submit(task(3, place=Place(1, captures=False))),
     "task in a bundle that is not there": submit(task(3, place=Place(1, 5))),
-    "actor": create(task(3, label="A#2", place=Place(1))),
+    "actor": create(task(3, name="A", number="2", place=Place(1))),
     "its task is done": done(W3, GROUPED),
     "its task has raised": done(W3, GROUPED, BAD),
     "its task waits": Received(W3, m.Blocked(ident(1))),
@@ -453,7 +453,7 @@ def worker_busy() -> Transcript:
 
 def worker_serving() -> Transcript:
     t = worker_idle()
-    feed(t, create(task(1, label="A#1"), max_restarts=1))
+    feed(t, create(task(1, name="A", number="1"), max_restarts=1))
     return t
 
 
@@ -484,7 +484,7 @@ WORKER_INPUTS: dict[str, Event] = {
     "exits": exited(W2, 1),
     "exits before its first run": exited(W2),
     "task": submit(task(2)),
-    "actor": create(task(2, label="A#2")),
+    "actor": create(task(2, name="A", number="2")),
     "method call": submit(task(3, actor_id=ident(1), digest=b"")),
     "its task is done": done(W2, task(1)),
     "its task has failed": done(W2, task(1), BAD),
@@ -575,7 +575,7 @@ def test_a_move_of_an_actor_that_the_table_does_not_have_raises(state: str, goal
 @pytest.mark.parametrize("goal", OBJECT_MOVES)
 @pytest.mark.parametrize("state", OBJECT_MOVES)
 def test_a_move_of_an_object_that_the_table_does_not_have_raises(state: str, goal: str) -> None:
-    moved = Object(ident(1), DRIVER, "", None)
+    moved = Object(ident(1), DRIVER, "", "", None)
     moved.state = state
     if goal in OBJECT_MOVES[state]:
         move_object(moved, goal)

@@ -67,7 +67,7 @@ def test_a_question_goes_on_where_the_one_before_ended() -> None:
     # What is reported behind the question in the same turn is in its answer.
     t >> [Received(DRIVER, m.Spans(7, 1.0)), done(W2, task(2), micros=500_000)]
     t << ready(2)
-    t << Send(DRIVER, m.SpansReply(7, 3.0, (m.TaskRun(W2, "f#2", 2.0, 2.5, "done"),)))
+    t << Send(DRIVER, m.SpansReply(7, 3.0, (m.TaskRun(W2, "f", "2", 2.0, 2.5, "done"),)))
     assert spans(t, 3.0) == []
 
 

@@ -96,7 +96,10 @@ def test_status_and_explanations_are_answered() -> None:
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     assert "f#1 runs on worker 103 for 0.0 s." == t.core.explain(ident(1))
     idle, busy = t.core.status().workers
-    assert (m.WorkerStatus(W2, 102, "idle"), m.WorkerStatus(W3, 103, "busy", "f#1")) == (idle, busy)
+    assert (m.WorkerStatus(W2, 102, "idle"), m.WorkerStatus(W3, 103, "busy", "f#1", runs=True)) == (
+        idle,
+        busy,
+    )
     t >> done(W3, task(1)) << ready(1)
     assert "f#1 is done." == t.core.explain(ident(1))
 

@@ -126,11 +126,12 @@ def ident(number: int, client: int = DRIVER) -> int:
     return (client << COUNTER_BITS) + number
 
 
-def task(number: int, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
+def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
     """A plain task; its label is `f#number`."""
     resources = {"CPU": cpus, **fields.pop("resources", {})}
     fields.setdefault("digest", FN)
-    fields.setdefault("label", f"f#{number}")
+    fields.setdefault("name", "f")
+    fields.setdefault("number", str(number))
     return m.TaskSpec(
         task_id=ident(number, client),
         args=m.Inline(b""),
@@ -139,10 +140,9 @@ def task(number: int, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -
     )
 
 
-def call(number: int, actor: int, *, client: int = DRIVER, **fields: Any) -> m.TaskSpec:
+def call(number: int, actor: int, /, *, client: int = DRIVER, **fields: Any) -> m.TaskSpec:
     """A method call of actor number `actor` of the driver; its label is `A.m#number`."""
-    label = f"A.m#{number}"
-    return task(number, client=client, digest=b"", label=label, actor_id=ident(actor), method="m", **fields)
+    return task(number, client=client, digest=b"", name="A.m", actor_id=ident(actor), method="m", **fields)
 
 
 def started(worker: int) -> Event:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import threading
 
-from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
+from ipyremote.engine_kit.call_context import Label, Running, concurrent, concurrently
 
 
 def test_labels_count_by_name_inside_the_submitter() -> None:
     driver = Running(driver=1)
-    assert [driver.label_of(name) for name in ("f", "g", "f")] == ["f#1", "g#1", "f#2"]
-    task = Running(driver=1, task_id=7, label="f#2")
-    assert [task.label_of(name) for name in ("f", "f")] == ["f#2.1", "f#2.2"]
-    assert Running(driver=1, task_id=8, label="f#2.1").label_of("g") == "g#2.1.1"
+    assert [str(driver.label_of(name)) for name in ("f", "g", "f")] == ["f#1", "g#1", "f#2"]
+    task = Running(driver=1, task_id=7, number="2")
+    assert [str(task.label_of(name)) for name in ("f", "f")] == ["f#2.1", "f#2.2"]
+    assert Running(driver=1, task_id=8, number="2.1").label_of("g") == Label("g", "2.1.1")
 
 
 def test_a_task_runs_on_the_thread_that_began_it() -> None:

@@ -137,7 +137,7 @@ class DriverSide:
         """Submit a task for a fake worker, and return the id of its result."""
         task_id = self._ids.take()
         args = Inline(order.encode())
-        self.send(Submit(TaskSpec(task_id, b"", f"order#{task_id & 0xFFFF}", args, max_retries=retries)))
+        self.send(Submit(TaskSpec(task_id, b"", "order", str(task_id & 0xFFFF), args, max_retries=retries)))
         return task_id
 
     def result(self, object_id: int) -> Value:

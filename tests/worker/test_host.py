@@ -54,7 +54,7 @@ def host(link: Link) -> Host:
 
 
 def run(number: int, task_id: int = 0, **more: Any) -> RunTask:
-    spec = TaskSpec(task_id or number * 10, b"", f"f#{number}", Inline(b""), **more)
+    spec = TaskSpec(task_id or number * 10, b"", "f", str(number), Inline(b""), **more)
     return RunTask(spec, 1, number, (None,) * len(spec.deps))
 
 

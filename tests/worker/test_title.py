@@ -37,8 +37,8 @@ def title(host: Host, screen: Screen) -> WorkerTitle:
     return WorkerTitle(host, screen.titles.append, screen.clock)
 
 
-def send(host: Host, number: int, label: str, **more: Any) -> None:
-    host.on_message(RunTask(TaskSpec(number, b"", label, Inline(b""), **more), 1, number, ()))
+def send(host: Host, task_id: int, name: str, number: str, **more: Any) -> None:
+    host.on_message(RunTask(TaskSpec(task_id, b"", name, number, Inline(b""), **more), 1, task_id, ()))
 
 
 def connected(host: Host) -> None:
@@ -55,7 +55,7 @@ def test_a_new_worker_is_idle(title: WorkerTitle, screen: Screen) -> None:
 
 def test_a_task_is_named_with_the_number_of_its_cell(host: Host, title: WorkerTitle, screen: Screen) -> None:
     connected(host)
-    send(host, 1, "train#3", cell=7)
+    send(host, 1, "train", "3", cell=7)
     host.take()
     title.update()
     assert screen.titles == ["idle", "train#3 (cell 7)"]
@@ -70,7 +70,7 @@ def test_a_task_of_no_numbered_cell_is_named_alone(
     host: Host, title: WorkerTitle, screen: Screen, cell: int
 ) -> None:
     connected(host)
-    send(host, 1, "train#3", cell=cell)
+    send(host, 1, "train", "3", cell=cell)
     host.take()
     title.update()
     assert screen.titles[-1] == "train#3"
@@ -80,7 +80,7 @@ def test_calls_that_run_at_a_time_are_counted(host: Host, title: WorkerTitle, sc
     connected(host)
     title.become_actor("Meeting#1")
     for number in (1, 2, 3):
-        send(host, number, f"Meeting.wait#{number}", cell=2)
+        send(host, number, "Meeting.wait", str(number), cell=2)
     runs = [host.take_one() for _ in range(3)]
     title.update()
     assert screen.titles[-1] == "Meeting.wait#1 (cell 2) and 2 more"
@@ -96,7 +96,7 @@ def test_a_burst_of_short_tasks_sets_few_titles(host: Host, title: WorkerTitle, 
     connected(host)
     title.update()
     for number in range(1, 1_001):
-        send(host, number, f"f#{number}")
+        send(host, number, "f", str(number))
         host.take()
         screen.now += SECONDS / 100
         title.update()
@@ -105,7 +105,7 @@ def test_a_burst_of_short_tasks_sets_few_titles(host: Host, title: WorkerTitle, 
 
 def test_a_title_that_stays_the_same_is_not_set_again(host: Host, title: WorkerTitle, screen: Screen) -> None:
     connected(host)
-    send(host, 1, "long#1")
+    send(host, 1, "long", "1")
     host.take()
     for _ in range(100):
         screen.now += SECONDS

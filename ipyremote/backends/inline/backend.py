@@ -60,7 +60,7 @@ from ipyremote.backends.inline.runner import (
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
 from ipyremote.client.values import inline
 from ipyremote.declare.methods import record_of
-from ipyremote.engine_kit.call_context import Running
+from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.engine_kit.failures import check_size
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
@@ -163,10 +163,10 @@ class InlineBackend:
         options = replace(options, place=self._stack.task.place_for(options.place))
         refusal = self.placement_groups.refusal("task", f"{label} can never run", options)
         if refusal is not None:
-            self._objects.seal(first, label, [Outcome(refusal)] * options.returns)
+            self._objects.seal(first, str(label), [Outcome(refusal)] * options.returns)
         else:
             self._run(first, label, lambda: exported.target, copies, options)
-        return first, label
+        return first, str(label)
 
     def create_actor(
         self,
@@ -188,10 +188,10 @@ class InlineBackend:
         if state.death is None:
             self._start(state)
         outcome = Outcome(state.death) if state.death is not None else self._runner.outcome(None)
-        self._objects.seal(first, label, [outcome])
+        self._objects.seal(first, str(label), [outcome])
         if actor.detached:
             self._objects.hold(first)
-        return first, label
+        return first, str(label)
 
     def is_alive(self, actor_id: int) -> bool:
         """Whether an actor lives."""
@@ -214,7 +214,7 @@ class InlineBackend:
         actor = self._objects.actor(actor_id)
         if actor is None or actor.death is not None:
             death = actor.death if actor is not None else None
-            self._objects.seal(first, label, [Outcome(death or _NEVER_HEARD_OF)] * options.returns)
+            self._objects.seal(first, str(label), [Outcome(death or _NEVER_HEARD_OF)] * options.returns)
         else:
             self._run(
                 first,
@@ -224,7 +224,7 @@ class InlineBackend:
                 options,
                 actor,
             )
-        return first, label
+        return first, str(label)
 
     def _make(self, cls: Callable[..., Any], packed: InlineArguments) -> Any:
         args, kwargs = self._runner.open(packed)
@@ -251,7 +251,7 @@ class InlineBackend:
     def _run(
         self,
         first: int,
-        label: str,
+        label: Label,
         target: _Target,
         packed: InlineArguments,
         options: TaskOptions,
@@ -266,7 +266,7 @@ class InlineBackend:
         started = time.perf_counter()
         failed = self._runner.failed_dependency(packed)
         if failed is not None:
-            self._objects.seal(first, label, [failed] * options.returns)
+            self._objects.seal(first, str(label), [failed] * options.returns)
             return
         left = options.max_retries
         identity = identity_of(first, label, options.resources, actor, options.place)
@@ -289,20 +289,20 @@ class InlineBackend:
                     outcomes = [Outcome(self._runner.failure(error, label))] * options.returns
                     break
                 left -= 1
-        self._objects.seal(first, label, outcomes, time.perf_counter() - started)
+        self._objects.seal(first, str(label), outcomes, time.perf_counter() - started)
 
-    def _add_item(self, label: str, outcome: Outcome) -> ObjectRef[Any]:
+    def _add_item(self, label: Label, outcome: Outcome) -> ObjectRef[Any]:
         """Make an object of an item of a task with num_returns="dynamic"."""
         with self._lock:
             object_id = self._ids.take()
-        self._objects.seal(object_id, label, [outcome])
-        return ObjectRef(object_id, self, label)
+        self._objects.seal(object_id, str(label), [outcome])
+        return ObjectRef(object_id, self, str(label))
 
     def _handle_of(self, actor: InlineActor) -> ActorHandle[Any]:
         options = actor.options
         groups = tuple(name for name, _ in options.groups)
         record = record_of(type(actor.instance), options.max_task_retries, options.max_pending_calls, groups)
-        return ActorHandle(actor.actor_id, self, actor.label, record, weak=True)
+        return ActorHandle(actor.actor_id, self, str(actor.label), record, weak=True)
 
     def _say(self, text: str) -> None:
         if self._listener is not None:
@@ -310,7 +310,7 @@ class InlineBackend:
         else:
             print(f"ipyremote: {text}", file=sys.stderr)
 
-    def _mint(self, name: str, returns: int) -> tuple[int, str]:
+    def _mint(self, name: str, returns: int) -> tuple[int, Label]:
         with self._lock:
             return self._ids.take(returns), self._stack.task.label_of(name)
 
@@ -344,8 +344,8 @@ class InlineBackend:
         self._enter()
         pickled = pickling.dumps(value)
         first, label = self._mint("put", 1)
-        self._objects.seal(first, label, [Outcome(inline(pickled), pickled.refs)])
-        return first, label
+        self._objects.seal(first, str(label), [Outcome(inline(pickled), pickled.refs)])
+        return first, str(label)
 
     def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
         self._enter()

@@ -11,7 +11,7 @@ from ipyremote.backend import Identity
 from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
-from ipyremote.engine_kit.call_context import Running
+from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.ids import DRIVER
 from ipyremote.messages import Resources
 
@@ -30,12 +30,12 @@ class InlineStack(threading.local):
         self.identity = Identity()
 
     @contextlib.contextmanager
-    def inside(self, label: str, actor: InlineActor | None, identity: Identity) -> Iterator[None]:
+    def inside(self, label: Label, actor: InlineActor | None, identity: Identity) -> Iterator[None]:
         """What this thread submits in the block is counted as the run's."""
         outer = self.task, self.what, self.identity
         place = Place(identity.group, captures=identity.captures) if identity.group else None
-        self.task = Running(driver=DRIVER, label=label, place=place)
-        self.what, self.identity = actor or label, identity
+        self.task = Running(driver=DRIVER, number=label.number, place=place)
+        self.what, self.identity = actor or str(label), identity
         try:
             yield
         finally:
@@ -43,10 +43,10 @@ class InlineStack(threading.local):
 
 
 def identity_of(
-    first: int, label: str, resources: Resources, actor: InlineActor | None, place: Place | None = None
+    first: int, label: Label, resources: Resources, actor: InlineActor | None, place: Place | None = None
 ) -> Identity:
     """On whose behalf a run goes: of a task, or of an actor's method. `place`: the task's."""
-    name = label.rpartition("#")[0]
+    name = label.name
     place = (actor.place if actor is not None else place) or Place()
     group, captures = place.group_id, bool(place.captures)
     if actor is None:

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from ipyremote.backend import ActorOptions
 from ipyremote.backend.placement import Place
 from ipyremote.client.objects import FREED
+from ipyremote.engine_kit.call_context import Label
 from ipyremote.messages import Failure, Inline
 
 __all__ = ["InlineActor", "InlineObject", "InlineObjects", "Outcome"]
@@ -54,7 +55,7 @@ class InlineActor:
 
     options: ActorOptions
     actor_id: int
-    label: str
+    label: Label
     #: Makes the instance, again for a restart.
     make: Callable[[], Any]
     #: Ids of the refs among the arguments of its creation, which a restart needs again.

@@ -66,7 +66,7 @@ class InlinePlacementGroups:
         if taken is not None:
             return taken, False
         group_id = secrets.randbits(62) + 1
-        label = name or self._stack.task.label_of("placement_group")
+        label = name or str(self._stack.task.label_of("placement_group"))
         self._details[group_id] = self._names.namespace, self._missing(bundles, strategy, labels)
         actor_id = self._stack.identity.actor
         if actor_id and not detached:

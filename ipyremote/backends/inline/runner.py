@@ -18,6 +18,7 @@ from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
 from ipyremote.client.values import NO_ARGUMENTS, inline
 from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
+from ipyremote.engine_kit.call_context import Label
 from ipyremote.engine_kit.failures import failure_of, together
 from ipyremote.exceptions import ObjectLostError, TaskError, tracebacks
 from ipyremote.messages import Failure, Inline
@@ -96,7 +97,7 @@ class InlineRunner:
 
     def call(
         self,
-        label: str,
+        label: Label,
         target: Callable[[], Callable[..., Any]],
         packed: InlineArguments,
         returns: int,
@@ -114,11 +115,11 @@ class InlineRunner:
                 result = self._drawn(result, returns, label)
         return result
 
-    def run_coroutine(self, actor: InlineActor, awaitable: Awaitable[Any], label: str) -> Any:
+    def run_coroutine(self, actor: InlineActor, awaitable: Awaitable[Any], label: Label) -> Any:
         """Run a coroutine of an async actor to its end, and return its result."""
         return actor.wait_for(awaitable, partial(self._stack.inside, label, actor, self._stack.identity))
 
-    def _drawn(self, items: Iterator[Any], returns: int, label: str) -> list[Any]:
+    def _drawn(self, items: Iterator[Any], returns: int, label: Label) -> list[Any]:
         """Take as many items as there are returns; there may be fewer."""
         first = list(islice(items, returns))
         surplus = sum(1 for _ in items)
@@ -149,9 +150,9 @@ class InlineRunner:
         # The outcome holds the refs inside the value, from before the refs of the task itself are gone.
         return Outcome(inline(pickled), pickled.refs)
 
-    def failure(self, error: BaseException, label: str) -> Failure:
+    def failure(self, error: BaseException, label: Label) -> Failure:
         """Make the failure of a call that raised `error`."""
-        captured = TaskError.capture(error, label, self._pid, display_names=tracebacks.received_names())
+        captured = TaskError.capture(error, str(label), self._pid, display_names=tracebacks.received_names())
         return Failure(*failure_of(captured))
 
     def crash(self, reason: str, actor: InlineActor | None) -> Failure:
@@ -174,7 +175,7 @@ def _split(result: Any, returns: int) -> list[Any]:
     return items
 
 
-def process_ended(label: str, error: BaseException) -> str:
+def process_ended(label: Label, error: BaseException) -> str:
     """Say why a task or actor is gone whose code asked for the end of its process."""
     return f"{label} ended the process that it ran in: {type(error).__name__}: {error}"
 

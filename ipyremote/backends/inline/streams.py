@@ -16,6 +16,7 @@ from ipyremote.backend import Identity, TaskOptions
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
 from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, is_retried, process_ended
+from ipyremote.engine_kit.call_context import Label
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import Failure
 from ipyremote.refs import ObjectRef
@@ -44,7 +45,7 @@ class Steps:
         self,
         runner: InlineRunner,
         stack: InlineStack,
-        label: str,
+        label: Label,
         target: Callable[[], Callable[..., Any]],
         packed: InlineArguments,
         options: TaskOptions,
@@ -121,7 +122,7 @@ class Steps:
 class InlineStream:
     """One stream that has not ended."""
 
-    def __init__(self, steps: Steps, label: str, mint: Callable[[], int], refs: tuple[int, ...]) -> None:
+    def __init__(self, steps: Steps, label: Label, mint: Callable[[], int], refs: tuple[int, ...]) -> None:
         self._steps = steps
         self.label = label
         self._mint = mint
@@ -191,7 +192,7 @@ class InlineStreams:
         """A call of a generator, which runs when it is asked."""
         for any_id in stream.refs:
             self._objects.hold(any_id)
-        self._objects.seal(task_id, stream.label, [_UNKNOWN])
+        self._objects.seal(task_id, str(stream.label), [_UNKNOWN])
         self._open[task_id] = stream
         self._readers[task_id] = _Reader()
 

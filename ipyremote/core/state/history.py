@@ -32,7 +32,9 @@ class Attempt(Struct, frozen=True):
 
     task_id: int
     attempt: int
-    label: str
+    #: Name and number of the task, as in its spec.
+    name: str
+    number: str
     #: A task's state, `RETRIED` or `LOST`.
     state: str
     #: The worker that has, or had, the task; None when there was none.
@@ -55,6 +57,11 @@ class Attempt(Struct, frozen=True):
     parent: int
     #: The failure without its pickle; None unless the attempt failed.
     failure: Failure | None
+
+    @property
+    def label(self) -> str:
+        """Return `name#number`, for people."""
+        return f"{self.name}#{self.number}"
 
 
 class ActorFacts(NamedTuple):
@@ -105,7 +112,8 @@ def attempt_of(
     return Attempt(
         task_id=spec.task_id,
         attempt=task.attempt,
-        label=spec.label,
+        name=spec.name,
+        number=spec.number,
         state=state,
         worker=worker,
         submitted=task.submitted,

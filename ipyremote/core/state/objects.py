@@ -40,7 +40,8 @@ class Object:
         "forward",
         "holders",
         "id",
-        "label",
+        "name",
+        "number",
         "producer",
         "refs",
         "seconds",
@@ -51,7 +52,7 @@ class Object:
         "watchers",
     )
 
-    def __init__(self, object_id: int, holder: int, label: str, producer: Task | None) -> None:
+    def __init__(self, object_id: int, holder: int, name: str, number: str, producer: Task | None) -> None:
         self.id = object_id
         self.state: str = PROMISED
         #: The value, never a `Forward`; None while promised.
@@ -70,12 +71,18 @@ class Object:
         self.watchers: set[int] | None = None
         #: The task that will give the value; None once the task has ended, and for a `put`.
         self.producer = producer
-        #: `name#number` of the task; empty for a `put`.
-        self.label = label
+        #: Name and number of the task, as in its spec; empty for a `put`.
+        self.name = name
+        self.number = number
         #: Duration of the task in seconds, once it has ended.
         self.seconds = 0.0
         #: The object whose value this one will have, while that object is promised.
         self.forward: Object | None = None
+
+    @property
+    def label(self) -> str:
+        """Return `name#number` of the task; empty for a `put`."""
+        return f"{self.name}#{self.number}" if self.name else ""
 
 
 def move_object(obj: Object, state: str) -> None:

@@ -185,7 +185,7 @@ class DashboardModel:
         busy = {
             worker.worker_id: worker.label
             for worker in status.workers
-            if worker.label and (worker.state in ("busy", "blocked") or "#" in worker.label)
+            if worker.label and (worker.runs or worker.state in ("busy", "blocked"))
         }
         known = self._running
         self._running = {

@@ -31,7 +31,7 @@ def chrome_trace(spans: Sequence[TaskRun]) -> list[dict[str, Any]]:
         {
             "ph": "X",
             "cat": "task",
-            "name": span.label.partition("#")[0],
+            "name": span.name,
             "pid": 1,
             "tid": span.worker_id,
             "ts": round((span.start - zero) * 1e6, 1),
@@ -69,12 +69,12 @@ def _merged(spans: Sequence[TaskRun], grain: float) -> tuple[TaskRun, ...]:
 
 
 def _together(group: Sequence[TaskRun]) -> TaskRun:
-    names = {span.label.partition("#")[0] for span in group}
+    names = {span.name for span in group}
     what = names.pop() if len(names) == 1 else "tasks"
     # A merged run has the state of its first failure, so that no failure disappears.
     state = next((span.state for span in group if span.state != "done"), "done")
-    label, end = f"{what}, {len(group)} runs", max(span.end for span in group)
-    return TaskRun(group[0].worker_id, label, group[0].start, end, state)
+    first, end = group[0], max(span.end for span in group)
+    return TaskRun(first.worker_id, f"{what}, {len(group)} runs", "", first.start, end, state)
 
 
 def write_trace(path: str | Path, events: Sequence[dict[str, Any]]) -> None:

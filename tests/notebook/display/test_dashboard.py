@@ -33,7 +33,7 @@ from ipyremote.notebook.extension import Notebook
 from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeInsight, ManualUpdater
 from tests.support.waiting import until
 
-SPANS = (TaskRun(3, "square#1", 10.0, 10.5, "done"), TaskRun(4, "square#2", 10.25, 11.0, "failed"))
+SPANS = (TaskRun(3, "square", "1", 10.0, 10.5, "done"), TaskRun(4, "square", "2", 10.25, 11.0, "failed"))
 
 
 class StatusInsight(FakeInsight):
@@ -133,10 +133,10 @@ def test_a_chrome_trace_has_a_lane_for_each_worker() -> None:
 
 def test_too_many_runs_are_merged_for_drawing_and_failures_stay_visible() -> None:
     runs = [
-        TaskRun(3 + number % 2, f"quick#{number}", number / 1000, (number + 1) / 1000, "done")
+        TaskRun(3 + number % 2, "quick", str(number), number / 1000, (number + 1) / 1000, "done")
         for number in range(10_000)
     ]
-    runs[5_000] = TaskRun(3, "quick#5000", 5.0, 5.001, "failed")
+    runs[5_000] = TaskRun(3, "quick", "5000", 5.0, 5.001, "failed")
     found = condensed(runs, 500)
     assert 100 < len(found) <= 500
     assert [1] == [len([run for run in found if run.state == "failed"])]
@@ -150,7 +150,7 @@ def test_the_timeline_sent_to_a_page_is_bounded_in_a_busy_session() -> None:
     class Busy(StatusInsight):
         def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
             return since + 1, tuple(
-                TaskRun(3, f"square#{n}", since + n / 20_000, since + (n + 1) / 20_000, "done")
+                TaskRun(3, "square", str(n), since + n / 20_000, since + (n + 1) / 20_000, "done")
                 for n in range(20_000)
             )
 
