@@ -1,13 +1,13 @@
 """Actors that run several calls at a time: coroutines on event loops, or pools of threads.
 
-A plain actor needs nothing of this: its calls run one after another on the main thread, like tasks. An actor with an
-`async def` method runs its calls on an event loop on the main thread (a plain method then blocks the loop while it
-runs, as in Ray); one with `max_concurrency` above 1 or with concurrency groups runs them on threads. Each concurrency
-group has threads, or a loop on a thread, of its own, which live as long as the actor. The scheduler sends calls ahead;
-how many run at a time is decided in `groups.py`.
+A plain actor needs nothing of this module: its calls run one after another on the main thread, like tasks. An actor
+with an `async def` method runs its calls on an event loop on the main thread (a plain method then blocks the loop while
+the method runs, as in Ray); an actor with `max_concurrency` above 1 or with concurrency groups runs its calls on
+threads. Each concurrency group has threads, or a loop on a thread, of its own, which live as long as the actor. The
+scheduler sends calls ahead; `concurrency_groups.py` decides how many run at a time.
 
-Calls arrive in the host's queue on whichever thread reads the socket. That thread, and each that ends a call, starts
-what there is room for, with the session's lock held.
+Calls arrive in the host's queue on whichever thread reads the socket. This thread, and each thread that ends a call,
+starts the calls that there is room for, with the session's lock held.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from contextlib import ExitStack
 
 from ipyremote.client.session import Session
 from ipyremote.messages import ActorSpec
-from ipyremote.worker.concurrency_groups import DEFAULT, Group, Groups
+from ipyremote.worker.concurrency_groups import DEFAULT, ConcurrencyGroup, ConcurrencyGroups
 from ipyremote.worker.host import Assignment, Host
 from ipyremote.worker.run import Runner
 
@@ -28,7 +28,7 @@ __all__ = ["serve_async", "serve_threads"]
 
 
 def _limits(actor: ActorSpec) -> dict[str, int]:
-    """How many calls run at a time, by group."""
+    """Return how many calls may run at a time, by group."""
     return {DEFAULT: actor.max_concurrency, **dict(actor.groups)}
 
 
@@ -38,8 +38,8 @@ def _limits(actor: ActorSpec) -> dict[str, int]:
 def serve_threads(session: Session, host: Host, runner: Runner, actor: ActorSpec) -> None:
     """Run calls on threads until the worker is told to leave. The main thread reads the socket."""
     with ExitStack() as pools:
-        groups: dict[str, Group] = {}
-        all_groups = Groups(host, groups)
+        groups: dict[str, ConcurrencyGroup] = {}
+        all_groups = ConcurrencyGroups(host, groups)
         for name, limit in _limits(actor).items():
             pool = pools.enter_context(ThreadPoolExecutor(limit, f"ipyremote-{name or 'actor'}"))
             groups[name] = _on_threads(session, runner, all_groups, pool, limit)
@@ -54,8 +54,8 @@ def serve_threads(session: Session, host: Host, runner: Runner, actor: ActorSpec
 
 
 def _on_threads(
-    session: Session, runner: Runner, groups: Groups, pool: ThreadPoolExecutor, limit: int
-) -> Group:
+    session: Session, runner: Runner, groups: ConcurrencyGroups, pool: ThreadPoolExecutor, limit: int
+) -> ConcurrencyGroup:
     def run(call: Assignment) -> None:
         try:
             runner.run_on_thread(call, last=lambda: not group.waiting)
@@ -66,7 +66,7 @@ def _on_threads(
         for call in batch:
             pool.submit(run, call)
 
-    group = Group(limit, start)
+    group = ConcurrencyGroup(limit, start)
     return group
 
 
@@ -76,8 +76,8 @@ def _on_threads(
 def serve_async(session: Session, host: Host, runner: Runner, actor: ActorSpec) -> None:
     """Run calls as coroutines until the worker is told to leave."""
     loops: dict[str, _Loop] = {}
-    groups: dict[str, Group] = {}
-    all_groups = Groups(host, groups)
+    groups: dict[str, ConcurrencyGroup] = {}
+    all_groups = ConcurrencyGroups(host, groups)
     for name, limit in _limits(actor).items():
         loops[name] = loop = _Loop(session, runner, all_groups, limit)
         groups[name] = loop.group
@@ -110,21 +110,21 @@ def _stop(loops: Mapping[str, _Loop]) -> None:
 
 
 class _Loop:
-    """The event loop of one group. It is served by one thread."""
+    """The event loop of one group, which one thread serves."""
 
-    def __init__(self, session: Session, runner: Runner, groups: Groups, limit: int) -> None:
+    def __init__(self, session: Session, runner: Runner, groups: ConcurrencyGroups, limit: int) -> None:
         self._session = session
         self._runner = runner
         self._groups = groups
-        self.group = Group(limit, self._start)
-        #: Called with the session's lock held when a call has ended.
+        self.group = ConcurrencyGroup(limit, self._start)
+        #: Called, with the session's lock held, when no call of the group runs any more.
         self.on_idle: Callable[[], object] = lambda: None
         self._active: set[asyncio.Task[None]] = set()
         self._loop = asyncio.new_event_loop()
         self._end = self._loop.create_future()
 
     def serve(self) -> None:
-        """Run what is started, until `stop`."""
+        """Run the calls that are started, until `stop`."""
         with asyncio.Runner(loop_factory=lambda: self._loop) as runner:
             # Leaving cancels the coroutines that are left.
             runner.run(self._until_stopped())
@@ -133,7 +133,7 @@ class _Loop:
         await self._end
 
     def stop(self) -> None:
-        """From any thread: what still runs is cancelled."""
+        """Cancel the calls that still run, and end `serve`. Any thread may call this."""
         self._loop.call_soon_threadsafe(self._finish)
 
     def _finish(self) -> None:
@@ -147,8 +147,9 @@ class _Loop:
         for call in batch:
             task = self._loop.create_task(self._run(call))
             self._active.add(task)
-            # Only what has begun: a task that is cancelled before its first step never runs, not even to report it. The
-            # first step is on the loop's list already; and it looks whether a cancel came before this line.
+            # From now on the call can be interrupted. Not earlier: an asyncio task that is cancelled before its first
+            # step never runs, not even to report itself. The first step is on the loop's list already, and looks
+            # whether a cancel came before this line.
             call.interrupt = lambda task=task: self._loop.call_soon_threadsafe(task.cancel)
 
     async def _run(self, call: Assignment) -> None:

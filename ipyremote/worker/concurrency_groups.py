@@ -1,7 +1,8 @@
 """The concurrency groups of an actor: which of its calls wait, and which run.
 
-Each group, the default one included, runs so many calls at a time and no more; a group that is full holds up no other.
-A group's calls start in the order in which they came. What runs them, threads or an event loop, is in `actors.py`.
+Each group, the default one included, runs as many calls at a time as its limit allows; a group that is full holds up no
+other group. A group's calls start in the order in which they came. `actors.py` has the threads and event loops that run
+the calls.
 
 Everything here happens under the session's lock.
 """
@@ -14,29 +15,31 @@ from typing import Final
 
 from ipyremote.worker.host import Assignment, Host
 
-__all__ = ["DEFAULT", "Group", "Groups"]
+__all__ = ["DEFAULT", "ConcurrencyGroup", "ConcurrencyGroups"]
 
-#: Name of the group of calls that are in none.
+#: Name of the group for calls that name no group.
 DEFAULT: Final = ""
 
-#: Starts these calls, which run from now on.
+#: Function that starts the calls it is given.
 Start = Callable[[list[Assignment]], object]
 
 
-class Group:
-    """One group."""
+class ConcurrencyGroup:
+    """One group of an actor: its limit, and its calls that wait."""
 
     __slots__ = ("_start", "limit", "running", "waiting")
 
     def __init__(self, limit: int, start: Start) -> None:
-        #: So many calls run at a time.
+        #: Number of calls that may run at a time.
         self.limit = limit
+        #: Number of calls that run.
         self.running = 0
+        #: Calls that wait, the oldest first.
         self.waiting: deque[Assignment] = deque()
         self._start = start
 
     def advance(self) -> None:
-        """Start what there is room for."""
+        """Start the calls that there is room for."""
         batch: list[Assignment] = []
         while self.waiting and self.running < self.limit:
             call = self.waiting.popleft()
@@ -47,20 +50,20 @@ class Group:
             self._start(batch)
 
 
-class Groups:
+class ConcurrencyGroups:
     """All groups of one actor."""
 
-    def __init__(self, host: Host, groups: Mapping[str, Group]) -> None:
+    def __init__(self, host: Host, groups: Mapping[str, ConcurrencyGroup]) -> None:
         self._host = host
         self._groups = groups
 
     @property
     def running(self) -> int:
-        """How many calls run."""
+        """Number of calls that run."""
         return sum(group.running for group in self._groups.values())
 
     def advance(self) -> None:
-        """Sort what has come to this worker into the groups, and start what there is room for."""
+        """Sort the calls that have come to this worker into the groups, and start those that there is room for."""
         while (call := self._host.take_one()) is not None:
             group = self._groups.get(call.message.spec.group) or self._groups[DEFAULT]
             group.waiting.append(call)
@@ -69,20 +72,20 @@ class Groups:
             if group.waiting:
                 group.advance()
 
-    def on_ended(self, call: Assignment, group: Group) -> None:
-        """A call of this group has been reported."""
+    def on_ended(self, call: Assignment, group: ConcurrencyGroup) -> None:
+        """Make room in the group of a call that has been reported."""
         self._host.on_ended(call)
         group.running -= 1
         if group.waiting:
             group.advance()
 
     def clear(self) -> None:
-        """Nothing that waits will ever run: the scheduler knows that the actor leaves."""
+        """Forget the calls that wait: the scheduler knows that the actor leaves."""
         for group in self._groups.values():
             group.waiting.clear()
 
-    def _cancel(self, call: Assignment, group: Group) -> None:
-        """One that waits is cancelled."""
+    def _cancel(self, call: Assignment, group: ConcurrencyGroup) -> None:
+        """Cancel a call that waits."""
         if call in group.waiting:
             group.waiting.remove(call)
             self._host.on_ended(call)

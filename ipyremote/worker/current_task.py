@@ -1,4 +1,4 @@
-"""A worker's answers to the code that runs in it; the questions are those of `ipyremote/inside.py`."""
+"""A worker's answers to what the code that runs in it asks about itself; `backend/current_task.py` asks."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from ipyremote.messages import ActorSpec, KillActor, TaskSpec
 from ipyremote.serialization import pickling
 from ipyremote.worker.host import Assignment, Host
 
-__all__ = ["Inside"]
+__all__ = ["WorkerCurrentTask"]
 
 
-class Inside:
-    """Method contracts are those of the functions of the same names."""
+class WorkerCurrentTask:
+    """The `CurrentTask` of a worker. `backend.current_task` documents each method, under the same name."""
 
     def __init__(self, session: Session, host: Host) -> None:
         self._session = session
         self._host = host
-        #: What this worker has become; None while it runs tasks.
+        #: The creation, the options and the class of the actor that this worker has become; None while it runs tasks.
         self._actor: tuple[TaskSpec, ActorSpec, type] | None = None
-        #: Whether methods are coroutines.
+        #: Whether the actor's methods are coroutines.
         self.is_async = False
         #: Whether this is not the actor's first process.
         self._restarted = False
 
     def become(self, spec: TaskSpec, actor: ActorSpec, cls: type) -> None:
-        """From now on this is an actor."""
+        """Take note that this worker is an actor from now on."""
         self._actor = spec, actor, cls
         call = self._session.running.call
         self._restarted = isinstance(call, Assignment) and call.message.attempt > 0
@@ -43,7 +43,7 @@ class Inside:
             raise TypeError(
                 "exit_actor() is for methods of actors, and this is a task. Return from its function, or raise."
             )
-        # Nothing that waits here may start any more.
+        # From this line on, no call that waits here starts.
         self._session.channel.holds(self._host.leave)
         self._session.channel.send(KillActor(self._actor[0].task_id), now=True)
         if self.is_async:

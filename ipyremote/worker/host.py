@@ -39,20 +39,20 @@ ORPHANED: Final = 70
 
 
 class Link(Protocol):
-    """What the host needs of its session. All with the session's lock held."""
+    """The part of the session that the host needs. Every method is called with the session's lock held."""
 
     def reply(self, message: Returned | TaskDone) -> None:
         """Queue a message to the scheduler."""
 
     def take_ahead(self, object_id: int) -> Inline | Stored | Failure | None:
-        """A value that came before the run that needs it."""
+        """Return and forget a value that came before the run that needs the value."""
 
     def forget_ahead(self) -> None:
-        """The run has taken its values."""
+        """Forget all values that came ahead: the run has taken its own."""
 
 
 class Assignment:
-    """A run with all it needs."""
+    """A run with all that it needs."""
 
     __slots__ = ("cancelled", "demand", "interrupt", "message", "on_demand", "values")
 
@@ -60,65 +60,66 @@ class Assignment:
         self.message = message
         #: Values of the task's dependencies.
         self.values = values
-        #: Set when it is to be interrupted.
+        #: Whether the run was cancelled.
         self.cancelled = False
-        #: For a call among several that run at a time: how to interrupt it, if it can be.
+        #: Interrupts a call among several that run at a time; None where that is impossible.
         self.interrupt: Callable[[], object] | None = None
-        #: What is wanted of its items so far, as in `StreamDemand`; 0 also where it yields nothing.
+        #: Number of items that are wanted so far, as in `StreamDemand`; 0 also for a task that yields nothing.
         self.demand = message.spec.stream
-        #: Called, with the session's lock held, when more is wanted, or nothing any more.
+        #: Called, with the session's lock held, when `demand` has changed.
         self.on_demand: Callable[[], object] | None = None
 
 
 class Host:
-    """See the module docstring."""
+    """The queue, what runs, and how to interrupt it; see the module docstring."""
 
     def __init__(self) -> None:
         self._queue: deque[Assignment] = deque()
         self._last_run = 0
         self._main = threading.main_thread().ident or 0
         self._leaving = False
-        #: Whether code here has decided to leave: nothing more is to run.
+        #: Whether code in this worker has decided to leave, so that no further run starts.
         self.has_left = False
-        #: Whether a run that is cancelled is interrupted, and not only told so when it asks.
+        #: Whether cancelling a run interrupts it; else the run only learns of it when it asks.
         self.interrupts = True
-        #: What the main thread is at, from the arguments to the report.
+        #: The run that the main thread is at, from the arguments to the report.
         self.current: Assignment | None = None
         #: Whether user code of `current` is on the main thread's stack.
         self.interruptible = False
-        #: True once this worker is an actor: its calls are never handed back.
+        #: Whether this worker is an actor, whose calls are never handed back.
         self.is_actor = False
         #: Calls that run at a time with others, by task id.
         self._concurrent: dict[int, Assignment] = {}
-        #: Called when there is something to do, with the session's lock held: for who does not wait in the session.
+        #: Called, with the session's lock held, when there is something to do, for a thread that does not wait in the
+        #: session.
         self.on_work: Callable[[], object] | None = None
-        #: Payloads by digest, until they are loaded.
+        #: Payloads of functions and classes by digest, until they are loaded.
         self.payloads: dict[bytes, bytes] = {}
         self._link: Link | None = None
         self._late_text: Callable[[], bool] | None = None
         self._all_text: Callable[[], object] | None = None
 
     def connect(self, link: Link) -> None:
-        """From now on messages are answered through `link`."""
+        """Answer messages through `link` from now on."""
         self._link = link
 
     def look_after(self, late_text: Callable[[], bool], all_text: Callable[[], object]) -> None:
-        """Have `late_text` called now and then, soon again when it gives True, and `all_text` before each call."""
+        """Have `late_text` called now and then, soon again if it returns True; and `all_text` before submissions."""
         self._late_text = late_text
         self._all_text = all_text
 
     def before_call(self) -> None:
-        """Code here submits something: what it has printed goes first, so that it is shown before what that prints."""
+        """Send all text before code here submits a call, so that the text is shown before the text of that call."""
         if self._all_text is not None:
             self._all_text()
 
     def attend(self) -> bool:
-        """Called now and then by the session's thread, without the lock. True: again soon."""
+        """Do what is due. The session's thread calls this now and then, soon again if it returns True."""
         return self._late_text is not None and self._late_text()
 
     @property
     def link(self) -> Link:
-        """The session."""
+        """The session that messages are answered through."""
         if self._link is None:
             raise RuntimeError("the host is not connected to a session")
         return self._link
@@ -143,7 +144,7 @@ class Host:
                 self._tell()
 
     def hand_back(self) -> tuple[int, ...]:
-        """The running task waits: everything that has not started goes back (an actor keeps its calls)."""
+        """Return the tasks that have not started, because the running one waits; an actor keeps its calls."""
         if self.is_actor:
             return ()
         returned = tuple(run.message.spec.task_id for run in self._queue)
@@ -151,11 +152,11 @@ class Host:
         return returned
 
     def on_lost(self) -> NoReturn:
-        """The scheduler is gone, and with it everyone who could want a result."""
+        """End the process: with the scheduler, everyone is gone who could want a result."""
         os._exit(ORPHANED)
 
     def leave(self) -> None:
-        """Code here leaves on purpose: what has not started never does, as the scheduler is told at once."""
+        """Leave on purpose. Runs that have not started never do; the caller tells the scheduler at once."""
         self.has_left = self._leaving = True
         self._queue.clear()
         self._tell()
@@ -233,14 +234,14 @@ class Host:
         return not self._queue
 
     def take(self) -> bool:
-        """Make the next run `current`; True also when there is none and the worker should leave. Needs the lock."""
+        """Make the next run `current`. Returns True if there is one or the worker should leave. Needs the lock."""
         if self._queue:
             self.current = self._queue.popleft()
             return True
         return self._leaving
 
     def take_one(self) -> Assignment | None:
-        """The next run, to go on beside others; it is `current` for nobody. Needs the session's lock."""
+        """Return the next run, to go on beside others, without making it `current`. Needs the session's lock."""
         if not self._queue:
             return None
         run = self._queue.popleft()
@@ -248,16 +249,16 @@ class Host:
         return run
 
     def on_ended(self, run: Assignment) -> None:
-        """A run from `take_one` has been reported. Needs the session's lock."""
+        """Forget a run from `take_one` that has been reported. Needs the session's lock."""
         self._concurrent.pop(run.message.spec.task_id, None)
 
     @property
     def leaving(self) -> bool:
-        """Whether to leave once everything is done."""
+        """Whether to leave once all runs have ended."""
         return self._leaving
 
     def on_sigint(self, signum: int, frame: FrameType | None) -> None:
-        """Signal handler of the main thread; see the module docstring."""
+        """Handle SIGINT on the main thread; see the module docstring."""
         current = self.current
         if current is not None and current.cancelled and self.interruptible:
             self.interruptible = False

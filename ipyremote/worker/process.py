@@ -42,7 +42,7 @@ def main(boot: WorkerBoot) -> None:
         os.chdir(boot.cwd)
     environment = boot.environment
     if environment is not None:
-        # Before the scheduler hears of this process, and before there is a session to ask anything of.
+        # The hook runs before the scheduler hears of this process, and before there is a session to call.
         current.start_with(_refuse)
         run_hook(environment)
         _flush()
@@ -75,7 +75,7 @@ def main(boot: WorkerBoot) -> None:
     host.look_after(partial(_attend, title, output), output.send_all)
     runner = Runner(session, host, output, progress)
     _work(session, host, runner, title)
-    # The process ends without the interpreter's own end, so what was registered for that is run here.
+    # The process ends without the interpreter's own end, so functions registered with `atexit` are run here.
     atexit._run_exitfuncs()
     output.send_all()
     session.channel.leave()
@@ -94,7 +94,7 @@ def _flush() -> None:
 
 
 def _attend(title: WorkerTitle, output: OutputCapture[int]) -> bool:
-    """Do what is due in a worker now and then. True: text waits that is due soon."""
+    """Do what is due in a worker now and then. Returns whether text waits that is due soon."""
     title.update()
     return output.send_late()
 
@@ -119,8 +119,8 @@ def _work(session: Session, host: Host, runner: Runner, title: WorkerTitle) -> N
 
 
 def _take(session: Session, host: Host) -> bool:
-    """Wait for work. False: the session has ended."""
-    # The socket is read only when the queue is empty: a look at it costs as much as a small task.
+    """Wait for the next run. Returns False when the session has ended."""
+    # The socket is read only when the queue is empty: a look at the socket costs as much as a small task.
     if not session.channel.holds(host.take):
         session.channel.wait_until(host.take)
     return not session.ended

@@ -1,4 +1,4 @@
-"""One run of a task: open the arguments, call user code, report what came of it.
+"""One run of a task: open the arguments, call user code, report its result.
 
 Every way out of user code is a report: values, an exception of any kind, a cancellation. Only a SystemExit ends the
 worker, as it would end a program; the scheduler then decides about a retry.
@@ -48,23 +48,23 @@ from ipyremote.refs import ObjectRef
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.serialization import pickling
 from ipyremote.store.progress_page import ProgressPage
-from ipyremote.worker.current_task import Inside
+from ipyremote.worker.current_task import WorkerCurrentTask
 from ipyremote.worker.host import Assignment, Host
 from ipyremote.worker.streams import StreamWriter, collect_items
 
 __all__ = ["Runner"]
 
 
-#: Which GPUs a task may use. A `runtime_env` may say that of tasks that were given none.
+#: Variable with the GPUs that a task may use. A `runtime_env` may set it for tasks that were given no GPU.
 _DEVICES: Final = "CUDA_VISIBLE_DEVICES"
-#: So much of what an actor's `__repr__` gives stands before its output.
+#: Length of the part of an actor's `__repr__` that stands before the actor's output, in characters.
 _TITLE: Final = 80
-#: Runs user code: (assignment, fn, args, kwargs) -> what it returned.
+#: Runs user code: (assignment, fn, args, kwargs) -> the value that `fn` returned.
 _Call: TypeAlias = Callable[[Assignment, Callable[..., Any], tuple[Any, ...], dict[str, Any]], Any]
 
 
 class _Cancelled(Exception):
-    """User code was interrupted because its task was cancelled."""
+    """Raised where user code was interrupted because its task was cancelled."""
 
 
 class Runner:
@@ -78,12 +78,12 @@ class Runner:
         self._output = output
         self._progress = progress
         self._functions: dict[bytes, Callable[..., Any]] = {}
-        #: The actor, once this worker is one.
+        #: The actor that this worker has become, if it has.
         self._instance: Any = None
-        #: Where it was placed.
+        #: Where the actor was placed.
         self._place: Place | None = None
-        #: The highest run that was started at a time with others.
-        self._inside = session.current_task = Inside(session, host)
+        self._current_task = session.current_task = WorkerCurrentTask(session, host)
+        #: Number of the latest run that was started at a time with others.
         self._started = 0
         self._started_lock = threading.Lock()
 
@@ -94,31 +94,31 @@ class Runner:
 
     @property
     def is_async(self) -> bool:
-        """Whether it is an actor whose methods are coroutines."""
-        return self._inside.is_async
+        """Whether this worker is an actor whose methods are coroutines."""
+        return self._current_task.is_async
 
     def run(self, assignment: Assignment) -> None:
-        """One run on the main thread, from the first look at the arguments to the report."""
+        """Make a run on the main thread, from the first look at the arguments to the report."""
         run = assignment.message.run
         self._session.running = _running(assignment, self._place)
         self._progress.started(run)
-        # What user code returned or raised. The refs in it must live until the report that names them is on its way, or
-        # their release could overtake it.
+        # The value or the exception of user code. The refs inside must live until the report that names them is on its
+        # way, or their release could overtake the report.
         kept: list[Any] = []
         said = self._session.channel.connection.queued
         report = self._attempt(assignment, kept, self._call)
         self._output.collect()
-        # A run that sent anything else, such as calls of its own, is not complete before that has arrived.
+        # A run that sent anything else, such as calls of its own, is not complete before its messages have arrived.
         if self._session.channel.connection.queued == said and not self._output.waiting:
             self._progress.keep(run, encode_report(report))
         self._progress.finished(run)
         self._host.current = None
         self._send(report, now=self._host.empty)
-        # An exception holds the frames that hold this list.
+        # The list would live on: an exception holds the frames that hold the list.
         kept.clear()
 
     def run_on_thread(self, assignment: Assignment, last: Callable[[], bool]) -> None:
-        """The same on another thread, at a time with others. It cannot be interrupted. `last`: see below."""
+        """Make a run on another thread, at a time with others; it cannot be interrupted. `last` as in `run_on_loop`."""
         with concurrently(_running(assignment, self._place)):
             self._start_concurrent(assignment)
             kept: list[Any] = []
@@ -128,7 +128,7 @@ class Runner:
             kept.clear()
 
     async def run_on_loop(self, assignment: Assignment, last: Callable[[], bool]) -> None:
-        """The same as a coroutine. `last()`: whether no other follows, so that the report should not wait for it."""
+        """Make a run as a coroutine. `last()`: whether no other run follows, so that the report is sent at once."""
         with concurrently(_running(assignment, self._place)):
             self._start_concurrent(assignment)
             started = time.perf_counter()
@@ -188,19 +188,19 @@ class Runner:
         return TaskDone(message.spec.task_id, message.attempt, values, refs, micros)
 
     def _error(self, assignment: Assignment, error: BaseException, started: float) -> TaskDone | TaskFailed:
-        """The report about a run that ended with an exception. Does not return if that ends the process."""
+        """Return the report about a run that raised. Does not return if the exception ends the process."""
         spec = assignment.message.spec
         attempt = assignment.message.attempt
         micros = int((time.perf_counter() - started) * 1e6)
         if isinstance(error, _Cancelled):
             failure = Failure("task_cancelled", f"{spec.label} was cancelled while it ran.")
         elif isinstance(error, ActorExit | AsyncioActorExit) and self._host.has_left:
-            # The scheduler knows, and has told the caller.
+            # The scheduler knows that the actor leaves, and has told the caller.
             failure = Failure("actor_died", str(error))
         elif isinstance(error, SystemExit):
             self._leave(error)
         elif isinstance(error, KeyboardInterrupt):
-            # Nobody has cancelled it: its own code or a signal from outside has. As in Ray.
+            # Raised by user code itself or by a signal from outside, not by `cancel`; Ray treats it alike.
             failure = Failure("task_cancelled", f"{spec.label} was interrupted by a KeyboardInterrupt.")
         else:
             failure = self._failure(spec, error)
@@ -251,13 +251,13 @@ class Runner:
     ) -> None:
         cls: Any = self._function(spec)
         self._host.is_actor = True
-        self._inside.become(spec, actor, cls)
+        self._current_task.become(spec, actor, cls)
         self._place = spec.place
         instance = cls(*args, **kwargs)
         self._instance = instance
         self._host.interrupts = getattr(type(instance), INTERRUPTIBLE, False)
         if getattr(type(instance), "__repr__", None) is not object.__repr__:
-            with contextlib.suppress(Exception):  # it is the user's
+            with contextlib.suppress(Exception):  # the `__repr__` is the user's
                 self._session.channel.send(Titled(_title(repr(instance))))
 
     def _method(self, spec: TaskSpec) -> Callable[..., Any]:
@@ -265,7 +265,7 @@ class Runner:
             case "__ray_call__":
                 return lambda fn, *args, **kwargs: fn(self._instance, *args, **kwargs)
             case "__ray_terminate__":
-                return self._inside.exit_actor
+                return self._current_task.exit_actor
             case "__ray_ready__":
                 return lambda: True
         method: Callable[..., Any] = getattr(self._instance, spec.method)
@@ -279,12 +279,12 @@ class Runner:
         host = self._host
         try:
             host.interruptible = True
-            # A cancel that came before the line above found nothing to interrupt.
+            # A cancel that came before `interruptible` was set has interrupted nothing.
             if assignment.cancelled:
                 raise _Cancelled
             result = fn(*args, **kwargs)
             if assignment.message.spec.returns != 1 and isinstance(result, Iterator):
-                # A generator's body is user code too.
+                # The body of a generator is user code, too.
                 result = _drawn(result, assignment.message.spec)
             host.interruptible = False
         except KeyboardInterrupt:
@@ -296,13 +296,13 @@ class Runner:
         return result
 
     def _stream(self, assignment: Assignment, call: _Call, make: Callable[[], Any]) -> Any:
-        """Make a generator and send what it yields."""
+        """Make a generator and send the items that it yields."""
         writer = StreamWriter(self._session, assignment, self._value)
         if writer.unwanted:
             return None
 
         def step(fn: Callable[..., Any], *args: Any) -> Any:
-            # Calls on threads cannot be interrupted, but end at the next item.
+            # A call on a thread cannot be interrupted, but it ends at its next item.
             if assignment.cancelled:
                 raise _Cancelled
             return call(assignment, fn, args, {})
@@ -323,7 +323,7 @@ class Runner:
         return collect_items(iter(drawn), self._session, lambda fn, *args: fn(*args), failed)
 
     def _item_failure(self, assignment: Assignment, error: Exception) -> Failure:
-        """The last item of a task with num_returns="dynamic" that raised. Raises what fails the whole task."""
+        """Return the last item of a task with num_returns="dynamic" that raised; or raise, to fail the whole task."""
         spec = assignment.message.spec
         if isinstance(error, _Cancelled) or (spec.retry_on and self._is_retried(spec, error)):
             raise error
@@ -354,7 +354,7 @@ class Runner:
         return items
 
     def _value(self, result: Any) -> tuple[Inline | Stored | Forward, tuple[int, ...]]:
-        """A wire value and the ids of the refs inside it. A deferred ref stands for its value."""
+        """Return a value for the wire and the ids of the refs inside the value. A deferred ref stands for its value."""
         if isinstance(result, ObjectRef) and result._deferred:
             return Forward(self._session.id_of(result)), ()
         pickled = pickling.dumps(result)
@@ -378,7 +378,7 @@ class Runner:
         return False
 
     def _leave(self, error: SystemExit) -> NoReturn:
-        """User code asked to end the process."""
+        """End the process, as user code asked by a SystemExit."""
         self._output.finish(self._session.running.task_id)
         code = error.code
         words = ""
@@ -392,7 +392,7 @@ class Runner:
 
 
 def _running(assignment: Assignment, place: Place | None) -> Running:
-    """`place`: that of the actor, in one."""
+    """Return on whose behalf a run's code runs. `place`: that of the actor, if this worker is one."""
     message = assignment.message
     spec = message.spec
     return Running(
@@ -407,13 +407,13 @@ def _running(assignment: Assignment, place: Place | None) -> Running:
 
 
 def _title(text: str) -> str:
-    """One line of it, not too long."""
+    """Return a text as one line that is not too long."""
     line = " ".join(text.split())
     return line if len(line) <= _TITLE else f"{line[: _TITLE - 3]}..."
 
 
 def _is_cancellation(error: BaseException) -> bool:
-    """Whether it is asyncio's, which user code can raise only after it has imported that; workers need not."""
+    """Return whether an error is asyncio's CancelledError. Nobody can raise it who has not imported asyncio."""
     asyncio = sys.modules.get("asyncio")
     return asyncio is not None and isinstance(error, asyncio.CancelledError)
 
@@ -429,7 +429,8 @@ def _call_plainly(
 
 
 def _drawn(items: Iterator[Any], spec: TaskSpec) -> list[Any]:
-    """As many items as there are returns, of which there may be fewer. Surplus ones are said and dropped, as in Ray."""
+    """Return as many items as the task has returns, or fewer if there are fewer. As in Ray, the others are dropped, and
+    a line on stderr says so."""
     drawn = list(islice(items, spec.returns))
     surplus = sum(1 for _ in items)
     if surplus and spec.returns:

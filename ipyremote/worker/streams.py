@@ -19,7 +19,7 @@ from ipyremote.worker.host import Assignment
 __all__ = ["StreamWriter", "collect_items"]
 
 _END: Final = object()
-#: `call(fn, *args)` runs user code and raises if the task was cancelled.
+#: Runs user code, by `call(fn, *args)`, and raises if the task was cancelled.
 Call = Callable[..., Any]
 
 
@@ -39,7 +39,7 @@ class StreamWriter:
 
     @property
     def unwanted(self) -> bool:
-        """Whether nobody can see any further item."""
+        """Whether nobody can see a further item."""
         return self._assignment.demand == 0
 
     def write(self, items: Any, call: Call) -> None:
@@ -52,7 +52,7 @@ class StreamWriter:
                 if item is _END:
                     return
                 self._send(item)
-                # While the task waits, or makes the next one, this one belongs to the consumer only.
+                # While the task waits, or makes the next item, only the consumer holds this item.
                 del item
         finally:
             if hasattr(items, "close"):
@@ -74,7 +74,7 @@ class StreamWriter:
                     return
                 self._send(item)
                 del item
-                # Also a generator that never waits must let others run, and be cancelled.
+                # A generator that never waits must let other coroutines run, too, and must be cancellable.
                 await asyncio.sleep(0)
         finally:
             if hasattr(items, "aclose"):
@@ -95,12 +95,12 @@ class StreamWriter:
     # ------------------------------------------------------------------------------------------------- backpressure
 
     def _goes_on(self) -> bool:
-        """Whether there is no reason to wait, cancellation included."""
+        """Return whether the task need not wait: an item is wanted, none ever will be, or the task was cancelled."""
         demand = self._assignment.demand
         return demand == ENDLESS or demand == 0 or self._index < demand or self._assignment.cancelled
 
     def _wait_for_demand(self) -> bool:
-        """Wait until the next item is wanted; False: no item will be."""
+        """Wait until the next item is wanted. Returns False when no item will be."""
         if not self._goes_on():
             channel = self._channel
             blocked = channel.block(self._assignment.message.spec.task_id, self._goes_on)
@@ -132,13 +132,14 @@ async def _as_async(items: Iterator[Any]) -> Any:
 def collect_items(
     items: Any, session: Session, call: Call, failed: Callable[[Exception], Failure]
 ) -> DynamicObjectRefGenerator:
-    """Refs to all items of an iterator; the last one to its failure, which `failed` makes a value of, or raises."""
+    """Return refs to all items of an iterator. If it raises, the last ref is to the failure that `failed` makes of the
+    exception; `failed` may raise instead."""
     refs: list[ObjectRef[Any]] = []
     try:
         while (item := call(next, items, _END)) is not _END:
             deferred = isinstance(item, ObjectRef) and item._deferred
             refs.append(item if deferred else ObjectRef(*_put(session, item)))
-    except Exception as error:  # of user code: those before it stay
+    except Exception as error:  # of user code: the items before it stay
         refs.append(ObjectRef(session.submitter.put(failed(error)), session, "failed item"))
     return DynamicObjectRefGenerator(refs)
 
