@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import gc
 import os
 from collections.abc import Generator, Iterator
@@ -96,3 +97,10 @@ def pytest_make_collect_report(
 
 def _reason(longrepr: object) -> str:
     return str(longrepr[2]) if isinstance(longrepr, tuple) else str(longrepr)
+
+
+@pytest.fixture(autouse=True)
+def _no_last_value() -> Iterator[None]:
+    """Take away the `_` that a doctest leaves in `builtins`: IPython then keeps no last value of its own."""
+    yield
+    vars(builtins).pop("_", None)
