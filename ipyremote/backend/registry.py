@@ -16,7 +16,18 @@ from ipyremote.backend.capabilities import Capabilities
 from ipyremote.backend.protocol import Backend
 from ipyremote.backend.records import KeptNames, KeptSession
 
-__all__ = ["DEFAULT", "GROUP", "Engine", "Keeper", "engine", "engine_of", "names", "register", "unregister"]
+__all__ = [
+    "DEFAULT",
+    "GROUP",
+    "Engine",
+    "Keeper",
+    "engine",
+    "engine_of",
+    "is_known",
+    "names",
+    "register",
+    "unregister",
+]
 
 #: Name of the engine of a session for which nobody has chosen one.
 DEFAULT: Final = "local"
@@ -95,6 +106,11 @@ def names() -> tuple[str, ...]:
     return tuple(dict.fromkeys((*_OWN, *_registered, *_entry_points())))
 
 
+def is_known(name: str) -> bool:
+    """Return whether an engine has this name. Installed packages are looked at last, for a name that is not here."""
+    return name in _OWN or name in _registered or name in _entry_points()
+
+
 def engine(name: str) -> Engine:
     """Return an engine by its name. Raises LookupError for an unknown name, ImportError where a package is missing."""
     if name in _registered:
@@ -107,7 +123,7 @@ def engine_of(address: str) -> tuple[str, Engine] | None:
     if address in _DEFAULT_ADDRESSES or address.startswith("/"):
         return DEFAULT, engine(DEFAULT)
     name = address.partition("://")[0]
-    return (name, engine(name)) if name in names() else None
+    return (name, engine(name)) if is_known(name) else None
 
 
 @cache
@@ -124,7 +140,7 @@ def _loaded(name: str) -> Engine:
 
 @cache
 def _entry_points() -> dict[str, Any]:
-    # Not at the top: most programs need no engine of another package, and the import takes ten milliseconds.
+    # Not at the top: most programs need no engine of another package, and import and search take 30 milliseconds.
     from importlib.metadata import entry_points
 
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -71,7 +71,7 @@ def refuse(**absent: Any) -> None:
 def check_terms(terms: Mapping[str, Any]) -> None:
     """Raise TypeError, ValueError or NotImplementedError for arguments of `init` that cannot be meant."""
     kind = terms.get("backend", registry.DEFAULT)
-    if kind not in registry.names():
+    if not registry.is_known(kind):
         raise ValueError(f"backend is one of {', '.join(map(repr, registry.names()))}, not {kind!r}")
     check_amounts(
         {name: terms[name] for name in ("num_cpus", "num_gpus", "resources", "memory") if name in terms}
@@ -133,13 +133,14 @@ def check_address(address: Any, shape: Mapping[str, Any]) -> None:
     """Raise TypeError, ValueError or NotImplementedError. `shape`: the other arguments, which only a start can have."""
     if not isinstance(address, str):
         raise TypeError(f"address is a string, not {type(address).__name__}: {address!r}")
-    if address in registry.names():
-        return
-    if registry.engine_of(address) is None:
+    found = registry.engine_of(address)
+    if found is None:
         raise NotImplementedError(
             f"init(address={address!r}): sessions of other machines cannot be joined. Use init() to start one here, or "
             'join one of this machine: address="auto", or its context\'s address_info["address"].'
         )
+    if found[0] == address:
+        return
     fixed = [name for name in shape if name not in ("backend", "log_to_driver", "namespace", "runtime_env")]
     if fixed:
         raise ValueError(f"The session is running, so {', '.join(fixed)} cannot be chosen any more.")

@@ -355,7 +355,6 @@ def _start(shape: dict[str, Any]) -> _RunningSession:
 
 def _install(backend: Backend, shape: dict[str, Any]) -> _RunningSession:
     """Make a backend the session of this process."""
-    # Imported here, because importing the package should cost little.
     if not _log_to_driver(shape):
         backend.listen(Silence())
     if "namespace" in shape:
