@@ -7,6 +7,7 @@ placement     where a task may run
 current       the backend of this process
 registry      the engines by name or address, and how they are started
 current_task  what code in a task can ask about itself
+reporter      what a worker reports of its tasks
 """
 
 from __future__ import annotations

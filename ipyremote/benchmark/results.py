@@ -1,4 +1,4 @@
-"""What was measured: immutable records between rounds.py, which fills them, and report.py, which reads them."""
+"""The records of a benchmark, immutable: `rounds` fills them, and `report` reads them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

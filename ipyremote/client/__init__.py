@@ -1,16 +1,15 @@
 """A client's connection to a session: what drivers and workers share.
 
-session     the `Backend` that speaks to the scheduler: submit, get, wait, put
-channel     sending, receiving, waiting, and the end
-background  the thread that reads the socket while nobody waits
-objects     the refs of this process, and the values that have arrived
-room        what to do when the store is full
-waiting     one thread's wait
-running     on whose behalf code runs: labels and origins of what it submits
-keeping     which names stand for what, told to a session that outlives its driver
-plain       what a plain program shows of its tasks
-values      arguments and results to wire values and back, through `serialize` and `store`
-failures    exceptions to wire failures and back
+session            the `Backend` that speaks to the scheduler: submit, get, wait, put
+submitter          ids, labels, packed arguments and specs of what is submitted
+channel            sending, receiving, waiting, and the end; io_thread reads while nobody waits, wakeup ends a wait
+objects            the refs of this process, and the values that have arrived; streams, unretrieved, waiting
+values             arguments and results to wire values and back; definitions, environments: functions and surroundings
+requests           questions that the scheduler answers; insight, actor_names, placement_groups are made of these
+history            what was submitted, and which failures nobody has asked for; resubmission runs a task again
+store_pressure     waiting for room in the store; spilling moves objects to disk
+detached           which names stand for what, told to a session that outlives its driver
+listener_dispatch  what a driver's listener is told
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from ipyremote.client.submitter import Submitter
 from ipyremote.client.values import PackedArguments, spec_of
 from ipyremote.serialization import pickling
 
-__all__ = ["ActorNames", "creation"]
+__all__ = ["SchedulerActorNames", "creation"]
 
 
 def creation(
@@ -30,7 +30,7 @@ def creation(
     return m.CreateActor(spec, spec_of(actor, record), request)
 
 
-class ActorNames:
+class SchedulerActorNames:
     """See the module docstring. Method contracts are those of `backend.ActorNames`."""
 
     def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.Names]) -> None:

@@ -39,7 +39,7 @@ from ipyremote.exceptions import ClusterLostError
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.connection import Connection
 
-__all__ = ["Channel", "Host", "Owner"]
+__all__ = ["Channel", "Owner", "WorkerHooks"]
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ class Owner(Protocol):
         """What is known about an unexpected end of the scheduler; cleans up as well."""
 
 
-class Host(Protocol):
+class WorkerHooks(Protocol):
     """The worker around a client: gets the messages that only workers get. Called with the lock held."""
 
     def connect(self, link: Channel) -> None:
@@ -103,7 +103,7 @@ class Channel:
         store: SegmentStore,
         alive: int,
         owner: Owner | None,
-        host: Host | None,
+        host: WorkerHooks | None,
     ) -> None:
         """`alive`: a file descriptor that becomes readable (end of file) when the scheduler is gone."""
         self.lock = threading.Lock()

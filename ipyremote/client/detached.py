@@ -26,7 +26,7 @@ from ipyremote.messages import Bind, Bound, KeptReply, Taken
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
-__all__ = ["Keeping", "contents", "kept_names"]
+__all__ = ["DetachedDriver", "contents", "kept_names"]
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +46,7 @@ _PASSED_OVER: Final = frozenset({"In", "Out"})
 Contents = tuple[tuple[int, ...], tuple[Any, ...]]
 
 
-class Keeping:
+class DetachedDriver:
     """Follows the names of one program in one session. Any thread may call it."""
 
     def __init__(self, backend: Backend, channel: Channel, questions: Questions) -> None:

@@ -23,14 +23,14 @@ from ipyremote.runtime_env import SETUP_SECONDS, RuntimeEnv, RuntimeEnvConfig, m
 from ipyremote.serialization import pickling
 from ipyremote.store.directory import SPILL_LINK
 
-__all__ = ["Environments", "run_hook"]
+__all__ = ["EnvironmentRequests", "run_hook"]
 
 _HOOK: Final = "worker_process_setup_hook"
 #: Environments whose keys are remembered.
 _KNOWN: Final = 1_000
 
 
-class Environments:
+class EnvironmentRequests:
     """Those of one client. Thread-safe."""
 
     def __init__(self, channel: Channel, directory: Path) -> None:

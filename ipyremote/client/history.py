@@ -53,9 +53,9 @@ class ClientHistory:
         return sorted(found)
 
     def tell(self, on_news: Callable[[int], None] | None) -> None:
-        """Call `on_news(object_id)` about failures that nobody asked for; see `unasked.py`. It must be quick."""
+        """Call `on_news(object_id)` about failures that nobody asked for; see `unretrieved.py`. It must be quick."""
         with self._lock:
-            self._objects.unasked.on_news = on_news
+            self._objects.unretrieved.on_news = on_news
 
     def has_ref(self, object_id: int) -> bool:
         """Whether there is a ref to it in this process."""
@@ -73,31 +73,31 @@ class ClientHistory:
         if failed:
             self.ask(ids)
             with self._lock:
-                self._objects.unasked.expect(object_id for object_id in ids if object_id not in ready)
+                self._objects.unretrieved.expect(object_id for object_id in ids if object_id not in ready)
         return failed
 
     def is_unretrieved(self, object_id: int) -> bool:
         """Whether it failed and nobody has asked."""
-        return object_id in self._objects.unasked.failures
+        return object_id in self._objects.unretrieved.failures
 
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
         """Return a failure that nobody has asked for or heard of; from now on the failure counts as asked for."""
         with self._lock:
-            failure, heard = self._objects.unasked.take(object_id)
+            failure, heard = self._objects.unretrieved.take(object_id)
             if failure is None or heard:
                 return None
-            self._objects.unasked.ask(object_id, failure)
+            self._objects.unretrieved.ask(object_id, failure)
         return exception_of(failure)
 
     def ask(self, ids: Sequence[int]) -> None:
         """Somebody will be told of these."""
-        unasked = self._objects.unasked
-        if unasked.failures:
+        unretrieved = self._objects.unretrieved
+        if unretrieved.failures:
             with self._lock:
                 for object_id in ids:
-                    failure = unasked.failures.get(object_id)
+                    failure = unretrieved.failures.get(object_id)
                     if failure is not None:
-                        unasked.ask(object_id, failure)
+                        unretrieved.ask(object_id, failure)
 
     def remember_calls(self) -> None:
         """Remember calls from now on, so that `retry` can repeat them."""

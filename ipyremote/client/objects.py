@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final, TypeAlias
 
-from ipyremote.client.unretrieved import Unasked
+from ipyremote.client.unretrieved import Unretrieved
 from ipyremote.client.waiting import Waiter
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import DYNAMIC, Failure, Inline, Stored
@@ -100,7 +100,7 @@ class Objects:
         #: Threads that wait.
         self.waiters: list[Waiter] = []
         #: Failures that nobody has asked for.
-        self.unasked = Unasked()
+        self.unretrieved = Unretrieved()
         #: Streams whose generator lives, by the id of their task.
         self.streams: dict[int, ClientStream] = {}
 
@@ -160,8 +160,8 @@ class Objects:
                 self.borrowed.discard(any_id)
                 if any_id < 0:
                     released.extend(self.streams.pop(-any_id).holds())
-                if any_id in self.unasked.failures and self.unasked.on_news is not None:
-                    self.due.append((self.unasked.on_news, any_id))
+                if any_id in self.unretrieved.failures and self.unretrieved.on_news is not None:
+                    self.due.append((self.unretrieved.on_news, any_id))
                 gone.append(any_id)
         return gone
 
@@ -187,8 +187,8 @@ class Objects:
 
     def on_failure(self, object_id: int, failure: Failure) -> None:
         """A failure has arrived, perhaps for an object without refs."""
-        if self.unasked.arrived(object_id, failure) and self.unasked.on_news is not None:
-            self.due.append((self.unasked.on_news, object_id))
+        if self.unretrieved.arrived(object_id, failure) and self.unretrieved.on_news is not None:
+            self.due.append((self.unretrieved.on_news, object_id))
 
     def wait_for(self, waiter: Waiter, ids: Sequence[int]) -> None:
         """Tell this waiter about these from now on. `waiters.remove` ends that."""

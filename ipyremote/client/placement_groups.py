@@ -10,13 +10,13 @@ from ipyremote import messages as m
 from ipyremote.backend.placement import GroupRecord, LabelMatch
 from ipyremote.client.submitter import Submitter
 
-__all__ = ["PlacementGroups"]
+__all__ = ["SchedulerPlacementGroups"]
 
 #: Ids are random, so that a group of another session is not taken for one of this.
 _ID_BITS: Final = 62
 
 
-class PlacementGroups:
+class SchedulerPlacementGroups:
     """Method contracts are those of `backend.PlacementGroups`."""
 
     def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.GroupsReply]) -> None:

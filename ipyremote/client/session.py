@@ -28,13 +28,13 @@ from ipyremote.backend import (
     TaskOptions,
 )
 from ipyremote.client import CAPABILITIES
-from ipyremote.client.actor_names import ActorNames, creation
-from ipyremote.client.channel import Channel, Host, Owner
+from ipyremote.client.actor_names import SchedulerActorNames, creation
+from ipyremote.client.channel import Channel, Owner, WorkerHooks
 from ipyremote.client.definitions import Definitions
-from ipyremote.client.environments import Environments
+from ipyremote.client.environments import EnvironmentRequests
 from ipyremote.client.history import ClientHistory
 from ipyremote.client.insight import LOOPBACK, SessionInsight
-from ipyremote.client.placement_groups import PlacementGroups
+from ipyremote.client.placement_groups import SchedulerPlacementGroups
 from ipyremote.client.requests import Questions
 from ipyremote.client.streams import ClientStreams
 from ipyremote.client.submitter import Submitter
@@ -50,7 +50,7 @@ from ipyremote.serialization.nested_refs import collect
 from ipyremote.store.segments import SegmentStore
 
 if TYPE_CHECKING:
-    from ipyremote.client.detached import Keeping
+    from ipyremote.client.detached import DetachedDriver
 
 __all__ = ["Session"]
 
@@ -68,7 +68,7 @@ class Session:
         store: SegmentStore,
         alive: int,
         owner: Owner | None = None,
-        host: Host | None = None,
+        host: WorkerHooks | None = None,
         address: str = "",
     ) -> None:
         """`alive`: a file descriptor that becomes readable (end of file) when the scheduler is gone.
@@ -95,7 +95,7 @@ class Session:
         self._connection = channel.connection
         self._store = store
         self.shared_directory = store.path
-        self.environments = Environments(channel, store.path)
+        self.environments = EnvironmentRequests(channel, store.path)
         self._values = Values(store, self.released)
         #: Source of ids, labels and packed arguments.
         self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
@@ -103,12 +103,12 @@ class Session:
         #: What was submitted here, and whose failures went unnoticed.
         self.history = ClientHistory(channel, self.submitter)
         self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
-        self.named_actors = ActorNames(self.submitter, self.questions.names)
-        self.placement_groups = PlacementGroups(self.submitter, self.questions.groups)
+        self.named_actors = SchedulerActorNames(self.submitter, self.questions.names)
+        self.placement_groups = SchedulerPlacementGroups(self.submitter, self.questions.groups)
         self.insight = SessionInsight(key, self.questions)
         #: Who answers what code in this worker asks about itself; None in a driver.
         self.current_task: CurrentTask | None = None
-        self._recovery: Keeping | None = None
+        self._recovery: DetachedDriver | None = None
         self._definitions = Definitions(channel)
         #: The functions and classes that came here with tasks.
         self.defined = self._definitions.known
@@ -145,9 +145,9 @@ class Session:
     def recovery(self) -> Recovery | None:
         """How the session outlives this program; None in a worker."""
         if self._recovery is None and self.channel.host is None:
-            from ipyremote.client.detached import Keeping
+            from ipyremote.client.detached import DetachedDriver
 
-            self._recovery = Keeping(self, self.channel, self.questions)
+            self._recovery = DetachedDriver(self, self.channel, self.questions)
         return self._recovery
 
     def hex_of(self, kind: IdKind, any_id: int) -> str:
@@ -292,7 +292,7 @@ class Session:
             self.channel.check()
             raise KeyError(f"no such object: {object_id:x}")
         if isinstance(value, m.Failure):
-            self._objects.unasked.ask(object_id, value)
+            self._objects.unretrieved.ask(object_id, value)
             raise exception_of(value)
         return self.open(object_id, value)
 

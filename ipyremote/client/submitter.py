@@ -12,7 +12,7 @@ from typing import Any
 from ipyremote import messages as m
 from ipyremote.backend import TaskOptions
 from ipyremote.client.channel import Channel
-from ipyremote.client.environments import Environments
+from ipyremote.client.environments import EnvironmentRequests
 from ipyremote.client.resubmission import Calls
 from ipyremote.client.store_pressure import pack_when_room
 from ipyremote.client.values import EMPTY, NO_ARGUMENTS, PackedArguments, Values, inline, retry_types
@@ -34,7 +34,7 @@ class Submitter:
         client_id: int,
         channel: Channel,
         values: Values,
-        environments: Environments,
+        environments: EnvironmentRequests,
         id_of: Callable[[ObjectRef[Any]], int],
     ) -> None:
         """`id_of` gives the id of a ref, or raises ObjectLostError for a ref of another session."""

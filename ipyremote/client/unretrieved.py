@@ -1,7 +1,8 @@
 """Failures that have arrived and that nobody has asked for.
 
-A failure is *unasked* from its arrival until somebody opens the object, or another one that failed for the same reason.
-One that arrives after a `get` of its list has raised the failure of another never is: somebody has asked.
+A failure is *unretrieved* from its arrival until somebody opens its object, or another object that failed for the same
+reason. A failure that arrives after a `get` of its list has raised another failure is never unretrieved: somebody has
+asked.
 Pure bookkeeping, guarded by the channel's lock; nothing is kept unless somebody wants the news.
 """
 
@@ -13,7 +14,7 @@ from typing import Final
 
 from ipyremote.messages import Failure
 
-__all__ = ["Unasked"]
+__all__ = ["Unretrieved"]
 
 #: Failures that are remembered at a time, and those that were heard of.
 _REMEMBERED: Final = 10_000
@@ -21,7 +22,7 @@ _REMEMBERED: Final = 10_000
 _SILENT: Final = frozenset({"task_cancelled", "cluster_lost", "object_freed"})
 
 
-class Unasked:
+class Unretrieved:
     """See the module docstring."""
 
     __slots__ = ("_expected", "_heard", "failures", "on_news")
@@ -63,6 +64,6 @@ class Unasked:
             self._expected.popitem(last=False)
 
     def take(self, object_id: int) -> tuple[Failure | None, bool]:
-        """(the failure if it is still unasked, whether others have been told the same)."""
+        """(the failure if it is still unretrieved, whether others have been told the same)."""
         failure = self.failures.pop(object_id, None)
         return failure, failure is not None and failure.text in self._heard

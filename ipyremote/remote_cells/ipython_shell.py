@@ -161,7 +161,7 @@ class CellShell(InteractiveShell):
         self._undo.close()
         scripts = self.magics_manager.registry.get("ScriptMagics")
         if scripts is not None:
-            # It would keep this shell, and all names of the cell, until the process ends.
+            # A registered method would keep this shell, and all names of the cell, until the process ends.
             atexit.unregister(scripts.kill_bg_processes)
             scripts.kill_bg_processes()
 

@@ -1,4 +1,4 @@
-"""What belongs to the process for other code, and to the cell for the code of a cell: `__main__` and `get_ipython()`.
+"""`__main__` and `get_ipython()`, of which each running cell has its own, and other code the process's.
 
 One cell runs at a time in most processes; where an engine runs several in threads of its own, each cell has its own.
 """
@@ -22,11 +22,11 @@ __all__ = ["Scope", "entered", "shell"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scope:
-    """What a cell sees."""
+    """The `__main__` and the shell of one running cell."""
 
     #: Names of `__main__`.
     space: dict[str, Any]
-    #: What `get_ipython()` gives.
+    #: Result of `get_ipython()` in the cell.
     shell: RemoteShell
 
 

@@ -55,7 +55,7 @@ class SetupError(Exception):
 
 
 class Unwanted(Exception):
-    """Nobody needs the installation any more."""
+    """The error of an installation that is stopped, because nobody needs it any more."""
 
 
 class InstalledPackages(NamedTuple):

@@ -1,9 +1,9 @@
 """The numbers behind metrics: one file per process in the session directory, mapped into the process that writes it.
 
-    8 bytes          number of bytes of records that follow each record      4 bytes length of the head, 4 bytes count
-    of numbers
-                     the head, padded to a multiple of 8: JSON of [kind, name, description, tags, bounds] 8 bytes for
-                     each number
+    8 bytes          number of bytes of records that follow
+    each record      4 bytes length of the head, 4 bytes count of numbers
+                     the head, padded to a multiple of 8: JSON of [kind, name, description, tags, bounds]
+                     8 bytes for each number
 
 All in the machine's own byte order. Numbers by kind: counter [value]; gauge [value, time it was set]; histogram [sum,
 count, count of each bucket].

@@ -10,7 +10,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote.backend import current
-from ipyremote.client.detached import Keeping, contents
+from ipyremote.client.detached import DetachedDriver, contents
 from ipyremote.messages import Bind
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
@@ -76,11 +76,11 @@ def test_containers_that_differ_are_told_apart(backend: Any) -> None:
 
 
 @pytest.fixture
-def told() -> Iterator[tuple[Any, Any, Keeping]]:
+def told() -> Iterator[tuple[Any, Any, DetachedDriver]]:
     """A session whose scheduler records what it hears, and its names' keeper."""
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, _):
         current.install(session)
-        keeping = Keeping(session, session.channel, session.questions)
+        keeping = DetachedDriver(session, session.channel, session.questions)
         yield scheduler, session, keeping
         keeping.close()
         current.remove(session)

@@ -29,12 +29,7 @@ LAYERS = {
     "unretrieved": "failures that nobody asked for: found by the core, told by a client, shown in a notebook",
 }
 #: Names that still stand more than once. A name that is mended goes from here; none is added.
-STILL_CLASSES = {
-    "ActorNames",
-    "Environments",
-    "Host",
-    "PlacementGroups",
-}
+STILL_CLASSES: set[str] = set()
 STILL_FILES = {
     "values",
 }
