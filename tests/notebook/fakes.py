@@ -17,6 +17,7 @@ from ipyremote.backend import (
     ClusterStatus,
     Condition,
     CurrentTask,
+    DisplayReport,
     Environments,
     Exported,
     History,
@@ -27,6 +28,7 @@ from ipyremote.backend import (
     NodeStatus,
     Origin,
     PlacementGroups,
+    ProgressReport,
     Recovery,
     StateReport,
     Streams,
@@ -34,10 +36,12 @@ from ipyremote.backend import (
     TableRows,
     TaskOptions,
     TaskRun,
+    TextReport,
 )
 from ipyremote.backend.registry import Engine, Keeper
 from ipyremote.exceptions import IPyRemoteError
 from ipyremote.ids import digits_of
+from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.output.frontend import Bundle, Parent
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import nested_refs, pickling
@@ -398,6 +402,62 @@ class FakeEngine:
 
     def join(self, address: str, arguments: Mapping[str, Any]) -> tuple[Backend, Mapping[str, Any]]:
         raise ConnectionError(address)
+
+
+class FakeWidget:
+    """A widget that remembers what it was sent."""
+
+    made: list[FakeWidget]
+
+    def __init__(self, html: str, state: str, on_message: Callable[..., None], number: int = 0) -> None:
+        self.html, self.state, self.on_message, self.number = html, state, on_message, number
+        self.card, self.lasting = "", False
+        self.updates: list[tuple[str, str]] = []
+        self.grids: list[tuple[str, bytes]] = []
+        self.data: list[dict[str, Any]] = []
+        self.discarded = False
+        self.made.append(self)
+
+    def update(self, html: str, state: str, card: str = "", lasting: bool = False) -> None:
+        assert not self.discarded
+        self.html, self.state, self.card, self.lasting = html, state, card, lasting
+        self.updates.append((html, state))
+
+    def send_grid(self, form: str, content: bytes) -> None:
+        assert not self.discarded
+        self.grids.append((form, content))
+
+    def send_data(self, content: dict[str, Any]) -> None:
+        assert not self.discarded
+        self.data.append(content)
+
+    def bundle(self, bundle: dict[str, Any]) -> dict[str, Any]:
+        return {**bundle, "widget": {}}
+
+    def discard(self) -> None:
+        self.discarded = True
+
+
+class Reports:
+    """A listener that connects the backend to the screen, as the extension does."""
+
+    def __init__(self, backend: FakeBackend, screen: Screen) -> None:
+        self.backend, self.screen = backend, screen
+
+    def on_update(self, update: StateReport) -> None:
+        self.screen.on_update(self.backend, update)
+
+    def on_output(self, output: TextReport) -> None: ...
+
+    def on_display(self, display: DisplayReport) -> None: ...
+
+    def on_progress(self, progress: ProgressReport) -> None: ...
+
+    def on_notice(self, cell: int, text: str) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def on_lost(self, reason: str) -> None: ...
 
 
 def _checked_by_mypy(backend: FakeBackend, engine: FakeEngine) -> tuple[Backend, Engine]:

@@ -16,8 +16,8 @@ from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.display.task_records import TaskRecord, TaskRecords
 from ipyremote.notebook.output.traceback_text import own_frames
 from ipyremote.refs import ObjectRef
-from tests.notebook.display.test_screen import FakeWidget, Reports, state_of
-from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeHistory, ManualUpdater
+from tests.notebook.display.test_screen import state_of
+from tests.notebook.fakes import FakeBackend, FakeFrontend, FakeHistory, FakeWidget, ManualUpdater
 
 
 class RetryingHistory(FakeHistory):
@@ -47,27 +47,6 @@ class RetryingBackend(FakeBackend):
 @pytest.fixture
 def backend() -> RetryingBackend:
     return RetryingBackend()
-
-
-@pytest.fixture
-def widgets(monkeypatch: pytest.MonkeyPatch) -> list[FakeWidget]:
-    made: list[FakeWidget] = []
-    monkeypatch.setattr(FakeWidget, "made", made, raising=False)
-    return made
-
-
-@pytest.fixture
-def screen(
-    frontend: FakeFrontend,
-    updater: ManualUpdater,
-    clock: Clock,
-    backend: RetryingBackend,
-    widgets: list[FakeWidget],
-) -> Screen:
-    made: Any = FakeWidget
-    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
-    backend.listen(Reports(backend, screen))
-    return screen
 
 
 def board(

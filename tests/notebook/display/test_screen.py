@@ -11,89 +11,11 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport
 from ipyremote.exceptions import TaskError
 from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.refs import ObjectRef
-from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, ManualUpdater
-
-
-class FakeWidget:
-    """A widget that remembers what it was sent."""
-
-    made: list[FakeWidget]
-
-    def __init__(self, html: str, state: str, on_message: Callable[..., None], number: int = 0) -> None:
-        self.html, self.state, self.on_message, self.number = html, state, on_message, number
-        self.card, self.lasting = "", False
-        self.updates: list[tuple[str, str]] = []
-        self.grids: list[tuple[str, bytes]] = []
-        self.data: list[dict[str, Any]] = []
-        self.discarded = False
-        self.made.append(self)
-
-    def update(self, html: str, state: str, card: str = "", lasting: bool = False) -> None:
-        assert not self.discarded
-        self.html, self.state, self.card, self.lasting = html, state, card, lasting
-        self.updates.append((html, state))
-
-    def send_grid(self, form: str, content: bytes) -> None:
-        assert not self.discarded
-        self.grids.append((form, content))
-
-    def send_data(self, content: dict[str, Any]) -> None:
-        assert not self.discarded
-        self.data.append(content)
-
-    def bundle(self, bundle: dict[str, Any]) -> dict[str, Any]:
-        return {**bundle, "widget": {}}
-
-    def discard(self) -> None:
-        self.discarded = True
-
-
-class Reports:
-    """A listener that connects the backend to the screen, as the extension does."""
-
-    def __init__(self, backend: FakeBackend, screen: Screen) -> None:
-        self.backend, self.screen = backend, screen
-
-    def on_update(self, update: StateReport) -> None:
-        self.screen.on_update(self.backend, update)
-
-    def on_output(self, output: TextReport) -> None: ...
-
-    def on_display(self, display: DisplayReport) -> None: ...
-
-    def on_progress(self, progress: ProgressReport) -> None: ...
-
-    def on_notice(self, cell: int, text: str) -> None: ...
-
-    def flush(self) -> None: ...
-
-    def on_lost(self, reason: str) -> None: ...
-
-
-@pytest.fixture
-def widgets(monkeypatch: pytest.MonkeyPatch) -> list[FakeWidget]:
-    made: list[FakeWidget] = []
-    monkeypatch.setattr(FakeWidget, "made", made, raising=False)
-    return made
-
-
-@pytest.fixture
-def screen(
-    frontend: FakeFrontend,
-    updater: ManualUpdater,
-    clock: Clock,
-    backend: FakeBackend,
-    widgets: list[FakeWidget],
-) -> Screen:
-    made: Any = FakeWidget
-    screen = Screen(frontend, updater, lambda: {"cell": "latest"}, make_widget=made, clock=clock)
-    backend.listen(Reports(backend, screen))
-    return screen
+from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeWidget, ManualUpdater, Reports
 
 
 @pytest.fixture
