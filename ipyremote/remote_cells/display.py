@@ -16,6 +16,7 @@ import builtins
 import dataclasses
 import datetime
 import enum
+import functools
 import importlib
 import json
 import os
@@ -30,7 +31,7 @@ from ipyremote.remote_cells.figures import Figures, png
 from ipyremote.remote_cells.output import OutputCapture
 from ipyremote.remote_cells.rate_limit import Pacer
 
-__all__ = ["Displays", "installed"]
+__all__ = ["Displays", "installed", "plain_display"]
 
 Task = TypeVar("Task", bound=Hashable)
 
@@ -58,9 +59,12 @@ class Displays(Generic[Task]):
         owner: Callable[[], Task],
         output: OutputCapture[Task],
         wake: Callable[[], None],
+        *,
+        shared: bool = False,
     ) -> None:
-        """`owner` and `wake` are those of `output`."""
+        """`owner`, `wake` and `shared` are those of `output`."""
         self._owner = owner
+        self._shared = shared
         self._output = output
         self._report = reporter.display
         self._updates: Pacer[tuple[Task, bytes]] = Pacer(lambda update: self._report(*update), wake)
@@ -75,9 +79,22 @@ class Displays(Generic[Task]):
     def install(self, changes: Changes) -> None:
         """Provide `display`, and adapt IPython and matplotlib, now or when they are imported."""
         changes.replace(_InstalledDisplays, displays=self)
-        changes.replace(builtins, display=self.display)
+        former = vars(builtins).get("display", plain_display)
+        changes.replace(builtins, display=self._or_else(self.display, former))
         changes.after_import("IPython.core.display_functions", lambda module: self._adapt(module, changes))
-        self.figures.install(changes)
+        if not self._shared:
+            self.figures.install(changes)
+
+    def _or_else(self, ours: Callable[..., Any], former: Callable[..., Any]) -> Callable[..., Any]:
+        """Return a function that calls `former` for code that belongs to no task, where there is such code."""
+        if not self._shared:
+            return ours
+
+        @functools.wraps(former)
+        def call(*args: Any, **options: Any) -> Any:
+            return (former if self._owner() is None else ours)(*args, **options)
+
+        return call
 
     # ------------------------------------------------------------------------------------------- what user code calls
 
@@ -96,9 +113,7 @@ class Displays(Generic[Task]):
         """Do what `IPython.display.display` does, without a shell. Returns a handle if there is a `display_id`."""
         functions = self._functions or _imported()
         if functions is None:
-            for value in objects:
-                print(repr(value))
-            return None
+            return plain_display(*objects)
         handle = None
         transient = dict(transient or {})
         if display_id is not None and display_id is not False:
@@ -185,17 +200,24 @@ class Displays(Generic[Task]):
         `update_display` and `DisplayHandle` call `display`.
         """
         self._functions = module
-        ours = {
+        ours: dict[str, Callable[..., Any]] = {
             "display": self.display,
             "publish_display_data": self.publish,
             "clear_output": self.clear_output,
         }
-        originals = {name: vars(module).get(name) for name in ours}
+        originals = {name: vars(module).get(name, ours[name]) for name in ours}
+        ours = {name: self._or_else(ours[name], originals[name]) for name in ours}
         changes.replace(module, **ours)
         # Modules that were imported before have taken the originals.
         for other in filter(None, map(sys.modules.get, _TAKERS)):
             taken = {name: ours[name] for name in ours if vars(other).get(name, ours) is originals[name]}
             changes.replace(other, **taken)
+
+
+def plain_display(*objects: Any, **_options: Any) -> None:
+    """Do what `display` of a notebook comes to where there is no notebook: print."""
+    for value in objects:
+        print(repr(value))
 
 
 def _imported() -> ModuleType | None:

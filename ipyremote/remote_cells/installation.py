@@ -8,6 +8,10 @@
 - `input`, `getpass` and `breakpoint`, which say that there is no keyboard, where there is none (`keyboard.py`);
 - with `redirect` also descriptors 1 and 2, so that text of C code and of other programs is reported.
 
+A process may be more than a worker, such as that of the notebook itself. There, with `shared`, only what tasks show is
+reported, each function does for other code what it did before, and the parts that cannot tell one from the other stay
+as they are: figures, `tqdm.notebook` and the keyboard.
+
 Not undone: matplotlib's choice of a backend without a screen, and what user code has kept of ours, such as a reference
 to `sys.stdout`. Modules are adapted when user code imports them; nothing is imported for it.
 """
@@ -53,23 +57,30 @@ class Installation(Generic[Task]):
     """What `install` has put into this process. Thread-safe, except for `undo`."""
 
     def __init__(
-        self, reporter: Reporter[Task], owner: Callable[[], Task] | None, wake: Callable[[], None]
+        self,
+        reporter: Reporter[Task],
+        owner: Callable[[], Task] | None,
+        wake: Callable[[], None],
+        *,
+        shared: bool = False,
     ) -> None:
         self._reporter = reporter
+        self._shared = shared
         self._changes = Changes()
         #: Tasks of `running` that have not ended, the newest last.
         self._tasks: list[Task] = []
         owner = owner or self._owner
-        self.output: OutputCapture[Task] = OutputCapture(reporter, owner, wake)
-        self.displays: Displays[Task] = Displays(reporter, owner, self.output, wake)
-        self.bars: Bars[Task] = Bars(reporter, owner, self.output, wake)
+        self.output: OutputCapture[Task] = OutputCapture(reporter, owner, wake, shared=shared)
+        self.displays: Displays[Task] = Displays(reporter, owner, self.output, wake, shared=shared)
+        self.bars: Bars[Task] = Bars(reporter, owner, self.output, wake, shared=shared)
 
     def _begin(self) -> None:
         self.displays.install(self._changes)
         self.bars.install(self._changes)
         adapt_ipython(self._changes)
         self.output.install(self._changes)
-        keyboard.install(self._changes)
+        if not self._shared:
+            keyboard.install(self._changes)
 
     def _redirect(self) -> None:
         """Lead descriptors 1 and 2 to a file that is followed."""
@@ -112,7 +123,7 @@ class Installation(Generic[Task]):
     def _owner(self) -> Any:
         """Return the task of the calling code; None outside of tasks."""
         task = _running.get()
-        if task is None and self._tasks:
+        if task is None and self._tasks and not self._shared:
             # A thread that user code has started, or one of ours that reads what other programs wrote.
             with contextlib.suppress(IndexError):  # the last task has just ended
                 return self._tasks[-1]
@@ -195,6 +206,7 @@ def install(
     log: int | None = None,
     log_from_start: bool = False,
     redirect: bool = False,
+    shared: bool = False,
 ) -> Installation[Task]:
     """Adapt this process, so that what its tasks show goes to `reporter`; see the module docstring.
 
@@ -216,18 +228,22 @@ def install(
         Whether what is in `log` already is reported, too.
     redirect
         Lead descriptors 1 and 2 to a file of our own, and report its text. Not together with `log`.
+    shared
+        Whether code that belongs to no task runs in this process, too: where `owner` returns None, what is shown goes
+        where it went before. A thread that user code has started belongs to no task then. Neither with `log` nor with
+        `redirect`.
 
     Raises
     ------
     ValueError
-        Both `log` and `redirect` were given.
+        More than one of `log`, `redirect` and `shared` was given.
     """
-    if redirect and log is not None:
-        raise ValueError("install() takes a log or redirect=True, and not both")
+    if (log is not None) + redirect + shared > 1:
+        raise ValueError("install() takes a log, redirect=True or shared=True, and only one of them")
     ticker = _Ticker(follows=redirect or log is not None) if wake is None else None
     called = wake if ticker is None else ticker.wake
     assert called is not None, "one of the two is there"
-    installation: Installation[Task] = Installation(reporter, owner, called)
+    installation: Installation[Task] = Installation(reporter, owner, called, shared=shared)
     installation._begin()
     if redirect:
         installation._redirect()

@@ -56,8 +56,17 @@ class OutputCapture(Generic[Task]):
     `owner()` is the task that the calling code belongs to. `wake()` asks for a call of `send_late` soon.
     """
 
-    def __init__(self, reporter: Reporter[Task], owner: Callable[[], Task], wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        reporter: Reporter[Task],
+        owner: Callable[[], Task],
+        wake: Callable[[], None],
+        *,
+        shared: bool = False,
+    ) -> None:
+        """With `shared`, text for which `owner()` is None goes to the streams that were there before."""
         self._owner = owner
+        self._shared = shared
         self._report = reporter.text
         self._wake = wake
         self._lock = threading.RLock()
@@ -88,8 +97,15 @@ class OutputCapture(Generic[Task]):
     def install(self, changes: Changes) -> None:
         """Replace `sys.stdout` and `sys.stderr`."""
         changes.replace(
-            sys, stdout=TextStream(self, STDOUT, "<stdout>"), stderr=TextStream(self, STDERR, "<stderr>")
+            sys,
+            stdout=self._stream(STDOUT, "<stdout>", sys.stdout),
+            stderr=self._stream(STDERR, "<stderr>", sys.stderr),
         )
+
+    def _stream(self, number: int, name: str, former: Any) -> TextStream:
+        if not self._shared:
+            return TextStream(self, number, name)
+        return SharedStream(self, number, name, former, lambda: self._owner() is None)
 
     def attach(self, part: Part) -> None:
         """Look after another part of what tasks show."""
@@ -289,6 +305,41 @@ class TextStream(io.TextIOBase):
 
     def fileno(self) -> int:
         return self._number
+
+
+class SharedStream(TextStream):
+    """A text stream of user code in a process in which other code runs, too: that code has the former stream."""
+
+    def __init__(
+        self,
+        capture: OutputCapture[Any],
+        stream: int,
+        name: str,
+        former: Any,
+        is_outside: Callable[[], bool],
+    ) -> None:
+        """`is_outside()` says whether the calling code belongs to no task."""
+        super().__init__(capture, stream, name)
+        self._former = former
+        self._is_outside = is_outside
+
+    def write(self, text: str) -> int:
+        if self._is_outside():
+            return int(self._former.write(text))
+        return super().write(text)
+
+    def flush(self) -> None:
+        if self._is_outside():
+            self._former.flush()
+        else:
+            super().flush()
+
+    def isatty(self) -> bool:
+        return self._is_outside() and bool(self._former.isatty())
+
+    def __getattr__(self, name: str) -> Any:
+        # What a kernel's stream has beyond a plain one.
+        return getattr(self._former, name)
 
 
 class _ByteStream(io.RawIOBase):

@@ -92,9 +92,12 @@ class Bars(Generic[Task]):
         owner: Callable[[], Task],
         output: OutputCapture[Task],
         wake: Callable[[], None],
+        *,
+        shared: bool = False,
     ) -> None:
-        """`owner` and `wake` are those of `output`."""
+        """`owner`, `wake` and `shared` are those of `output`."""
         self._owner = owner
+        self._shared = shared
         self._output = output
         self._report = reporter.progress
         self._wake = wake
@@ -111,10 +114,13 @@ class Bars(Generic[Task]):
     def install(self, changes: Changes) -> None:
         """Adapt tqdm, now or when it is imported."""
         changes.after_import("tqdm.std", lambda module: self._adapt(module, changes))
-        changes.after_import("tqdm.notebook", lambda module: _adapt_notebook(module, changes))
+        if not self._shared:
+            changes.after_import("tqdm.notebook", lambda module: _adapt_notebook(module, changes))
 
     def takes(self, source: Any) -> bool:
-        """Return whether a tqdm draws on this worker's own streams."""
+        """Return whether a tqdm draws on this worker's own streams, for a task."""
+        if self._shared and self._owner() is None and "_ipyremote_bar" not in vars(source):
+            return False
         stream = getattr(source, "fp", None)
         return isinstance(getattr(stream, "_wrapped", stream), TextStream) and os.getpid() == self._pid
 

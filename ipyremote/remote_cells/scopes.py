@@ -1,6 +1,7 @@
 """`__main__` and `get_ipython()`, of which each running cell has its own, and other code the process's.
 
 One cell runs at a time in most processes; where an engine runs several in threads of its own, each cell has its own.
+Where all cells run in such threads, the main thread is the program's, for which nothing changes: a notebook, perhaps.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import builtins
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
 
+from ipyremote.remote_cells.display import plain_display
 from ipyremote.remote_cells.shell import RemoteShell
 
 __all__ = ["Scope", "entered", "shell"]
@@ -44,11 +46,18 @@ class _Scopes:
         #: The cell of the present thread or coroutine.
         self._own: ContextVar[Scope | None] = ContextVar("ipyremote_cell", default=None)
         self._restore = ExitStack()
+        #: Number of running cells that were entered on the main thread.
+        self._on_main = 0
+        #: The process's own `get_ipython` and `__main__`, while any cell runs; None where there is none.
+        self._own_get_ipython: Callable[[], Any] | None = None
+        self.own_main: ModuleType | None = None
 
     def find(self) -> Scope | None:
         """Return the cell of the calling code; in a thread that a cell has started, the cell that began last."""
         running = self._running
-        return self._own.get() or (running[-1] if running else None)
+        if (scope := self._own.get()) or not running:
+            return scope
+        return running[-1] if self._on_main or not _on_main_thread() else None
 
     @property
     def current(self) -> Scope:
@@ -62,25 +71,38 @@ class _Scopes:
     def entered(self, scope: Scope) -> Iterator[None]:
         """Have the code of this block see a cell's names."""
         token = self._own.set(scope)
+        on_main = _on_main_thread()
         with self._lock:
             if not self._running:
                 self._take_over()
             self._running.append(scope)
+            self._on_main += on_main
+        if not on_main:
+            # A shell of IPython on the main thread takes the built-in names for each of its own cells.
+            scope.space["__builtins__"] = {**vars(builtins), "get_ipython": self._get_ipython}
         try:
             yield
         finally:
             self._own.reset(token)
             with self._lock:
+                self._on_main -= on_main
                 self._running.remove(scope)
                 if not self._running:
                     self._restore.close()
 
     def _take_over(self) -> None:
         names = vars(builtins)
-        self._set(names, "get_ipython", lambda: self.current.shell)
+        self._own_get_ipython, self.own_main = names.get("get_ipython"), sys.modules.get("__main__")
+        self._set(names, "get_ipython", self._get_ipython)
         if "display" not in names:
-            self._set(names, "display", _display)
+            self._set(names, "display", plain_display)
         self._set(sys.modules, "__main__", _CellModule())
+
+    def _get_ipython(self) -> Any:
+        """Return the shell of the calling code: that of a cell, or the program's."""
+        if self.find() is None and self._own_get_ipython is not None:
+            return self._own_get_ipython()
+        return self.current.shell
 
     def _set(self, names: dict[str, Any], name: str, value: Any) -> None:
         self._restore.callback(_put_back, names, name, names.get(name))
@@ -92,6 +114,10 @@ def _put_back(names: dict[str, Any], name: str, value: Any) -> None:
         names.pop(name, None)
     else:
         names[name] = value
+
+
+def _on_main_thread() -> bool:
+    return threading.current_thread() is threading.main_thread()
 
 
 _scopes = _Scopes()
@@ -112,16 +138,16 @@ class _CellModule(ModuleType):
 
     @property
     def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # a module's is not a property
-        return _scopes.current.space
+        return _names()
 
     def __getattr__(self, name: str) -> Any:
         try:
-            return _scopes.current.space[name]
+            return _names()[name]
         except KeyError:
             raise AttributeError(f"module '__main__' has no attribute {name!r}") from None
 
 
-def _display(*objects: Any, **_options: Any) -> None:
-    """Print objects: all that `display` of a notebook comes to where nobody has installed a better one."""
-    for value in objects:
-        print(repr(value))
+def _names() -> dict[str, Any]:
+    """Return the names of `__main__` for the calling code."""
+    own = _scopes.own_main
+    return vars(own) if _scopes.find() is None and own is not None else _scopes.current.space
