@@ -89,11 +89,15 @@ _registered: dict[str, Engine] = {}
 def register(name: str, engine: Engine) -> None:
     """Let `init(backend=name)`, `init(name)` and `init(f"{name}://...")` mean this engine in this process.
 
-    Raises ValueError for a name that cannot stand in an address.
+    Raises ValueError for a name that cannot stand in an address or is one of this package's own, and TypeError for what
+    is no engine.
     """
-    if not name.replace("-", "").replace("+", "").isalnum() or name.lower() != name:
+    letters = name.replace("-", "").replace("+", "")
+    if not (letters.isascii() and letters.isalnum() and letters.islower()):
         raise ValueError(f"the name of an engine is lower-case letters, digits, '+' and '-', not {name!r}")
-    _registered[name] = engine
+    if name in _OWN or name in _DEFAULT_ADDRESSES:
+        raise ValueError(f"{name!r} means an engine of ipyremote itself; register yours by another name")
+    _registered[name] = _checked(name, engine)
 
 
 def unregister(name: str) -> None:
@@ -113,9 +117,8 @@ def is_known(name: str) -> bool:
 
 def engine(name: str) -> Engine:
     """Return an engine by its name. Raises LookupError for an unknown name, ImportError where a package is missing."""
-    if name in _registered:
-        return _registered[name]
-    return _loaded(name)
+    found = _registered.get(name)
+    return _loaded(name) if found is None else found
 
 
 def engine_of(address: str) -> tuple[str, Engine] | None:
@@ -135,7 +138,25 @@ def _loaded(name: str) -> Engine:
     point = _entry_points().get(name)
     if point is None:
         raise LookupError(f"there is no engine {name!r}; there are: {', '.join(names())}")
-    return point.load()  # type: ignore[no-any-return]  # what another package has declared
+    package = f"the package {point.dist.name!r}" if point.dist is not None else "a package"
+    try:
+        found = point.load()
+    except ImportError as error:
+        raise ImportError(
+            f"The engine {name!r} of {package} cannot be imported from {point.value!r}: {error}. "
+            f"Install what is missing; these engines are there without it: {', '.join(_OWN)}."
+        ) from error
+    except AttributeError as error:
+        raise ImportError(f"The engine {name!r} of {package} is not at {point.value!r}: {error}") from error
+    return _checked(name, found)
+
+
+def _checked(name: str, engine: Any) -> Engine:
+    """Return the engine. Raises TypeError for an object that is none."""
+    if not isinstance(getattr(engine, "capabilities", None), Capabilities):
+        raise TypeError(f"the engine {name!r} is an `Engine` with `capabilities`, not {engine!r}")
+    checked: Engine = engine
+    return checked
 
 
 @cache

@@ -7,12 +7,12 @@ whoever runs the call fills the slots. A ref inside another argument arrives as 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from ipyremote.refs import ObjectRef
-from ipyremote.serialization.pickling import Pickled, Slot, dumps
+from ipyremote.serialization.pickling import Pickled, Slot, dumps, joined, loads_inline
 
-__all__ = ["fill_slots", "pack_arguments"]
+__all__ = ["PickledCall", "fill_slots", "pack_arguments", "pickled_call"]
 
 #: What error messages call the two parts of the arguments.
 _NAMES: Final = ("args", "kwargs")
@@ -52,3 +52,27 @@ def fill_slots(
         return args, kwargs
     filled = tuple(values[arg.index] if type(arg) is Slot else arg for arg in args)
     return filled, {name: values[arg.index] if type(arg) is Slot else arg for name, arg in kwargs.items()}
+
+
+class PickledCall(NamedTuple):
+    """The arguments of one call in one piece, which can be opened any number of times."""
+
+    data: bytes = b""
+    #: See `messages.values`; empty when `data` is one pickle.
+    sizes: tuple[int, ...] = ()
+    #: Ids of the objects whose values go into the slots.
+    deps: tuple[int, ...] = ()
+    #: Ids of all objects and actors that the arguments refer to, which whoever keeps the call holds.
+    refs: tuple[int, ...] = ()
+
+    def open(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return fresh copies of the arguments. `values`: those of `deps`, in order."""
+        return fill_slots(loads_inline(self), values) if self.data else ((), {})
+
+
+def pickled_call(
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
+) -> PickledCall:
+    """Pickle arguments into one piece; see `pack_arguments`."""
+    pickled, deps = pack_arguments(args, kwargs, check)
+    return PickledCall() if pickled is None else PickledCall(*joined(pickled), deps, (*pickled.refs, *deps))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, Protocol
 
+from ipyremote.declare.exports import Export
 from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure, tracebacks
 from ipyremote.serialization import pickling
 
@@ -55,6 +56,11 @@ class PickledFailure(NamedTuple):
     data: bytes = b""
     #: Ids of the objects and actors referred to inside `data`.
     refs: tuple[int, ...] = ()
+
+    @property
+    def line(self) -> str:
+        """One line about the failure; see `tracebacks.first_line`."""
+        return tracebacks.first_line(self.kind, self.text)
 
 
 def failure_of(error: TaskError) -> PickledFailure:
@@ -120,13 +126,17 @@ def check_size(name: str, size: int) -> None:
 
 
 def _outside() -> int:
-    """The stack level, for the caller's `warnings.warn`, of the user's code."""
-    level = 2
-    frame = sys._getframe(level - 1).f_back
-    while frame is not None and frame.f_code.co_filename.startswith(tracebacks.PACKAGE):
+    """Return the stack level, for the caller's `warnings.warn`, of the user's code that has called the package."""
+    frame = sys._getframe(1)
+    frames = [frame]
+    while (back := frames[-1].f_back) is not None:
+        frames.append(back)
+    # Between here and `Export.to`, which has asked an engine, there may be frames of another package's engine.
+    asked = [number for number, one in enumerate(frames) if one.f_code is Export.to.__code__]
+    level = asked[0] if asked else 0
+    while level + 1 < len(frames) and frames[level].f_code.co_filename.startswith(tracebacks.PACKAGE):
         level += 1
-        frame = frame.f_back
-    return level
+    return level + 1
 
 
 def together(failures: Iterable[FailureParts]) -> IPyRemoteError:

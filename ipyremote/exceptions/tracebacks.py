@@ -36,6 +36,7 @@ __all__ = [
     "describe",
     "describe_stack",
     "display_name",
+    "first_line",
     "is_library",
     "local_lines",
     "received_names",
@@ -166,6 +167,19 @@ def describe_stack(
 def body_of(text: str) -> str:
     """A traceback's text without its first line, when that is the usual one."""
     return text.removeprefix(HEADER)
+
+
+def first_line(kind: str, text: str) -> str:
+    """Return one line about a failure: for an error of user code its type and the first line of its message.
+
+    `kind` is a key of `exceptions.FAILURES`, `text` the text of that exception.
+    """
+    first = text.partition("\n")[0]
+    if kind != "task_error":
+        return first
+    # The traceback below says the same with the type in front, not indented.
+    named = (line for line in text.splitlines()[1:] if line.endswith(f": {first}"))
+    return next((line for line in named if not line.startswith(" ")), first)
 
 
 def shortened(text: str) -> str:

@@ -28,6 +28,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 import msgspec
 
+from ipyremote.exceptions import tracebacks
+
 __all__ = [
     "RESOURCE_UNIT",
     "Display",
@@ -86,13 +88,8 @@ class Failure(Struct, frozen=True, tag=3):
 
     @property
     def line(self) -> str:
-        """One line about it: for an error of user code its type and the first line of its message."""
-        first = self.text.partition("\n")[0]
-        if self.kind != "task_error":
-            return first
-        # The traceback below says the same with the type in front, not indented.
-        named = (line for line in self.text.splitlines()[1:] if line.endswith(f": {first}"))
-        return next((line for line in named if not line.startswith(" ")), first)
+        """One line about the failure; see `tracebacks.first_line`."""
+        return tracebacks.first_line(self.kind, self.text)
 
 
 class Forward(Struct, frozen=True, tag=4):

@@ -134,12 +134,17 @@ def check_address(address: Any, shape: Mapping[str, Any]) -> None:
     if not isinstance(address, str):
         raise TypeError(f"address is a string, not {type(address).__name__}: {address!r}")
     found = registry.engine_of(address)
+    if found is None and "://" in address:
+        raise NotImplementedError(
+            f"init(address={address!r}): there is no engine {address.partition('://')[0]!r} to join sessions of other "
+            f"machines by; there are: {', '.join(registry.names())}. A package that brings an engine adds the name."
+        )
     if found is None:
         raise NotImplementedError(
             f"init(address={address!r}): sessions of other machines cannot be joined. Use init() to start one here, or "
             'join one of this machine: address="auto", or its context\'s address_info["address"].'
         )
-    if found[0] == address:
+    if found[0] == address.removesuffix("://"):
         return
     fixed = [name for name in shape if name not in ("backend", "log_to_driver", "namespace", "runtime_env")]
     if fixed:

@@ -469,7 +469,7 @@ def _at(address: str, given: Mapping[str, Any]) -> _RunningSession:
     found = registry.engine_of(address)
     assert found is not None, "the address was checked"
     name, engine = found
-    if address == name:
+    if address in (name, f"{name}://"):
         return _start({**given, "backend": name} if name != registry.DEFAULT else dict(given))
     backend, arguments = engine.join(address, given)
     # As the session was started, but with a namespace of its own.

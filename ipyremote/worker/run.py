@@ -14,7 +14,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import islice
 from typing import Any, Final, NoReturn, TypeAlias
 
 from ipyremote.backend.current_task import INTERRUPTIBLE, ActorExit
@@ -23,6 +22,7 @@ from ipyremote.client.session import Session
 from ipyremote.engine_kit.call_arguments import fill_slots
 from ipyremote.engine_kit.call_context import Running, concurrently
 from ipyremote.engine_kit.failures import exception_of, failure_of
+from ipyremote.engine_kit.outcomes import drawn, method_of, split
 from ipyremote.exceptions import (
     AsyncioActorExit,
     ObjectStoreFullError,
@@ -230,7 +230,7 @@ class Runner:
         if message.actor is not None:
             return self._create, (spec, message.actor, args, kwargs), {}
         if spec.actor_id:
-            return self._method(spec), args, kwargs
+            return method_of(self._instance, spec.method, self._current_task.exit_actor), args, kwargs
         return self._function(spec), args, kwargs
 
     def _function(self, spec: TaskSpec) -> Callable[..., Any]:
@@ -260,17 +260,6 @@ class Runner:
             with contextlib.suppress(Exception):  # the `__repr__` is the user's
                 self._session.channel.send(Titled(_title(repr(instance))))
 
-    def _method(self, spec: TaskSpec) -> Callable[..., Any]:
-        match spec.method:
-            case "__ray_call__":
-                return lambda fn, *args, **kwargs: fn(self._instance, *args, **kwargs)
-            case "__ray_terminate__":
-                return self._current_task.exit_actor
-            case "__ray_ready__":
-                return lambda: True
-        method: Callable[..., Any] = getattr(self._instance, spec.method)
-        return method
-
     # ------------------------------------------------------------------------------------------------------- user code
 
     def _call(
@@ -285,7 +274,7 @@ class Runner:
             result = fn(*args, **kwargs)
             if assignment.message.spec.returns != 1 and isinstance(result, Iterator):
                 # The body of a generator is user code, too.
-                result = _drawn(result, assignment.message.spec)
+                result = drawn(result, assignment.message.spec.returns, assignment.message.spec.label)
             host.interruptible = False
         except KeyboardInterrupt:
             if assignment.cancelled:
@@ -337,21 +326,10 @@ class Runner:
             return (value,), (refs,) if refs else ()
         if spec.returns == 0:
             return (), ()
-        items = self._split(spec, result)
+        items = split(result, spec.returns)
         packed = [self._value(item) for item in items]
         inner = tuple(refs for _, refs in packed)
         return tuple(value for value, _ in packed), inner if any(inner) else ()
-
-    def _split(self, spec: TaskSpec, result: Any) -> list[Any]:
-        try:
-            items = list(result)
-        except TypeError:
-            raise ValueError(
-                f"Task returned {type(result).__name__}, which has no items, but num_returns={spec.returns}."
-            ) from None
-        if len(items) != spec.returns:
-            raise ValueError(f"Task returned {len(items)} objects, but num_returns={spec.returns}.")
-        return items
 
     def _value(self, result: Any) -> tuple[Inline | Stored | Forward, tuple[int, ...]]:
         """Return a value for the wire and the ids of the refs inside the value. A deferred ref stands for its value."""
@@ -425,18 +403,8 @@ def _call_plainly(
         raise _Cancelled
     result = fn(*args, **kwargs)
     spec = assignment.message.spec
-    return _drawn(result, spec) if spec.returns != 1 and isinstance(result, Iterator) else result
-
-
-def _drawn(items: Iterator[Any], spec: TaskSpec) -> list[Any]:
-    """Return as many items as the task has returns, or fewer if there are fewer. As in Ray, the others are dropped, and
-    a line on stderr says so."""
-    drawn = list(islice(items, spec.returns))
-    surplus = sum(1 for _ in items)
-    if surplus and spec.returns:
-        yielded = spec.returns + surplus
-        print(
-            f"{spec.label} yielded {yielded} values, but num_returns={spec.returns}: the rest is dropped.",
-            file=sys.stderr,
-        )
-    return drawn
+    return (
+        drawn(result, spec.returns, spec.label)
+        if spec.returns != 1 and isinstance(result, Iterator)
+        else result
+    )

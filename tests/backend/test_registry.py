@@ -1,14 +1,165 @@
-"""How an engine is found by its name or by an address."""
+"""Engines by name: the package's own, those that a program registers, and those of other packages."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-import ipyremote as ray
+import ipyremote
 from ipyremote.backend import registry
+from tests.engines.toy import ENGINE
+
+
+@pytest.fixture(autouse=True)
+def clean() -> Iterator[None]:
+    """No session and no engine is left of a test."""
+    yield
+    ipyremote.shutdown()
+    for name in registry.names():
+        registry.unregister(name)
+    registry._entry_points.cache_clear()
+    registry._loaded.cache_clear()
+
+
+@pytest.fixture
+def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Install a package "faraway" whose entry point has this name and leads to this object."""
+
+    def install(name: str, value: str) -> None:
+        about = tmp_path / "faraway-1.0.dist-info"
+        about.mkdir()
+        (about / "METADATA").write_text("Metadata-Version: 2.1\nName: faraway\nVersion: 1.0\n")
+        (about / "entry_points.txt").write_text(f"[{registry.GROUP}]\n{name} = {value}\n")
+        (tmp_path / "faraway.py").write_text(
+            "from tests.engines.toy import ENGINE\nnothing = 5\n", encoding="utf-8"
+        )
+        (tmp_path / "faraway_broken.py").write_text("import a_library_that_nobody_has\n")
+        monkeypatch.syspath_prepend(tmp_path)
+        registry._entry_points.cache_clear()
+        registry._loaded.cache_clear()
+        for module in ("faraway", "faraway_broken"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+
+    return install
+
+
+# ---- names
+
+
+def test_the_packages_own_engines_come_first() -> None:
+    assert registry.names() == ("local", "inline")
+    registry.register("toy", ENGINE)
+    assert registry.names() == ("local", "inline", "toy")
+
+
+def test_an_engine_is_found_until_it_is_unregistered() -> None:
+    registry.register("toy", ENGINE)
+    assert registry.engine("toy") is ENGINE
+    assert registry.engine_of("toy://anywhere") == ("toy", ENGINE)
+    registry.unregister("toy")
+    registry.unregister("toy")
+    assert registry.engine_of("toy://anywhere") is None
+    with pytest.raises(LookupError, match="there is no engine 'toy'; there are: local, inline"):
+        registry.engine("toy")
+
+
+@pytest.mark.parametrize("name", ["", "Toy", "to y", "toy://", "toy/", "toy:", "tö"])
+def test_a_name_that_cannot_stand_in_an_address_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=r"lower-case letters, digits, '\+' and '-', not"):
+        registry.register(name, ENGINE)
+
+
+@pytest.mark.parametrize("name", ["local", "inline", "auto"])
+def test_a_name_of_the_packages_own_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match=f"'{name}' means an engine of ipyremote itself"):
+        registry.register(name, ENGINE)
+
+
+def test_what_is_no_engine_is_refused() -> None:
+    wrong: Any = object()
+    with pytest.raises(TypeError, match="the engine 'toy' is an `Engine` with `capabilities`, not <object"):
+        registry.register("toy", wrong)
+
+
+def test_addresses_of_this_machine_mean_the_default_engine() -> None:
+    assert [registry.engine_of(address) for address in ("local", "auto", "/dev/shm/ipyremote-x")] == [
+        ("local", registry.engine("local"))
+    ] * 3
+
+
+# ---- init
+
+
+@pytest.mark.parametrize("address", ["nosuch://x", "ray://host:10001"])
+def test_an_address_of_an_unknown_engine_says_which_there_are(address: str) -> None:
+    name = address.partition(":")[0]
+    with pytest.raises(NotImplementedError, match=f"there is no engine '{name}'.* there are: local, inline"):
+        ipyremote.init(address)
+    assert not ipyremote.is_initialized()
+
+
+def test_an_unknown_backend_says_which_there_are() -> None:
+    registry.register("toy", ENGINE)
+    with pytest.raises(ValueError, match="backend is one of 'local', 'inline', 'toy', not 'nosuch'"):
+        ipyremote.init(backend="nosuch")
+
+
+def test_arguments_of_a_start_are_refused_where_a_session_is_joined() -> None:
+    registry.register("toy", ENGINE)
+    with pytest.raises(ValueError, match="so num_cpus cannot be chosen any more"):
+        ipyremote.init("toy://there", num_cpus=2)
+
+
+# ---- other packages
+
+
+def test_an_engine_of_another_package_is_found_by_its_entry_point(
+    install: Callable[[str, str], None],
+) -> None:
+    install("faraway", "faraway:ENGINE")
+    assert registry.names() == ("local", "inline", "faraway")
+    assert "faraway" not in sys.modules, "an engine is imported when it is asked for"
+    assert registry.engine("faraway") is ENGINE
+    assert repr(ipyremote.init("faraway://", num_cpus=1)) == "ClusterContext(faraway)"
+    assert ipyremote.get(ipyremote.remote(lambda: 6).remote(), timeout=20) == 6
+
+
+def test_an_engine_whose_own_package_is_missing_says_so(install: Callable[[str, str], None]) -> None:
+    install("faraway", "faraway_broken:ENGINE")
+    for init in (lambda: ipyremote.init(backend="faraway"), lambda: ipyremote.init("faraway://host")):
+        with pytest.raises(
+            ImportError,
+            match=r"'faraway' of the package 'faraway' cannot be imported from 'faraway_broken:ENGINE': "
+            r"No module named 'a_library_that_nobody_has'. Install what is missing",
+        ):
+            init()
+    assert not ipyremote.is_initialized()
+
+
+def test_an_entry_point_that_leads_nowhere_says_so(install: Callable[[str, str], None]) -> None:
+    install("faraway", "faraway:NO_ENGINE")
+    with pytest.raises(ImportError, match="'faraway' of the package 'faraway' is not at 'faraway:NO_ENGINE'"):
+        registry.engine("faraway")
+
+
+def test_an_entry_point_that_is_no_engine_says_so(install: Callable[[str, str], None]) -> None:
+    install("faraway", "faraway:nothing")
+    with pytest.raises(TypeError, match="the engine 'faraway' is an `Engine` with `capabilities`, not 5"):
+        registry.engine("faraway")
+
+
+def test_a_registered_engine_comes_before_another_packages(install: Callable[[str, str], None]) -> None:
+    install("faraway", "faraway_broken:ENGINE")
+    registry.register("faraway", ENGINE)
+    assert registry.engine("faraway") is ENGINE
+
+
+# ---- without a look at installed packages
 
 
 @pytest.mark.processes
@@ -39,4 +190,4 @@ def test_a_name_that_no_engine_has_is_refused_with_the_names_that_there_are() ->
     with pytest.raises(LookupError, match="no engine 'nosuch'; there are: local, inline"):
         registry.engine("nosuch")
     with pytest.raises(ValueError, match="backend is one of 'local', 'inline', not 'nosuch'"):
-        ray.init(backend="nosuch")
+        ipyremote.init(backend="nosuch")

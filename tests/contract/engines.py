@@ -15,6 +15,7 @@ from typing import Any
 
 from ipyremote.backend import current, registry
 from ipyremote.backend.registry import Engine
+from tests.engines.toy import ENGINE as TOY
 from tests.support.waiting import until
 
 __all__ = ["ENGINES", "Contestant", "KeptObjects"]
@@ -77,5 +78,6 @@ def _guests() -> dict[str, Contestant]:
 ENGINES: dict[str, Contestant] = {
     "local": Contestant(registry.engine("local"), floor=183),
     "inline": Contestant(registry.engine("inline"), _inline_objects, floor=176),
+    "toy": Contestant(TOY, lambda backend: len(backend.objects), floor=124, is_guest=True),
     **_guests(),
 }

@@ -53,8 +53,6 @@ from ipyremote.backends.inline.placement_groups import InlinePlacementGroups
 from ipyremote.backends.inline.runner import (
     InlineArguments,
     InlineRunner,
-    is_retried,
-    method_of,
     process_ended,
 )
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
@@ -62,6 +60,7 @@ from ipyremote.client.values import inline
 from ipyremote.declare.methods import record_of
 from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.engine_kit.failures import check_size
+from ipyremote.engine_kit.outcomes import is_retried, method_of
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
 from ipyremote.messages import DYNAMIC, Failure
@@ -219,7 +218,7 @@ class InlineBackend:
             self._run(
                 first,
                 label,
-                lambda: method_of(actor, method, self.current_task.exit_actor),
+                lambda: method_of(actor.instance, method, self.current_task.exit_actor),
                 copies,
                 options,
                 actor,

@@ -6,12 +6,10 @@ The backend, its streams and its actors share one runner. The runner starts noth
 from __future__ import annotations
 
 import inspect
-import os
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import islice
-from typing import Any, NoReturn
+from typing import Any
 
 from ipyremote.backend import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
@@ -19,13 +17,14 @@ from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcom
 from ipyremote.client.values import NO_ARGUMENTS, inline
 from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
 from ipyremote.engine_kit.call_context import Label
-from ipyremote.engine_kit.failures import failure_of, together
-from ipyremote.exceptions import ObjectLostError, TaskError, tracebacks
+from ipyremote.engine_kit.failures import together
+from ipyremote.engine_kit.outcomes import drawn, failure_from, split
+from ipyremote.exceptions import ObjectLostError
 from ipyremote.messages import Failure, Inline
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
-__all__ = ["InlineArguments", "InlineRunner", "is_retried", "method_of", "process_ended"]
+__all__ = ["InlineArguments", "InlineRunner", "process_ended"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +53,6 @@ class InlineRunner:
         self._stack = stack
         self._id_of = id_of
         self._notice = notice
-        self._pid = os.getpid()
 
     # ----------------------------------------------------------------------------------------------------- arguments
 
@@ -112,22 +110,12 @@ class InlineRunner:
                 result = self.run_coroutine(actor, result, label)
             # A generator's body is user code too, so the block ends after it.
             if returns != 1 and isinstance(result, Iterator):
-                result = self._drawn(result, returns, label)
+                result = drawn(result, returns, str(label), self._notice)
         return result
 
     def run_coroutine(self, actor: InlineActor, awaitable: Awaitable[Any], label: Label) -> Any:
         """Run a coroutine of an async actor to its end, and return its result."""
         return actor.wait_for(awaitable, partial(self._stack.inside, label, actor, self._stack.identity))
-
-    def _drawn(self, items: Iterator[Any], returns: int, label: Label) -> list[Any]:
-        """Take as many items as there are returns; there may be fewer."""
-        first = list(islice(items, returns))
-        surplus = sum(1 for _ in items)
-        if surplus and returns:
-            self._notice(
-                f"{label} yielded {returns + surplus} values, but num_returns={returns}: the rest is dropped."
-            )
-        return first
 
     # ------------------------------------------------------------------------------------------------------- outcomes
 
@@ -135,9 +123,7 @@ class InlineRunner:
         """Make the outcomes of a call's returns. Raises ValueError when the result has another number of items."""
         if returns == 1:
             return [self.outcome(result)]
-        if returns == 0:
-            return []
-        return [self.outcome(item) for item in _split(result, returns)]
+        return [self.outcome(item) for item in split(result, returns)]
 
     def outcome(self, value: Any) -> Outcome:
         """Make the outcome of a call that returned `value`."""
@@ -152,8 +138,7 @@ class InlineRunner:
 
     def failure(self, error: BaseException, label: Label) -> Failure:
         """Make the failure of a call that raised `error`."""
-        captured = TaskError.capture(error, str(label), self._pid, display_names=tracebacks.received_names())
-        return Failure(*failure_of(captured))
+        return Failure(*failure_from(error, str(label)))
 
     def crash(self, reason: str, actor: InlineActor | None) -> Failure:
         """Make the failure of a call whose code asked for the end of its process. The actor, if any, ends with it."""
@@ -163,39 +148,6 @@ class InlineRunner:
         return Failure("actor_died", reason)
 
 
-def _split(result: Any, returns: int) -> list[Any]:
-    try:
-        items = list(result)
-    except TypeError:
-        raise ValueError(
-            f"Task returned {type(result).__name__}, which has no items, but num_returns={returns}."
-        ) from None
-    if len(items) != returns:
-        raise ValueError(f"Task returned {len(items)} objects, but num_returns={returns}.")
-    return items
-
-
 def process_ended(label: Label, error: BaseException) -> str:
     """Say why a task or actor is gone whose code asked for the end of its process."""
     return f"{label} ended the process that it ran in: {type(error).__name__}: {error}"
-
-
-def is_retried(error: BaseException, kinds: bool | tuple[type[BaseException], ...]) -> bool:
-    """Return whether an exception is one that a task's `retry_exceptions` names."""
-    if isinstance(kinds, bool):
-        return kinds and isinstance(error, Exception)
-    cause = error.cause if isinstance(error, TaskError) else error
-    return isinstance(cause, kinds)
-
-
-def method_of(actor: InlineActor, name: str, leave: Callable[[], NoReturn]) -> Callable[..., Any]:
-    """Return the callable behind a method's name. `leave` ends the actor."""
-    match name:
-        case "__ray_call__":
-            return lambda fn, *args, **kwargs: fn(actor.instance, *args, **kwargs)
-        case "__ray_ready__":
-            return lambda: True
-        case "__ray_terminate__":
-            return leave
-    method: Callable[..., Any] = getattr(actor.instance, name)
-    return method

@@ -15,8 +15,9 @@ from typing import Any, Final
 from ipyremote.backend import Identity, TaskOptions
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
-from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, is_retried, process_ended
+from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, process_ended
 from ipyremote.engine_kit.call_context import Label
+from ipyremote.engine_kit.outcomes import is_retried
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import Failure
 from ipyremote.refs import ObjectRef

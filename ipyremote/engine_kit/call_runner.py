@@ -1,0 +1,228 @@
+"""Calls in threads of this process: arguments are waited for, user code is called, the returns are settled."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from ipyremote.actor import ActorHandle
+from ipyremote.backend import ActorOptions, Backend, TaskOptions
+from ipyremote.declare.methods import record_of
+from ipyremote.engine_kit.failures import PickledFailure
+from ipyremote.engine_kit.listener_reporter import ReportingTask
+from ipyremote.engine_kit.object_table import ObjectTable
+from ipyremote.engine_kit.outcomes import Outcome, keeping, method_of, outcomes_of
+from ipyremote.engine_kit.submitted_calls import SubmittedCall, SubmittedCalls
+from ipyremote.remote_cells import Installation
+
+__all__ = ["CallRunner", "ThreadActor", "ThreadActors"]
+
+
+@dataclass(slots=True)
+class ThreadActor:
+    """An actor, whose calls run one after another in a thread of the actor's own."""
+
+    creation: SubmittedCall
+    options: ActorOptions
+    cls: Callable[..., Any]
+    instance: Any = None
+    #: Why the actor is dead; None while the actor lives.
+    death: PickledFailure | None = None
+    restarts: int = 0
+    thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "ipyremote-actor"))
+    #: The event loop of an async actor: one for life, since locks and queues of asyncio belong to one loop.
+    loop: asyncio.Runner = field(default_factory=asyncio.Runner)
+
+    def end(self, reason: str) -> str:
+        """Declare the actor dead, unless it is; what runs goes on. Returns why it is dead."""
+        if self.death is None:
+            self.death = PickledFailure("actor_died", reason)
+        return self.death.text
+
+    def close(self) -> None:
+        """Drop the instance and the event loop, once the calls that wait have run."""
+
+        def drop() -> None:
+            self.instance = None
+            self.loop.close()
+
+        self.thread.submit(drop)
+        self.thread.shutdown(wait=False)
+
+
+class CallRunner:
+    """See the module docstring. A limited number of tasks run at a time; methods of actors are not counted."""
+
+    def __init__(
+        self, objects: ObjectTable, calls: SubmittedCalls, shown: Installation[ReportingTask], limit: int
+    ) -> None:
+        """`shown` reports what the calls show; `limit` is the number of tasks that run at a time, at least 1."""
+        self._objects = objects
+        self._shown = shown
+        self._turns = threading.Semaphore(limit)
+        #: The calls that this process submits and runs.
+        self.calls = calls
+
+    def new(
+        self,
+        name: str,
+        args: tuple[Any, ...],
+        kwargs: Mapping[str, Any],
+        options: TaskOptions,
+        *,
+        actor_id: int = 0,
+        creates_actor: bool = False,
+        resources: tuple[tuple[str, int], ...] | None = None,
+    ) -> SubmittedCall:
+        """Make a call, as `SubmittedCalls.new` does, which the caller runs, now or later.
+
+        Its returns are expected from now on, and all that the call refers to is held until the call has run.
+        """
+        call = self.calls.new(
+            name,
+            args,
+            kwargs,
+            options,
+            actor_id=actor_id,
+            creates_actor=creates_actor,
+            resources=resources,
+        )
+        for any_id in call.needs:
+            self._objects.hold(any_id)
+        state = "waiting" if call.arguments.deps else "ready"
+        self._objects.expect(call.first, call.label, call.options.returns, state=state)
+        return call
+
+    @contextmanager
+    def blocked(self) -> Iterator[None]:
+        """Let another task have the turn of the calling one, which waits in this block."""
+        has_turn = self.calls.is_inside and not self.calls.identity().actor
+        if has_turn:
+            self._turns.release()
+        try:
+            yield
+        finally:
+            if has_turn:
+                self._turns.acquire()
+
+    def run(
+        self,
+        call: SubmittedCall,
+        target: Callable[[], Callable[..., Any]],
+        actor: ThreadActor | None = None,
+    ) -> PickledFailure | None:
+        """Run a call on this thread to its end; return why it has failed, or None. `target()` gives the function."""
+        returns = call.options.returns
+        failure = self._objects.first_failure(call.arguments.deps)
+        outcomes: Sequence[Outcome] = ()
+        if failure is None:
+            with self._turns if actor is None else nullcontext(), self.calls.inside(call):
+                failure = actor.death if actor is not None else None
+                if failure is None:
+                    with self._shown.running(call.reporting):
+                        self._objects.start(call.first, returns)
+                        outcomes = self._attempt(call, target, actor)
+        if failure is not None:
+            outcomes = self._objects.held(failure, returns)
+        for object_id, outcome in enumerate(outcomes, call.first):
+            self._objects.settle(object_id, outcome)
+        failed = (outcome for outcome in outcomes if isinstance(outcome, PickledFailure))
+        for any_id in call.needs:
+            self._objects.release(any_id)
+        return next(failed, None)
+
+    def _attempt(
+        self, call: SubmittedCall, target: Callable[[], Callable[..., Any]], actor: ThreadActor | None
+    ) -> Sequence[Outcome]:
+        def prepare() -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+            return target(), *call.arguments.open(self._objects.get(call.arguments.deps))
+
+        hold = self._objects.hold
+        run_coroutine = None if actor is None else actor.loop.run
+        try:
+            return outcomes_of(prepare, call.label, call.options, hold, run_coroutine=run_coroutine)
+        except SystemExit as error:
+            reason = f"{call.label} ended the process that it ran in: {type(error).__name__}: {error}"
+            kind = "worker_crashed" if actor is None else "actor_died"
+            failure = PickledFailure(kind, reason if actor is None else actor.end(reason))
+            return [failure] * call.options.returns
+
+
+class ThreadActors:
+    """The actors of a session, each in a thread of this process."""
+
+    def __init__(self, objects: ObjectTable) -> None:
+        self._objects = objects
+        self._actors: dict[int, ThreadActor] = {}
+
+    def resources_of(self, actor_id: int) -> tuple[tuple[str, int], ...]:
+        """Return what an actor has for its life."""
+        actor = self._actors.get(actor_id)
+        return () if actor is None else actor.options.resources
+
+    def handle_of(self, actor_id: int, backend: Backend) -> ActorHandle[Any]:
+        """Return a weak handle of an actor."""
+        actor = self._actors[actor_id]
+        options = actor.options
+        groups = tuple(name for name, _ in options.groups)
+        record = record_of(type(actor.instance), options.max_task_retries, options.max_pending_calls, groups)
+        return ActorHandle(actor_id, backend, actor.creation.label, record, weak=True)
+
+    def create(
+        self, runner: CallRunner, call: SubmittedCall, cls: Callable[..., Any], options: ActorOptions
+    ) -> None:
+        """Start an actor; the call is that of its class."""
+        actor = self._actors[call.first] = ThreadActor(call, options, cls)
+        # A restart needs the arguments again.
+        for any_id in call.arguments.refs:
+            self._objects.hold(any_id)
+        actor.thread.submit(self._begin, runner, actor)
+
+    def _begin(self, runner: CallRunner, actor: ThreadActor) -> None:
+        call = actor.creation
+        failure = runner.run(call, lambda: keeping(actor.cls, partial(setattr, actor, "instance")), actor)
+        if failure is not None and actor.death is None:
+            text = f"The actor {call.label} died because its __init__ failed: {failure.text}"
+            actor.death = failure._replace(kind="actor_died", text=text)
+
+    def call(self, runner: CallRunner, actor_id: int, method: str, call: SubmittedCall) -> None:
+        """Have a method called after all earlier ones."""
+        actor = self._actors.get(actor_id)
+        if actor is None:
+            failure = PickledFailure("actor_died", "The actor is not in this session any more.")
+            self._objects.fail(call.first, call.options.returns, failure)
+            return
+        leave = runner.calls.exit_actor
+        actor.thread.submit(runner.run, call, lambda: method_of(actor.instance, method, leave), actor)
+
+    def leave(self, actor_id: int) -> str:
+        """End an actor whose code has asked for the end; returns the sentence about it."""
+        actor = self._actors[actor_id]
+        return actor.end(f"The actor {actor.creation.label} has left by exit_actor().")
+
+    def kill(self, runner: CallRunner, actor_id: int, *, no_restart: bool) -> None:
+        """End an actor, or restart it; see `Backend.kill`. A method that runs goes on."""
+        actor = self._actors.get(actor_id)
+        if actor is None or actor.death is not None:
+            return
+        if no_restart or actor.restarts == actor.options.max_restarts:
+            actor.end(f"The actor {actor.creation.label} was killed by kill().")
+            return
+        actor.restarts += 1
+        for any_id in actor.creation.arguments.refs:
+            self._objects.hold(any_id)
+        actor.thread.submit(self._begin, runner, actor)
+
+    def drop(self, any_id: int) -> None:
+        """Close an actor that nobody holds; do nothing for the id of anything else."""
+        actor = self._actors.pop(any_id, None)
+        if actor is not None:
+            for inner in actor.creation.arguments.refs:
+                self._objects.release(inner)
+            actor.close()

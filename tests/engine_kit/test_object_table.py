@@ -1,0 +1,174 @@
+"""Objects that a process keeps: holders, values, waiting, watching."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from ipyremote.backend import StateReport
+from ipyremote.engine_kit.console_listener import PlainListener
+from ipyremote.engine_kit.failures import PickledFailure
+from ipyremote.engine_kit.object_table import ObjectTable
+from ipyremote.engine_kit.outcomes import Deferred, PickledValue, value_of
+from ipyremote.exceptions import (
+    GetTimeoutError,
+    IPyRemoteSystemError,
+    ObjectLostError,
+    WorkerCrashedError,
+)
+
+CRASHED = PickledFailure("worker_crashed", "it is gone")
+
+
+class Updates(PlainListener):
+    """Writes down the reports of states."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states: list[tuple[int, str, str]] = []
+
+    def on_update(self, update: StateReport) -> None:
+        self.states.append((update.object_id, update.state, update.detail))
+
+
+@pytest.fixture
+def table() -> ObjectTable:
+    """A table with the objects 1, 2 and 3 of a task."""
+    table = ObjectTable()
+    table.expect(1, "f#1", 3)
+    return table
+
+
+def test_a_value_is_a_fresh_copy_for_each_that_asks(table: ObjectTable) -> None:
+    table.settle(1, value_of([1]))
+    one, two = table.get([1]), table.get([1])
+    assert one == two == [[1]]
+    assert one[0] is not two[0]
+
+
+def test_a_second_outcome_changes_nothing(table: ObjectTable) -> None:
+    table.settle(1, value_of("first"))
+    table.settle(1, CRASHED)
+    assert table.get([1]) == ["first"]
+
+
+def test_get_raises_the_first_failure_without_waiting_for_the_others(table: ObjectTable) -> None:
+    table.settle(2, CRASHED)
+    with pytest.raises(WorkerCrashedError, match="it is gone"):
+        table.get([1, 2])
+
+
+def test_get_says_how_many_are_missing(table: ObjectTable) -> None:
+    table.settle(1, value_of(1))
+    with pytest.raises(GetTimeoutError, match=r"2 of 3 objects not ready after 0\.01 s"):
+        table.get([1, 2, 3], 0.01)
+
+
+def test_wait_gives_what_is_ready_in_the_order_asked(table: ObjectTable) -> None:
+    assert table.wait([3, 1], 1, 0) == []
+    table.settle(1, CRASHED)
+    table.settle(3, value_of(3))
+    assert table.wait([3, 2, 1], 2, 5) == [3, 1]
+    assert table.wait([1, 3], 1, 5) == [1]
+    assert table.wait([2, 1], 2, 0.01) == [1]
+
+
+def test_those_who_wait_are_woken(table: ObjectTable) -> None:
+    found: list[Any] = []
+    thread = threading.Thread(target=lambda: found.extend(table.get([1, 2], 20)))
+    thread.start()
+    called: list[int] = []
+    table.on_ready(1, called.append)
+    for object_id in (1, 2):
+        table.settle(object_id, value_of(object_id))
+    thread.join()
+    table.on_ready(2, called.append)
+    assert (found, called) == ([1, 2], [1, 2])
+    assert [table.is_ready(object_id) for object_id in (1, 2, 3, 99)] == [True, True, False, False]
+
+
+def test_a_deferred_object_comes_to_what_the_other_one_comes_to(table: ObjectTable) -> None:
+    for object_id, target in ((1, 2), (2, 3)):
+        table.hold(target)
+        table.settle(object_id, Deferred(target))
+    assert not table.is_ready(1)
+    table.settle(3, value_of("late"))
+    assert table.get([1, 2, 3]) == ["late"] * 3
+
+
+def test_an_object_goes_with_its_last_holder_and_lets_go_of_what_it_contains() -> None:
+    dropped: list[int] = []
+    table = ObjectTable(dropped.append)
+    table.put(1, "put#1", "inner")
+    table.expect(2, "f#1")
+    table.hold(1)
+    table.settle(2, PickledValue(b"", (), (1,)))
+    table.release(1)
+    assert len(table) == 2
+    table.hold(2)
+    table.release(2)
+    assert len(table) == 2
+    table.release(2)
+    assert (len(table), dropped) == (0, [2, 1])
+    with pytest.raises(ObjectLostError):
+        table.get([1])
+
+
+def test_what_comes_too_late_holds_nothing(table: ObjectTable) -> None:
+    table.put(9, "put#1", "inner")
+    table.release(1)
+    assert len(table) == 3
+    table.hold(9)
+    table.settle(1, PickledValue(b"", (), (9,)))
+    table.release(9)
+    assert len(table) == 2
+
+
+def test_watched_objects_are_reported_at_once_and_at_each_change(table: ObjectTable) -> None:
+    updates = Updates()
+    table.listen(updates)
+    table.watch([1, 99])
+    table.start(1)
+    table.settle(1, CRASHED)
+    table.settle(2, value_of(1))
+    assert updates.states == [(1, "ready", ""), (1, "running", ""), (1, "failed", "it is gone")]
+    table.watch([3])
+    table.unwatch([3])
+    table.settle(3, PickledFailure("task_cancelled", "enough"))
+    table.watch([3])
+    assert updates.states[3:] == [(3, "ready", ""), (3, "cancelled", "enough")]
+
+
+def test_a_sentence_tells_why_a_task_does_not_run(table: ObjectTable) -> None:
+    table.expect(4, "g#1", state="waiting")
+    table.start(1)
+    table.settle(3, value_of(3))
+    sentences = [table.explain(object_id) for object_id in (4, 2, 1, 3, 99)]
+    assert sentences == [
+        "g#1 waits for the values of its arguments.",
+        "f#1 waits for its turn.",
+        "f#1 is running.",
+        "f#1 has ended.",
+        "No such object is in this session.",
+    ]
+
+
+def test_the_end_wakes_those_who_wait_and_refuses_those_who_come(table: ObjectTable) -> None:
+    caught: list[BaseException] = []
+
+    def wait() -> None:
+        try:
+            table.get([1])
+        except IPyRemoteSystemError as error:
+            caught.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    table.close("it was shut down")
+    thread.join()
+    assert "it was shut down" in str(caught[0])
+    for refused in (lambda: table.get([1]), lambda: table.expect(9, "f#9"), lambda: table.on_ready(1, print)):
+        with pytest.raises(IPyRemoteSystemError, match="it was shut down"):
+            refused()
