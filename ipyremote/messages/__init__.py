@@ -1,14 +1,14 @@
 """Every struct that crosses a socket, by direction.
 
-values        what a task gives: values, output, displays, progress (all that the worker side of any engine needs)
-task          what is to be run: tasks, actors, environments
-from_client   what the driver or a worker asks of the scheduler
-from_worker   what only a worker reports
-to_client     what the scheduler tells the driver or a worker
-to_worker     what the scheduler tells only a worker
-state_rows    what is there, as rows: tasks, actors, objects, workers, runs, names
-boot          what a process is told when it starts
-codec         messages to bytes and back
+    values        values, output, displays, progress: all that the worker side of any engine needs
+    task          specifications of tasks, actors and environments
+    from_client   messages from a driver or a worker to the scheduler
+    from_worker   reports of workers
+    to_client     messages from the scheduler to a driver or a worker
+    to_worker     messages from the scheduler to a worker only
+    state_rows    rows about tasks, actors, objects, workers, runs and names
+    boot          start records of processes
+    codec         encoding and decoding
 
 Each of these modules draws its part of the format. The outermost part is here. A connection is one zmq DEALER (client)
 to the scheduler's ROUTER; the DEALER's routing id is the letter "c" and the client number as 8 bytes, big-endian.

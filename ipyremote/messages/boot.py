@@ -1,8 +1,8 @@
-"""What a process is told when it starts, through a pipe or a file that it inherits; never argv or the environment.
+"""Start records of processes. They travel through a pipe or a file that the process inherits, never through argv.
 
-driver  -- Boot -->  scheduler  -- (forks) -->  zygote  -- WorkerBoot -->  worker
-                         |
-                         +-- EnvironmentBoot -->  environment's zygote  -- WorkerBoot -->  worker
+    driver  -- Boot -->  scheduler  -- (forks) -->  zygote  -- WorkerBoot -->  worker
+                             |
+                             +-- EnvironmentBoot -->  environment's zygote  -- WorkerBoot -->  worker
 """
 
 from __future__ import annotations
@@ -20,40 +20,42 @@ __all__ = [
 
 
 class Boot(Struct, frozen=True):
-    """What a driver tells the scheduler that it starts, through an inherited pipe (never argv or the environment)."""
+    """The start record of the scheduler, made by the driver. Other users could read argv and the environment."""
 
-    #: The session directory, made by the driver, which also holds its lock.
+    #: Path of the session directory. The driver has made it and holds its lock.
     directory: str
     #: Hex digits that name the session.
     key: str
+    #: The secret that every greeting must begin with.
     secret: bytes
-    #: Read end of a pipe whose write end only the driver holds: end of file means that the driver is gone.
+    #: Descriptor of the read end of a pipe whose write end only the driver holds: its end of file is the driver's end.
     lifeline: int
-    #: Write end of a pipe whose read end the driver holds: it closes when the scheduler is gone, however it went.
+    #: Descriptor of the write end of a pipe whose read end the driver holds: it closes when the scheduler ends.
     alive: int
     #: Total resources of the session.
     resources: Resources
     #: Bytes that the object store may hold.
     capacity: int
-    #: The driver's `sys.path` and working directory, which workers take over. Not text: a path may have any bytes.
+    #: The driver's `sys.path`, which workers take over. Paths are bytes, since a path may contain any.
     sys_path: tuple[bytes, ...]
+    #: The driver's working directory, which workers take over.
     cwd: bytes
-    #: The driver's `sys.argv`, which workers take over too.
+    #: The driver's `sys.argv`, which workers take over.
     argv: tuple[bytes, ...] = ()
-    #: At most so many worker processes at a time.
+    #: Number of worker processes at a time, at most.
     max_workers: int = 256
-    #: For how many seconds the session outlives its driver; 0: not at all.
+    #: Seconds for which the session outlives its driver; 0 for not at all.
     keep_alive: float = 0.0
     #: Labels of the machine, by key.
     labels: tuple[tuple[str, str], ...] = ()
 
     def at(self, cwd: bytes, sys_path: tuple[bytes, ...]) -> Boot:
-        """The same with another working directory and search path."""
+        """Return the record with another working directory and search path."""
         return msgspec.structs.replace(self, cwd=cwd, sys_path=sys_path)
 
 
 class WorkerBoot(Struct, frozen=True):
-    """What the zygote gives to the worker that it forks."""
+    """The start record of a worker, made by the zygote that forks it. The fields are explained at `Boot`."""
 
     worker_id: int
     directory: str
@@ -64,19 +66,18 @@ class WorkerBoot(Struct, frozen=True):
     sys_path: tuple[bytes, ...]
     cwd: bytes
     argv: tuple[bytes, ...] = ()
-    #: The environment that it is of; None for the session's own processes.
+    #: Environment of the worker; None for the session's own processes.
     environment: EnvironmentSpec | None = None
 
 
 class EnvironmentBoot(Struct, frozen=True):
-    """What the scheduler tells the process that sets up an environment and then forks its workers, in a file that it
-    inherits."""
+    """The start record of the process that sets up an environment and then forks the environment's workers."""
 
     boot: Boot
     environment: EnvironmentSpec
-    #: "module:function" that a worker runs.
+    #: Function that a worker runs, as "module:function".
     entry: str
     #: Descriptor of the socket to the scheduler.
     link: int
-    #: Where to write why the set-up has failed.
+    #: Path of the file for the reason of a failed set-up.
     complaint: str

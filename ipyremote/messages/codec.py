@@ -1,12 +1,12 @@
-"""Messages to bytes and back.
+"""Encoding of messages as bytes, and decoding.
 
     frame     = msgpack([sequence, [message, message, ...]])
     greeting  = secret (32 bytes) + msgpack(Hello)
     boot      = msgpack(Boot) or msgpack(EnvironmentBoot)
     report    = msgpack(TaskDone) or msgpack(TaskFailed), in a worker's progress page
 
-A message is an array whose first element is its tag, so a decoder is made of the union of all that its side accepts:
-`FromClient` for the scheduler, `ToClient` for a client. What does not decode raises `DecodeError`.
+A message is an array whose first element is its tag. Each side has one decoder for all messages that it accepts:
+`FromClient` for the scheduler, `ToClient` for a client. Bytes that are no such message raise `DecodeError`.
 """
 
 from __future__ import annotations
@@ -93,11 +93,11 @@ __all__ = [
     "encode_report",
 ]
 
-#: What the functions that decode raise.
+#: Exception of all functions that decode.
 DecodeError = msgspec.DecodeError
 #: Length of a session's secret in bytes.
 SECRET_BYTES: Final = 32
-#: What the scheduler accepts: what it gets rarely, and everything.
+#: Messages to the scheduler that are rare.
 RareFromClient: TypeAlias = (
     Define
     | DefineEnvironment
@@ -126,6 +126,7 @@ RareFromClient: TypeAlias = (
     | ListState
     | Summarize
 )
+#: All messages that the scheduler accepts.
 FromClient: TypeAlias = (
     RareFromClient
     | Submit
@@ -143,7 +144,7 @@ FromClient: TypeAlias = (
     | Progress
     | Yield
 )
-#: What a client accepts.
+#: All messages that a client accepts.
 ToClient: TypeAlias = (
     Welcome
     | ObjectReady
@@ -182,50 +183,50 @@ _report: msgspec.msgpack.Decoder[TaskDone | TaskFailed] = msgspec.msgpack.Decode
 
 
 def encode_frame(sequence: int, batch: list[FromClient] | list[ToClient]) -> bytes:
-    """One frame; see the module docstring."""
+    """Return one frame with these messages."""
     return _encoder.encode((sequence, batch))
 
 
 def decode_from_client(frame: bytes | memoryview) -> tuple[int, list[FromClient]]:
-    """What the scheduler received. Raises DecodeError when it is not a frame."""
+    """Return number and messages of a frame that the scheduler received. Raises DecodeError."""
     return _from_client.decode(frame)
 
 
 def decode_to_client(frame: bytes) -> tuple[int, list[ToClient]]:
-    """What a client received. Raises DecodeError when it is not a frame."""
+    """Return number and messages of a frame that a client received. Raises DecodeError."""
     return _to_client.decode(frame)
 
 
 def encode_greeting(secret: bytes, hello: Hello) -> bytes:
-    """The first frame of a connection."""
+    """Return the first frame of a connection."""
     return secret + _encoder.encode(hello)
 
 
 def decode_hello(rest: bytes) -> Hello:
-    """The greeting without its secret. Raises DecodeError."""
+    """Return the message of a greeting, given the bytes after the secret. Raises DecodeError."""
     return _hello.decode(rest)
 
 
 def encode_boot(boot: Boot | EnvironmentBoot) -> bytes:
-    """A process start record as bytes."""
+    """Return a start record as bytes."""
     return _encoder.encode(boot)
 
 
 def decode_boot(data: bytes) -> Boot:
-    """The scheduler's start record. Raises DecodeError."""
+    """Return the start record of the scheduler. Raises DecodeError."""
     return _boot.decode(data)
 
 
 def decode_environment_boot(data: bytes) -> EnvironmentBoot:
-    """The start record of an environment's process. Raises DecodeError."""
+    """Return the start record of an environment's process. Raises DecodeError."""
     return _environment_boot.decode(data)
 
 
 def encode_report(report: TaskDone | TaskFailed) -> bytes:
-    """One report, for the worker's progress page."""
+    """Return a report as bytes, for the worker's progress page."""
     return _encoder.encode(report)
 
 
 def decode_report(data: bytes) -> TaskDone | TaskFailed:
-    """The opposite of `encode_report`. Raises DecodeError."""
+    """Return a report from a progress page. Raises DecodeError."""
     return _report.decode(data)

@@ -1,16 +1,16 @@
-"""What a client, which is a driver or a worker, tells the scheduler.
+"""Messages from a client, which is a driver or a worker, to the scheduler.
 
-    Hello                                                             the greeting
-    Define, DefineEnvironment                                         precede their first use
-    Submit, CreateActor, Put                                          make objects and actors
-    Hold, Release, Want, Free, Consumed                               what the sender has refs to, and waits for
-    CancelTask, KillActor, CreateGroup, RemoveGroup                   change what is there
-    Watch, Unwatch                                                    subscribe to the state of tasks
-    NoRoom, Spilled                                                   the store is full
-    Bind, Kept, Taken, UseNamespace, Bye                              a driver's names, and its end
-    Status, Explain, Spans, LookUp, LookUpGroups, ListState, Summarize   questions, each with the number `request`
+    Hello                                             the greeting
+    Define, DefineEnvironment                         functions and environments; sent before their first use
+    Submit, CreateActor, Put                          new tasks, actors and objects
+    Hold, Release, Want, Free, Consumed               the sender's refs, and the values that the sender waits for
+    CancelTask, KillActor, CreateGroup, RemoveGroup   changes of tasks, actors and placement groups
+    Watch, Unwatch                                    subscriptions to the state of tasks
+    NoRoom, Spilled                                   a full store
+    Bind, Kept, Taken, UseNamespace, Bye              a driver's names, and its end
+    Status, Explain, Spans, LookUp, LookUpGroups, ListState, Summarize     questions, each with a number `request`
 
-The answer to a question carries the number of its question and is a `Reply`.
+The answer to a question is a `Reply` with the number of the question.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = [
 
 
 class Hello(Struct, frozen=True, tag=10):
-    """Part of the greeting: who connects."""
+    """The first message of a connection."""
 
     client_id: int
     pid: int
@@ -65,36 +65,36 @@ class Hello(Struct, frozen=True, tag=10):
 
 
 class Define(Struct, frozen=True, tag=11):
-    """A function or class by its digest; precedes its first use. Also sent on to each worker that needs it.
-
-    `refs` are objects that the payload refers to (closures); the session keeps them.
-    """
+    """A function or class, sent before its first use. The scheduler sends it on to each worker that needs it."""
 
     digest: bytes
+    #: Pickle of the function or class.
     payload: bytes
+    #: Ids of objects that the payload refers to, in closures. The session holds them as long as it lives.
     refs: tuple[int, ...] = ()
-    #: Bare name, for people.
+    #: Name of the function or class as it is defined.
     name: str = ""
 
 
 class DefineEnvironment(Struct, frozen=True, tag=75):
-    """An environment; precedes the first task in it. `eager`: set it up although nothing needs it yet."""
+    """An environment, sent before the first task in it."""
 
     environment: EnvironmentSpec
+    #: Whether to set the environment up before a task needs it.
     eager: bool = False
 
 
 class Submit(Struct, frozen=True, tag=12):
-    """Run a task or an actor's method. The sender holds each return object from now on."""
+    """A task or method call to be run. The sender holds each return object from now on."""
 
     spec: TaskSpec
 
 
 class CreateActor(Struct, frozen=True, tag=13):
-    """Start an actor. The sender holds the actor's id from now on.
+    """An actor to be started. The sender holds the actor's id from now on.
 
-    One with a name has a `request` number and is answered by `Names`, with the one actor that has the name from now on:
-    this one, or the one that has had it before; then nothing is started.
+    The creation of an actor with a name has a `request` number and is answered by `Names`, with the one actor that has
+    the name from now on. If another actor has the name already, that actor keeps it and nothing is started.
     """
 
     spec: TaskSpec
@@ -103,213 +103,229 @@ class CreateActor(Struct, frozen=True, tag=13):
 
 
 class Put(Struct, frozen=True, tag=14):
-    """An object with its value. The sender holds it from now on. `refs`: objects referred to inside the value."""
+    """A new object with its value. The sender holds the object from now on."""
 
     object_id: int
     value: Inline | Stored | Failure
+    #: Ids of objects and actors that the value refers to.
     refs: tuple[int, ...] = ()
 
 
 class Hold(Struct, frozen=True, tag=15):
-    """The sender now has a ref to (or a mapping of) these objects or actors. Harmless when repeated."""
+    """Objects and actors to which the sender now has a ref, or which it has mapped. Harmless when repeated."""
 
     ids: tuple[int, ...]
 
 
 class Release(Struct, frozen=True, tag=16):
-    """The sender has no ref to, and no mapping of, these any more. Harmless when repeated.
+    """Objects and actors to which the sender has no ref and no mapping any more. Harmless when repeated.
 
-    A negative id is the generator of the stream of that task: its items are of no use to anybody any more.
+    `-task_id` names a task itself: the generator of its stream is gone, so nobody can use further items.
     """
 
     ids: tuple[int, ...]
 
 
 class Want(Struct, frozen=True, tag=17):
-    """Send `ObjectReady` for these as soon as they have values (at once for those that have).
+    """Objects for which the sender wants `ObjectReady`, as soon as each has a value.
 
-    The submitter of a task gets it for the returns that it still holds without asking.
+    The submitter of a task gets `ObjectReady` without asking, for the return objects that it still holds.
     """
 
     ids: tuple[int, ...]
 
 
 class CancelTask(Struct, frozen=True, tag=18):
-    """Cancel the task that returns this object."""
+    """The task that returns this object is to be cancelled."""
 
     object_id: int
+    #: Whether to kill the worker of a running task.
     force: bool = False
+    #: Whether to cancel the tasks that the task has submitted, too.
     recursive: bool = True
 
 
 class KillActor(Struct, frozen=True, tag=19):
+    """The process of an actor is to be ended now."""
+
     actor_id: int
+    #: Whether the actor stays dead even if restarts are left.
     no_restart: bool = True
 
 
 class Watch(Struct, frozen=True, tag=20):
-    """Send `TaskUpdate` now and at each change of state of these objects' tasks, until `Unwatch` or the end state."""
+    """Objects whose tasks the sender follows, by `TaskUpdate` now and at each change, until `Unwatch` or the end."""
 
     ids: tuple[int, ...]
 
 
 class Unwatch(Struct, frozen=True, tag=21):
+    """Objects whose tasks the sender follows no more."""
+
     ids: tuple[int, ...]
 
 
 class Status(Struct, frozen=True, tag=22):
-    """A snapshot, please. Answered by `StatusReply`."""
+    """The question for a snapshot of the session. Answered by `StatusReply`."""
 
     request: int
 
 
 class Explain(Struct, frozen=True, tag=23):
-    """Why does the task of this object not run? Answered by `Explanation`."""
+    """The question why the task of an object does not run. Answered by `Explanation`."""
 
     request: int
     object_id: int
 
 
 class Bye(Struct, frozen=True, tag=24):
-    """The session's driver ends it: stop the workers, remove the directory, exit. Another driver just leaves."""
+    """The sender ends. If it owns the session, the session ends: workers are stopped and the directory is removed."""
 
 
 class NoRoom(Struct, frozen=True, tag=25):
-    """The store is full for the sender: ask every other client for `Trim`, and choose what to move to disk.
+    """The sender finds no room in the store. Every other client is asked to `Trim`.
 
-    `needed`: bytes that would help; 0: nothing is to be moved. Otherwise answered by `Spill`.
+    If `needed` is not 0, the answer is `Spill`, with the objects that the sender is to move to disk.
     """
 
+    #: Bytes that the sender needs; 0 if nothing is to be moved to disk.
     needed: int = 0
 
 
 class Spilled(Struct, frozen=True, tag=71):
-    """Answer to `Spill`: complete copies of these lie in the spill directory, and of those none was made."""
+    """Answer to `Spill`."""
 
+    #: Segments whose complete copies lie in the spill directory.
     done: tuple[str, ...]
+    #: Segments of which no copy was made.
     failed: tuple[str, ...] = ()
 
 
 class Free(Struct, frozen=True, tag=73):
-    """Nobody needs the values of these objects any more, whatever refs there are: as soon as no task does."""
+    """Objects whose values are freed, whatever refs there are, as soon as no task needs them."""
 
     ids: tuple[int, ...]
 
 
 class Spans(Struct, frozen=True, tag=26):
-    """The runs that ended after `since`, which is `now` of the answer before, or 0. Answered by `SpansReply`."""
+    """The question for the runs that have ended. Answered by `SpansReply`."""
 
     request: int
+    #: Time after which a run must have been reported: `now` of the answer before, or 0.
     since: float
 
 
 class Bind(Struct, frozen=True, tag=27):
-    """From a driver: these names are bound now, and those not any more. Others stay as they were said to be."""
+    """Changes of the names of a driver's program that stand for objects and actors."""
 
+    #: Names that are bound now, or bound anew.
     bound: tuple[Bound, ...]
+    #: Names that are not bound any more.
     unbound: tuple[str, ...] = ()
 
 
 class Kept(Struct, frozen=True, tag=28):
-    """What did the driver that has ended leave? `claim`: and be the session's driver in its place from now on.
-
-    Answered by `KeptReply`.
-    """
+    """The question for the names that a driver has left when it ended. Answered by `KeptReply`."""
 
     request: int
+    #: Whether the sender owns the session from now on.
     claim: bool = False
 
 
 class Taken(Struct, frozen=True, tag=29):
-    """From the session's driver: it holds what these saved names stand for."""
+    """Saved names whose objects and actors the new owner of the session holds by now."""
 
     names: tuple[str, ...]
 
 
 class UseNamespace(Struct, frozen=True, tag=65):
-    """From a driver: its named actors, and those of its tasks, are in this namespace. Without it: in one of its own."""
+    """The namespace of a driver's named actors. A driver that sends no namespace has one of its own."""
 
     namespace: str
 
 
 class LookUp(Struct, frozen=True, tag=66):
-    """Which living actors have names? Answered by `Names`, by namespace and name.
-
-    `driver`: whom the sender runs for. `namespace`: empty for the sender's own. `name`: empty for all of them.
-    """
+    """The question for living actors with names. Answered by `Names`, sorted by namespace and name."""
 
     request: int
+    #: The driver for which the sender runs.
     driver: int
+    #: Namespace to look in; empty for the sender's own.
     namespace: str = ""
+    #: Name to look for; empty for all names.
     name: str = ""
+    #: Whether to list the names of all namespaces.
     everywhere: bool = False
 
 
 class CreateGroup(Struct, frozen=True, tag=80):
-    """Reserve bundles of resources, all of them or nothing.
+    """A placement group: bundles of resources that are reserved together.
 
-    A group with a name has a `request` number and is answered by `GroupsReply`, with the one group that has the name
-    from now on: the new one or, if another group had the name already, that group; then nothing is reserved.
+    The creation of a group with a name has a `request` number and is answered by `GroupsReply`, with the one group that
+    has the name from now on. If another group has the name already, that group keeps it and nothing is reserved.
     """
 
     group_id: int
     bundles: tuple[Resources, ...]
     #: "PACK", "SPREAD", "STRICT_PACK" or "STRICT_SPREAD"
     strategy: str
+    #: Name for people: `name`, or one that the client made.
     label: str
+    #: Name by which the group is found; empty for most groups.
     name: str = ""
-    #: Whether it outlives the actor or driver that creates it.
+    #: Whether the group outlives the actor or driver that creates it.
     detached: bool = False
-    #: As in `TaskSpec`.
+    #: The driver for which the sender runs, and its notebook cell, as in `TaskSpec`.
     driver: int = 1
     cell: int = 0
     request: int = 0
-    #: Sets of conditions on labels, all of which the machine has to meet.
+    #: Conditions on labels for each bundle that has some; the machine must meet all of them.
     labels: tuple[tuple[LabelMatch, ...], ...] = ()
 
 
 class RemoveGroup(Struct, frozen=True, tag=81):
-    """Give back what a group has reserved, and end the tasks and actors in it."""
+    """A placement group whose resources are given back. The tasks and actors in the group end."""
 
     group_id: int
 
 
 class LookUpGroups(Struct, frozen=True, tag=82):
-    """Which placement groups are there, or were removed lately? Answered by `GroupsReply`.
-
-    `driver`: whom the sender runs for, whose namespace counts. With a `name` that living group, with a `group_id` that
-    one; with neither all of them.
-    """
+    """The question for placement groups, those removed lately included. Answered by `GroupsReply`."""
 
     request: int
+    #: The driver for which the sender runs, whose namespace counts.
     driver: int
+    #: Name of the one living group that is asked for; empty for groups of all names.
     name: str = ""
+    #: Id of the one group that is asked for; 0 for groups of all ids.
     group_id: int = 0
 
 
 class Consumed(Struct, frozen=True, tag=61):
-    """So many items of a stream with a limit were taken from its generator."""
+    """Progress of the consumer of a stream with a limit."""
 
     task_id: int
+    #: Number of items that were taken from the generator, from its beginning.
     count: int
 
 
 class ListState(Struct, frozen=True, tag=85):
-    """What is there of a kind, as rows: "tasks", "actors", "objects" or "workers"? Answered by `Listing`.
-
-    Rows that meet all filters, at most `limit` of them.
-    """
+    """The question for rows of one kind. Answered by `Listing`."""
 
     request: int
+    #: "tasks", "actors", "objects" or "workers".
     kind: str
+    #: Conditions that a row must meet, all of them.
     filters: tuple[Filter, ...] = ()
+    #: Number of rows in the answer, at most.
     limit: int = 100
-    #: With the texts of errors, and with resources.
+    #: Whether the answer has the texts of errors, and resources.
     detail: bool = False
 
 
 class Summarize(Struct, frozen=True, tag=87):
-    """How many rows of a kind ("tasks", "actors" or "objects") are alike? Answered by `Summary`."""
+    """The question how many rows of one kind are alike. Answered by `Summary`."""
 
     request: int
+    #: "tasks", "actors" or "objects".
     kind: str

@@ -1,12 +1,12 @@
-"""What only a worker reports to the scheduler. Its output is in `values`.
+"""Reports that only a worker sends to the scheduler. The output of tasks is in `values`.
 
     RunTask  -->  Blocked  Unblocked  Yield ...  TaskDone | TaskFailed     one run, from its start to its end
-    Recall   -->  Returned                                                 tasks that it was sent ahead of time
+    Recall   -->  Returned                                                 tasks that have not started and go back
 
 A task whose `TaskSpec.stream` is not 0 sends `Yield` for each item. The scheduler makes an object of the item, which
 the submitter holds from then on, and tells the submitter with `StreamItem`. Items are known by their index, so that a
-task which runs again gives none twice. `ObjectReady` of the task's own object is the end of the stream. The submitter's
-generator is named `-task_id` in its `Release`.
+task which runs again gives no item twice. `ObjectReady` of the task's own object is the end of the stream. When the
+submitter's generator is gone, its `Release` names the task itself: `-task_id`.
 """
 
 from __future__ import annotations
@@ -25,57 +25,60 @@ __all__ = [
 
 
 class TaskDone(Struct, frozen=True, tag=30):
-    """A run ended with values, one for each return (user exceptions that are not retried are `Failure` values)."""
+    """The end of a run, with a value for each return. An exception that is not retried is a `Failure` value."""
 
     task_id: int
     attempt: int
     values: tuple[Value, ...]
-    #: For each value the objects and actors referred to inside it; empty when no value refers to any.
+    #: For each value the ids of objects and actors that the value refers to; empty when no value refers to any.
     refs: tuple[tuple[int, ...], ...] = ()
-    #: How long user code ran, in microseconds.
+    #: Duration of the user's code in microseconds.
     micros: int = 0
 
 
 class TaskFailed(Struct, frozen=True, tag=31):
-    """A run ended with an exception that matches the task's `retry_on`: run it again if a retry is left."""
+    """The end of a run with an exception that matches the task's `retry_on`: the task runs again if a retry is left."""
 
     task_id: int
     attempt: int
     failure: Failure
+    #: Duration of the user's code in microseconds.
     micros: int = 0
 
 
 class Blocked(Struct, frozen=True, tag=32):
-    """The running task waits in `get` or `wait`; `returned` are tasks sent ahead that go back unstarted."""
+    """The running task waits in `get` or `wait`."""
 
     task_id: int
+    #: Tasks that were sent ahead and go back without having started.
     returned: tuple[int, ...] = ()
 
 
 class Unblocked(Struct, frozen=True, tag=33):
-    """The task goes on."""
+    """A task that waited in `get` or `wait` goes on."""
 
     task_id: int
 
 
 class Returned(Struct, frozen=True, tag=34):
-    """Answer to `Recall`: these were not started and will not be."""
+    """Answer to `Recall`: tasks that have not started, and will not start on this worker."""
 
     task_ids: tuple[int, ...]
 
 
 class Yield(Struct, frozen=True, tag=60):
-    """An item of a stream. `index` counts from 0 in each attempt."""
+    """An item of a stream."""
 
     task_id: int
     attempt: int
+    #: Number of the item, from 0 in each attempt.
     index: int
     value: Inline | Stored | Forward
-    #: Objects and actors referred to inside the value.
+    #: Ids of objects and actors that the value refers to.
     refs: tuple[int, ...] = ()
 
 
 class Titled(Struct, frozen=True, tag=67):
-    """From an actor: what stands before its output instead of the labels of its calls."""
+    """The title of an actor, which stands before its output instead of the labels of its calls."""
 
     title: str

@@ -1,11 +1,11 @@
-"""What is there, as rows: the answers to questions about a session's tasks, actors, objects and workers.
+"""Rows: parts of the answers to questions about the tasks, actors, objects and workers of a session.
 
-WorkerStatus, ClusterStatus                  what runs now and what is free
-TaskRun                                      one run that has ended, for a timeline
-Bound, Saved                                 names of a driver's program
-NamedActor                                   an actor that can be found by its name
-TaskRow, ActorRow, ObjectRow, WorkerRow      one line of a list
-Filter, Group                                which lines are wanted; how many lines are alike
+    WorkerStatus, ClusterStatus                  what runs now and what is free
+    TaskRun                                      one run that has ended, for a timeline
+    Bound, Saved                                 names of a driver's program
+    NamedActor                                   an actor that can be found by its name
+    TaskRow, ActorRow, ObjectRow, WorkerRow      one row of a list
+    Filter, RowCount                             a condition on rows; the number of rows that are alike
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ __all__ = [
 
 
 class Bound(Struct, frozen=True):
-    """A name of the driver's program and what it stands for."""
+    """A name of a driver's program whose value is made of refs and handles."""
 
     name: str
-    #: Objects and actors that the value refers to.
+    #: Ids of objects and actors that the value refers to.
     ids: tuple[int, ...]
-    #: The pickle of the value, which is nothing but refs and handles, or lists, tuples and dicts of them.
+    #: Pickle of the value: refs and handles, or lists, tuples and dicts of these.
     payload: bytes
 
 
 class Saved(Struct, frozen=True):
-    """A name whose driver has ended, and what became of what it stands for."""
+    """A name of a driver that has ended, and the present state of its value."""
 
     bound: Bound
-    #: Label of the task or actor; for several, how many there are.
+    #: Label of the task or actor; for several, their number.
     label: str
-    #: As in `TaskUpdate`, or an actor's; for several, how many are in each state.
+    #: State as in `TaskUpdate`, or of an actor; for several, the number in each state.
     state: str
 
 
@@ -56,42 +56,45 @@ class NamedActor(Struct, frozen=True):
     namespace: str
     actor_id: int
     label: str
-    #: As in `ActorSpec`.
+    #: Pickle of an `actor.ActorRecord`, as in `ActorSpec`.
     record: bytes
 
 
 class TaskRow(Struct, frozen=True):
-    """One attempt of a task, for a list. States and types are Ray's words. Times: the scheduler's clock; 0: not yet."""
+    """One attempt of a task. States and types are Ray's words. Times are the scheduler's clock; 0 for "not yet"."""
 
     task_id: int
     attempt: int
     label: str
-    #: The label without its number.
+    #: Name of the task: the label without its number.
     name: str
     state: str
     #: "NORMAL_TASK", "ACTOR_CREATION_TASK" or "ACTOR_TASK".
     type: str
+    #: Name of the function as it is defined, whatever name the call was given.
     function: str
+    #: Actor of a method call or of a creation; 0 for other tasks.
     actor_id: int
-    #: The task that submitted it; 0: a driver.
+    #: The task that submitted this one; 0 for a driver.
     parent: int
-    #: 0 and 0 while it is on no worker, and for one that never was.
+    #: Worker of the attempt; 0 if there is or was none.
     worker_id: int
+    #: Process id of that worker, or 0.
     pid: int
-    #: Empty unless it failed.
+    #: Ray's word for the kind of failure; empty unless the attempt failed.
     error_type: str
-    #: The placement group that it is in; 0: none.
+    #: Id of the placement group of the task; 0 for none.
     group: int
     submitted: float
     started: float
     ended: float
-    #: Empty unless details were asked for.
+    #: Text of the failure; empty unless details were asked for.
     error: str = ""
     resources: Resources = ()
 
 
 class ActorRow(Struct, frozen=True):
-    """An actor, for a list. States are Ray's words."""
+    """An actor, dead or alive. States are Ray's words."""
 
     actor_id: int
     label: str
@@ -99,66 +102,71 @@ class ActorRow(Struct, frozen=True):
     state: str
     name: str
     namespace: str
-    #: 0 while it has no process.
+    #: Process id; 0 while the actor has no process.
     pid: int
-    #: What its output is shown under, if it says so.
+    #: Title under which the actor's output is shown; empty if the actor gave none.
     title: str
     resources: Resources
     is_detached: bool
     restarts: int
-    #: The placement group that it is in; 0: none.
+    #: Id of the placement group of the actor; 0 for none.
     group: int
-    #: Why it is dead; empty unless details were asked for.
+    #: Reason of the actor's death; empty unless details were asked for.
     cause: str = ""
 
 
 class ObjectRow(Struct, frozen=True):
-    """An object, for a list. `status` and `reference` are Ray's words."""
+    """An object. `status` and `reference` are Ray's words."""
 
     object_id: int
-    #: Empty for a `put`.
+    #: Label of the task that gives the value; empty for a `put`.
     label: str
-    #: Bytes; 0 while it is promised.
+    #: Size of the value in bytes; 0 while the object is promised.
     size: int
     status: str
     reference: str
-    #: Who made it: 0 when that process is gone, or is not known.
+    #: Process id of the client that made the object; 0 when that process is gone or not known.
     pid: int
+    #: Whether a driver made the object.
     is_of_driver: bool
 
 
 class WorkerRow(Struct, frozen=True):
-    """A process of the session, for a list. Times: the scheduler's clock; 0: not known."""
+    """A process of the session. Times are the scheduler's clock; 0 when not known."""
 
     worker_id: int
     pid: int
     is_driver: bool
     is_alive: bool
-    #: As in `WorkerStatus`, and "stopping"; empty for a driver and for one that is gone.
+    #: State as in `WorkerStatus`, or "stopping"; empty for a driver and for a process that is gone.
     state: str = ""
-    #: Label of what it runs.
+    #: Label of the task that the process runs.
     label: str = ""
-    #: Ray's word for the way it ended, and how it ended in words.
+    #: Ray's word for the way in which the process ended; empty while it runs.
     exit_type: str = ""
+    #: Text of the reason of the end.
     exit_detail: str = ""
     started: float = 0.0
     ended: float = 0.0
 
 
 class Filter(Struct, frozen=True):
-    """A condition on a column of a list. Text is compared without regard to case, and is given in lower case."""
+    """A condition on a column of a list."""
 
     column: str
+    #: Whether the column must be equal to `value`, or must differ.
     is_equal: bool
+    #: A number, or text in lower case: text is compared without regard to case.
     value: int | str
 
 
 class RowCount(Struct, frozen=True):
-    """How many rows of a list are alike. What does not apply is empty."""
+    """The number of rows of a list that are alike. Fields that a kind of row does not have are empty."""
 
     name: str
     type: str
     state: str
     reference: str
     count: int
+    #: Sum of the sizes of the objects in bytes.
     size: int

@@ -1,12 +1,12 @@
-"""What a client asks to be run: a task, an actor, and the environment that they run in.
+"""Specifications of tasks, actors and environments, as clients submit them.
 
-The arguments of a task are one pickle, in which refs at the top level were replaced by slots:
+The arguments of a task are one pickle, in which slots stand for the refs at the top level:
 
     f.remote(1, ref, x=[other])
 
     args = pickle of ((1, Slot(0)), {"x": [other]})
-    deps = (id of ref,)                  the task starts when these have values
-    refs = (id of other,)                the task keeps these alive, and gets them as refs
+    deps = (id of ref,)                  objects whose values the task waits for, and gets in the place of the slots
+    refs = (id of other,)                objects that the task keeps alive, and gets as refs
 """
 
 from __future__ import annotations
@@ -26,49 +26,52 @@ __all__ = [
 
 
 class TaskSpec(Struct, frozen=True):
-    """What a client asks to be run; the scheduler hands it on to a worker unchanged, inside `RunTask`."""
+    """A task, a method call or an actor's creation. The scheduler hands it to a worker unchanged, in `RunTask`."""
 
-    #: Also the id of the first return; return i has the id `task_id + i`.
+    #: Id of the task and of its first return object; return object i has the id `task_id + i`.
     task_id: int
-    #: Digest of the function (of the class for a method call or an actor creation), as announced by `Define`.
+    #: Digest of the function, or of the class for a method call or a creation, as announced by `Define`.
     digest: bytes
-    #: The name of the function or method, or the one given by `options(name=...)`.
+    #: Name of the function or method, or the name given by `options(name=...)`.
     name: str
-    #: Distinguishes the submitter's tasks of one name, such as "3"; "3.1" is the first one that task 3 submitted.
+    #: Number that distinguishes tasks of one name and one submitter, such as "3"; task 3 counts "3.1", "3.2" ...
     number: str
-    #: The pickle of `(args, kwargs)` with `serialize.Slot(i)` in the place of top-level ref `deps[i]`; empty data
-    #: means no arguments at all. When `packed`, the arguments are instead the value of the last of `deps`.
+    #: Pickle of `(args, kwargs)`, with `Slot(i)` in the place of the top-level ref `deps[i]`; empty when there are no
+    #: arguments, or when `packed`.
     args: Inline
-    #: Objects whose values the task needs before it can start. The task holds them until it has ended.
+    #: Ids of objects whose values the task needs before it can start. The task holds these objects until it has ended.
     deps: tuple[int, ...] = ()
-    #: Objects and actors referred to inside `args`. The task holds them until it has ended.
+    #: Ids of objects and actors referred to inside `args`. The task holds these, too, until it has ended.
     refs: tuple[int, ...] = ()
+    #: Whether the arguments are the value of the last of `deps` instead of `args`, because they are large.
     packed: bool = False
-    #: Number of return objects. 0: the result is thrown away, and nothing is ever reported for it.
+    #: Number of return objects; with 0 the result is thrown away.
     returns: int = 1
-    #: Needed while it runs. Ignored for a method call (the actor has its own).
+    #: Resources that the task takes while it runs. Ignored for a method call: the actor has resources of its own.
     resources: Resources = (("CPU", RESOURCE_UNIT),)
-    #: Further attempts after a crash of the worker (or a retried exception); -1 means without end.
+    #: Number of further attempts after a crash of the worker or an exception that is retried; -1 for any number.
     max_retries: int = 0
-    #: Which exceptions of user code are retried: b"" none, b"*" any Exception, else the pickle of a tuple of types.
+    #: Exceptions of user code that are retried: b"" for none, b"*" for any, else the pickle of a tuple of types.
     retry_on: bytes = b""
-    #: For a method call: which actor, and which of its methods.
+    #: Actor of a method call; 0 for other tasks.
     actor_id: int = 0
+    #: Name of the method; empty for other tasks.
     method: str = ""
-    #: The task that submitted this one (0: a driver's own code).
+    #: The task that submitted this one; 0 for a driver's own code.
     parent: int = 0
-    #: The driver that gets its output, and that driver's token for the notebook cell that asked.
+    #: The driver that shows the task's output.
     driver: int = 1
+    #: Token of that driver for the notebook cell that submitted the task.
     cell: int = 0
-    #: For a method call: its concurrency group; empty for the default one.
+    #: Concurrency group of a method call; empty for the default group.
     group: str = ""
-    #: What it yields: 0 nothing; n objects, at most so many of which were not consumed yet; or ENDLESS or DYNAMIC.
+    #: Limit of a task that yields: the number of items that may wait to be consumed; ENDLESS, DYNAMIC, or 0 for none.
     stream: int = 0
-    #: Where it may run, for an actor's creation where the actor may live; None: anywhere.
+    #: Where the task may run, or where the actor of a creation may live; None for anywhere.
     place: Place | None = None
-    #: Its worker leaves after so many runs of its function; 0: it stays.
+    #: Number of runs of this function after which a worker leaves; 0 for any number.
     max_calls: int = 0
-    #: Key of the environment that it runs in; empty for the session's own processes. Ignored for a method call.
+    #: Key of the environment of the task; empty for the session's own processes. Ignored for a method call.
     environment: str = ""
 
     @property
@@ -78,71 +81,73 @@ class TaskSpec(Struct, frozen=True):
 
 
 def share_parts(spec: TaskSpec, resources: Resources, digest: bytes) -> None:
-    """Let a decoded spec have these, which equal its own, in common with others. They are a quarter of its size."""
+    """Replace two parts of a decoded spec, a quarter of its size, by equal objects that many specs share."""
     msgspec.structs.force_setattr(spec, "resources", resources)
     msgspec.structs.force_setattr(spec, "digest", digest)
 
 
 class ActorSpec(Struct, frozen=True):
-    """What an actor needs beyond the `TaskSpec` of its creation (whose `task_id` is the actor's id)."""
+    """An actor, as far as the `TaskSpec` of its creation does not say. The `task_id` of that spec is the actor's id."""
 
     class_name: str
-    #: Held while the actor lives. The creation itself needs `TaskSpec.resources`.
+    #: Resources that the actor holds while it lives. The creation itself takes `TaskSpec.resources`.
     resources: Resources = ()
+    #: Number of restarts after crashes of the worker; -1 for any number.
     max_restarts: int = 0
-    #: Default of `TaskSpec.max_retries` of its method calls; clients fill it in, it is here for `status`.
+    #: Retries of a method call that says nothing else. Clients put this number into `TaskSpec.max_retries`.
     max_task_retries: int = 0
-    #: 1: calls run one at a time in order. With `groups`: those of the default group.
+    #: Number of calls that run at a time (with `groups`: of the default group). With 1 calls run in order.
     max_concurrency: int = 1
-    #: Whether a call that waits for objects lets later ones of its caller pass.
+    #: Whether a call that waits for objects lets later calls of its caller pass.
     unordered: bool = False
-    #: (name, calls at a time) of its concurrency groups beside the default one.
+    #: Pairs of (name, calls at a time): the concurrency groups beside the default group.
     groups: tuple[tuple[str, int], ...] = ()
-    #: What it can be found by; empty for most. An empty namespace is that of its driver.
+    #: Name by which `get_actor` finds the actor; empty for most actors.
     name: str = ""
+    #: Namespace of the name; empty for the namespace of the actor's driver.
     namespace: str = ""
-    #: Whether it lives on without handles and without its owner.
+    #: Whether the actor lives on without handles and without its owner.
     detached: bool = False
-    #: Of one with a name: what handles are made from, the pickle of an `actor.ActorRecord`.
+    #: Pickle of an `actor.ActorRecord`, from which handles of an actor with a name are made.
     record: bytes = b""
     #: Number of calls of one handle that may be pending; 0 for any number.
     max_pending_calls: int = 0
 
 
 class Packages(Struct, frozen=True):
-    """What to install for an environment."""
+    """The packages to install for an environment."""
 
     #: "pip" or "uv"
     installer: str
-    #: Lines of a file of requirements.
+    #: Requirements, as the lines of a requirements file.
     requirements: tuple[str, ...]
-    #: Further arguments of the installer.
+    #: Further arguments for the installer.
     options: tuple[str, ...] = ()
-    #: Whether to ask the installer afterwards if everything fits together.
+    #: Whether to run `pip check` afterwards.
     check: bool = False
-    #: Of the installer, as in "==24.0"; empty: any.
+    #: Version of the installer, such as "==24.0"; empty for any.
     version: str = ""
-    #: Something that changes with the files that the requirements name.
+    #: Digests that change when files named in the requirements change.
     fingerprints: tuple[str, ...] = ()
 
 
 class EnvironmentSpec(Struct, frozen=True):
-    """What a `RuntimeEnv` comes to on this machine. Paths are not text: they may have any bytes."""
+    """A `RuntimeEnv` as it is set up on this machine. Paths are bytes, since a path may contain any."""
 
-    #: Hex digits, the same for the same environment; empty for the session's own.
+    #: Hex digits that are equal for equal environments; empty for the session's own processes.
     key: str = ""
-    #: What it is, in a few words.
+    #: Description in a few words.
     title: str = ""
-    #: The whole `RuntimeEnv`, merged with that of its parents, as JSON.
+    #: The whole `RuntimeEnv` as JSON, with that of the submitting task merged in.
     text: str = "{}"
-    #: Environment variables; `${NAME}` stands for what NAME was before.
+    #: Environment variables; `${NAME}` in a value stands for the former value of NAME.
     variables: tuple[tuple[str, str], ...] = ()
-    #: The working directory; empty: the driver's.
+    #: Working directory; empty for the driver's.
     directory: bytes = b""
-    #: Where to look for modules before anywhere else.
+    #: Directories at the front of the search path for modules.
     modules: tuple[bytes, ...] = ()
     packages: Packages | None = None
-    #: The pickle of a function that each worker calls first; empty: of none.
+    #: Pickle of a function that each worker calls first; empty for none.
     hook: bytes = b""
-    #: For how long the set-up may take; below 0: any time.
+    #: Time limit of the set-up in seconds; below 0 for none.
     seconds: float = 600.0

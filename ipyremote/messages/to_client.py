@@ -1,11 +1,11 @@
-"""What the scheduler tells a client, which is a driver or a worker.
+"""Messages from the scheduler to a client, which is a driver or a worker.
 
-Welcome                                                       answers the greeting
-ObjectReady, StreamItem                                       objects that have values
-DropSegments, Trim, Spill, Evict                              work on the store's files
-TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   what a driver shows
-StatusReply, Explanation, SpansReply, KeptReply,
-Names, GroupsReply, Listing, Summary                               answers, each with the number of its question
+    Welcome                                                          the answer to the greeting
+    ObjectReady, StreamItem                                          objects that have values
+    DropSegments, Trim, Spill, Evict                                 work on the files of the store
+    TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   events that a driver shows
+    StatusReply, Explanation, SpansReply, KeptReply, Names,
+    GroupsReply, Listing, Summary                                    answers, each with the number of its question
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ __all__ = [
 
 
 class Welcome(Struct, frozen=True, tag=40):
-    """The greeting was accepted."""
+    """The answer to a greeting that was accepted."""
 
     client_id: int
     #: Process id of the scheduler.
@@ -58,63 +58,64 @@ class Welcome(Struct, frozen=True, tag=40):
 
 
 class ObjectReady(Struct, frozen=True, tag=41):
-    """An object has its value (never a `Forward`: that is followed first)."""
+    """An object and its value, which is never a `Forward`: the scheduler follows forwards first."""
 
     object_id: int
     value: Inline | Stored | Failure
 
 
 class DropSegments(Struct, frozen=True, tag=42):
-    """To the creator of these segments: nobody needs them, recycle."""
+    """Segments that the receiver has made and may recycle, since nobody needs them."""
 
     segments: tuple[str, ...]
 
 
 class Trim(Struct, frozen=True, tag=43):
-    """Give the memory of recycled segments back to the system: another client has no room."""
+    """The request to give the memory of recycled segments back to the system, because another client has no room."""
 
 
 class Spill(Struct, frozen=True, tag=70):
-    """Copy these to the spill directory, except those that somebody has mapped. Answered by `Spilled`.
+    """Values to be copied to the spill directory, except values that some process has mapped. Answered by `Spilled`.
 
-    The originals stay until the scheduler says `Evict` to their creators, so whoever dies in between loses nothing.
+    The originals stay until the scheduler sends `Evict` to their creators, so a death in between loses nothing.
     """
 
     values: tuple[Stored, ...]
 
 
 class Evict(Struct, frozen=True, tag=72):
-    """To the creator of these segments: remove them from memory without reuse, since somebody may have them mapped."""
+    """Segments that the receiver has made and is to remove without recycling: some process may have them mapped."""
 
     segments: tuple[str, ...]
 
 
 class TaskUpdate(Struct, frozen=True, tag=44):
-    """State of the task behind a watched object.
-
-    `state` is "waiting", "ready", "running", "blocked", "done", "failed" or "cancelled". A `put` object is "done".
-    `seconds` is how long it has run so far, or ran in all. `detail`: why it waits, or the first line of its failure.
-    """
+    """State of the task behind a watched object."""
 
     object_id: int
+    #: "waiting", "ready", "running", "blocked", "done", "failed" or "cancelled". A `put` object is "done".
     state: str
     label: str = ""
+    #: Duration of the run in seconds, so far or in all.
     seconds: float = 0.0
+    #: Reason why the task waits, or the first line of its failure.
     detail: str = ""
 
 
 class OutputText(Struct, frozen=True, tag=45):
-    """Output of a task, for the driver that shows it."""
+    """Text that a task wrote, for the driver that shows it."""
 
+    #: Token of the driver for its notebook cell, as in `TaskSpec`.
     cell: int
     label: str
+    #: 1 for stdout, 2 for stderr.
     stream: int
     text: str
     task_id: int = 0
 
 
 class DisplayContent(Struct, frozen=True, tag=49):
-    """What a task shows, for the driver that shows it; `content` as in `Display`."""
+    """A display of a task, for the driver that shows it. The fields are explained at `OutputText` and `Display`."""
 
     cell: int
     label: str
@@ -123,7 +124,7 @@ class DisplayContent(Struct, frozen=True, tag=49):
 
 
 class ProgressUpdate(Struct, frozen=True, tag=54):
-    """State of a progress bar, for the driver of its task; see `Progress`."""
+    """State of a progress bar, for the driver that shows it. `OutputText` and `Progress` explain the fields."""
 
     cell: int
     label: str
@@ -137,71 +138,84 @@ class ProgressUpdate(Struct, frozen=True, tag=54):
 
 
 class Notice(Struct, frozen=True, tag=46):
-    """A sentence for the user of the driver, such as that a request can never be met."""
+    """A sentence for the user of a driver, such as the warning that a request can never be met."""
 
     text: str
     cell: int = 0
 
 
 class StreamItem(Struct, frozen=True, tag=62):
-    """To the submitter of a stream: its next item is this object, which the receiver holds.
-
-    Its value, or None for that of a deferred ref, which comes as `ObjectReady`.
-    """
+    """The next item of a stream that the receiver has submitted. The receiver holds the item from now on."""
 
     task_id: int
+    #: Number of the item, from 0.
     index: int
     object_id: int
+    #: Value of the item; None for a deferred ref, whose value comes as `ObjectReady`.
     value: Inline | Stored | None
 
 
 class Reply(Struct, frozen=True):
-    """Base of the answers to what a client has asked under a number."""
+    """Base of the answers to questions."""
 
+    #: Number of the question.
     request: int
 
 
 class StatusReply(Reply, frozen=True, tag=47):
+    """Answer to `Status`."""
+
     status: ClusterStatus
 
 
 class Explanation(Reply, frozen=True, tag=48):
+    """Answer to `Explain`: one sentence."""
+
     text: str
 
 
 class SpansReply(Reply, frozen=True, tag=55):
-    """Runs in the order in which their ends became known; `now` is the clock that their times are of."""
+    """Answer to `Spans`."""
 
+    #: Time of the answer, on the clock of the runs' times.
     now: float
+    #: Runs in the order in which their ends were reported.
     spans: tuple[TaskRun, ...]
 
 
 class KeptReply(Reply, frozen=True, tag=56):
-    #: Another driver has the session, so nothing was claimed.
+    """Answer to `Kept`."""
+
+    #: Whether another driver owns the session, so that the sender could not claim it.
     is_taken: bool
-    #: What is left to recover, in the order in which it was bound.
+    #: Names that can be recovered, in the order in which they were bound.
     saved: tuple[Saved, ...]
-    #: For how many seconds it is kept.
+    #: Seconds for which these names are kept from now on.
     seconds: float
 
 
 class Names(Reply, frozen=True, tag=68):
-    #: The sender's own, whatever was asked for.
+    """Answer to `LookUp`, and to the creation of an actor with a name."""
+
+    #: Namespace of the sender, whatever namespace was asked for.
     namespace: str
     actors: tuple[NamedActor, ...]
 
 
 class GroupsReply(Reply, frozen=True, tag=83):
+    """Answer to `LookUpGroups`, and to the creation of a group with a name."""
+
     groups: tuple[GroupRecord, ...]
 
 
 class Listing(Reply, frozen=True, tag=86):
-    """Rows of the kind that was asked for, in the one of the fields that has its name."""
+    """Answer to `ListState`. The field with the name of the kind has the rows; the others are empty."""
 
-    #: The clock that the times are of.
+    #: Time of the answer, on the clock of the rows' times.
     now: float
-    #: Rows that meet the filters; of those that were not looked at, because there are too many, nothing is known.
+    #: Number of records that meet the filters, those beyond the limit included.
     matched: int
+    #: Number of records that were not looked at, because there are too many.
     unseen: int
     tasks: tuple[TaskRow, ...] = ()
     actors: tuple[ActorRow, ...] = ()
@@ -210,6 +224,8 @@ class Listing(Reply, frozen=True, tag=86):
 
 
 class Summary(Reply, frozen=True, tag=88):
-    #: As in `Listing`.
+    """Answer to `Summarize`."""
+
+    #: Number of records that were not looked at, because there are too many.
     unseen: int
     groups: tuple[RowCount, ...]

@@ -1,9 +1,9 @@
-"""What the scheduler tells only a worker.
+"""Messages from the scheduler to a worker only.
 
     RunTask       run a task; several may be sent ahead, and run in the order sent
-    Recall        hand back those sent ahead that have not started
-    CancelRun     interrupt one of them
-    StreamDemand  how many items of a stream to make
+    Recall        hand back tasks that were sent ahead and have not started
+    CancelRun     interrupt a task
+    StreamDemand  make items of a stream up to this number
     Exit          leave
 
 `from_client.Define` is sent to a worker, too, before the first task that needs it.
@@ -24,30 +24,30 @@ __all__ = [
 
 
 class RunTask(Struct, frozen=True, tag=50):
-    """Run this, after what was sent before. Each dependency's value is here, or came before as `ObjectReady`."""
+    """A task to be run after all tasks that were sent before."""
 
     spec: TaskSpec
     attempt: int
-    #: Number of this run on this worker, counting from 1: what the worker writes into its progress page.
+    #: Number of this run on this worker, from 1. The worker writes it into its progress page.
     run: int
-    #: Values of `spec.deps`, in order; None where it was sent ahead as `ObjectReady`.
+    #: Values of `spec.deps`, in order; None for a value that was sent ahead as `ObjectReady`.
     values: tuple[Inline | Stored | None, ...] = ()
-    #: Indices of the GPUs assigned to it.
+    #: Device indices of the GPUs that the task may use.
     gpus: tuple[int, ...] = ()
-    #: Set for an actor's creation: from now on this worker is the actor.
+    #: The actor that this worker becomes by running its creation; None for other tasks.
     actor: ActorSpec | None = None
 
 
 class Recall(Struct, frozen=True, tag=51):
-    """Hand back those of these tasks that have not started; answered by `Returned`."""
+    """Tasks to be handed back if they have not started. Answered by `Returned`."""
 
     task_ids: tuple[int, ...]
 
 
 class CancelRun(Struct, frozen=True, tag=52):
-    """Raise KeyboardInterrupt in this task if it runs now. If it has not started, it never does.
+    """A task to be interrupted by KeyboardInterrupt if it runs, and not to be started otherwise.
 
-    Either is reported as a `TaskDone` with `Failure("task_cancelled", ...)` values.
+    The worker answers with a `TaskDone` whose values are `Failure("task_cancelled", ...)`.
     """
 
     task_id: int
@@ -55,15 +55,14 @@ class CancelRun(Struct, frozen=True, tag=52):
 
 
 class StreamDemand(Struct, frozen=True, tag=63):
-    """How many items of a running task's stream are wanted, counted from its beginning.
-
-    ENDLESS: all of them. 0: nobody can see any, so close the generator, or do not start it, and report `TaskDone`.
-    """
+    """The number of items that a running task's stream is to make."""
 
     task_id: int
     attempt: int
+    #: Number of items from the beginning of the stream; ENDLESS for all. With 0 nobody can see the items any more: the
+    #: worker closes the generator, or does not start it, and reports `TaskDone`.
     items: int
 
 
 class Exit(Struct, frozen=True, tag=53):
-    """Finish what runs, then leave."""
+    """The request to leave when the running task has ended."""

@@ -1,11 +1,11 @@
-"""What a task gives: values, and what it shows while it runs.
+"""Values and output of tasks.
 
 A task's result, a task's argument or a `put` value is one of
 
-    Inline(data, sizes)              small: the bytes themselves
-    Stored(segment, head, buffers)   large: where they lie in the session directory
-    Failure(kind, text, data)        an error that stands in a value's place
-    Forward(object_id)               a deferred ref was returned: the value is that object's (a tail call)
+    Inline(data, sizes)              a small value: the bytes themselves
+    Stored(segment, head, buffers)   a large value: the file in the session directory that has the bytes
+    Failure(kind, text, data)        an error in the place of a value
+    Forward(object_id)               the task returned a deferred ref: its value is that of another object (a tail call)
 
 `Inline.sizes` is empty when `data` is one pickle. Otherwise `data` is a pickle and its out-of-band buffers, each padded
 with zeros to a multiple of 16 bytes, and `sizes` are their lengths without the zeros:
@@ -13,13 +13,13 @@ with zeros to a multiple of 16 bytes, and `sizes` are their lengths without the 
     data  = | pickle    0 0 0 | buffer 1  0 | buffer 2      0 0 |
     sizes = ( length of the pickle, length of buffer 1, length of buffer 2 )
 
-Output is text, a display or the state of a progress bar. A display is one JSON object, which the scheduler does not
-look into:
+Output is text, a display or the state of a progress bar. A display is one JSON object, which the scheduler hands on
+unread:
 
     {"kind": "display_data" | "update_display_data" | "clear_output",
      "data": {mime type: ...}, "metadata": {...}, "transient": {"display_id"?: str}, "wait"?: bool}
 
-This module has no part in how an engine moves its messages: the worker side of any engine may use it.
+How messages travel is no part of this module, so the worker side of any engine can use these structs.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ __all__ = [
     "replace",
 ]
 
-#: Resources are counted in ten-thousandths, so that fractions add up exactly.
+#: Amount of one whole CPU or GPU: resources are counted in ten-thousandths, so that fractions add up exactly.
 RESOURCE_UNIT: Final = 10_000
-#: (name, amount in ten-thousandths) pairs, sorted by name, no zero amounts.
+#: Pairs of (name, amount in ten-thousandths), sorted by name, without zero amounts.
 Resources: TypeAlias = tuple[tuple[str, int], ...]
 
 
@@ -57,19 +57,21 @@ class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Inline(Struct, frozen=True, tag=1):
-    """A small value: its bytes. `sizes` is explained in the module docstring."""
+    """A small value."""
 
+    #: One pickle, or a pickle and its buffers, as the module docstring draws them.
     data: bytes
+    #: Lengths of the pickle and of each buffer in bytes; empty when `data` is one pickle.
     sizes: tuple[int, ...] = ()
 
 
 class Stored(Struct, frozen=True, tag=2):
     """A large value in the store."""
 
-    #: File name in the session directory or, once it was moved to disk, in the spill directory. One that was made
-    #: there, because the memory had no room, begins with "disk-".
+    #: Name of the file in the session directory or, once the value was moved to disk, in the spill directory. The name
+    #: begins with "disk-" if the file was made in the spill directory, because memory had no room.
     segment: str
-    #: Bytes of the segment file that this object occupies, for accounting.
+    #: Bytes of the file that this object occupies, for accounting.
     size: int
     #: Length of the pickle, which starts at offset 0.
     head: int
@@ -78,22 +80,25 @@ class Stored(Struct, frozen=True, tag=2):
 
 
 class Failure(Struct, frozen=True, tag=3):
-    """An error in a value's place. `kind`: see `exceptions.FAILURES`. `data`: empty unless user code raised."""
+    """An error in the place of a value."""
 
+    #: Key of `exceptions.FAILURES`.
     kind: str
+    #: Message, with the traceback after it where user code raised.
     text: str
+    #: Pickle of the exception; empty unless user code raised.
     data: bytes = b""
-    #: Objects and actors referred to inside `data`; held by whatever object has this failure as its value.
+    #: Ids of objects and actors referred to inside `data`. Every object with this failure as its value holds them.
     refs: tuple[int, ...] = ()
 
     @property
     def line(self) -> str:
-        """One line about the failure; see `tracebacks.first_line`."""
+        """Return one line about the failure; see `tracebacks.first_line`."""
         return tracebacks.first_line(self.kind, self.text)
 
 
 class Forward(Struct, frozen=True, tag=4):
-    """The value is that of another object, once it has one."""
+    """A value that is the value of another object, as soon as that object has one."""
 
     object_id: int
 
@@ -102,29 +107,33 @@ Value: TypeAlias = Inline | Stored | Failure | Forward
 
 
 class Output(Struct, frozen=True, tag=35):
-    """Text that a task wrote. `stream` is 1 for stdout, 2 for stderr. Task 0: written outside any task."""
+    """Text that a task wrote."""
 
+    #: 0 for text that was written outside any task.
     task_id: int
+    #: 1 for stdout, 2 for stderr.
     stream: int
     text: str
 
 
 class Display(Struct, frozen=True, tag=36):
-    """Something that a task shows and that is not text; see the module docstring."""
+    """A display of a task: anything shown that is not text."""
 
     task_id: int
+    #: The JSON object that the module docstring draws.
     content: bytes
 
 
 class Progress(Struct, frozen=True, tag=37):
-    """State of a progress bar of a task. A closed bar is never heard of again."""
+    """State of a progress bar of a task. Nothing follows for a bar that is closed."""
 
     task_id: int
-    #: Number of the bar, unique in the task. Smaller ones enclose larger ones, as long as both are open.
+    #: Number of the bar, unique in the task. A bar encloses all open bars with larger numbers.
     bar: int
     description: str
+    #: Number of units that are done.
     done: float
-    #: Below 0 when it is not known.
+    #: Number of units in all; below 0 when it is not known.
     total: float
     unit: str
     closed: bool
