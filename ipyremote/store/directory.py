@@ -1,20 +1,22 @@
-"""The session directory: everything of a session that has a name in a file system, so that removing it removes all.
+"""The session directory, which holds everything of a session that has a name in a file system.
+
+Removing the directory therefore removes all files of the session.
 
     ipyremote-<12 hex digits>/     mode 0700
         lock                       held with flock while the session lives
         s                          the scheduler's socket
         session                    how to join it, the secret included
         usage, seg-*               the store
-        spill                      a link to a directory of the same kind on a disk, for what has no room here
-        (whatever else the session's programs put there)
+        spill                      a link to a directory of the same kind on a disk, for objects without room here
+        (other files of the session's programs)
 
-Rules. What is linked as `spill` goes before the directory does. The directory appears under its name with its lock
-held, so one whose lock is free belongs to nobody: `sweep` removes it. It disappears from its name before it is
-emptied, so that no program still alive can add to it meanwhile. Under construction and under removal it is called
-`.ipyremote-<12 hex digits>`.
+Rules. The directory that `spill` links to is removed before the session directory. The session directory gets its name
+with its lock held, so a directory whose lock is free belongs to nobody, and `sweep` removes it. Before the directory is
+emptied it loses its name, so that no living program can add files meanwhile. While the directory is made or removed,
+its name is `.ipyremote-<12 hex digits>`.
 
-The lock belongs to the open file, not to a process: it is held until every process that has this descriptor has closed
-it or ended. Descriptors are closed by exec unless handed on deliberately.
+The lock belongs to the open file, not to a process: the lock is held until every process with the descriptor has closed
+the descriptor or ended. Descriptors are closed by exec unless they are handed on deliberately.
 """
 
 from __future__ import annotations
@@ -36,41 +38,47 @@ from ipyremote.settings import SHM_WORTHWHILE, shm_free
 
 __all__ = ["PREFIX", "SPILL_LINK", "SessionDirectory", "choose_base", "sweep"]
 
+#: Beginning of the name of every session directory.
 PREFIX: Final = "ipyremote-"
+#: Name of the link to the directory on disk.
 SPILL_LINK: Final = "spill"
 _SHARED_MEMORY: Final = Path("/dev/shm")
-#: A Unix socket's path has less than this many bytes on every system (macOS: 104, Linux: 108).
+#: Longest path of a Unix socket that every system allows, in bytes (macOS allows less than 104, Linux less than 108).
 _LONGEST_SOCKET_PATH: Final = 103
 _NAME: Final = re.compile(r"\.?ipyremote-[0-9a-f]{12}")
 _NAME_LENGTH: Final = len(PREFIX) + 12
-#: Seconds after which a hidden directory without a lock file is not under construction any more.
+#: Age at which a hidden directory without a lock file counts as abandoned, in seconds.
 _ABANDONED: Final = 60.0
+#: Number of rounds in which `_remove` empties a directory.
 _REMOVAL_TRIES: Final = 10
 
 
 class SessionDirectory:
-    """A session directory that exists. Made by `create`, `adopt` or `attach`."""
+    """An existing session directory, from `create`, `adopt` or `attach`."""
 
     def __init__(self, path: Path, lock_fd: int | None) -> None:
         self.path = path
-        #: Keeps the lock; None in a process that only uses the directory, and after `close`. To let another program
-        #: keep it too, pass it on (`pass_fds`) and `adopt` it there.
+        #: Descriptor that keeps the lock; None in a process that only uses the directory, and after `close`. Another
+        #: program keeps the lock, too, if it inherits the descriptor (`pass_fds`) and calls `adopt`.
         self.lock_fd = lock_fd
-        #: The directory that is linked as `spill`, in the process that made it.
+        #: Directory that `spill` links to; known only in the process that made it.
         self.spill: SessionDirectory | None = None
 
     @classmethod
     def create(cls, capacity: int, base: Path | None = None) -> SessionDirectory:
-        """Make a new one and hold its lock. `base`: where; None: as `choose_base` says for a store of `capacity`."""
+        """Make a session directory and hold its lock.
+
+        `base`: the directory in which to make it; None: the one that `choose_base` gives for a store of `capacity`.
+        """
         base = choose_base(capacity)[0] if base is None else base
         while True:
             name = PREFIX + secrets.token_hex(6)
             hidden = base / f".{name}"
             hidden.mkdir(mode=0o700)
-            # A umask may have taken bits away, and a default ACL may have added some.
+            # A umask may have removed permissions, and a default ACL may have added some.
             hidden.chmod(0o700)
             lock_fd = _open_lock(hidden, create=True)
-            # A sweeper may come between any two of these lines and win: then begin again.
+            # A sweeper may remove the directory between any two of these lines. Then begin again.
             if lock_fd is None or not _try_lock(lock_fd):
                 _close(lock_fd)
                 continue
@@ -86,9 +94,9 @@ class SessionDirectory:
 
     @classmethod
     def adopt(cls, path: Path, lock_fd: int | None) -> SessionDirectory:
-        """Use an existing one and keep its lock, too. `lock_fd` was inherited from the process that made it.
+        """Use an existing directory and keep its lock, too. `lock_fd` was inherited from the process that made it.
 
-        Raises PermissionError when it is not safe: not ours, open to others, or a symbolic link.
+        Raises PermissionError for a directory of another user, one that is open to others, and a symbolic link.
         """
         _check(path)
         if lock_fd is not None:
@@ -97,37 +105,37 @@ class SessionDirectory:
 
     @classmethod
     def attach(cls, path: Path) -> SessionDirectory:
-        """Use an existing one. Raises PermissionError as `adopt` does."""
+        """Use an existing directory without keeping its lock. Raises PermissionError as `adopt` does."""
         return cls.adopt(path, None)
 
     @property
     def socket_path(self) -> Path:
-        """Where the scheduler listens."""
+        """Path of the socket on which the scheduler listens."""
         return self.path / "s"
 
     def spill_to(self, base: Path) -> SessionDirectory:
-        """Make a directory in `base` for what has no room here. Raises OSError."""
+        """Make a directory in `base` for objects that have no room here. Raises OSError."""
         self.spill = SessionDirectory.create(0, base.resolve())
         os.symlink(self.spill.path, self.path / SPILL_LINK)
         return self.spill
 
     def close(self) -> None:
-        """Let go of the lock in this process; the directory stays. Idempotent."""
+        """Let go of the lock in this process. The directory stays. Idempotent."""
         if self.spill is not None:
             self.spill.close()
         lock_fd, self.lock_fd = self.lock_fd, None
         _close(lock_fd)
 
     def remove(self) -> None:
-        """Remove it with all that is in it. Idempotent, also when another process does the same at the same time."""
+        """Remove the directory with all its files. Idempotent, also while another process removes it."""
         _remove(self.path)
         self.close()
 
 
 def choose_base(capacity: int) -> tuple[Path, str | None]:
-    """Where to make a session directory for a store of `capacity` bytes: (directory, a warning for the user).
+    """Return where to make a session directory for a store of `capacity` bytes: (directory, warning for the user).
 
-    Shared memory, unless too little of it is free: containers often have 64 MB.
+    The directory is in shared memory, unless too little of that is free. Containers often have 64 MB.
     """
     free = shm_free(str(_SHARED_MEMORY)) if os.access(_SHARED_MEMORY, os.W_OK | os.X_OK) else 0
     if free >= min(capacity, SHM_WORTHWHILE):
@@ -142,7 +150,10 @@ def choose_base(capacity: int) -> tuple[Path, str | None]:
 
 
 def sweep(bases: Iterable[Path]) -> list[Path]:
-    """Remove the session directories of this user that nobody holds, such as after a power cut. Returns their paths."""
+    """Remove the session directories of this user that no process holds, and return their paths.
+
+    Such directories are left after a power cut, for example.
+    """
     swept = []
     for base in bases:
         with suppress(OSError):
@@ -161,7 +172,8 @@ def _sweep_one(path: Path) -> bool:
     except OSError:
         return False
     if lock_fd is None:
-        # One with its name has its lock file until its removal began. A hidden one may be a moment old.
+        # A directory without a leading dot has a lock file until its removal begins. A hidden one may have just been
+        # made, and get its lock file in a moment.
         if path.name.startswith(".") and time.time() - status.st_mtime < _ABANDONED:
             return False
         _remove(path)
@@ -169,7 +181,7 @@ def _sweep_one(path: Path) -> bool:
     try:
         if not _try_lock(lock_fd):
             return False
-        # While this is held, whoever constructs the directory sees that it lost.
+        # The lock tells a process that is making this directory that the directory was swept.
         _remove(path)
         return True
     finally:
@@ -178,19 +190,19 @@ def _sweep_one(path: Path) -> bool:
 
 def _remove(path: Path) -> None:
     hidden = path if path.name.startswith(".") else path.with_name(f".{path.name}")
-    # Gone: removed by another process, which may have died before it was done.
+    # If the directory has no such name, another process has begun to remove it, and may have died before the end.
     with suppress(FileNotFoundError):
         os.rename(path, hidden)
     _remove_linked(hidden)
     for _ in range(_REMOVAL_TRIES):
-        # What appears while it is being emptied is caught by the next round.
+        # The next round removes files that appear during this one.
         shutil.rmtree(hidden, ignore_errors=True)
         if not os.path.lexists(hidden):
             return
 
 
 def _remove_linked(path: Path) -> None:
-    """Remove what is linked as `spill`, if it is what it should be."""
+    """Remove the directory that `spill` links to, if that is a session directory of this user."""
     with suppress(OSError):
         linked = Path(os.readlink(path / SPILL_LINK))
         status = linked.lstat()
@@ -211,7 +223,7 @@ def _check(path: Path) -> None:
 
 
 def _open_lock(path: Path, *, create: bool) -> int | None:
-    """None: there is no lock file, or no such directory."""
+    """Open the lock file of a directory; None if there is no lock file, or no such directory."""
     flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | (os.O_CREAT | os.O_EXCL if create else 0)
     try:
         return os.open(path / "lock", flags, 0o600)

@@ -1,4 +1,4 @@
-"""Laying out, opening and writing the files of a session: what segments in memory and on disk have in common."""
+"""Laying out, opening and writing the files of a session, for segments in memory and on disk alike."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from ipyremote.messages import Stored
 
 __all__ = ["NO_ROOM", "lay_out", "needed", "opened", "write_all"]
 
+#: Alignment of buffers in a segment, in bytes.
 _ALIGNMENT: Final = 64
-#: Parts that one system call writes.
+#: Number of parts that one system call writes.
 _PARTS: Final = 512
-#: The file system is full, or a quota or limit is reached.
+#: Error numbers that mean a full file system, or a quota or limit that is reached.
 NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM})
 
 
 def lay_out(
     head: bytes, buffers: Sequence[bytes | bytearray | memoryview]
 ) -> tuple[list[memoryview], tuple[tuple[int, int], ...], int]:
-    """(what to write one after the other, offset and length of each buffer, bytes in all)."""
+    """Return (parts to write one after the other, offset and length of each buffer, number of bytes in all)."""
     parts = [memoryview(head)]
     places = []
     end = len(head)
@@ -43,12 +44,15 @@ def lay_out(
 
 
 def needed(stored: Stored) -> int:
-    """Bytes of its file that an object takes."""
+    """Return how many bytes of its file an object takes."""
     return max(stored.head, *(start + length for start, length in stored.buffers), 1)
 
 
 def opened(path: str | Path, mode: str, flags: int) -> io.FileIO:
-    """A file of the session directory: an object, since an interrupt right after this would leave a number open."""
+    """Open a file of the session directory.
+
+    The result is an object and not a number, because an interrupt right after the call would leave a number open.
+    """
     flags |= os.O_CLOEXEC | os.O_NOFOLLOW
     return io.FileIO(path, mode, opener=lambda name, _: os.open(name, flags, 0o600))
 

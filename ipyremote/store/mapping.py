@@ -1,11 +1,12 @@
-"""Mappings of whole files that keep no file descriptor, and copies into them that let other threads run.
+"""Mappings of whole files that keep no file descriptor, and copies into mappings that let other threads run.
 
-`mmap.mmap` duplicates the descriptor for as long as it lives, so a reader of a thousand objects would hit the usual
-limit of 1,024. Python 3.13 can leave that out (`trackfd`). Before, the mapping is made of anonymous memory, which
-needs no descriptor, and the file is then mapped over it: the `mmap` object owns the address range, and unmaps it when
-it dies, whatever is mapped there. That takes Linux; elsewhere the descriptor stays.
+An `mmap.mmap` object duplicates the descriptor for as long as it lives, so a reader of a thousand objects would hit the
+usual limit of 1,024 descriptors. Python 3.13 can do without the duplicate (`trackfd`). For older versions the mapping
+is made of anonymous memory, which needs no descriptor, and the file is then mapped over that memory: the `mmap` object
+owns the address range and unmaps it at its own end, whatever is mapped there. This works on Linux only; on other
+systems the duplicate stays.
 
-It has to be an `mmap` object: it can carry a weak reference that dies with the last array on the mapping.
+Mappings must be `mmap` objects, because a weak reference to an `mmap` object tells when the last array on it has died.
 """
 
 from __future__ import annotations
@@ -21,10 +22,10 @@ __all__ = ["copy_into", "map_file"]
 _POPULATE: Final[int] = getattr(mmap, "MAP_POPULATE", 0)
 _MAP_FIXED: Final = 0x10
 _PyBUF_SIMPLE: Final = 0
-#: Below this it costs more to let go of the interpreter's lock than to keep it.
+#: Size of a copy from which letting go of the interpreter's lock pays, in bytes.
 _LARGE: Final = 1 << 20
-#: Ranges that a failed system call may have left without a mapping: never to be unmapped, since another thread may
-#: have something there by now.
+#: Address ranges that a failed system call may have left without a mapping. They are never unmapped, because another
+#: thread may have mapped something else there by now.
 _abandoned: list[mmap.mmap] = []
 
 
@@ -47,10 +48,10 @@ class _Buffer(ctypes.Structure):
 
 
 def map_file(fd: int, size: int, *, writable: bool, populate: bool = False) -> mmap.mmap:
-    """Map `size` bytes from the start of a file, shared. `fd` may be closed afterwards.
+    """Map `size` bytes from the start of a file as shared memory. `fd` may be closed afterwards.
 
-    `populate`: look up the pages now rather than one fault at a time. The file must be that long, and its memory
-    allocated, or an access is answered with SIGBUS.
+    `populate`: find the pages now, and not at the first access to each page. The file must have at least `size` bytes
+    with allocated memory; otherwise an access ends the process with SIGBUS.
     """
     protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
     flags = mmap.MAP_SHARED | (_POPULATE if populate else 0)
@@ -68,9 +69,9 @@ def map_file(fd: int, size: int, *, writable: bool, populate: bool = False) -> m
 
 
 def copy_into(mapping: mmap.mmap, offset: int, part: memoryview) -> None:
-    """Copy contiguous bytes to `offset` of a writable mapping of our own.
+    """Copy contiguous bytes to `offset` of a writable mapping of this process.
 
-    Large ones in one piece, for which the C library has a faster way, and without the interpreter's lock.
+    A large part is copied by the C library, which is faster and runs without the interpreter's lock.
     """
     size = part.nbytes
     if offset + size > len(mapping):
@@ -82,7 +83,7 @@ def copy_into(mapping: mmap.mmap, offset: int, part: memoryview) -> None:
 
 
 def _address(exporter: mmap.mmap | memoryview) -> int:
-    """Where the memory of an exporter begins. The caller keeps the exporter alive."""
+    """Return the address of an exporter's memory. The caller must keep the exporter alive."""
     view = _Buffer()
     _get_buffer(exporter, ctypes.byref(view), _PyBUF_SIMPLE)
     address: int = view.buf

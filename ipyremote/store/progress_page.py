@@ -1,18 +1,19 @@
-"""The progress page of a worker: what it had started and finished, and its last reports, readable after its death.
+"""The progress page of a worker, which tells after the worker's death what the worker had started and finished.
 
-It answers two questions: which of the tasks sent ahead to a worker had started when the worker died, and what did those
-give that it had finished? Messages cannot answer that, because those not sent yet die with their sender. It is not a
-heartbeat, and nobody reads it while the worker lives.
+The page answers two questions about the tasks that were sent ahead to a worker: which of them had started when the
+worker died, and what were the reports of those that had finished? Messages cannot answer these questions, because
+messages that were not sent yet are lost with the worker. The page is no heartbeat: nobody reads it while the worker
+lives.
 
-The page is a file `progress-<worker id>` of the session directory, mapped by the worker, in native 64-bit words:
+The page is the file `progress-<worker id>` of the session directory. The worker maps it, and its words are native
+64-bit integers:
 
     | number of the last run started | number of the last run finished | padding to 64 bytes | slot 0 | ... | slot 127 |
 
     slot = | number of the run, 0 while it is being written | length of the report | the report | padding to 1 KiB |
 
-Run n's report is in slot n modulo 128 until that is used again; a longer report than a slot holds is not kept.
-
-The worker writes it and never removes it; the scheduler reads it once and removes it when the worker has ended.
+The report of run n is in slot n modulo 128 until that slot is used again. A report that is longer than a slot is not
+kept. The worker never removes the page; the scheduler reads and removes the page when the worker has ended.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ _SLOTS_START: Final = 64
 _SLOT_BYTES: Final = 1024
 _SLOTS: Final = 128
 _PAGE_BYTES: Final = _SLOTS_START + _SLOTS * _SLOT_BYTES
-#: The longest report that is kept.
+#: Length of the longest report that is kept, in bytes.
 _MOST_BYTES: Final = _SLOT_BYTES - _WORDS.size
 
 
@@ -39,7 +40,7 @@ def _path(directory: Path, worker_id: int) -> Path:
 
 
 class ProgressPage:
-    """The worker's side. A store of one word, so it costs about a tenth of a microsecond."""
+    """The worker's side of the page. A note is a store of one word, and costs about a tenth of a microsecond."""
 
     __slots__ = ("_map", "_words")
 
@@ -49,10 +50,10 @@ class ProgressPage:
 
     @classmethod
     def create(cls, directory: Path, worker_id: int) -> ProgressPage:
-        """Make the page, with both words zero. Raises OSError when there is no room for it."""
+        """Make the page of a worker, with both words zero. Raises OSError when there is no room for the page."""
         fd = os.open(_path(directory, worker_id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            # Not ftruncate: on a full tmpfs the first store into the mapping would then end the process by SIGBUS.
+            # After ftruncate alone, the first store into the mapping would end the process by SIGBUS on a full tmpfs.
             os.posix_fallocate(fd, 0, _PAGE_BYTES)
             page = mmap.mmap(fd, _PAGE_BYTES)
         finally:
@@ -60,33 +61,33 @@ class ProgressPage:
         return cls(page)
 
     def started(self, run: int) -> None:
-        """The run begins: from now on it is charged with the worker's death."""
+        """Note that a run begins. From now on this run is blamed if the worker dies."""
         self._words[0] = run
 
     def finished(self, run: int) -> None:
-        """User code has ended; its result may not have been sent yet."""
+        """Note that the user code of a run has ended. Its report may not have been sent yet."""
         self._words[1] = run
 
     def keep(self, run: int, report: bytes) -> None:
-        """What the run gave, in case that it cannot be sent any more. To be called before `finished`."""
+        """Keep the report of a run in case that the report cannot be sent any more. Call this before `finished`."""
         if len(report) > _MOST_BYTES:
             return
         start = _SLOTS_START + run % _SLOTS * _SLOT_BYTES
         page = self._map
-        # The number comes last: a slot with a number is complete.
+        # The number is written last, so that a slot with a number is complete.
         _WORDS.pack_into(page, start, 0, len(report))
         start_of_report = start + _WORDS.size
         page[start_of_report : start_of_report + len(report)] = report
         _WORDS.pack_into(page, start, run, len(report))
 
     def close(self) -> None:
-        """Unmap; the file stays. Idempotent."""
+        """Unmap the page. The file stays. Idempotent."""
         self._words.release()
         self._map.close()
 
 
 def read_progress(directory: Path, worker_id: int) -> tuple[int, int]:
-    """(last run started, last run finished); (0, 0) when the worker never made its page."""
+    """Return (last run started, last run finished); (0, 0) for a worker that never made its page."""
     data = _read(directory, worker_id)
     if len(data) < _WORDS.size:
         return 0, 0
@@ -95,7 +96,7 @@ def read_progress(directory: Path, worker_id: int) -> tuple[int, int]:
 
 
 def read_reports(directory: Path, worker_id: int) -> list[tuple[int, bytes]]:
-    """(number of the run, its report) of the last runs of a dead worker, in the order of the runs."""
+    """Return (number of the run, report) of the last runs of a dead worker, in the order of the runs."""
     data = _read(directory, worker_id)
     found = []
     for start in range(_SLOTS_START, len(data) - _SLOT_BYTES + 1, _SLOT_BYTES):
@@ -114,5 +115,5 @@ def _read(directory: Path, worker_id: int) -> bytes:
 
 
 def remove_progress(directory: Path, worker_id: int) -> None:
-    """Remove the page of a worker that has ended. Harmless when there is none."""
+    """Remove the page of a worker that has ended. Harmless for a worker without a page."""
     _path(directory, worker_id).unlink(missing_ok=True)

@@ -1,8 +1,11 @@
-"""Recycled segments that wait for their next object. Pure: it moves no files and unmaps nothing.
+"""Recycled segments that wait for their next object. The pool itself moves no files and unmaps nothing.
 
-Faults on fresh shared memory cost several times the copy, so a segment whose pages exist, and are mapped, is worth
-keeping. Rules: the pool is bounded in bytes and in segments of one size; what is pushed out is the segment that waited
-longest; what is taken is the one of a size that waited least, since it is most likely still in the CPU's cache.
+Page faults on fresh shared memory cost several times as much as the copy, so a segment with existing, mapped pages is
+worth keeping.
+
+Rules. The pool is bounded in bytes and in the number of segments of one size. The segment that has waited longest is
+pushed out first. Of all segments of one size, the one that has waited least is taken first, because it is most likely
+still in the CPU's cache.
 """
 
 from __future__ import annotations
@@ -14,15 +17,18 @@ from typing import Final
 
 __all__ = ["Segment", "SegmentPool", "size_class"]
 
-#: Smallest length of a segment.
+#: Smallest length of a segment, in bytes.
 SMALLEST: Final = 64 << 10
-#: Segments of one size that are kept.
+#: Largest number of segments of one size in a pool.
 MOST_OF_A_SIZE: Final = 64
 
 
 def size_class(size: int) -> int:
-    """Length of the segment for that many bytes: rounded up to one of eight steps between powers of two, so that
-    objects of about the same size can follow each other, at 6 % of waste on average and 12.5 % at most."""
+    """Return the length of the segment for an object of `size` bytes, one of eight steps between powers of two.
+
+    Objects of about the same size can follow each other in such a segment. The waste is 6 % on average and at most
+    12.5 %.
+    """
     if size <= SMALLEST:
         return SMALLEST
     step = 1 << size.bit_length() - 4
@@ -35,16 +41,16 @@ class Segment:
 
     #: File name in the session directory.
     name: str
-    #: Length of the file.
+    #: Length of the file, in bytes.
     size: int
-    #: Writable mapping; None before its first reuse.
+    #: Writable mapping; None before the segment is first reused.
     mapping: mmap.mmap | None = None
-    #: When it came into the pool, for the order of leaving.
+    #: Number of the segment in the order in which segments came into the pool.
     turn: int = 0
 
 
 class SegmentPool:
-    """See the module docstring. Not thread-safe."""
+    """The recycled segments of a process. Not thread-safe. The module's docstring has the rules."""
 
     __slots__ = ("_by_size", "_limit", "_turn", "bytes")
 
@@ -52,17 +58,17 @@ class SegmentPool:
         self._limit = limit
         self._by_size: dict[int, deque[Segment]] = {}
         self._turn = 0
-        #: Of all segments in the pool.
+        #: Length of all segments in the pool together, in bytes.
         self.bytes = 0
 
     def take(self, size: int) -> Segment | None:
-        """Remove and return a segment for an object of `size` bytes that wastes at most a third of it."""
+        """Remove and return a segment for an object of `size` bytes; at most a third of the segment is wasted."""
         most = max(SMALLEST, size + size // 2)
         best = min((length for length in self._by_size if size <= length <= most), default=None)
         return None if best is None else self._remove(best, newest=True)
 
     def add(self, segment: Segment) -> list[Segment]:
-        """Keep a segment. Returns those that have to go, perhaps this one."""
+        """Keep a segment. Returns the segments that have to go, perhaps this one among them."""
         gone: list[Segment] = []
         same = self._by_size.get(segment.size)
         if same is not None and len(same) >= MOST_OF_A_SIZE:
@@ -70,7 +76,7 @@ class SegmentPool:
         while self._by_size and self.bytes + segment.size > self._limit:
             oldest = min(self._by_size, key=lambda size: self._by_size[size][0].turn)
             gone.append(self._remove(oldest, newest=False))
-        # A single segment may be larger than the limit, or the largest objects would always be slow.
+        # One segment alone may exceed the limit; otherwise the largest objects would always be slow.
         if segment.size > 2 * self._limit:
             return [*gone, segment]
         self._turn += 1
@@ -80,7 +86,7 @@ class SegmentPool:
         return gone
 
     def clear(self) -> list[Segment]:
-        """Remove and return all."""
+        """Remove and return all segments."""
         gone = [segment for same in self._by_size.values() for segment in same]
         self._by_size.clear()
         self.bytes = 0

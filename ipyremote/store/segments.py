@@ -1,19 +1,19 @@
-"""Segments: the files of the session directory in which large objects lie, one object in each.
+"""Segments: files of the session directory that hold one large object each.
 
     seg-<creator's client number>-<number>     head (a pickle) at offset 0, buffers at multiples of 64
 
-Not a ledger: whoever uses a `SegmentStore` says when an object is needed no more.
+The store is no ledger: the user of a `SegmentStore` says when an object is needed no more.
 
 Rules.
-- Memory is allocated (`posix_fallocate`) before anything is written, so a full file system is an error (`StoreFull`)
-  and never the death of a process by SIGBUS.
-- A reader maps an object once, read-only, and this mapping is its pin: `read` promises an id in `released` when
-  the last array, slice or memoryview on it has died. Only then may the reader let go of the object, and only after
-  all readers did may the creator `recycle` it.
-- A recycled segment gets a new name with its next object: to come too late is `SegmentLost`, not wrong data.
-- Segments outlive their creator. What a dead creator leaves, the scheduler removes with `unlink` and `reap`.
-- A segment may be moved to disk (`spill.py`). A reader looks in memory, then on disk; a copy on disk is complete before
-  the original goes.
+- Memory is allocated (`posix_fallocate`) before anything is written, so a full file system leads to an error
+  (`StoreFull`) and never to the death of a process by SIGBUS.
+- A reader maps an object once, read-only. This mapping pins the object: `read` promises an id in `released` when the
+  last array, slice or memoryview on the mapping has died. Only then may the reader let go of the object, and only after
+  all readers have done so may the creator `recycle` the segment.
+- A recycled segment gets a new name with its next object, so a late reader gets `SegmentLost` and never wrong data.
+- Segments outlive their creator. The scheduler removes the segments of a dead creator with `unlink` and `reap`.
+- A segment may be moved to disk (`spill.py`). A reader looks in memory first, then on disk; the copy on disk is
+  complete before the original is removed.
 """
 
 from __future__ import annotations
@@ -41,25 +41,26 @@ from ipyremote.store.usage import SEGMENT_PREFIX, Change, Usage
 
 __all__ = ["SegmentLost", "SegmentStore", "StoreFull", "reap", "unlink"]
 
-#: Allocated in one system call. A signal undoes the call that it interrupts, not those before.
+#: Number of bytes that one system call allocates. A signal undoes the call that it interrupts, and no earlier calls.
 _ALLOCATION: Final = 64 << 20
-#: Writable mappings kept for recycled segments. (Linux allows a process about 65,000 mappings in all.)
+#: Largest number of writable mappings that a process keeps. Linux allows a process about 65,000 mappings in all.
 _MOST_MAPPINGS: Final = 1024
-#: So many pins are not worth looking for dead ones among them.
+#: Number of pins from which it pays to look for dead ones.
 _FEW_PINS: Final = 64
 
 
 class StoreFull(Exception):
-    """No room for an object: either the capacity is used up, or the file system is."""
+    """There is no room for an object: the capacity of the store or of the file system is used up."""
 
     def __init__(self, needed: int, used: int, capacity: int, free: int) -> None:
         super().__init__(needed, used, capacity, free)
-        #: Bytes that the object takes.
+        #: Size of the object, in bytes.
         self.needed = needed
-        #: Bytes of all segments of the session, recycled ones of other processes included (`Trim` frees those).
+        #: Size of all segments of the session, in bytes, with the recycled ones of other processes, which `Trim` frees.
         self.used = used
+        #: Capacity of the store, in bytes.
         self.capacity = capacity
-        #: Bytes that the file system has left.
+        #: Free space on the file system, in bytes.
         self.free = free
 
     def __str__(self) -> str:
@@ -70,38 +71,38 @@ class StoreFull(Exception):
 
 
 class SegmentLost(Exception):
-    """The segment of an object is not there (any more), or is too short."""
+    """The segment of an object does not exist (any more), or is too short."""
 
 
 class SegmentStore:
-    """One process's access to the segments of its session. Thread-safe.
+    """A process's access to the segments of its session. Thread-safe.
 
-    Not to be used in a child after a fork: make another one there, with the child's own client number.
+    A forked child must not use its parent's store, but needs a store with the child's own client number.
     """
 
     def __init__(self, path: Path, client_id: int, capacity: int) -> None:
-        """`path`: the session directory. `capacity`: bytes that all processes of the session may use together."""
+        """Use the session directory `path`. `capacity`: bytes that all processes of the session may use together."""
         #: The session directory.
         self.path = path
         self._prefix = f"{SEGMENT_PREFIX}{client_id}-"
         self._capacity = capacity
         self._numbers = itertools.count(1)
         self._usage = Usage(path)
-        #: What has no room in memory.
+        #: Store for objects that have no room in memory.
         self.disk = SpillStore(path, client_id)
         self._lock = threading.Lock()
         #: Segments of this process that hold an object, by name.
         self._live: dict[str, Segment] = {}
         self._pool = SegmentPool(capacity // 4)
-        #: Number of writable mappings, of live and of recycled segments.
+        #: Number of writable mappings of live and of recycled segments.
         self._mapped = 0
-        #: Readers' mappings by object id; dead ones stay until `_bury`.
+        #: Readers' mappings by object id. Dead ones stay until `_bury`.
         self._pins: dict[int, weakref.ref[mmap.mmap]] = {}
-        #: Number of pins at which the dead ones are looked for.
+        #: Number of pins from which `_bury` looks for dead ones.
         self._next_burial = _FEW_PINS
 
     def write(self, head: bytes, buffers: Sequence[bytes | bytearray | memoryview] = ()) -> Stored:
-        """Store an object. Raises StoreFull; OSError when the session directory is gone."""
+        """Store an object. Raises StoreFull; OSError if the session directory is gone."""
         parts, places, size = lay_out(head, buffers)
         segment = self._write_recycled(size, parts) or self._write_fresh(size, parts)
         with self._lock:
@@ -111,10 +112,10 @@ class SegmentStore:
     def read(
         self, stored: Stored, object_id: int, released: deque[int]
     ) -> tuple[memoryview, list[memoryview], bool]:
-        """(pickle, buffers, whether it was mapped anew) of an object, read-only and without a copy.
+        """Return (pickle, buffers, whether the object was mapped anew) of an object, read-only and without a copy.
 
-        For each new mapping `object_id` is appended to `released` once, perhaps by a finalizer, when nothing uses that
-        mapping any more. By then the object may have been mapped again, so the caller counts. Raises SegmentLost.
+        For each new mapping `object_id` is appended to `released` once, perhaps by a finalizer, when nothing uses the
+        mapping any more. The object may have been mapped again by then, so the caller must count. Raises SegmentLost.
         """
         with self._lock:
             self._bury()
@@ -123,7 +124,7 @@ class SegmentStore:
             fresh = mapping is None
             if mapping is None:
                 mapping = self._open(stored)
-                # All in C, so that no interrupt can strike inside the finalizer: the iterator's one step is the append.
+                # The one step of the iterator is the append, and runs in C, so no interrupt strikes in the finalizer.
                 on_death = partial(next, map(released.append, (object_id,)))
                 self._pins[object_id] = weakref.ref(mapping, on_death)
         view = memoryview(mapping)
@@ -131,11 +132,11 @@ class SegmentStore:
 
     @property
     def capacity(self) -> int:
-        """Bytes that all processes of the session may use together."""
+        """Number of bytes that all processes of the session may use together."""
         return self._capacity
 
     def recycle(self, segment: str) -> bool:
-        """The object in this segment of ours is needed no more, by anyone. False: it does not lie in memory."""
+        """Reuse a segment of this process whose object nobody needs any more. False for a segment not in memory."""
         with self._lock:
             found = self._live.pop(segment, None)
             gone = self._pool.add(found) if found is not None else []
@@ -143,23 +144,26 @@ class SegmentStore:
         return found is not None
 
     def evict(self, segments: Collection[str]) -> None:
-        """Remove these segments of ours without reuse: who has one mapped reads on. Unknown ones are ignored."""
+        """Remove segments of this process without reuse. Readers that have one mapped can go on reading.
+
+        Unknown names are ignored.
+        """
         with self._lock:
             found = [self._live.pop(name) for name in segments if name in self._live]
         self._unlink(found)
 
     def trim(self) -> int:
-        """Give the memory of recycled segments back to the system. Returns how many bytes."""
+        """Give the memory of recycled segments back to the system. Returns the number of bytes."""
         with self._lock:
             gone = self._pool.clear()
         return self._unlink(gone)
 
     def used_bytes(self) -> int:
-        """Bytes of all segments of the session, recycled ones included."""
+        """Return the size of all segments of the session, with the recycled ones, in bytes."""
         return self._usage.bytes_used()
 
     def close(self) -> None:
-        """Let go of everything but the objects: they stay, as does what readers in this process have mapped.
+        """Let go of everything but the objects and the readers' mappings of this process.
 
         Idempotent. Nothing may be written afterwards.
         """
@@ -174,7 +178,7 @@ class SegmentStore:
     # ---- writing
 
     def _write_recycled(self, size: int, parts: list[memoryview]) -> Segment | None:
-        """Write into a segment of the pool. None: there is none that fits."""
+        """Write an object into a segment of the pool; None if no segment fits."""
         with self._lock:
             segment = self._pool.take(size)
         if segment is None:
@@ -186,13 +190,13 @@ class SegmentStore:
             segment.name = name
             self._refill(segment, parts)
         except BaseException:
-            # An interrupt, or the directory is gone: what the segment holds now is no object.
+            # After an interrupt, or without the session directory, the segment does not hold a whole object.
             self._unlink([segment])
             raise
         return segment
 
     def _refill(self, segment: Segment, parts: list[memoryview]) -> None:
-        """Copy into a segment that was written before. Through a mapping, since its pages are there: twice as fast."""
+        """Copy into a segment that was written before, through a mapping: its pages exist, so that is twice as fast."""
         if segment.mapping is None:
             with opened(self._file(segment.name), "r+b", os.O_RDWR) as file:
                 if self._mapped >= _MOST_MAPPINGS:
@@ -204,7 +208,7 @@ class SegmentStore:
         _copy_all(segment.mapping, parts)
 
     def _write_fresh(self, size: int, parts: list[memoryview]) -> Segment:
-        """Write into a new segment; when there is no room, of the least size, and at the expense of the pool."""
+        """Write into a new segment. If room is scarce, the segment has the least size, and the pool is emptied."""
         for length in (size_class(size), -(-size // mmap.PAGESIZE) * mmap.PAGESIZE):
             segment = self._create(length, parts)
             if segment is None and self.trim():
@@ -215,7 +219,7 @@ class SegmentStore:
         raise StoreFull(size, self.used_bytes(), self._capacity, status.f_bavail * status.f_frsize)
 
     def _create(self, length: int, parts: list[memoryview]) -> Segment | None:
-        """A new segment, filled. None: there is no room."""
+        """Make and fill a new segment; None if there is no room."""
         segment = Segment(self._next_name(), length)
         try:
             file = self._reserve(segment)
@@ -223,7 +227,7 @@ class SegmentStore:
                 return None
             with file:
                 _allocate(file.fileno(), length)
-                # Not through a mapping: each fault on a fresh page costs more than its share of this system call.
+                # A fault on a fresh page of a mapping costs more than the page's share of this system call.
                 write_all(file.fileno(), parts)
         except BaseException as error:
             self._unlink([segment])
@@ -233,7 +237,7 @@ class SegmentStore:
         return segment
 
     def _reserve(self, segment: Segment) -> io.FileIO | None:
-        """Create the file, at its full length but without memory, and count it. None: it exceeds the capacity."""
+        """Create and count a file of full length without memory; None if that exceeds the capacity."""
         with self._usage.changing() as change:
             if change.used + segment.size > self._capacity:
                 change.recount()
@@ -253,7 +257,7 @@ class SegmentStore:
     # ---- letting go
 
     def _unlink(self, segments: list[Segment]) -> int:
-        """Remove these files, which may be gone already. Returns how many bytes that freed."""
+        """Remove the files of segments, which may be gone already. Returns the number of bytes that became free."""
         if not segments:
             return 0
         for segment in segments:
@@ -291,7 +295,7 @@ class SegmentStore:
             raise SegmentLost(f"the segment {segment} is gone") from error
 
     def _bury(self) -> None:
-        """Forget dead pins once there are many. The lock is held."""
+        """Forget dead pins once there are many pins. Needs the lock."""
         if len(self._pins) >= self._next_burial:
             self._pins = {object_id: pin for object_id, pin in self._pins.items() if pin() is not None}
             self._next_burial = max(_FEW_PINS, 2 * len(self._pins))
@@ -300,7 +304,7 @@ class SegmentStore:
 def unlink(
     path: Path, segments: Collection[str], where: Literal["everywhere", "memory", "disk"] = "everywhere"
 ) -> int:
-    """Remove segments of a session whose creator is gone. Returns how many bytes of memory that freed."""
+    """Remove segments whose creator is gone. Returns the number of bytes of memory that became free."""
     if where != "memory":
         unlink_disk(path, segments)
     if where == "disk":
@@ -314,8 +318,11 @@ def unlink(
 
 
 def reap(path: Path, client_id: int, keep: Collection[str], keep_on_disk: Collection[str] = ()) -> int:
-    """Remove the segments of a dead process except those that hold objects: its recycled ones, and what it did not
-    come round to announce. Counts anew. Returns how many bytes of memory that freed."""
+    """Remove the segments of a dead process that hold no known object, and count all segments of the session anew.
+
+    Such segments were recycled, or were not announced to the scheduler yet. `keep` and `keep_on_disk` name the segments
+    with objects. Returns the number of bytes of memory that became free.
+    """
     reap_disk(path, client_id, keep_on_disk)
     prefix = f"{SEGMENT_PREFIX}{client_id}-"
     usage = Usage(path)
@@ -343,7 +350,7 @@ def _unlink(path: Path, names: Collection[str], change: Change) -> int:
 
 
 def _allocate(fd: int, length: int) -> None:
-    """Make sure that the file has memory, or disk, behind all its bytes."""
+    """Make sure that the file system has memory, or disk space, for all bytes of the file."""
     for start in range(0, length, _ALLOCATION):
         size = min(_ALLOCATION, length - start)
         if hasattr(os, "posix_fallocate"):
@@ -353,7 +360,7 @@ def _allocate(fd: int, length: int) -> None:
 
 
 def _copy_all(mapping: mmap.mmap, parts: Sequence[memoryview]) -> None:
-    """Copy parts one after the other from the start of a mapping."""
+    """Copy parts one after the other to the start of a mapping."""
     offset = 0
     for part in parts:
         copy_into(mapping, offset, part)

@@ -1,16 +1,18 @@
-"""The part of the store that lies on disk: objects that were moved out of memory, and those that found no room in it.
+"""The part of the store on disk, for objects that were moved out of memory or found no room there.
 
-    <session directory>/spill -> <spill directory>     a directory of the same kind, on a disk; no link: no spilling
-        seg-<creator's client number>-<number>         a copy of that segment, complete
-        disk-<creator's client number>-<number>        a segment that was made here
-        part-<writer's client number>-<name>           one that is being written
+    <session directory>/spill -> <spill directory>     a directory of the same kind on a disk; without the link nothing
+                                                       is spilled
+        seg-<creator's client number>-<number>         a complete copy of that segment
+        disk-<creator's client number>-<number>        a segment that was made on disk
+        part-<writer's client number>-<name>           a file that is being written
 
-Rules. A file appears under its name when it is complete, and nobody changes it afterwards, so a reader may map it at
-any time. It is mapped where it lies and never moved back: the system keeps its pages in memory while there is room,
-and then reading is as fast as from shared memory (7 GB/s in both cases on the machine where this was measured; from a
-cold disk at the speed of the disk). Who has a segment mapped holds a shared `flock` on it, which lasts as long as the
-mapping and ends with the process: moving such a segment to disk would free nothing. Space is not reserved before it is
-written to: a write says cleanly that the disk is full, and reserving made copies ten times as slow.
+Rules. A file gets its name when it is complete, and nobody changes it afterwards, so a reader may map the file at any
+time. Readers map the file on disk, and it is never moved back into memory: the system keeps its pages in memory while
+there is room, and reading is then as fast as from shared memory (7 GB/s in both cases where this was measured; a cold
+disk reads at the speed of the disk). A process that has a segment mapped holds a shared `flock` on the file, which
+lasts as long as the mapping and ends with the process. Such a segment is not moved, because that would free no memory.
+Space is not reserved before it is written to: a write fails cleanly on a full disk, and reserving space made copies ten
+times as slow.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ from ipyremote.store.usage import SEGMENT_PREFIX
 
 __all__ = ["DISK_PREFIX", "DiskFull", "SpillStore", "pin", "reap_disk", "unlink_disk"]
 
+#: Beginning of the names of segments that were made on disk.
 DISK_PREFIX: Final = "disk-"
 _PART_PREFIX: Final = "part-"
-#: Copied in one system call.
+#: Number of bytes that one system call copies.
 _CHUNK: Final = 4 << 20
 
 
@@ -42,12 +45,13 @@ class DiskFull(Exception):
 
     def __init__(self, size: int, path: Path, free: int, threshold: float) -> None:
         super().__init__(size, path, free, threshold)
-        #: Bytes that the object takes.
+        #: Size of the object, in bytes.
         self.size = size
+        #: Spill directory of the session.
         self.path = path
-        #: Bytes that the file system has left.
+        #: Free space on the file system, in bytes.
         self.free = free
-        #: The share of the disk that may be used.
+        #: Share of the disk that may be used, from 0 to 1.
         self.threshold = threshold
 
     def __str__(self) -> str:
@@ -68,11 +72,11 @@ class SpillStore:
 
     @property
     def exists(self) -> bool:
-        """Whether the session has one."""
+        """Whether the session has a spill directory."""
         return os.path.islink(self._link)
 
     def write(self, head: bytes, buffers: Sequence[bytes | bytearray | memoryview] = ()) -> Stored:
-        """Store an object here. Raises DiskFull; OSError when the directory is gone or cannot be written to."""
+        """Store an object on disk. Raises DiskFull; OSError if the directory is gone or cannot be written to."""
         parts, places, size = lay_out(head, buffers)
         name = f"{DISK_PREFIX}{self._client}-{next(self._numbers)}"
         self._check_room(size)
@@ -90,9 +94,9 @@ class SpillStore:
         return Stored(name, size, len(head), places)
 
     def copy(self, stored: Stored) -> bool:
-        """Make a copy of a segment of the session directory, unless somebody has that mapped. Whether there is one.
+        """Copy a segment of the session directory to disk, unless a process has the segment mapped.
 
-        Raises DiskFull; OSError when either file cannot be had.
+        Returns whether there is a copy. Raises DiskFull; OSError if the segment or the copy cannot be opened.
         """
         name = stored.segment
         part = self._part(name)
@@ -101,7 +105,7 @@ class SpillStore:
                 if _is_pinned(source.fileno()):
                     return False
                 self._fill(part, source.fileno(), needed(stored), name)
-                # Somebody may have come meanwhile.
+                # A process may have mapped the segment meanwhile.
                 if _is_pinned(source.fileno()):
                     os.unlink(part)
                     return False
@@ -115,12 +119,12 @@ class SpillStore:
         return True
 
     def remove(self, segments: Collection[str]) -> None:
-        """Nobody needs these any more. Unknown ones are ignored."""
+        """Remove segments that nobody needs any more. Unknown names are ignored."""
         _unlink(self._link, segments)
 
     def _fill(self, part: Path, source: int, size: int, name: str) -> None:
         with suppress(OSError):
-            # Where the session directory is on that disk itself, a second name is a copy.
+            # If the session directory is on the same disk, a second name serves as a copy.
             os.link(self._session / name, part, follow_symlinks=False)
             return
         self._check_room(size)
@@ -149,10 +153,13 @@ class SpillStore:
 
 
 def pin(fd: int) -> None:
-    """Say that this open segment is about to be mapped: until that mapping is gone. The descriptor may be closed."""
-    # Denied while somebody looks whether it is pinned, which takes microseconds: then the memory of a segment that is
-    # moved to disk is freed a little later than it is counted as free.
-    # Not contextlib: this is in the way of every `get` of an array.
+    """Mark an open segment as mapped, from before it is mapped until the mapping is gone.
+
+    The descriptor may be closed afterwards.
+    """
+    # The lock is denied in the microseconds in which another process looks whether the segment is pinned. Then the
+    # memory of a segment that is moved to disk is freed a little later than it is counted as free.
+    # `try` is faster than contextlib, and every `get` of an array comes here.
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
@@ -174,7 +181,7 @@ def unlink_disk(session: Path, segments: Collection[str]) -> None:
 
 
 def reap_disk(session: Path, client_id: int, keep: Collection[str]) -> None:
-    """Remove what a dead process was writing, and those of its segments that hold no object."""
+    """Remove the unfinished files of a dead process, and those of its segments that hold no object."""
     link = session / SPILL_LINK
     prefixes = tuple(f"{prefix}{client_id}-" for prefix in (SEGMENT_PREFIX, DISK_PREFIX, _PART_PREFIX))
     with suppress(FileNotFoundError):

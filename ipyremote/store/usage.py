@@ -1,13 +1,13 @@
-"""How many bytes the segments of a session take, counted in a file that its processes share.
+"""The number of bytes that the segments of a session take, counted in a file that all processes share.
 
-    offset 0   int64   bytes used
+    offset 0   int64   number of bytes used
     offset 8   int64   1 while a process changes something, else 0
 
-The segment files are the truth, and the count saves looking at them. A process changes files and count together,
-under `flock` of this file. When it is killed in between, the kernel drops its lock but the mark at offset 8 stays:
-the next process sees it and counts the files again. Nothing has to be cleaned up by anyone.
+The segment files are the truth, and the count saves looking at them all. A process changes segment files and count
+together, under `flock` of the count's file. If the process is killed in between, the kernel drops the lock but the mark
+at offset 8 stays, and the next process sees the mark and counts the segment files again. Nobody has to clean up.
 
-Not a limit on memory: a segment counts with the length of its file, whoever has it mapped.
+The count is no limit on memory: a segment counts with the length of its file, whichever processes have it mapped.
 """
 
 from __future__ import annotations
@@ -23,36 +23,37 @@ from typing import Final
 
 __all__ = ["SEGMENT_PREFIX", "Usage"]
 
+#: Beginning of the names of segments in the session directory.
 SEGMENT_PREFIX: Final = "seg-"
 _FORMAT: Final = struct.Struct("=qq")
 
 
 class Usage:
-    """One process's access to the count. Thread-safe.
+    """A process's access to the count. Thread-safe.
 
-    Not to be used in a child after a fork, which would share the lock with its parent.
+    A forked child must not use its parent's object, because parent and child would share one lock.
     """
 
     def __init__(self, path: Path) -> None:
         self._directory = path
         self._fd = os.open(path / "usage", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        # flock excludes other processes only.
+        # flock excludes other processes, but no other threads of this process.
         self._lock = threading.Lock()
 
     def close(self) -> None:
-        """Give up the file. Idempotent."""
+        """Close the file. Idempotent."""
         with self._lock:
             if self._fd >= 0:
                 os.close(self._fd)
                 self._fd = -1
 
     def bytes_used(self) -> int:
-        """As of now, without waiting for processes that are changing it."""
+        """Return the present count, without waiting for a process that is changing it."""
         return self._read()[0]
 
     @contextmanager
     def excluding(self) -> Iterator[None]:
-        """Exclude all others, without changing the number of bytes: nobody counts the files while one is renamed."""
+        """Exclude all others without changing the count, so that nobody counts the files while one is renamed."""
         with self._lock:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
             try:
@@ -62,14 +63,14 @@ class Usage:
 
     @contextmanager
     def changing(self) -> Iterator[Change]:
-        """Exclude all others. Create and unlink segment files in here only, and say so to the `Change`."""
+        """Exclude all others. Segment files are created and unlinked in this block only, and noted in the `Change`."""
         with self.excluding():
             used, interrupted = self._read()
             change = Change(self._directory, used)
             if interrupted:
                 change.recount()
             os.pwrite(self._fd, _FORMAT.pack(change.used, 1), 0)
-            # An exception leaves the mark: files and count may disagree.
+            # After an exception the mark stays, because files and count may disagree.
             yield change
             os.pwrite(self._fd, _FORMAT.pack(change.used, 0), 0)
 
@@ -81,17 +82,17 @@ class Usage:
 
 
 class Change:
-    """The count, while its lock is held."""
+    """The count while its lock is held."""
 
     __slots__ = ("_directory", "used")
 
     def __init__(self, directory: Path, used: int) -> None:
         self._directory = directory
-        #: Bytes used. Add what you create, subtract what you unlink.
+        #: Number of bytes used. Add the length of each file that you create, and subtract that of each one you unlink.
         self.used = used
 
     def recount(self) -> None:
-        """Set the count to what the files say."""
+        """Set the count to the length of all segment files together."""
         self.used = sum(
             entry.stat(follow_symlinks=False).st_size
             for entry in os.scandir(self._directory)

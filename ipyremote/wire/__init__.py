@@ -1,4 +1,4 @@
-"""Sockets and pipes between the programs; the only package that knows zmq.
+"""Sockets and pipes between the programs of a session. Only this package knows zmq.
 
 connection   a client's end: one DEALER
 server       the scheduler's end: one ROUTER

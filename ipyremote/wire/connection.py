@@ -1,14 +1,15 @@
 """A client's end of the wire: one DEALER socket to the scheduler.
 
-It queues, sends and receives whole frames; what the messages mean is not known here.
+A connection queues, sends and receives whole frames, and does not know the meaning of messages.
 
-Rules. Not thread-safe: the owner calls it under one lock. Every step can be interrupted by KeyboardInterrupt between
-any two bytecodes and repeated: a batch keeps its sequence number until it is known to be sent (the scheduler drops a
-repeated number), and received frames go from the socket into a deque without a bytecode in between.
+Rules. A connection is not thread-safe: its owner calls it under one lock. A KeyboardInterrupt may strike between any
+two bytecodes, and every step can be repeated after that: a batch keeps its sequence number until the batch is known to
+be sent (the scheduler drops a repeated number), and received frames go from the socket into a deque without a bytecode
+in between.
 
-libzmq's file descriptor is edge-triggered: after *any* operation on the socket a readable event may have been
-consumed, so every operation here ends by pulling what has arrived into `_frames`. Whoever polls `fd` must call
-`messages()` before.
+libzmq's file descriptor is edge-triggered: *any* operation on the socket may consume a readable event, so every
+operation here ends by pulling all arrived frames into `_frames`. A thread that polls `fd` must call `messages()`
+before.
 """
 
 from __future__ import annotations
@@ -24,21 +25,26 @@ from ipyremote.messages import FromClient, Hello, ToClient, decode_to_client, en
 
 __all__ = ["MAX_FRAME_BYTES", "Connection", "routing_id"]
 
-#: A batch above this many bytes of payload is split, so that no single frame grows without bound.
+#: Size of the user data in a batch above which the batch is sent at once, in bytes, so that no frame grows without
+#: bound.
 FRAME_BYTES: Final = 4 << 20
-#: The server ends the connection of who sends it a larger frame. Big data goes through the store.
+#: Size of the largest frame, in bytes. The server ends a connection that sends a larger one. Large values go through
+#: the store.
 MAX_FRAME_BYTES: Final = 1 << 30
-#: How long unsent frames may hold up `close`, in milliseconds.
+#: Time that unsent frames may hold up `close`, in milliseconds.
 LINGER_MS = 500
 
 
 def routing_id(client_id: int) -> bytes:
-    """The zmq routing id of a client: "c" (zmq reserves ids that start with a zero byte) and its number, big-endian."""
+    """Return the zmq routing id of a client: "c" and the client's number, big-endian.
+
+    The letter is there because zmq reserves ids that start with a zero byte.
+    """
     return b"c" + client_id.to_bytes(8, "big")
 
 
 class Connection:
-    """Frames to and from the scheduler. See the module docstring for the rules."""
+    """Frames to and from the scheduler. The module's docstring has the rules."""
 
     def __init__(self, socket_path: str, secret: bytes, hello: Hello) -> None:
         self._context = zmq.Context(io_threads=1)
@@ -54,8 +60,8 @@ class Connection:
         self._unsent_bytes = 0
         #: Number of messages queued so far.
         self.queued = 0
-        #: The number of the last frame, and what of it may not have been sent: empty but while `flush` runs or after it
-        #: was interrupted. One tuple, so that both change at once.
+        #: Number of the last frame, and those of its messages that may not have been sent. There are such messages only
+        #: while `flush` runs and after `flush` was interrupted. The two are one tuple, so that they change at once.
         self._batch: tuple[int, list[FromClient]] = (0, [])
         self._seen = 0
         self._frames: deque[bytes] = deque()
@@ -64,11 +70,11 @@ class Connection:
 
     @property
     def unsent(self) -> int:
-        """Number of messages queued."""
+        """Number of queued messages."""
         return len(self._unsent)
 
     def queue(self, message: FromClient, size: int = 0) -> None:
-        """Add a message to the next frame. `size`: bytes of user data in it, if many."""
+        """Add a message to the next frame. `size`: number of bytes of user data in the message, if there are many."""
         self._unsent.append(message)
         self.queued += 1
         if size:
@@ -77,7 +83,7 @@ class Connection:
                 self.flush()
 
     def flush(self) -> None:
-        """Send what is queued."""
+        """Send the queued messages."""
         while True:
             number, batch = self._batch
             if not batch:
@@ -91,9 +97,8 @@ class Connection:
                 self._unsent_bytes = 0
             try:
                 frame = _encoded(number, batch)
-            except (
-                Exception
-            ):  # it has a number beyond 64 bits, say: what else is in it must not wait for ever
+            except Exception:  # such as a number beyond 64 bits in one message
+                # The other messages of the batch must not wait for ever.
                 self._batch = (number - 1, [])
                 self._unsent = [message for message in batch if _can_be_encoded(message)] + self._unsent
                 raise
@@ -102,7 +107,7 @@ class Connection:
         self._pull()
 
     def messages(self) -> Iterator[ToClient]:
-        """What has arrived. A frame is forgotten only after its last message was taken."""
+        """Yield the messages that have arrived. A frame is forgotten only after its last message was taken."""
         self._pull()
         frames = self._frames
         while frames:
@@ -113,16 +118,17 @@ class Connection:
             frames.popleft()
 
     def _pull(self) -> None:
-        # All in C: no bytecode boundary, hence no KeyboardInterrupt, between taking a frame and keeping it.
+        # The line runs in C, without a boundary of bytecodes, so no KeyboardInterrupt strikes between taking a frame
+        # from the socket and keeping it.
         try:
             self._frames.extend(iter(self._receive, None))
         except zmq.Again:
             return
 
     def close(self, *, quickly: bool = False) -> None:
-        """Send what is queued, within LINGER_MS, and close the socket and its context. Idempotent.
+        """Send the queued messages within LINGER_MS, and close the socket and its context. Idempotent.
 
-        `quickly`: throw away what is queued, since nobody is there to read it.
+        `quickly`: throw the queued messages away, because nobody is there to read them.
         """
         if not self._socket.closed:
             if quickly:
@@ -146,7 +152,7 @@ def _encoded(number: int, batch: list[FromClient]) -> bytes:
 def _can_be_encoded(message: FromClient) -> bool:
     try:
         _encoded(0, [message])
-    except Exception:  # whatever the encoder has against it
+    except Exception:  # any complaint of the encoder
         return False
     return True
 

@@ -1,10 +1,10 @@
-"""Lifelines: how a process learns that another is gone, however that one went.
+"""Lifelines, by which a process learns that another process is gone, for whatever reason.
 
-A lifeline is a pipe whose write end exactly one process holds and on which nothing is ever written. End of file at the
-read end therefore means that the holder is gone: no polling of process ids, no signal, no exit handler is involved.
+A lifeline is a pipe on which nothing is ever written, and whose write end is held by exactly one process. End of file
+at the read end therefore means that the holder is gone, without any polling of process ids, signals or exit handlers.
 
-Rules. Both ends are closed on exec. A fork copies the write end, so a child that is not meant to keep the lifeline
-whole closes its copy first of all.
+Rules. Both ends are closed on exec. A fork copies the write end, so a forked child that must not keep the lifeline
+whole closes its copy before anything else.
 """
 
 from __future__ import annotations
@@ -16,24 +16,24 @@ __all__ = ["Lifeline", "pair"]
 
 
 def pair() -> tuple[int, int]:
-    """A new lifeline: (read end, write end)."""
+    """Make a lifeline, and return (read end, write end)."""
     return os.pipe()
 
 
 class Lifeline:
-    """The read end of a lifeline. It owns the descriptor."""
+    """The read end of a lifeline. The object owns the descriptor."""
 
     __slots__ = ("_fd", "_poll")
 
     def __init__(self, fd: int) -> None:
-        # A descriptor that came through exec is inheritable; what this process starts has no use for it.
+        # A descriptor that came through exec is inheritable, but programs that this process starts have no use for it.
         os.set_inheritable(fd, False)
         self._fd = fd
         self._poll = select.poll()
         self._poll.register(fd, select.POLLIN)
 
     def fileno(self) -> int:
-        """For a poll set: readable means cut."""
+        """Return the descriptor for a poll set. The descriptor is readable when the lifeline is cut."""
         return self._fd
 
     def is_cut(self) -> bool:
@@ -41,7 +41,7 @@ class Lifeline:
         return bool(self._poll.poll(0))
 
     def wait_cut(self, timeout: float | None = None) -> bool:
-        """Block until the holder is gone, at most `timeout` seconds; whether it is."""
+        """Block until the holder is gone, at most `timeout` seconds. Returns whether the holder is gone."""
         return bool(self._poll.poll(None if timeout is None else int(timeout * 1000)))
 
     def close(self) -> None:

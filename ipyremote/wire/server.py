@@ -1,19 +1,20 @@
 """The scheduler's end of the wire: one ROUTER socket, to which every client's DEALER connects.
 
-It authenticates connections, drops repeated frames, and batches what goes out, one frame per client and flush. What the
-messages mean, and which clients are expected, is the owner's business (`admit`).
+The server authenticates connections, drops repeated frames, and sends one frame per client and flush. The owner of the
+server knows the meaning of messages and which clients are expected (`admit`).
 
 Rules.
 
 - The first frame of a connection is a greeting. Its first 32 bytes are compared with the secret in constant time before
-  anything of it is decoded; until a greeting is accepted, frames are dropped unread.
-- The routing id of a connection is chosen by the peer. It must be the one of the client number in the greeting, and no
-  number is accepted twice while its client is known.
-- A frame of an accepted client that cannot be decoded, or that is missing, is reported as a `Fault`: what was in it is
-  lost, so the owner must not wait for it.
-- No call blocks. Queues are unbounded in both directions: two peers that both wait for room would wait for ever.
-- libzmq's descriptor is edge-triggered: any operation on the socket may consume the event. Whoever polls `fd` therefore
-  asks `readable()` after its last operation, immediately before it polls.
+  the rest of the frame is decoded. Until a greeting is accepted, frames are dropped unread.
+- The peer chooses the routing id of its connection. The routing id must belong to the client number in the greeting,
+  and a number is not accepted twice while its client is known.
+- A frame of an accepted client that cannot be decoded, or is missing, is reported as a `Fault`: the messages in the
+  frame are lost, so the owner must not wait for them.
+- No call blocks. Queues are unbounded in both directions, because two peers that both wait for room would wait for
+  ever.
+- libzmq's descriptor is edge-triggered: any operation on the socket may consume the event. A thread that polls `fd`
+  therefore asks `readable()` after its last operation, immediately before the poll.
 """
 
 from __future__ import annotations
@@ -42,29 +43,29 @@ from ipyremote.wire.connection import MAX_FRAME_BYTES, routing_id
 
 __all__ = ["AddressInUse", "Fault", "Incoming", "Server"]
 
-#: What `receive` yields: a `Hello` is an accepted greeting.
+#: Client id and message, as `receive` gives them. A `Hello` is an accepted greeting.
 Incoming: TypeAlias = tuple[int, FromClient | Hello]
 
-#: A batch that encodes to more than this is sent as several frames.
+#: Size of a frame above which its batch is sent as several frames, in bytes.
 SPLIT_BYTES: Final = 8 << 20
-#: At most so many messages in a frame, so that the receiver starts on the first while later ones are on the way.
+#: Largest number of messages in a frame, so that the receiver can begin while later frames are on the way.
 SPLIT_MESSAGES: Final = 512
-#: At most so many frames are read in one `receive`, so that one flooding client cannot keep the loop from its work.
+#: Largest number of frames that one `receive` reads, so that a flooding client cannot keep the loop from its work.
 FRAMES_PER_RECEIVE: Final = 1000
-# As plain integers: combining pyzmq's enum members costs more than the call that they are for.
+# The flags are plain integers, because combining pyzmq's enum members costs more than the call that takes the flags.
 _DONTWAIT: Final = int(zmq.DONTWAIT)
 _SEND_MORE: Final = int(zmq.SNDMORE) | int(zmq.DONTWAIT)
 _POLLIN: Final = int(zmq.POLLIN)
-#: How long unsent frames may hold up `close`, in milliseconds.
+#: Time that unsent frames may hold up `close`, in milliseconds.
 LINGER_MS: Final = 200
 
 
 class AddressInUse(OSError):
-    """Somebody is listening on the socket's path."""
+    """Another server is listening on the socket's path."""
 
 
 class Fault(NamedTuple):
-    """A client broke the protocol."""
+    """A breach of the protocol by a client. `text` says what the client has sent."""
 
     client_id: int
     text: str
@@ -77,11 +78,11 @@ class _Peer:
 
     def __init__(self, client_id: int, route: bytes) -> None:
         self.client_id = client_id
-        #: Routing id of its connection.
+        #: Routing id of the connection.
         self.route = route
-        #: Number of the last frame received from it.
+        #: Number of the last frame received from the client.
         self.seen = 0
-        #: Number of the last frame sent to it.
+        #: Number of the last frame sent to the client.
         self.sent = 0
         #: Messages for the next flush.
         self.outbox: list[ToClient] = []
@@ -92,10 +93,10 @@ def _admit_all(hello: Hello) -> str:
 
 
 class Server:
-    """The scheduler's socket. Not thread-safe. See the module docstring for the rules.
+    """The scheduler's socket. Not thread-safe. The module's docstring has the rules.
 
-    `admit` is asked about each authentic greeting and returns why it is refused, or an empty string. `log` gets a
-    sentence about each thing that is dropped.
+    `admit` is called for each authentic greeting, and returns why the greeting is refused, or an empty string. `log` is
+    called with a sentence about each frame that is dropped.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class Server:
         self._by_id: dict[int, _Peer] = {}
         self._dirty: list[_Peer] = []
         self._faults: list[Fault] = []
-        #: Number of frames dropped: unauthenticated, refused or not decodable.
+        #: Number of dropped frames, which were not authentic, refused or not decodable.
         self.dropped = 0
         self._context = zmq.Context(io_threads=1)
         try:
@@ -123,7 +124,7 @@ class Server:
         except BaseException:
             self._context.term()
             raise
-        #: Edge-triggered: see the module docstring.
+        #: Descriptor for a poll set; edge-triggered, as the module's docstring explains.
         self.fd: Final = int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
@@ -131,16 +132,16 @@ class Server:
         return bool(self._socket.getsockopt(zmq.EVENTS) & _POLLIN)  # type: ignore[operator]  # an integer
 
     def receive(self) -> list[Incoming]:
-        """All that has arrived, bounded: what `readable()` still announces afterwards is for the next call."""
+        """Return the messages that have arrived, up to a limit. If `readable()` is true after that, call again."""
         incoming: list[Incoming] = []
         receive = self._socket.recv
         peers = self._by_route
         for _ in range(FRAMES_PER_RECEIVE):
-            # Asking first is cheaper than being refused: raising zmq.Again costs as much as four questions.
+            # The question comes first, because one zmq.Again costs as much as four questions.
             if not self.readable():
                 break
             route = receive(_DONTWAIT)
-            # A view of libzmq's memory, decoded in place. The routing id is always followed by at least one part.
+            # The frame is a view of libzmq's memory, and is decoded in place. At least one part follows the routing id.
             frame = receive(_DONTWAIT, copy=False)
             if frame.more:
                 self._drop_rest()
@@ -197,14 +198,14 @@ class Server:
         self._faults.append(Fault(peer.client_id, what))
 
     def faults(self) -> Sequence[Fault]:
-        """Breaches of the protocol since the last call."""
+        """Return the breaches of the protocol since the last call."""
         if not self._faults:
             return ()
         faults, self._faults = self._faults, []
         return faults
 
     def send(self, client_id: int, message: ToClient) -> None:
-        """Queue a message for the next `flush`. Nothing happens when the client is not known (any more)."""
+        """Queue a message for the next `flush`. Nothing happens if the client is not known (any more)."""
         peer = self._by_id.get(client_id)
         if peer is None:
             return
@@ -213,7 +214,7 @@ class Server:
         peer.outbox.append(message)
 
     def flush(self) -> None:
-        """Send what is queued. What is for a client whose connection is gone is thrown away."""
+        """Send the queued messages. Messages to a client whose connection is gone are thrown away."""
         if not self._dirty:
             return
         dirty, self._dirty = self._dirty, []
@@ -240,23 +241,23 @@ class Server:
             self._socket.send(peer.route, _SEND_MORE)
             self._socket.send(frame, _DONTWAIT)
         except zmq.ZMQError as error:
-            # ROUTER_MANDATORY: without it libzmq would drop silently what it cannot route.
+            # The socket has the option ROUTER_MANDATORY; without it libzmq would silently drop frames without a route.
             if error.errno not in (errno.EHOSTUNREACH, errno.EAGAIN):
                 raise
             return False
         return True
 
     def is_connected(self, client_id: int) -> bool:
-        """Whether more can come from a client whose process is known to have ended. Do not ask about a live one.
+        """Whether messages can still come from a client whose process has ended. Do not ask about a living client.
 
-        libzmq reports a lost connection only to who sends on it, so an empty frame is sent. Once it is refused, all
-        that the client has ever sent is in the socket's queue, where the next `receive` finds it.
+        libzmq reports a lost connection only when something is sent on it, so this sends an empty frame. Once such a
+        frame is refused, all frames of the client are in the socket's queue, where the next `receive` finds them.
         """
         peer = self._by_id.get(client_id)
         return peer is not None and self._send_frame(peer, b"")
 
     def forget(self, client_id: int) -> None:
-        """The client is gone: its number may greet again."""
+        """Forget a client that is gone. Its number may greet again."""
         peer = self._by_id.pop(client_id, None)
         if peer is not None:
             del self._by_route[peer.route]
@@ -264,7 +265,7 @@ class Server:
             self._dirty = [other for other in self._dirty if other is not peer]
 
     def close(self, linger_ms: int = LINGER_MS) -> None:
-        """Close the socket. What has been flushed but not sent gets `linger_ms` to leave. Idempotent."""
+        """Close the socket. Frames that are flushed and not sent yet get `linger_ms` milliseconds. Idempotent."""
         if not self._socket.closed:
             self._socket.close(linger_ms)
             self._context.term()
@@ -279,7 +280,7 @@ def _bound_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> zmq.So
         router.setsockopt(zmq.RCVHWM, 0)
         router.setsockopt(zmq.LINGER, LINGER_MS)
         router.setsockopt(zmq.MAXMSGSIZE, MAX_FRAME_BYTES)
-        # libzmq makes the socket file with the process's umask, by default open to everybody.
+        # libzmq makes the socket file with the umask of the process, which usually opens the file to everybody.
         umask = os.umask(0o177)
         try:
             router.bind(f"ipc://{path}")
@@ -292,7 +293,10 @@ def _bound_router(context: zmq.Context[zmq.Socket[bytes]], path: Path) -> zmq.So
 
 
 def _clear_stale(path: Path) -> None:
-    """Remove the file that a killed server left. libzmq would also remove a live one's, and steal its address."""
+    """Remove the socket file of a killed server.
+
+    libzmq itself would also remove the file of a living server, and take over its address.
+    """
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         try:
             probe.connect(str(path))

@@ -1,4 +1,4 @@
-"""The session directory is private, appears locked, goes as a whole, and is swept when nobody holds it."""
+"""The session directory: it is private, gets its name locked, is removed as a whole, and swept when nobody holds it."""
 
 import fcntl
 import os
@@ -42,7 +42,7 @@ def test_a_new_directory_is_private_and_its_socket_path_is_short(made):
     assert made.socket_path == made.path / "s"
 
 
-def test_it_is_private_whatever_the_umask(tmp_path):
+def test_a_directory_is_private_whatever_the_umask(tmp_path):
     before = os.umask(0o277)
     try:
         session = SessionDirectory.create(1, tmp_path)
@@ -52,7 +52,7 @@ def test_it_is_private_whatever_the_umask(tmp_path):
     session.remove()
 
 
-def test_remove_takes_everything_and_is_idempotent(tmp_path):
+def test_remove_removes_every_file_and_is_idempotent(tmp_path):
     session = SessionDirectory.create(1, tmp_path)
     (session.path / "sub").mkdir()
     (session.path / "sub" / "file").write_bytes(b"x")
@@ -62,7 +62,7 @@ def test_remove_takes_everything_and_is_idempotent(tmp_path):
     assert session.lock_fd is None
 
 
-def test_remove_finishes_what_another_process_began(tmp_path):
+def test_remove_finishes_a_removal_that_another_process_began(tmp_path):
     session = SessionDirectory.create(1, tmp_path)
     os.rename(session.path, tmp_path / f".{session.path.name}")
     session.remove()
@@ -121,7 +121,7 @@ def test_sweep_leaves_held_directories_and_takes_free_ones(made, tmp_path):
     assert other.is_dir()
 
 
-def test_sweep_takes_what_a_removal_left_without_its_lock_file(tmp_path):
+def test_sweep_takes_a_directory_that_a_removal_left_without_its_lock_file(tmp_path):
     session = SessionDirectory.create(1, tmp_path)
     session.close()
     (session.path / "lock").unlink()

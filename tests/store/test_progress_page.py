@@ -1,4 +1,4 @@
-"""The progress page: two words that outlive the worker that wrote them."""
+"""The progress page, whose words can be read after the death of the worker that wrote them."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_removing_a_page_twice_is_harmless(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_room_is_an_error_and_never_a_fault_of_memory(tmp_path, monkeypatch):
+def test_a_page_without_room_is_an_error_and_never_a_fault_of_memory(tmp_path, monkeypatch):
     def full(fd, offset, length):
         raise OSError(errno.ENOSPC, "no room")
 

@@ -1,4 +1,4 @@
-"""The pool of recycled segments: what fits, what stays, what goes."""
+"""The pool of recycled segments: which segment fits an object, which ones stay, and which are pushed out."""
 
 import pytest
 
@@ -30,7 +30,7 @@ def test_any_small_object_fits_into_the_smallest_segment():
     assert pool.bytes == 0
 
 
-def test_the_last_recycled_is_taken_first_and_the_oldest_goes_first():
+def test_the_last_recycled_segment_is_taken_first_and_the_oldest_is_pushed_out_first():
     pool = SegmentPool(3 << 20)
     names = "abcd"
     gone = [pool.add(Segment(name, 1 << 20)) for name in names]
@@ -53,7 +53,7 @@ def test_one_segment_above_the_limit_is_kept_but_not_a_huge_one():
     assert pool.bytes == 0
 
 
-def test_clear_returns_all():
+def test_clear_returns_all_segments():
     pool = SegmentPool(1 << 30)
     pool.add(Segment("a", 1 << 20))
     pool.add(Segment("b", 2 << 20))

@@ -1,4 +1,4 @@
-"""The store: what is written is read, nobody writes under a reader, and a full store is an exception."""
+"""The store: objects are read as written, nobody writes under a reader, and a full store is an exception."""
 
 import gc
 import os
@@ -29,7 +29,7 @@ CAPACITY = 64 << 20
 
 @pytest.fixture
 def path(tmp_path):
-    """A directory in shared memory where there is some."""
+    """A directory in shared memory, if the machine has that."""
     if not os.access("/dev/shm", os.W_OK):
         yield tmp_path
         return
@@ -78,7 +78,7 @@ def script(code, *args):
 # ---- writing and reading
 
 
-def test_what_is_written_is_read(store):
+def test_a_written_object_is_read_back(store):
     value = {
         "a": np.arange(100_000),
         "b": np.ones((300, 300), order="F"),
@@ -161,7 +161,7 @@ def test_a_missing_short_or_foreign_segment_is_lost(store, path):
 
 
 @pytest.mark.processes
-def test_another_process_reads_it(store, path):
+def test_another_process_reads_an_object(store, path):
     stored = put(store, np.arange(100_000))
     code = (
         "import sys; from collections import deque; from pathlib import Path\n"
@@ -194,7 +194,7 @@ def views(array, head, buffers):
 
 
 @pytest.mark.parametrize("kind", list(views(np.arange(9), memoryview(b"ab"), [b""])))
-def test_whatever_looks_at_the_memory_is_a_pin_and_it_fires_once(store, kind):
+def test_every_view_of_the_memory_pins_the_object_and_the_release_comes_once(store, kind):
     stored = put(store, np.arange(70_000))
     released = deque()
     head, buffers, fresh = store.read(stored, 42, released)
@@ -236,7 +236,7 @@ def test_a_reader_keeps_its_mapping_after_its_store_closed(store, path):
 
 
 def test_recycling_never_writes_under_a_reader(store):
-    """1,000 objects churn while readers hold all sorts of views of some; a ledger obeys `released` as a client does."""
+    """1,000 objects come and go while readers hold views of some; a ledger obeys `released` as a client does."""
     rng = random.Random(1)
     released = deque()
     live = {}
@@ -291,7 +291,7 @@ def test_a_recycled_segment_is_used_again_under_a_new_name(store, path):
         get(store, first)
 
 
-def test_recycling_what_is_unknown_or_twice_is_harmless(store, path):
+def test_recycling_an_unknown_segment_or_one_twice_is_harmless(store, path):
     stored = put(store, np.arange(100_000))
     store.recycle("seg-7-999")
     store.recycle(stored.segment)
@@ -301,7 +301,7 @@ def test_recycling_what_is_unknown_or_twice_is_harmless(store, path):
     assert a.segment != b.segment
 
 
-def test_trim_gives_the_pool_back(store, path):
+def test_trim_gives_the_memory_of_the_pool_back(store, path):
     kept = put(store, np.arange(100_000))
     store.recycle(put(store, np.arange(500_000)).segment)
     assert store.trim() >= 4_000_000
@@ -310,7 +310,7 @@ def test_trim_gives_the_pool_back(store, path):
     assert store.used_bytes() == total(path)
 
 
-def test_more_recycled_segments_than_mappings(store, monkeypatch):
+def test_there_can_be_more_recycled_segments_than_mappings(store, monkeypatch):
     monkeypatch.setattr(segments_module, "_MOST_MAPPINGS", 1)
     for _ in range(3):
         stored = [put(store, np.full(20_000, n)) for n in range(3)]
@@ -490,7 +490,7 @@ def fill(file):
 
 @pytest.mark.processes
 def test_a_full_file_system_is_an_exception(tmp_path):
-    """Trap: ftruncate and mmap succeed on a full tmpfs, and the first write is answered with SIGBUS."""
+    """On a full tmpfs, ftruncate and mmap succeed, and the first write would end the process with SIGBUS."""
     small = tmp_path / "small"
     small.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=False).returncode:
@@ -537,7 +537,7 @@ def test_the_pool_makes_room_on_a_full_file_system(store, path, monkeypatch):
     assert store.used_bytes() == total(path)
 
 
-def test_a_limit_on_file_sizes_is_an_exception_too(store, path):
+def test_a_file_above_the_size_limit_is_an_exception(store, path):
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, hard))
     try:

@@ -1,4 +1,4 @@
-"""The store on disk: copies are complete or not there, what is mapped stays, and a full disk is an exception."""
+"""The store on disk: copies are complete or absent, mapped segments stay, and a full disk is an exception."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def on_disk(session: SessionDirectory) -> set[str]:
     return names(session.path / "spill")
 
 
-def test_what_was_moved_is_read_from_disk(session: SessionDirectory, store: SegmentStore) -> None:
+def test_an_object_that_was_moved_is_read_from_disk(session: SessionDirectory, store: SegmentStore) -> None:
     stored = put(store)
     assert store.disk.copy(stored)
     store.evict([stored.segment])
@@ -93,7 +93,9 @@ def test_an_object_can_be_made_on_disk(session: SessionDirectory, store: Segment
         get(store, stored, 2)
 
 
-def test_what_somebody_has_mapped_is_not_moved(session: SessionDirectory, store: SegmentStore) -> None:
+def test_a_segment_that_this_process_has_mapped_is_not_moved(
+    session: SessionDirectory, store: SegmentStore
+) -> None:
     stored = put(store)
     array = get(store, stored)
     view = array[5:10]
@@ -105,7 +107,7 @@ def test_what_somebody_has_mapped_is_not_moved(session: SessionDirectory, store:
 
 
 @pytest.mark.processes
-def test_what_another_process_has_mapped_is_not_moved_until_that_is_gone(
+def test_a_segment_that_another_process_has_mapped_is_not_moved_until_that_process_is_gone(
     session: SessionDirectory, store: SegmentStore
 ) -> None:
     stored = put(store)
@@ -127,7 +129,7 @@ def test_what_another_process_has_mapped_is_not_moved_until_that_is_gone(
     assert store.disk.copy(stored)
 
 
-def test_who_maps_it_while_it_is_copied_keeps_it_in_memory(
+def test_a_segment_that_is_mapped_while_it_is_copied_stays_in_memory(
     session: SessionDirectory, store: SegmentStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stored = put(store)
@@ -199,7 +201,7 @@ def test_an_interrupted_write_leaves_nothing(
     assert set() == on_disk(session)
 
 
-def test_without_a_spill_directory_there_is_none(tmp_path: Path) -> None:
+def test_a_session_without_a_spill_directory_says_so(tmp_path: Path) -> None:
     session = SessionDirectory.create(1, tmp_path)
     store = SegmentStore(session.path, 7, 64 << 20)
     assert not store.disk.exists
@@ -211,7 +213,7 @@ def test_without_a_spill_directory_there_is_none(tmp_path: Path) -> None:
     session.remove()
 
 
-def test_what_a_dead_process_leaves_on_disk_is_removed(
+def test_segments_that_a_dead_process_leaves_on_disk_are_removed(
     session: SessionDirectory, store: SegmentStore
 ) -> None:
     disk = session.path / "spill"
@@ -225,7 +227,7 @@ def test_what_a_dead_process_leaves_on_disk_is_removed(
     ("where", "left"),
     [("everywhere", (False, False)), ("memory", (False, True)), ("disk", (True, False))],
 )
-def test_segments_are_removed_from_where_they_should_be(
+def test_segments_are_removed_from_memory_or_disk_as_asked(
     session: SessionDirectory, store: SegmentStore, where: Any, left: tuple[bool, bool]
 ) -> None:
     stored = put(store)
@@ -271,7 +273,7 @@ def test_a_spill_directory_whose_session_directory_is_gone_is_swept(tmp_path: Pa
 
 
 @pytest.mark.parametrize("name", ["precious", "ipyremote-0123456789ab"])
-def test_a_link_to_what_is_no_spill_directory_is_not_followed(tmp_path: Path, name: str) -> None:
+def test_a_link_to_another_kind_of_directory_is_not_followed(tmp_path: Path, name: str) -> None:
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "file").write_bytes(b"x")

@@ -1,4 +1,4 @@
-"""Interrupts between any two bytecodes of a connection: nothing is lost, doubled or out of order."""
+"""Interrupts between any two bytecodes of a connection lose, double and reorder no message."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from ipyremote.wire.connection import Connection
 
 
 class Wire:
-    """Stands in for the socket: keeps what was sent as the scheduler would, and gives what it was given."""
+    """A stand-in for the socket that keeps sent frames as the scheduler would, and hands out given frames."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -74,10 +74,10 @@ def pair(tmp_path: Path) -> Iterator[tuple[Connection, Wire]]:
 
 
 def interrupted_at(number: int, fn: Callable[[], Any]) -> bool:
-    """Call `fn`, with a KeyboardInterrupt before the bytecode with this number in the connection's module. Whether it
-    came that far.
+    """Call `fn` with a KeyboardInterrupt before the bytecode with this number in the connection's module.
 
-    On a thread of its own: CPython's record of the exception that a thread handles does not survive all of these.
+    Returns whether `fn` came that far. The call has a thread of its own, because CPython's record of the exception that
+    a thread handles does not survive all of these interrupts.
     """
     left = number
     outcome: list[bool] = []
@@ -118,7 +118,7 @@ def feed(wire: Wire, numbers: range, first: int) -> None:
         wire.incoming.append(encode_frame(sequence, [Notice(f"{number}a"), Notice(f"{number}b")]))
 
 
-def test_what_is_queued_is_sent_once_and_in_order(pair: tuple[Connection, Wire]) -> None:
+def test_queued_messages_are_sent_once_and_in_order(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
     for number in range(10):
         connection.queue(Hold((number,)))
@@ -130,7 +130,7 @@ def test_what_is_queued_is_sent_once_and_in_order(pair: tuple[Connection, Wire])
     assert wire.frames == 4
 
 
-def test_a_batch_of_many_bytes_goes_at_once(pair: tuple[Connection, Wire]) -> None:
+def test_a_batch_of_many_bytes_is_sent_at_once(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
     for number in range(5):
         connection.queue(Hold((number,)), 1 << 20)
@@ -139,7 +139,7 @@ def test_a_batch_of_many_bytes_goes_at_once(pair: tuple[Connection, Wire]) -> No
     assert wire.frames == 1
 
 
-def test_a_flush_that_is_interrupted_anywhere_loses_and_doubles_nothing(tmp_path: Path) -> None:
+def test_a_flush_that_is_interrupted_anywhere_loses_and_doubles_no_message(tmp_path: Path) -> None:
     number = 0
     while True:
         connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(1, 1, "driver"))
@@ -181,7 +181,7 @@ def test_a_queue_that_is_interrupted_anywhere_takes_the_message_once_or_not_at_a
     assert number > 20
 
 
-def test_what_arrives_is_handled_at_least_once_and_in_order_wherever_it_is_interrupted(
+def test_a_message_is_handled_at_least_once_and_in_order_wherever_an_interrupt_strikes(
     tmp_path: Path,
 ) -> None:
     number = 0
@@ -256,7 +256,7 @@ def test_interrupts_at_random_calls_of_the_socket_change_nothing(
     assert list(dict.fromkeys(handled)) == [str(i) for i in range(fed)]
 
 
-def test_what_cannot_be_encoded_does_not_stop_what_follows(pair: tuple[Connection, Wire]) -> None:
+def test_a_message_that_cannot_be_encoded_does_not_stop_later_messages(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
     connection.queue(Hold((1,)))
     connection.queue(Hold((1 << 70,)))
@@ -268,7 +268,7 @@ def test_what_cannot_be_encoded_does_not_stop_what_follows(pair: tuple[Connectio
     assert wire.got == [1, 2, 3]
 
 
-def test_a_message_that_is_too_large_is_refused_and_does_not_stop_what_follows(
+def test_a_message_that_is_too_large_is_refused_and_does_not_stop_later_messages(
     pair: tuple[Connection, Wire], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MAX_FRAME_BYTES", 1 << 20)

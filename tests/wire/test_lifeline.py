@@ -1,4 +1,4 @@
-"""Lifelines: end of file says that the other process is gone, however it went."""
+"""Lifelines: end of file says that the other process is gone, for whatever reason."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_a_lifeline_is_whole_while_its_write_end_is_open():
         os.close(write_end)
 
 
-def test_closing_the_write_end_cuts_it():
+def test_closing_the_write_end_cuts_a_lifeline():
     read_end, write_end = pair()
     lifeline = Lifeline(read_end)
     os.close(write_end)
@@ -31,7 +31,7 @@ def test_closing_the_write_end_cuts_it():
 
 
 @pytest.mark.processes
-def test_the_kill_of_its_holder_cuts_it_at_once():
+def test_the_kill_of_its_holder_cuts_a_lifeline_at_once():
     read_end, write_end = pair()
     pid = os.fork()
     if not pid:

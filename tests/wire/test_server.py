@@ -1,4 +1,4 @@
-"""The server: who gets in, what is dropped, and what arrives exactly once."""
+"""The server: which clients get in, which frames are dropped, and which messages arrive exactly once."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class Bench:
         return peer
 
     def receive(self, count: int) -> list[tuple[int, object]]:
-        """Wait for that many messages, and for no more than that."""
+        """Wait for so many messages, and check that no more arrive."""
         found: list[tuple[int, object]] = []
         self.until(lambda: found.extend(self.server.receive()) or len(found) >= count)
         assert len(found) == count
@@ -91,7 +91,7 @@ class Bench:
         return found
 
     def until(self, condition: Callable[[], object], what: str = "the server has done its part") -> None:
-        """Wait for a condition that reads from the server; what can be read wakes the wait."""
+        """Wait for a condition that reads from the server. Each readable event wakes the wait."""
         poll = zmq.Poller()
         poll.register(self.server.fd, zmq.POLLIN)
 
@@ -127,7 +127,7 @@ def test_a_greeting_and_the_messages_after_it_arrive_in_order(bench):
     assert bench.server.dropped == 0
 
 
-def test_our_own_connection_talks_to_it(bench):
+def test_a_connection_of_ipyremote_talks_to_the_server(bench):
     connection = Connection(str(bench.path), SECRET, Hello(9, os.getpid(), "worker"))
     connection.queue(Hold((1, 2)))
     connection.flush()
@@ -206,20 +206,20 @@ def test_a_greeting_with_an_impossible_number_is_refused(bench, client_id):
 
 
 @pytest.mark.parametrize("route", [b"somebody", b"\x01", routing_id(2)])
-def test_a_routing_id_that_is_not_the_clients_is_refused(bench, route):
+def test_a_routing_id_of_another_client_is_refused(bench, route):
     bench.peer(1, route).greet()
     assert bench.until_dropped(1) == []
     assert "its routing id is another's" in bench.log[0]
 
 
-def test_whom_the_owner_does_not_admit_is_refused_with_the_reason(bench):
+def test_a_client_that_the_owner_does_not_admit_is_refused_with_the_reason(bench):
     bench.refused[3] = "no such worker"
     bench.peer(3).greet(role="worker")
     assert bench.until_dropped(1) == []
     assert bench.log == [f"dropped the greeting of worker 3 (pid {os.getpid()}): no such worker"]
 
 
-def test_a_second_connection_cannot_take_a_live_clients_number(bench):
+def test_a_second_connection_cannot_take_the_number_of_a_living_client(bench):
     first = bench.peer(1, greet=True)
     second = bench.peer(1)
     second.greet()
@@ -254,7 +254,7 @@ def test_a_forgotten_number_can_greet_again_and_counts_from_one(bench):
 @pytest.mark.parametrize(
     "garbage", [b"", b"\x00", os.urandom(500), b"\x92\x01\x91\x91\x63", b"\xdd\xff\xff\xff\xff"]
 )
-def test_garbage_from_a_known_client_is_reported_and_the_rest_goes_on(bench, garbage):
+def test_garbage_from_a_known_client_is_reported_and_later_frames_are_read(bench, garbage):
     peer = bench.peer(4, greet=True)
     peer.socket.send(garbage)
     peer.socket.send(encode_frame(1, [Hold((5,))]))
@@ -265,7 +265,7 @@ def test_garbage_from_a_known_client_is_reported_and_the_rest_goes_on(bench, gar
     assert bench.server.faults() == ()
 
 
-def test_a_message_for_clients_only_is_garbage_here(bench):
+def test_a_message_that_only_clients_understand_is_garbage_to_the_server(bench):
     peer = bench.peer(4, greet=True)
     peer.socket.send(encode_frame(1, [Notice("I am the scheduler")]))
     bench.until_dropped(1)
@@ -293,7 +293,7 @@ def test_an_oversized_frame_ends_its_connection_only(bench, monkeypatch, tmp_pat
         small.close()
 
 
-def test_what_is_sent_goes_as_one_frame_for_each_client_and_flush(bench):
+def test_each_flush_sends_one_frame_to_each_client(bench):
     one, two = bench.peer(1, greet=True), bench.peer(2, greet=True)
     for text in ("a", "b", "c"):
         bench.server.send(1, Notice(text))
@@ -334,7 +334,7 @@ def test_a_heavy_batch_is_split_by_size(bench):
     assert sequences == list(range(1, len(sequences) + 1))
 
 
-def test_sending_to_who_is_gone_or_unknown_is_harmless(bench):
+def test_sending_to_a_client_that_is_gone_or_unknown_is_harmless(bench):
     peer = bench.peer(1, greet=True)
     bench.server.send(5, Notice("nobody"))
     peer.close()
@@ -347,7 +347,7 @@ def test_sending_to_who_is_gone_or_unknown_is_harmless(bench):
     bench.server.forget(1)
 
 
-def test_all_that_a_dead_peer_sent_is_there_once_its_connection_is_gone(bench):
+def test_every_message_of_a_dead_peer_is_there_once_its_connection_is_gone(bench):
     peer = bench.peer(3, greet=True)
     count = 3000
     for number in range(count):
@@ -389,13 +389,13 @@ def test_the_socket_is_open_to_its_owner_only(bench):
     assert umask != 0o177
 
 
-def test_a_live_servers_address_is_not_stolen(bench):
+def test_the_address_of_a_living_server_is_not_taken_over(bench):
     with pytest.raises(AddressInUse):
         Server(bench.path, SECRET)
     bench.peer(1, greet=True)
 
 
-def test_the_file_of_a_killed_server_is_in_nobodys_way(tmp_path):
+def test_the_socket_file_of_a_killed_server_does_not_stop_the_next_server(tmp_path):
     path = tmp_path / "s"
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
@@ -404,7 +404,7 @@ def test_the_file_of_a_killed_server_is_in_nobodys_way(tmp_path):
     bench.close()
 
 
-def test_a_secret_of_the_wrong_length_is_a_mistake(tmp_path):
+def test_a_secret_of_the_wrong_length_is_refused(tmp_path):
     with pytest.raises(ValueError, match="32 bytes"):
         Server(tmp_path / "s", b"short")
 
