@@ -1,8 +1,8 @@
 """Start records of processes. They travel through a pipe or a file that the process inherits, never through argv.
 
-    driver  -- Boot -->  scheduler  -- (forks) -->  zygote  -- WorkerBoot -->  worker
-                             |
-                             +-- EnvironmentBoot -->  environment's zygote  -- WorkerBoot -->  worker
+driver  -- Boot -->  scheduler  -- (forks) -->  zygote  -- WorkerBoot -->  worker
+                         |
+                         +-- EnvironmentBoot -->  environment's zygote  -- WorkerBoot -->  worker
 """
 
 from __future__ import annotations

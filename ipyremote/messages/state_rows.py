@@ -1,11 +1,11 @@
 """Rows: parts of the answers to questions about the tasks, actors, objects and workers of a session.
 
-    WorkerStatus, ClusterStatus                  what runs now and what is free
-    TaskRun                                      one run that has ended, for a timeline
-    Bound, Saved                                 names of a driver's program
-    NamedActor                                   an actor that can be found by its name
-    TaskRow, ActorRow, ObjectRow, WorkerRow      one row of a list
-    Filter, RowCount                             a condition on rows; the number of rows that are alike
+WorkerStatus, ClusterStatus                  what runs now and what is free
+TaskRun                                      one run that has ended, for a timeline
+Bound, Saved                                 names of a driver's program
+NamedActor                                   an actor that can be found by its name
+TaskRow, ActorRow, ObjectRow, WorkerRow      one row of a list
+Filter, RowCount                             a condition on rows; the number of rows that are alike
 """
 
 from __future__ import annotations

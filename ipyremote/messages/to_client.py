@@ -1,11 +1,11 @@
 """Messages from the scheduler to a client, which is a driver or a worker.
 
-    Welcome                                                          the answer to the greeting
-    ObjectReady, StreamItem                                          objects that have values
-    DropSegments, Trim, Spill, Evict                                 work on the files of the store
-    TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   events that a driver shows
-    StatusReply, Explanation, SpansReply, KeptReply, Names,
-    GroupsReply, Listing, Summary                                    answers, each with the number of its question
+Welcome                                                          the answer to the greeting
+ObjectReady, StreamItem                                          objects that have values
+DropSegments, Trim, Spill, Evict                                 work on the files of the store
+TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   events that a driver shows
+StatusReply, Explanation, SpansReply, KeptReply, Names,
+GroupsReply, Listing, Summary                                    answers, each with the number of its question
 """
 
 from __future__ import annotations
