@@ -284,7 +284,9 @@ class Notebook:
     def _await_cluster(self, backend: Backend) -> None:
         try:
             facts = resources_of(backend)
-        except Exception as error:  # it did not come up; or it has ended, on purpose, or as `_on_lost` tells
+        except (
+            Exception
+        ) as error:  # the cluster did not start, was shut down, or was lost, which `_on_lost` tells
             if not backend.ended:
                 self._report(backend, ClusterView("failed", detail=str(error).partition("\n")[0]))
         else:

@@ -44,7 +44,7 @@ class OpenedRef:
     object_id: int
     model: RefModel
     #: Whether a preview was requested.
-    looked: bool = False
+    preview_requested: bool = False
 
 
 @dataclass(slots=True, eq=False)
@@ -66,7 +66,7 @@ class ScreenDisplay:
     widget: LiveWidget | None = None
     opened: OpenedRef | None = None
     #: Whether a preview of the value is made. A `get` that waits for the value makes a preview pointless.
-    looks: bool = True
+    wants_preview: bool = True
     #: Whether the output exists, so that changes can be sent.
     placed: bool = False
     #: Time when the output was made, by the updater's clock.

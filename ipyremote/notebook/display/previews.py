@@ -46,21 +46,21 @@ class Previewer:
 
     def take(self, backend: Backend, ref: ObjectRef[Any], model: RefModel, done: Callable[[], None]) -> None:
         """Put the preview or the failure's text into `model`, then call `done`."""
-        look = _PreviewRequest(model, done)
+        request = _PreviewRequest(model, done)
         try:
             if model.state == "resolved":
                 exported = backend.define(preview, _NAME)
                 object_id, _ = backend.submit(exported, (ref,), {}, _OPTIONS)
-                on_ready = partial(self._on_preview, look, backend, object_id)
+                on_ready = partial(self._on_preview, request, backend, object_id)
             else:
                 object_id = ref._id
-                on_ready = partial(self._on_failure, look, backend, object_id)
-            self._open[look] = self._clock() + _PATIENCE
+                on_ready = partial(self._on_failure, request, backend, object_id)
+            self._open[request] = self._clock() + _PATIENCE
             backend.on_ready(object_id, lambda _: self._updater.call(on_ready))
             self._check_soon()
         except Exception as error:  # the session has ended
-            self._open.pop(look, None)
-            look.finish(str(error))
+            self._open.pop(request, None)
+            request.finish(str(error))
 
     def told(self, backend: Backend, object_id: int) -> None:
         """Note that a display shows this failure, so that it does not count as unretrieved."""
@@ -77,34 +77,34 @@ class Previewer:
         """Finish the requests that have waited too long."""
         self._checking = False
         now = self._clock()
-        for look, deadline in tuple(self._open.items()):
+        for request, deadline in tuple(self._open.items()):
             if deadline > now:
                 break
-            del self._open[look]
-            look.finish("it took too long")
+            del self._open[request]
+            request.finish("it took too long")
         self._check_soon()
 
-    def _on_preview(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
-        self._open.pop(look, None)
+    def _on_preview(self, request: _PreviewRequest, backend: Backend, object_id: int) -> None:
+        self._open.pop(request, None)
         try:
-            if not look.finished:
-                look.model.preview = _preview_of(backend.get([object_id], timeout=0)[0])
-            look.finish("")
+            if not request.finished:
+                request.model.preview = _preview_of(backend.get([object_id], timeout=0)[0])
+            request.finish("")
         except Exception as error:  # the worker died of the preview, or cannot unpickle the value
-            look.finish(str(error).strip().rpartition("\n")[2])
+            request.finish(str(error).strip().rpartition("\n")[2])
         finally:
             # No ObjectRef stands for the preview, so the hold on it is given back here.
             backend.release(object_id)
 
-    def _on_failure(self, look: _PreviewRequest, backend: Backend, object_id: int) -> None:
-        self._open.pop(look, None)
+    def _on_failure(self, request: _PreviewRequest, backend: Backend, object_id: int) -> None:
+        self._open.pop(request, None)
         try:
-            if not look.finished:
+            if not request.finished:
                 # `get` raises the failure: the task is known to have failed.
                 backend.get([object_id], timeout=0)
         except Exception as error:  # the failure that is to be shown
-            look.model.error = _failure_text(error)
-        look.finish("")
+            request.model.error = _failure_text(error)
+        request.finish("")
 
 
 class _PreviewRequest:

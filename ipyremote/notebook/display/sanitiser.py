@@ -1,4 +1,4 @@
-"""The only way by which HTML that ipyremote has not written gets into a view: the tables and pictures of previews.
+"""The sanitiser of foreign HTML in views. Only the tables and pictures of previews are such HTML.
 
 A worker runs user code, so the notebook's process trusts none of the HTML that a worker returns. JupyterLab sanitises
 nothing in a widget, and trusts each output of a cell that the user has run. Outputs that a task displays itself

@@ -45,7 +45,7 @@ log = logging.getLogger(__name__)
 #: Time that a cell waits for the preview of a ref that has ended, in seconds.
 _PATIENCE: Final = 0.3
 #: Time after which an end is shown although the preview is not there yet, in seconds.
-_LOOK_PATIENCE: Final = 0.02
+_PREVIEW_PATIENCE: Final = 0.02
 #: Time that a cell waits for a final display in static mode, in seconds.
 _STATIC_PATIENCE: Final = 60.0
 
@@ -219,7 +219,7 @@ class Screen:
     def show_waiting(self, refs: Sequence[ObjectRef[Any]], parent: Parent) -> Callable[[], None]:
         """Display the refs that a cell waits for, below that cell. Returns a function for the end of the wait."""
         display = self._new_ref(refs[0]) if len(refs) == 1 else self._new_board(refs)
-        display.looks = False
+        display.wants_preview = False
         self._updater.call(self._show_under, display, parent)
         return partial(self._updater.call, self._on_waited, display)
 
@@ -274,9 +274,9 @@ class Screen:
             opened = display.opened
             if opened is not None and opened.object_id == object_id and not opened.model.settled:
                 opened.model.on_update(update, now)
-                if opened.model.settled and not opened.looked:
-                    opened.looked = True
-                    self._look(
+                if opened.model.settled and not opened.preview_requested:
+                    opened.preview_requested = True
+                    self._request_preview(
                         display,
                         display.ref_at(opened.place),
                         opened.model,
@@ -295,7 +295,7 @@ class Screen:
                 if state in ("waiting", "ready"):
                     self._pending_reasons.ask()
 
-    def _look(
+    def _request_preview(
         self, display: ScreenDisplay, ref: ObjectRef[Any] | None, model: RefModel, done: Callable[[], None]
     ) -> None:
         if ref is None or display.backend is None or model.state not in ("resolved", "failed"):
@@ -353,11 +353,11 @@ class Screen:
             return
         display.ending = True
         model = display.model
-        if isinstance(model, RefModel) and display.looks and model.state in ("resolved", "failed"):
-            self._look(display, display.ref_at(0), model, partial(self._finish, display))
+        if isinstance(model, RefModel) and display.wants_preview and model.state in ("resolved", "failed"):
+            self._request_preview(display, display.ref_at(0), model, partial(self._finish, display))
             if not display.final.is_set():
                 # If the preview takes its time, at least the state is shown.
-                self._updater.call_later(_LOOK_PATIENCE, self._publisher.mark, display)
+                self._updater.call_later(_PREVIEW_PATIENCE, self._publisher.mark, display)
         else:
             self._finish(display)
 

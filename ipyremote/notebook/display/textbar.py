@@ -29,7 +29,7 @@ _FORMAT: Final = (
 
 
 def bar_text(ended: int, total: int, seconds: float) -> str:
-    """Return the line of a bar: `ended` of `total` refs, after so many seconds. The line has no newline."""
+    """Return the line of a bar: `ended` of `total` refs, after this number of seconds. The line has no newline."""
     text: str = tqdm.format_meter(ended, total, seconds, unit="", ascii=True, bar_format=_format(total))
     return text
 

@@ -38,7 +38,7 @@ class Frontend(Protocol):
         """Publish a new output, or with `update` a changed one, under a parent. Any thread."""
 
     def content(self, parent: Parent, content: dict[str, Any]) -> None:
-        """What a task displays, as `messages` draws it, under a parent. Any thread."""
+        """Publish the content of a task's `DisplayReport` under a parent. Any thread."""
 
 
 class KernelFrontend:

@@ -104,7 +104,7 @@ class UnretrievedFailures:
         with self._lock:
             early, self._early = self._early, []
         for object_id in early:
-            self._updater.call_later(_PATIENCE, self._look, object_id)
+            self._updater.call_later(_PATIENCE, self._tell_if_unretrieved, object_id)
 
     def _on_news(self, object_id: int) -> None:
         history = self._history
@@ -118,9 +118,9 @@ class UnretrievedFailures:
             if not self._running:
                 self.end()
         else:
-            self._updater.call_later(_PATIENCE, self._look, object_id)
+            self._updater.call_later(_PATIENCE, self._tell_if_unretrieved, object_id)
 
-    def _look(self, object_id: int) -> None:
+    def _tell_if_unretrieved(self, object_id: int) -> None:
         """Tell of a failure unless it was retrieved meanwhile."""
         history = self._history
         if history is not None and history.is_unretrieved(object_id):
