@@ -216,7 +216,7 @@ def join(kept: FoundSession) -> tuple[Session, KeptReply]:
     joiner = _Joiner(kept)
     session = _enter(kept, joiner)
     try:
-        reply = session.questions.claim()
+        reply = session.requests.claim()
         if reply.is_taken:
             raise RuntimeError(
                 "Another process has recovered this session meanwhile, and a session has one driver at a time. "

@@ -5,7 +5,7 @@ submitter          ids, labels, packed arguments and specs of what is submitted
 channel            sending, receiving, waiting, and the end; io_thread reads while nobody waits, wakeup ends a wait
 objects            the refs of this process, and the values that have arrived; streams, unretrieved, waiting
 values             arguments and results to wire values and back; definitions, environments: functions and surroundings
-requests           questions that the scheduler answers; insight, actor_names, placement_groups are made of these
+requests           requests to the scheduler, with replies; insight, actor_names, placement_groups use these
 history            what was submitted, and which failures nobody has asked for; resubmission runs a task again
 store_pressure     waiting for room in the store; spilling moves objects to disk
 detached           which names stand for what, told to a session that outlives its driver

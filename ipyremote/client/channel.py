@@ -120,8 +120,8 @@ class Channel:
         self._deliveries: deque[Delivery] = deque()
         self._plain = PlainListener()
         self.listener: Listener = self._plain
-        #: Answers to questions, by request number.
-        self.answers: dict[int, m.Reply] = {}
+        #: Replies that nobody has taken yet, by request number.
+        self.replies: dict[int, m.Reply] = {}
         #: Why the channel cannot be used any more; empty while it can.
         self.ended = ""
         self._lost = False
@@ -246,11 +246,11 @@ class Channel:
                 if self.host is not None:
                     self.host.on_message(message)
             case _:
-                self._on_answer(message)
+                self._on_reply(message)
 
-    def _on_answer(self, message: m.Reply) -> None:
-        self.answers[message.request] = message
-        # Questions share the waiters with objects: their ids are negative.
+    def _on_reply(self, message: m.Reply) -> None:
+        self.replies[message.request] = message
+        # Requests share the waiters with objects: the ids of requests are negative.
         for waiter in self.objects.waiters:
             waiter.resolve(-message.request, False)
 

@@ -21,7 +21,7 @@ from typing import Any, Final
 from ipyremote.actor import ActorHandle
 from ipyremote.backend import Backend, KeptName, KeptNames
 from ipyremote.client.channel import Channel
-from ipyremote.client.requests import Questions
+from ipyremote.client.requests import SchedulerRequests
 from ipyremote.messages import Bind, Bound, KeptReply, Taken
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
@@ -49,10 +49,10 @@ Contents = tuple[tuple[int, ...], tuple[Any, ...]]
 class DetachedDriver:
     """Follows the names of one program in one session. Any thread may call it."""
 
-    def __init__(self, backend: Backend, channel: Channel, questions: Questions) -> None:
+    def __init__(self, backend: Backend, channel: Channel, requests: SchedulerRequests) -> None:
         self._backend = backend
         self._channel = channel
-        self._questions = questions
+        self._requests = requests
         self._lock = threading.Lock()
         #: What the scheduler was told.
         self._told: dict[str, Contents] = {}
@@ -112,7 +112,7 @@ class DetachedDriver:
 
     def left(self) -> KeptNames:
         """Be the session's driver, in place of one that has ended; return what is left of that one's names."""
-        return kept_names(self._questions.claim())
+        return kept_names(self._requests.claim())
 
     def take(self, names: Sequence[str]) -> None:
         """Tell the scheduler that this process holds what these names stand for."""

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 
 from ipyremote import messages as m
 from ipyremote.backend import ClusterStatus, Condition, Similar, TableCounts, TableRows, TaskRun
-from ipyremote.client.requests import Questions
+from ipyremote.client.requests import SchedulerRequests
 from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
 
 __all__ = ["LOOPBACK", "SessionInsight"]
@@ -27,15 +27,15 @@ _NOTHING: Final = -1
 class SessionInsight:
     """Answers about one session. Method contracts are those of `backend.Insight`."""
 
-    def __init__(self, key: str, questions: Questions) -> None:
+    def __init__(self, key: str, requests: SchedulerRequests) -> None:
         self._key = key
-        self._questions = questions
+        self._requests = requests
 
     def status(self) -> ClusterStatus:
-        return self._questions.status()
+        return self._requests.status()
 
     def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
-        return self._questions.spans(since)
+        return self._requests.spans(since)
 
     def rows(
         self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool
@@ -45,13 +45,13 @@ class SessionInsight:
         if filters is None:
             return TableRows((), 0, 0)
         ask = partial(m.ListState, kind=table, filters=tuple(filters), limit=limit, detail=detail)
-        reply = self._questions.listing(ask, timeout)
+        reply = self._requests.listing(ask, timeout)
         site = _Site(self._key, time.time() - reply.now)
         found: Sequence[Any] = getattr(reply, table)
         return TableRows(tuple(kind.columns(site, row, detail) for row in found), reply.matched, reply.unseen)
 
     def summary(self, table: str, timeout: float) -> TableCounts:
-        reply = self._questions.summary(table, timeout)
+        reply = self._requests.summary(table, timeout)
         groups = (
             Similar(group.name, group.type, group.state, group.reference, group.count, group.size)
             for group in reply.groups

@@ -35,7 +35,7 @@ from ipyremote.client.environments import EnvironmentRequests
 from ipyremote.client.history import ClientHistory
 from ipyremote.client.insight import LOOPBACK, SessionInsight
 from ipyremote.client.placement_groups import SchedulerPlacementGroups
-from ipyremote.client.requests import Questions
+from ipyremote.client.requests import SchedulerRequests
 from ipyremote.client.streams import ClientStreams
 from ipyremote.client.submitter import Submitter
 from ipyremote.client.values import Values
@@ -102,10 +102,12 @@ class Session:
         self.streams = ClientStreams(channel)
         #: What was submitted here, and whose failures went unnoticed.
         self.history = ClientHistory(channel, self.submitter)
-        self.questions = Questions(channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False))
-        self.named_actors = SchedulerActorNames(self.submitter, self.questions.names)
-        self.placement_groups = SchedulerPlacementGroups(self.submitter, self.questions.groups)
-        self.insight = SessionInsight(key, self.questions)
+        self.requests = SchedulerRequests(
+            channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False)
+        )
+        self.named_actors = SchedulerActorNames(self.submitter, self.requests.names)
+        self.placement_groups = SchedulerPlacementGroups(self.submitter, self.requests.groups)
+        self.insight = SessionInsight(key, self.requests)
         #: Who answers what code in this worker asks about itself; None in a driver.
         self.current_task: CurrentTask | None = None
         self._recovery: DetachedDriver | None = None
@@ -147,7 +149,7 @@ class Session:
         if self._recovery is None and self.channel.host is None:
             from ipyremote.client.detached import DetachedDriver
 
-            self._recovery = DetachedDriver(self, self.channel, self.questions)
+            self._recovery = DetachedDriver(self, self.channel, self.requests)
         return self._recovery
 
     def hex_of(self, kind: IdKind, any_id: int) -> str:
@@ -333,13 +335,13 @@ class Session:
             self._send(m.Unwatch(tuple(ids)))
 
     def explain(self, object_id: int) -> str:
-        return self.questions.explain(object_id)
+        return self.requests.explain(object_id)
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
-        return self.questions.resources()
+        return self.requests.resources()
 
     def nodes(self) -> tuple[NodeStatus, ...]:
-        status = self.questions.status()
+        status = self.requests.status()
         total = {name: amount / m.RESOURCE_UNIT for name, amount in status.total}
         here = NodeStatus(self.hex_of("node", 0), socket.gethostname(), LOOPBACK, total, dict(status.labels))
         return (here,)

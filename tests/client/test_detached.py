@@ -80,7 +80,7 @@ def told() -> Iterator[tuple[Any, Any, DetachedDriver]]:
     """A session whose scheduler records what it hears, and its names' keeper."""
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, _):
         current.install(session)
-        keeping = DetachedDriver(session, session.channel, session.questions)
+        keeping = DetachedDriver(session, session.channel, session.requests)
         yield scheduler, session, keeping
         keeping.close()
         current.remove(session)
