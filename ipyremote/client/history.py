@@ -105,7 +105,7 @@ class ClientHistory:
 
     def retry(self, object_id: int) -> int:
         """Repeat the call behind an object; return the first new id. Raises ValueError where that is impossible."""
-        calls = self._submitter.calls
+        calls = self._submitter.repeatable_calls
         if calls is None:
-            raise ValueError("calls are not remembered here")
+            raise ValueError("calls are remembered only after %load_ext ipyremote.")
         return calls.repeat(object_id)

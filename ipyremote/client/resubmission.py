@@ -1,8 +1,8 @@
-"""What was submitted here, so that a failed task can be run again at a click.
+"""The calls that this client has submitted and can submit again, so that a failed task can be retried at a click.
 
-Nothing is held: a call is remembered as it was sent, and the objects that it names may be gone when it is repeated.
-Remembered are the calls that have not succeeded and whose refs are still there, the latest `_CALLS` of them; what is
-not needed any more is dropped now and then. Guarded by the channel's lock.
+A remembered call is the message that was sent: it holds no object, so the objects that it names may be gone when the
+call is repeated. Calls are remembered while they have not succeeded and somebody has a ref to their object, the latest
+`_CALLS` of them; other calls are dropped now and then. Guarded by the channel's lock.
 """
 
 from __future__ import annotations
@@ -13,27 +13,32 @@ from ipyremote.client.channel import Channel
 from ipyremote.ids import IdSource
 from ipyremote.messages import Failure, Submit, TaskSpec, replace
 
-__all__ = ["Calls"]
+__all__ = ["RepeatableCalls"]
 
+#: Largest number of calls that are remembered after a sweep.
 _CALLS: Final = 1_000
-#: Calls, and bytes of arguments, between two looks at what is not needed any more.
+#: Number of calls after which the calls that are not needed any more are swept.
 _SWEEP_CALLS: Final = 500
+#: Size of the arguments of new calls after which the same happens, in bytes.
 _SWEEP_BYTES: Final = 16 << 20
 
 
-class Calls:
-    """By task id, oldest first."""
+class RepeatableCalls:
+    """The remembered calls of one client."""
 
     def __init__(self, channel: Channel, ids: IdSource) -> None:
         self._channel = channel
         self._objects = channel.objects
         self._ids = ids
+        #: Calls as they were sent, by task id, oldest first.
         self._specs: dict[int, TaskSpec] = {}
+        #: Number of calls since the last sweep.
         self._added = 0
+        #: Size of the arguments of these calls, in bytes.
         self._bytes = 0
 
     def add(self, spec: TaskSpec) -> None:
-        """A task or a method call was submitted."""
+        """Remember a task or a method call that is being submitted. Needs the lock."""
         self._specs[spec.task_id] = spec
         self._added += 1
         self._bytes += len(spec.args.data)
@@ -41,7 +46,7 @@ class Calls:
             self.sweep()
 
     def sweep(self) -> None:
-        """Forget what has succeeded, what nobody can ask for, and what is too much."""
+        """Forget calls that have succeeded, calls without a ref, and the oldest beyond the limit. Needs the lock."""
         counts, ready = self._objects.counts, self._objects.ready
         kept = [
             task_id
@@ -52,27 +57,35 @@ class Calls:
         self._added = self._bytes = 0
 
     def repeat(self, task_id: int) -> int:
-        """Submit the same call as a new task; its id. ValueError: the call is not known, or cannot be repeated."""
+        """Submit the same call as a new task, and return the new id. Raises ValueError where that is impossible."""
         channel = self._channel
         channel.check()
         with channel.lock:
-            spec = self._again(task_id)
+            spec = self._repeated(task_id)
             self._objects.expect(spec.task_id, spec.returns)
-            # One ref asks for it; there are none to the others.
+            # The caller makes a ref to the first return only, so the other returns are released at once.
             channel.released.extend(range(spec.task_id + 1, spec.task_id + spec.returns))
             self.add(spec)
             channel.connection.queue(Submit(spec), len(spec.args.data))
             channel.after_queue()
         return spec.task_id
 
-    def _again(self, task_id: int) -> TaskSpec:
+    def _repeated(self, task_id: int) -> TaskSpec:
+        """Return the spec of a new task for a remembered call. The errors' texts end a sentence of the notebook."""
         spec = self._specs.get(task_id)
         if spec is None:
-            raise ValueError("the call that made it is not remembered")
+            raise ValueError(
+                f"the call is not remembered any more. Only the latest {_CALLS:,} calls that run or have failed are, "
+                "as long as their refs exist."
+            )
         if spec.stream:
-            raise ValueError("it yields, and its generator would have to begin anew")
+            raise ValueError(
+                "a generator cannot start again, because its first items may have been used already."
+            )
         if spec.packed:
-            raise ValueError("its arguments were too large to be kept")
+            raise ValueError("the arguments were too large to be kept. Call the function again.")
         if any(any_id not in self._objects.counts for any_id in (*spec.deps, *spec.refs)):
-            raise ValueError("a ref among its arguments is not held any more")
+            raise ValueError(
+                "a ref among the arguments exists no more. Call the function again with a new ref."
+            )
         return replace(spec, task_id=self._ids.take(spec.returns))

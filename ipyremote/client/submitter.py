@@ -13,7 +13,7 @@ from ipyremote import messages as m
 from ipyremote.backend import TaskOptions
 from ipyremote.client.channel import Channel
 from ipyremote.client.environments import EnvironmentRequests
-from ipyremote.client.resubmission import Calls
+from ipyremote.client.resubmission import RepeatableCalls
 from ipyremote.client.store_pressure import pack_when_room
 from ipyremote.client.values import EMPTY, NO_ARGUMENTS, PackedArguments, Values, inline, retry_types
 from ipyremote.engine_kit.call_arguments import pack_arguments
@@ -48,7 +48,7 @@ class Submitter:
         #: On whose behalf the process runs, where it runs one task at a time: the source of labels and origins.
         self.process_running = Running(driver=client_id)
         #: Calls that can be repeated; None until `remember_calls`.
-        self.calls: Calls | None = None
+        self.repeatable_calls: RepeatableCalls | None = None
 
     @property
     def running(self) -> Running:
@@ -56,8 +56,8 @@ class Submitter:
         return concurrent.get() or self.process_running
 
     def remember_calls(self) -> None:
-        """Remember each call from now on, so that `Calls.repeat` can submit it again."""
-        self.calls = self.calls or Calls(self.channel, self.ids)
+        """Remember each call from now on, so that `RepeatableCalls.repeat` can submit it again."""
+        self.repeatable_calls = self.repeatable_calls or RepeatableCalls(self.channel, self.ids)
 
     # --------------------------------------------------------------------------------------------------- preparation
 
@@ -139,8 +139,8 @@ class Submitter:
         """Send a submission soon, and release its large arguments, if any. Needs the lock."""
         channel = self.channel
         channel.connection.queue(message, len(packed.inline.data))
-        if self.calls is not None and type(message) is m.Submit:
-            self.calls.add(message.spec)
+        if self.repeatable_calls is not None and type(message) is m.Submit:
+            self.repeatable_calls.add(message.spec)
         if packed.object_id:
             # The queued task holds its arguments; released any earlier, the arguments could be gone before the task.
             channel.released.append(packed.object_id)
