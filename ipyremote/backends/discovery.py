@@ -1,11 +1,13 @@
-"""Sessions that another process has started: how a process of the same user finds, asks, visits or takes over one.
+"""Sessions that another process has started: how a process of the same user finds, inspects, visits or takes over one.
 
-A session has a file `session` in its directory, mode 0600: what a process must know to join, the secret included, and
-whose it is. The scheduler knows the rest: whether a driver is there, and what is saved.
+A session's directory has a file `session`, mode 0600, with all that a process must know to join, the secret included,
+and with the program that started the session. The scheduler knows the rest: whether there is a driver, and what is
+saved.
 
-Rules. Looking takes nothing: it is a driver that joins, asks, and leaves. A guest works in a session beside its driver,
-and leaves it as it is. An heir takes over a session that has outlived its driver: of two that try, one is refused.
-Whoever joined watches the scheduler's process by its descriptor, for it is not the joiner's child.
+Rules. `look` changes nothing in a session: this process joins as one more driver, asks, and leaves. `visit` works in a
+session beside the session's driver. `join` takes over a session that has outlived its driver; of two processes that
+try, one is refused. A process that has joined watches the scheduler by a descriptor of the scheduler's process, because
+the scheduler is not its child.
 """
 
 from __future__ import annotations
@@ -54,18 +56,19 @@ __all__ = [
 
 #: The scheduler's log, in the session directory.
 LOG: Final = "scheduler.log"
-#: How long the scheduler may take to stop its workers and itself before it is killed.
+#: Time that the scheduler has to stop its workers and itself before it is killed, in seconds.
 STOP_SECONDS: Final = 5.0
-#: Lines of the scheduler's log that go into the error about its death.
+#: Number of lines of the scheduler's log in the error about the scheduler's end.
 LOG_LINES: Final = 10
-#: How long a scheduler may take to say what is saved. Nobody waits for one that is stopped or starts just now.
+#: Time that a scheduler has to say what is saved, in seconds; a stopped or starting scheduler does not answer in time.
 LOOK_SECONDS: Final = 2.0
 
+#: Name of the file, in a session directory, by which other processes find the session.
 _MARK: Final = "session"
 
 
 def origin() -> list[str]:
-    """What tells programs apart and is the same for a notebook's kernel before and after its restart."""
+    """Return the identity of this program: working directory and arguments, which a restarted kernel keeps."""
     with contextlib.suppress(OSError):
         return [os.getcwd(), *(word for word in getattr(sys, "argv", ()) if isinstance(word, str))]
     return ["/"]
@@ -73,37 +76,37 @@ def origin() -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """What the file `session` says."""
+    """The contents of the file `session`."""
 
     #: Process id of the scheduler.
     pid: int
     key: str
     secret: bytes
-    #: Bytes that the object store may hold.
+    #: Capacity of the object store, in bytes.
     capacity: int
-    #: For how many seconds the session outlives its driver; 0: not at all.
+    #: Time for which the session outlives its driver, in seconds; 0: the session ends with its driver.
     keep_alive: float
-    #: The arguments of the `init` that started it.
+    #: Arguments of the `init` that started the session.
     terms: dict[str, Any]
-    #: See `origin`.
+    #: Identity of the program that started the session; see the function `origin`.
     origin: list[str] = field(default_factory=origin)
 
 
 @dataclass(frozen=True, slots=True)
 class FoundSession:
-    """A session of this user that lives."""
+    """A running session of this user."""
 
     path: Path
     mark: Mark
 
     @property
     def is_ours(self) -> bool:
-        """Whether this program, or this kernel before its restart, has started it."""
+        """Whether this program, or this kernel before its restart, has started the session."""
         return self.mark.origin == origin()
 
 
 def places() -> set[Path]:
-    """Where session directories can be."""
+    """Return the directories that can contain session directories."""
     known = settings.read()
     chosen = (known.temp_dir, known.object_spilling_directory)
     temporary = (Path(tempfile.gettempdir()), settings.LARGE_TEMP_DIR)
@@ -111,23 +114,25 @@ def places() -> set[Path]:
 
 
 def write_mark(path: Path, mark: Mark) -> None:
-    """Let a later process find this session."""
+    """Write the file `session`, by which later processes find this session."""
     text = json.dumps({**asdict(mark), "secret": mark.secret.hex()}, default=float)
     hidden = path / f".{_MARK}"
     with open(hidden, "x", opener=lambda name, flags: os.open(name, flags | os.O_NOFOLLOW, 0o600)) as file:
         file.write(text)
-    # Under its name it is complete.
+    # Renamed when complete: a reader never sees half of the file.
     os.rename(hidden, path / _MARK)
 
 
 def find() -> list[FoundSession]:
-    """The sessions of this user that may outlive their drivers, with and without a driver. Takes nothing, and costs a
-    few milliseconds."""
+    """Return this user's sessions that may outlive their drivers, with and without a driver, in a few milliseconds.
+
+    The sessions are not changed.
+    """
     return [session for session in running() if session.mark.keep_alive]
 
 
 def running() -> list[FoundSession]:
-    """All sessions of this user that run where this process would start its own, the latest first."""
+    """Return this user's sessions in the directories where this process would start its own, the latest first."""
     found = []
     chosen = settings.read().temp_dir
     for place in [chosen] if chosen else places():
@@ -140,7 +145,7 @@ def running() -> list[FoundSession]:
 
 
 def at(address: str) -> FoundSession | None:
-    """The session in this directory, if there is one of this user."""
+    """Return the session in this directory; None if the directory has no running session of this user."""
     path = Path(address)
     mark = _read_mark(path) if path.is_absolute() else None
     return None if mark is None else FoundSession(path, mark)
@@ -153,13 +158,14 @@ def _read_mark(path: Path) -> Mark | None:
         with open(fd, encoding="utf-8") as file:
             fields = json.load(file)
         mark = Mark(**{**fields, "secret": bytes.fromhex(fields["secret"])})
-    except (OSError, ValueError, TypeError, KeyError):  # not one, not ours, not whole, or of another version
+    # The file is absent, another user's, damaged, or of another version.
+    except (OSError, ValueError, TypeError, KeyError):
         return None
     return mark if _is_held(path) else None
 
 
 def _is_held(path: Path) -> bool:
-    """Whether the session's processes live."""
+    """Return whether the session's processes are running: they hold a lock on the file `lock`."""
     fd = os.open(path / "lock", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -171,13 +177,16 @@ def _is_held(path: Path) -> bool:
 
 
 def look(kept: FoundSession) -> KeptReply | None:
-    """What is saved in a session. None: it is gone, or does not answer."""
-    # Imported here, because starting a cluster needs none of it.
+    """Return the record of what is saved in a session; None if the session has ended or does not answer."""
+    # Imported here, because starting a cluster does not need the connection.
     from ipyremote.wire.connection import Connection
 
     try:
         alive = os.pidfd_open(kept.mark.pid)
-    except (OSError, AttributeError):  # The session has ended, or this system (not Linux) keeps none.
+    except (
+        OSError,
+        AttributeError,
+    ):  # the session has ended, or this system is not Linux and keeps no sessions
         return None
     connection = None
     try:
@@ -204,14 +213,14 @@ def look(kept: FoundSession) -> KeptReply | None:
 
 
 def visit(kept: FoundSession) -> Session:
-    """Work in a session beside its driver. Raises ClusterLostError when it has ended meanwhile."""
+    """Join a session beside its driver. Raises ClusterLostError when the session has ended meanwhile."""
     return _enter(kept, _Joiner(kept))
 
 
 def join(kept: FoundSession) -> tuple[Session, KeptReply]:
-    """Be the driver of a session that has none.
+    """Become the driver of a session that has none; return the session and the record of what is saved in it.
 
-    Raises ClusterLostError when it has ended meanwhile, RuntimeError when another process was faster.
+    Raises ClusterLostError when the session has ended meanwhile, RuntimeError when another process was faster.
     """
     joiner = _Joiner(kept)
     session = _enter(kept, joiner)
@@ -220,10 +229,10 @@ def join(kept: FoundSession) -> tuple[Session, KeptReply]:
         if reply.is_taken:
             raise RuntimeError(
                 "Another process has recovered this session meanwhile, and a session has one driver at a time. "
-                "What it does not need any more can be had when it has ended."
+                "The saved names can be recovered again after that process has ended."
             )
     except BaseException:
-        # With nothing claimed, this only leaves.
+        # Nothing was claimed, so `shutdown` only leaves the session.
         session.shutdown()
         raise
     joiner.has_claimed = True
@@ -259,7 +268,7 @@ def _number() -> int:
 
 
 class _LocalKeeper:
-    """How the sessions of this machine are found again. Method contracts are those of `backend.registry.Keeper`."""
+    """The keeper of the sessions on this machine. Method contracts are those of `backend.registry.Keeper`."""
 
     def find(self) -> list[KeptSession]:
         return [
@@ -295,28 +304,29 @@ KEEPER: Final = _LocalKeeper()
 
 
 class _Joiner:
-    """Who joined a session, as its owner: the scheduler is not its child."""
+    """The owner of a session that this process has joined: the scheduler is not a child of this process."""
 
     def __init__(self, kept: FoundSession) -> None:
         self._path = kept.path
-        #: Whether the session ends with a goodbye of this process.
+        #: Whether this process is the session's driver, with which the session ends.
         self.has_claimed = False
         if not hasattr(os, "pidfd_open"):
             raise NotImplementedError(
-                "joining a session of another process needs Linux: elsewhere nobody but its parent can follow its end"
+                "joining a session of another process needs Linux: elsewhere only the parent of a process can wait for "
+                "its end"
             )
         try:
-            #: Readable when the scheduler has ended.
+            #: File descriptor that is readable when the scheduler has ended; -1 when closed.
             self.alive = os.pidfd_open(kept.mark.pid)
         except OSError as error:
             raise ClusterLostError("The session has just ended.") from error
 
     def call_off(self) -> bool:
-        """It has started: somebody has worked in it."""
+        """Return False: a session that was joined is past its start."""
         return False
 
     def stop(self) -> None:
-        """See the scheduler end; kill it if it does not; remove the directory."""
+        """Wait for the end of this driver's scheduler, kill the scheduler if it does not end, remove the directory."""
         if self.has_claimed:
             if not self._has_ended(STOP_SECONDS):
                 with contextlib.suppress(OSError):
@@ -326,13 +336,13 @@ class _Joiner:
         self.close()
 
     def obituary(self) -> str:
-        """The scheduler's last words; removes the directory."""
+        """Return the last lines of the scheduler's log, for an error message, and remove the directory."""
         words = last_lines(self._path)
         self._remove()
         return words
 
     def close(self) -> None:
-        """Watch no more. Idempotent."""
+        """Stop watching the scheduler. A second call does nothing."""
         if self.alive >= 0:
             alive, self.alive = self.alive, -1
             os.close(alive)
@@ -343,15 +353,15 @@ class _Joiner:
         return bool(poller.poll(seconds * 1000))
 
     def _remove(self) -> None:
-        # The scheduler has removed it, if it could.
+        # The scheduler removes the directory at its own end, if it can: then there is nothing left to remove.
         with contextlib.suppress(OSError):
             SessionDirectory.attach(self._path).remove()
 
 
 def last_lines(path: Path) -> str:
-    """The end of the scheduler's log in a session directory, to be appended to an error message."""
+    """Return the end of the scheduler's log in a session directory, as text to append to an error message."""
     try:
         lines = (path / LOG).read_text(errors="replace").splitlines()[-LOG_LINES:]
     except OSError:
         return ""
-    return "\nIts last words:\n" + "\n".join(lines) if lines else ""
+    return "\nThe last lines of its log:\n" + "\n".join(lines) if lines else ""

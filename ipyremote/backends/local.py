@@ -1,9 +1,9 @@
-"""A cluster on this machine: starts the scheduler's process and joins it as its first driver.
+"""The engine of sessions on this machine: starts the scheduler's process and joins the scheduler as its first driver.
 
-The scheduler gets what it needs through an inherited pipe. Two more pipes tie the processes together: the scheduler
-ends when this process does, and this process learns at once when the scheduler does (see `wire/lifeline.py`). The
-scheduler lives in a session of its own, so a notebook's interrupt or restart, which signals the kernel's whole process
-group, does not hit it.
+The scheduler gets its settings through an inherited pipe. Two more pipes tie the processes together: the scheduler ends
+when this process ends, and this process learns at once when the scheduler ends (see `wire/lifeline.py`). The scheduler
+lives in a process session of its own, so it is not hit by a notebook's interrupt or restart, which signals the kernel's
+whole process group.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class _LocalEngine:
         return discovery.KEEPER
 
     def start(self, arguments: Mapping[str, Any]) -> Backend:
-        # The store's share of the memory is not known to a user who says how much memory tasks may ask for.
+        # `init(memory=...)` is the amount that tasks may ask for; the store's share is not subtracted.
         memory = {"memory": arguments["memory"]} if "memory" in arguments else {}
         return start(
             num_cpus=arguments.get("num_cpus"),
@@ -60,7 +60,7 @@ class _LocalEngine:
             object_spilling_directory=arguments.get("object_spilling_directory"),
             keep_alive=arguments.get("keep_alive", 0.0),
             labels=arguments.get("labels"),
-            # What its tasks have besides is this driver's own.
+            # A `runtime_env` belongs to this driver's tasks, not to the session that others may join.
             terms={name: value for name, value in arguments.items() if name != "runtime_env"},
         )
 
@@ -90,16 +90,31 @@ def start(
 ) -> Session:
     """Start a cluster and return the driver's session, without waiting until the cluster is up.
 
-    `num_cpus`, `num_gpus`: default to what this process may use. `object_store_memory`: bytes, default 30 % of the
-    memory that this process may use. `object_spilling_directory`: where objects go that have no room there; "":
-    nowhere; default: the temp directory if that is on a disk. `keep_alive`: for how many seconds the cluster outlives
-    this process; whoever joins it then finds `terms`, the arguments with which it was started. `labels`:
-    those of the machine. Raises IPyRemoteSystemError when the scheduler's process cannot be started, ValueError when
-    objects cannot be spilled where they should be.
+    Parameters
+    ----------
+    num_cpus, num_gpus
+        Numbers of CPUs and GPUs; default: those that this process may use.
+    object_store_memory
+        Capacity of the object store, in bytes; default: 30 % of the memory that this process may use.
+    object_spilling_directory
+        Directory for objects that do not fit into the store; "": none; default: the temp directory if it is on a disk.
+    keep_alive
+        Time for which the cluster outlives this process, in seconds.
+    labels
+        Labels of the machine.
+    terms
+        Arguments of the `init` that starts the cluster, for processes that join later.
+
+    Raises
+    ------
+    IPyRemoteSystemError
+        The scheduler's process cannot be started.
+    ValueError
+        The directory for spilled objects cannot be used.
     """
     if keep_alive and not hasattr(os, "pidfd_open"):
         raise NotImplementedError(
-            "init(keep_alive=...) needs Linux: elsewhere nobody can follow an orphan's end"
+            "init(keep_alive=...) needs Linux: elsewhere only the parent of a process can wait for its end"
         )
     chosen = settings.read().temp_dir
     spill_base = _spill_base(object_spilling_directory)
@@ -121,7 +136,7 @@ def start(
     except BaseException:
         directory.remove()
         raise
-    # Imported while the scheduler starts: a third of what `init` takes would otherwise come before that.
+    # Imported while the scheduler starts: the import takes a third of `init`, and would otherwise delay that start.
     from ipyremote.client.session import Session
     from ipyremote.store.segments import SegmentStore
 
@@ -138,13 +153,13 @@ def start(
             owner=scheduler,
             address=str(directory.path),
         )
-    except BaseException:  # no descriptor is left, say, or an interrupt
+    except BaseException:  # an interrupt, for example, or no file descriptor is left
         scheduler.abandon()
         raise
 
 
 def _spill_base(asked: str | None) -> Path | None:
-    """Where to make the directory for objects that have no room in memory; None: nowhere."""
+    """Return the parent of the directory for spilled objects; None: objects are not spilled."""
     known = settings.read()
     if asked == "" or (asked is None and not known.automatic_object_spilling_enabled):
         return None
@@ -166,7 +181,7 @@ def _spill_to(base: Path, directory: SessionDirectory, *, is_asked_for: bool) ->
     except OSError as error:
         if is_asked_for:
             raise ValueError(f"object_spilling_directory={str(base)!r} cannot be used: {error}") from error
-        # Nobody asked for it, so it is no reason to fail: the store ends where the memory does.
+        # The user did not ask for spilling, so the session starts without: the store is limited to memory.
 
 
 def _totals(
@@ -215,14 +230,14 @@ class _Scheduler:
             alive=alive_write,
             resources=totals,
             capacity=capacity,
-            # People put Path objects there too, which Python passes over.
+            # Users also put Path objects into sys.path, which Python's import ignores.
             sys_path=tuple(os.fsencode(entry) for entry in sys.path if isinstance(entry, str)),
             cwd=os.fsencode(_cwd()),
             argv=tuple(os.fsencode(word) for word in getattr(sys, "argv", ()) if isinstance(word, str)),
             keep_alive=keep_alive,
             labels=tuple({NODE_ID: hex_of(key, 0), **labels}.items()),
         )
-        # A pipe holds 64 KiB; what is in it is far less, so this does not wait for the reader.
+        # A pipe holds 64 KiB, and the boot record is far smaller, so this write does not wait for the reader.
         with open(boot_write, "wb") as pipe, contextlib.suppress(BrokenPipeError):
             pipe.write(encode_boot(boot))
 
@@ -232,16 +247,18 @@ class _Scheduler:
         return self._process.pid
 
     def call_off(self) -> bool:
-        """Kill a scheduler that is only starting: nobody can have asked it for anything. What it has forked ends with
-        it."""
+        """Kill a scheduler that is still starting; return whether it was.
+
+        A starting scheduler has no requests yet, and the processes that it has forked end with it.
+        """
         is_starting = not self._directory.socket_path.exists()
         if is_starting:
             self._process.kill()
         return is_starting
 
     def stop(self) -> None:
-        """See the scheduler end; kill it if it does not; remove the directory."""
-        # Whether or not it has heard a goodbye: one that was sent before it listened may have been lost.
+        """Wait for the end of the scheduler, kill the scheduler if it does not end, remove the directory."""
+        # Even after a `Bye`: one that was sent before the scheduler listened may have been lost.
         self._cut_lifeline()
         try:
             self._process.wait(STOP_SECONDS)
@@ -251,11 +268,11 @@ class _Scheduler:
         self._close()
 
     def abandon(self) -> None:
-        """Nobody will ever greet it: see it end."""
+        """Stop a scheduler that no driver has joined."""
         self.stop()
 
     def obituary(self) -> str:
-        """Why the scheduler ended, for an error message; reaps it and removes the directory."""
+        """Return why the scheduler ended, for an error message; reap its process and remove the directory."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)
         status = self._process.poll()
@@ -278,8 +295,10 @@ class _Scheduler:
 
 @contextlib.contextmanager
 def _standard_descriptors_taken() -> Iterator[None]:
-    """Where this process runs without standard streams, no pipe of ours may get their numbers: a child's own streams
-    would replace it."""
+    """Occupy the file descriptors 0 to 2 if this process runs without standard streams.
+
+    A pipe of ours that got one of these numbers would be replaced by the child's own standard stream.
+    """
     taken = [os.open(os.devnull, os.O_RDWR)]
     try:
         while taken[-1] <= 2:
@@ -307,5 +326,5 @@ def _launch(directory: SessionDirectory, key: str, fds: tuple[int, int, int]) ->
 def _cwd() -> str:
     try:
         return os.getcwd()
-    except OSError:  # it was removed
+    except OSError:  # the working directory was removed
         return "/"

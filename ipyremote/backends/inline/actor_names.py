@@ -10,7 +10,7 @@ from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
 
 __all__ = ["InlineActorNames"]
 
-#: `Backend.create_actor`.
+#: Type of `Backend.create_actor`.
 CreateActor: TypeAlias = Callable[
     [Exported, tuple[Any, ...], Mapping[str, Any], TaskOptions, ActorOptions], tuple[int, str]
 ]

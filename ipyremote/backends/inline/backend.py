@@ -1,11 +1,12 @@
-"""Everything in this process, synchronously: a task has run when `.remote()` returns. For debugging and teaching.
+"""The inline backend: a task runs in this process before its `.remote()` returns. For debugging and teaching.
 
-It is not fast and nothing runs in parallel, but a program means the same here as on a cluster: arguments and results
-are copies that went through the pickler, what cannot be pickled is refused, a failure is raised by `get`, values are
-dropped with their last ref. Functions are called as they are, so breakpoints and coverage work in them, and what they
-print is printed. What differs: globals that a task changes are really changed, cancelling comes too late, the calls of
-an async actor run one after the other, `max_calls` means nothing, and `runtime_env` is refused: what it sets would
-stay. What there is, and who holds it, is in `inline_objects.py`.
+This backend is not fast and runs nothing in parallel, but a program means the same here as on a cluster: arguments and
+results are copies that went through the pickler, a value that cannot be pickled is refused, `get` raises a task's
+failure, and values are dropped with their last ref. Functions are called as they are, so breakpoints and coverage work
+in them, and their prints appear at once. Differences: globals that a task changes stay changed, a task cannot be
+cancelled because it has ended before anybody has its ref, the calls of an async actor run one after the other,
+`max_calls` has no effect, and `runtime_env` is refused because its variables would outlive the task. `objects.py` has
+the objects and their holders.
 """
 
 from __future__ import annotations
@@ -87,7 +88,7 @@ CAPABILITIES: Final = Capabilities(
         'ipyremote.util.state needs a session of processes: init(backend="local").'
     ),
     history='With backend="inline" a task runs inside its .remote() call, and cannot be run again by a click.',
-    output='With backend="inline" tasks print in the program itself.',
+    output='With backend="inline" the program itself prints the text of tasks.',
 )
 
 _Target = Callable[[], Callable[..., Any]]
@@ -105,13 +106,13 @@ class InlineBackend:
         resources: Mapping[str, float] | None = None,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """The amounts limit what one task may ask for."""
+        """Make a session. The amounts limit the resources that one task may ask for."""
         self.key = secrets.token_hex(20)
         self.released: deque[int] = deque()
-        #: Counts a Python ref less. Finalizers call it, so it is the append of a deque itself.
+        #: Gives back one hold of a ref. Finalizers call this function, so it is the deque's own `append`.
         self.release: Callable[[int], None] = self.released.append
         self.cell = 0
-        #: Why it cannot be used any more; empty while it can.
+        #: Reason why the session cannot be used any more; empty while the session can be used.
         self.ended = ""
         amounts = {
             **(resources or {}),
@@ -125,7 +126,7 @@ class InlineBackend:
         self._ids = IdSource(DRIVER)
         self._objects = InlineObjects(self.released)
         self.streams = InlineStreams(self._objects)
-        #: Whose calls are counted on this thread: the program's own, or those of the task that runs.
+        #: Submitter of the calls that this thread makes: the program, or the running task.
         self._stack = InlineStack(Running(driver=DRIVER))
         self._listener: Listener | None = None
         self._labels = {NODE_ID: hex_of(self.key, 0), **(labels or {})}
@@ -193,7 +194,7 @@ class InlineBackend:
         return first, str(label)
 
     def is_alive(self, actor_id: int) -> bool:
-        """Whether an actor lives."""
+        """Return whether an actor is alive."""
         self._enter()
         actor = self._objects.actor(actor_id)
         return actor is not None and actor.death is None
@@ -230,7 +231,7 @@ class InlineBackend:
         return cls(*args, **kwargs)
 
     def _start(self, actor: InlineActor) -> None:
-        """Make the instance; its death is set when that fails."""
+        """Make the actor's instance, or set the actor's death if that fails."""
         try:
             identity = identity_of(actor.actor_id, actor.label, actor.options.resources, actor)
             with self._stack.inside(actor.label, actor, identity):
@@ -238,9 +239,9 @@ class InlineBackend:
             actor.death = None
         except KeyboardInterrupt:
             raise
-        except SystemExit as error:  # It would end the actor's process.
+        except SystemExit as error:  # an exit that on a cluster would end the actor's process
             actor.end(process_ended(actor.label, error))
-        except BaseException as error:  # Whatever user code raised.
+        except BaseException as error:  # any exception of user code
             failure = self._runner.failure(error, actor.label)
             text = f"The actor {actor.label} died because its __init__ failed: {failure.text}"
             actor.death = Failure("actor_died", text, failure.data, failure.refs)
@@ -256,7 +257,7 @@ class InlineBackend:
         options: TaskOptions,
         actor: InlineActor | None = None,
     ) -> None:
-        """Run user code until it succeeds or no retry is left, and seal the returns."""
+        """Run user code until the code succeeds or no retry is left, and seal the returns."""
         if options.stream not in (0, DYNAMIC):
             identity = identity_of(first, label, options.resources, actor, options.place)
             steps = Steps(self._runner, self._stack, label, target, packed, options, actor, identity)
@@ -280,10 +281,10 @@ class InlineBackend:
                 break
             except KeyboardInterrupt:
                 raise
-            except SystemExit as error:  # It would end the process that runs the task.
+            except SystemExit as error:  # an exit that on a cluster would end the task's process
                 outcomes = [Outcome(self._runner.crash(process_ended(label, error), actor))] * options.returns
                 break
-            except BaseException as error:  # Whatever user code raised.
+            except BaseException as error:  # any exception of user code
                 if not left or not is_retried(error, options.retry_exceptions):
                     outcomes = [Outcome(self._runner.failure(error, label))] * options.returns
                     break
@@ -291,7 +292,7 @@ class InlineBackend:
         self._objects.seal(first, str(label), outcomes, time.perf_counter() - started)
 
     def _add_item(self, label: Label, outcome: Outcome) -> ObjectRef[Any]:
-        """Make an object of an item of a task with num_returns="dynamic"."""
+        """Add an object for an item of a task with num_returns="dynamic"; return a ref to the object."""
         with self._lock:
             object_id = self._ids.take()
         self._objects.seal(object_id, str(label), [outcome])
@@ -317,7 +318,7 @@ class InlineBackend:
         return self._stack.identity
 
     def origin(self) -> Origin:
-        # All runs in the program itself, one call after the other.
+        # Everything runs in the program itself, one call after the other, so there is no origin to carry over.
         return contextlib.nullcontext
 
     def hex_of(self, kind: IdKind, any_id: int) -> str:
@@ -355,7 +356,7 @@ class InlineBackend:
         return list(ids[:num_returns])
 
     def is_ready(self, object_id: int) -> bool:
-        # The next step of a stream waits for nobody else.
+        # A negative id is a stream's next item, which is made when asked for and so is always ready.
         return object_id < 0 or (
             self._objects.peek(object_id) is not None and not self.streams.is_open(object_id)
         )
@@ -367,7 +368,7 @@ class InlineBackend:
     # ----------------------------------------------------------------------------------------------------- control
 
     def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
-        """Every task has ended by the time that anybody has its ref, but for streams."""
+        """End a stream. Any other task has ended before anybody has its ref, so there is nothing to cancel."""
         self._enter()
         found = self._objects.peek(object_id)
         if found is not None and self.streams.is_open(object_id):
@@ -402,7 +403,7 @@ class InlineBackend:
                 listener.on_update(StateReport(any_id, state, found.label, found.seconds, detail))
 
     def unwatch(self, ids: Sequence[int]) -> None:
-        """Ended states end the watch by themselves."""
+        """Do nothing: `watch` has reported the state of each object at once, and no other follows."""
 
     def explain(self, object_id: int) -> str:
         self._enter()
@@ -432,7 +433,7 @@ class InlineBackend:
         self._objects.hold(any_id)
 
     def _enter(self) -> None:
-        """Raise unless the session can be used; drop what finalizers have released."""
+        """Raise IPyRemoteSystemError unless the session can be used; drop objects that finalizers have released."""
         if self.ended:
             raise IPyRemoteSystemError(self.ended)
         if os.getpid() != self._pid:
@@ -471,8 +472,8 @@ class _InlineEngine:
 
     def join(self, address: str, arguments: Mapping[str, Any]) -> tuple[Backend, Mapping[str, Any]]:
         raise ConnectionError(
-            f"init(address={address!r}): a session in a process of its own cannot be joined. Start one with "
-            'init(backend="inline").'
+            f"init(address={address!r}): an inline session belongs to its own process and cannot be joined. Start one "
+            'with init(backend="inline").'
         )
 
 

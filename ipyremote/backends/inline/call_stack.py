@@ -1,4 +1,4 @@
-"""On whose behalf each thread of an inline session runs: the program's, a task's or an actor's, one in the other."""
+"""The nested runs of each thread of an inline session: the program, and in it the running tasks and actors."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ class InlineStack(threading.local):
     """The innermost run of the calling thread."""
 
     def __init__(self, program: Running) -> None:
-        """Called again for each thread that looks, with the same `program`: the driver's own code."""
-        #: What numbers the submissions.
+        """Begin with the driver's own code, `program`. `threading.local` repeats this call in each thread."""
+        #: Run that numbers the submissions of the thread.
         self.task = program
-        #: An actor, a task by its label, or None.
+        #: Running actor, or label of the running task; None in the driver's own code.
         self.what: InlineActor | str | None = None
         self.identity = Identity()
 
     @contextlib.contextmanager
     def inside(self, label: Label, actor: InlineActor | None, identity: Identity) -> Iterator[None]:
-        """What this thread submits in the block is counted as the run's."""
+        """Make the block part of a run: calls that this thread submits in the block belong to the run."""
         outer = self.task, self.what, self.identity
         place = Place(identity.group, captures=identity.captures) if identity.group else None
         self.task = Running(driver=DRIVER, number=label.number, place=place)
@@ -45,7 +45,7 @@ class InlineStack(threading.local):
 def identity_of(
     first: int, label: Label, resources: Resources, actor: InlineActor | None, place: Place | None = None
 ) -> Identity:
-    """On whose behalf a run goes: of a task, or of an actor's method. `place`: the task's."""
+    """Return the identity of a run of a task, or of an actor's method. `place` is that of a task."""
     name = label.name
     place = (actor.place if actor is not None else place) or Place()
     group, captures = place.group_id, bool(place.captures)
@@ -70,7 +70,7 @@ def identity_of(
 
 
 class InlineCurrentTask:
-    """Answers to what the code of tasks and actors asks about itself. Contracts as in `backend/current_task.py`."""
+    """What running code can learn about its own task or actor. Contracts are those of `backend/current_task.py`."""
 
     def __init__(self, stack: InlineStack, handle_of: Callable[[InlineActor], Any]) -> None:
         """`handle_of` makes a weak handle of an actor."""
@@ -90,7 +90,7 @@ class InlineCurrentTask:
             raise RuntimeError(
                 "is_canceled() is for tasks and methods of actors; nobody can cancel this program"
             )
-        return False  # A task has ended before anybody has its ref.
+        return False  # a task has ended before anybody has a ref to cancel it by
 
     def current_actor(self) -> Any:
         actor = self._actor()

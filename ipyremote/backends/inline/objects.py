@@ -1,7 +1,8 @@
-"""The objects and actors of an inline session: what each came to, and who holds it.
+"""The objects and actors of an inline session, with their outcomes and the numbers of their holders.
 
-An object is held by the Python refs to it and by the values that contain a ref to it; with its last holder it goes, and
-lets go of what it contains. Thread-safe; the lock is never held while user code runs, finalizers included.
+The holders of an object are the Python refs to the object and the values that contain such a ref. An object is dropped
+with its last holder, and then releases the objects that its value refers to. Thread-safe; the lock is never held while
+user code runs, finalizers included.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ __all__ = ["InlineActor", "InlineObject", "InlineObjects", "Outcome"]
 
 @dataclass(slots=True)
 class Outcome:
-    """What a task came to."""
+    """The result of a task: a value or a failure."""
 
     value: Inline | Failure
     #: Ids of the refs inside the value.
@@ -39,13 +40,13 @@ class Outcome:
 
 @dataclass(slots=True)
 class InlineObject:
-    """An object of the session. It always has its outcome."""
+    """An object of the session, which always has an outcome."""
 
     outcome: Outcome
     label: str
-    #: How long its task ran.
+    #: Run time of the object's task, in seconds.
     seconds: float = 0.0
-    #: Python refs, and values that contain a ref.
+    #: Number of Python refs to the object and of values that contain a ref to the object.
     holders: int = 1
 
 
@@ -56,22 +57,22 @@ class InlineActor:
     options: ActorOptions
     actor_id: int
     label: Label
-    #: Makes the instance, again for a restart.
+    #: Function that makes the instance, for the start and for each restart.
     make: Callable[[], Any]
-    #: Ids of the refs among the arguments of its creation, which a restart needs again.
+    #: Ids of the refs among the creation's arguments, which a restart needs again.
     refs: tuple[int, ...]
-    #: Where it lives; None: anywhere.
+    #: Place of the actor; None: anywhere.
     place: Place | None = None
     instance: Any = None
-    #: Why it is dead; None while it lives.
+    #: Reason of the actor's death; None while the actor is alive.
     death: Failure | None = None
     restarts: int = 0
-    #: The event loop of an async actor, from its first call on.
+    #: Event loop of an async actor; None before the first call of a coroutine.
     loop: asyncio.AbstractEventLoop | None = None
 
     @contextlib.contextmanager
     def own_loop(self) -> Iterator[asyncio.AbstractEventLoop]:
-        """The actor's event loop; another one while that is running, which is when a method calls its own actor."""
+        """Give the actor's event loop, or a new one while that loop is running: a method may call its own actor."""
         if self.loop is None:
             self.loop = asyncio.new_event_loop()
         if not self.loop.is_running():
@@ -86,17 +87,17 @@ class InlineActor:
     def wait_for(
         self, awaitable: Awaitable[Any], inside: Callable[[], contextlib.AbstractContextManager[None]]
     ) -> Any:
-        """What a coroutine of an async actor comes to. One call is over before the next begins.
+        """Run a coroutine of an async actor to its end; return its result or raise its exception.
 
-        On a thread of its own, because this one may be running an event loop (a notebook does). The loop is the
-        actor's for life, since locks and queues of asyncio belong to one loop.
+        The coroutine runs on a new thread, because the calling thread may be running an event loop, as a notebook's
+        does. An actor keeps one loop for life, because locks and queues of asyncio belong to one loop.
         """
 
         async def guarded() -> tuple[Any, BaseException | None]:
             # Caught here, so that the traceback has no frame of the loop or the thread.
             try:
                 return await awaitable, None
-            except BaseException as error:  # Raised again below.
+            except BaseException as error:  # raised again below
                 return None, error
 
         def run() -> tuple[Any, BaseException | None]:
@@ -110,29 +111,29 @@ class InlineActor:
         return result
 
     def end(self, reason: str) -> None:
-        """Declare the actor dead. Its own code may still be running; the instance is dropped when that code ends."""
+        """Declare the actor dead. Code of the actor that is running keeps the instance alive until that code ends."""
         self.death = Failure("actor_died", reason)
         self.instance = None
 
     def close(self) -> None:
-        """Drop the instance, and the event loop with it."""
+        """Drop the instance, and close the event loop."""
         self.instance = None
         if self.loop is not None and not self.loop.is_running():
             self.loop.close()
 
 
 class Closing(Protocol):
-    """What is closed when nobody holds it any more."""
+    """An actor or a stream, which is closed when nobody holds it any more."""
 
     def close(self) -> None:
-        """May run user code."""
+        """Close this actor or stream. User code may run."""
 
 
 class InlineObjects:
     """See the module docstring."""
 
     def __init__(self, released: deque[int]) -> None:
-        """`released`: ids whose refs were dropped, appended to by finalizers."""
+        """Begin without objects. Finalizers append the ids of dropped refs to `released`."""
         self._released = released
         self._lock = threading.RLock()
         self._objects: dict[int, InlineObject] = {}
@@ -141,26 +142,31 @@ class InlineObjects:
         self._on_released: Callable[[int], tuple[int, ...]] = lambda task_id: ()
         self._on_dropped: Callable[[int], Closing | None] = lambda task_id: None
 
-    def look_after(
+    def attach_streams(
         self,
         finish: Callable[[int], object],
         on_released: Callable[[int], tuple[int, ...]],
         on_dropped: Callable[[int], Closing | None],
     ) -> None:
-        """For streams: bring one to its end; its generator is gone, which gives what that held; its object is gone."""
+        """Attach the streams by three functions, each of which is called with the task id of a stream.
+
+        `finish` runs the stream to its end. `on_released` is called when the stream's generator is dropped, and returns
+        the ids that the generator held. `on_dropped` is called when the stream's object is dropped, and returns what
+        is to be closed.
+        """
         self._finish, self._on_released, self._on_dropped = finish, on_released, on_dropped
 
     def find(self, any_id: int) -> InlineObject | None:
-        """The object of this id, with its outcome: that of a stream is found out now."""
+        """Return the object with this id and its outcome; a stream is run to its end first, to have an outcome."""
         self._finish(any_id)
         return self._objects.get(any_id)
 
     def peek(self, any_id: int) -> InlineObject | None:
-        """The object of this id, whose outcome may not be known yet if a stream ends with it."""
+        """Return the object with this id. The outcome of a stream's object may be unknown yet."""
         return self._objects.get(any_id)
 
     def settle(self, any_id: int, outcome: Outcome) -> None:
-        """A stream has ended."""
+        """Set the outcome of a stream that has ended."""
         with self._lock:
             found = self._objects.get(any_id)
             if found is not None:
@@ -168,15 +174,15 @@ class InlineObjects:
                 self._hold(outcome.refs)
 
     def let_go(self, ids: Sequence[int]) -> None:
-        """One holder less of each, as soon as nothing else is going on."""
+        """Give back one hold of each object, at the next use of the session."""
         self._released.extend(ids)
 
     def actor(self, actor_id: int) -> InlineActor | None:
-        """The actor of this id, dead or alive."""
+        """Return the actor with this id, dead or alive; None if there is none."""
         return self._actors.get(actor_id)
 
     def actors(self) -> list[InlineActor]:
-        """All actors, dead or alive."""
+        """Return all actors, dead or alive."""
         return list(self._actors.values())
 
     def seal(self, first: int, label: str, outcomes: Sequence[Outcome], seconds: float = 0.0) -> None:
@@ -187,13 +193,13 @@ class InlineObjects:
                 self._hold(outcome.refs)
 
     def add_actor(self, actor_id: int, actor: InlineActor) -> None:
-        """Add an actor; `seal` of the object of the same id goes with it."""
+        """Add an actor. The caller also seals the object with the same id."""
         with self._lock:
             self._actors[actor_id] = actor
             self._hold(actor.refs)
 
     def hold(self, any_id: int) -> None:
-        """One holder more."""
+        """Count one holder more of an object."""
         with self._lock:
             self._hold((any_id,))
 
@@ -204,7 +210,7 @@ class InlineObjects:
                 found.holders += 1
 
     def free(self, ids: Sequence[int]) -> None:
-        """Drop the values of these; actors and failures stay."""
+        """Drop the values of these objects; actors and failures stay."""
         with self._lock:
             for any_id in ids:
                 found = self._objects.get(any_id)
@@ -214,19 +220,19 @@ class InlineObjects:
                 found.outcome = Outcome(FREED)
 
     def drop_released(self) -> None:
-        """Let go of what finalizers have released."""
+        """Give back the holds that finalizers have released."""
         dropped: list[Closing] = []
         with self._lock:
             while self._released:
                 pending = [self._released.popleft()]
                 while pending:
                     pending.extend(self._let_go(pending.pop(), dropped))
-        # Instances die here and not under the lock: they may have finalizers.
+        # Instances are dropped here and not under the lock, because they may have finalizers.
         for closing in dropped:
             closing.close()
 
     def _let_go(self, any_id: int, dropped: list[Closing]) -> tuple[int, ...]:
-        """One holder less. Returns the ids that are let go with it, if it was the last."""
+        """Count one holder less. Return the ids that lose a holder as well, if the object is dropped with its last."""
         if any_id < 0:
             return self._on_released(-any_id)
         found = self._objects.get(any_id)
@@ -246,7 +252,7 @@ class InlineObjects:
         return (*found.outcome.refs, *actor.refs)
 
     def clear(self) -> None:
-        """Drop everything."""
+        """Drop all objects and actors."""
         with self._lock:
             objects, self._objects = self._objects, {}
             actors, self._actors = self._actors, {}

@@ -1,5 +1,8 @@
-"""The placement groups of an inline session. Everything has run when it was submitted, so a group is reserved at once
-if there is enough, and what is placed in one that is not is an error: nobody would ever wait for it."""
+"""The placement groups of an inline session.
+
+A group is reserved at once if the resources suffice. A task or actor in a group that is not reserved fails, because
+inline calls run when they are submitted and cannot wait for a reservation.
+"""
 
 from __future__ import annotations
 
@@ -39,16 +42,16 @@ class InlinePlacementGroups:
         total: Mapping[str, float],
         labels: Mapping[str, str],
     ) -> None:
-        """`total`: amounts of the whole session."""
+        """Begin without groups. `total` has the amounts of the whole session."""
         self._objects = objects
         self._stack = stack
         self._names = names
         self._total = {name: round(amount * RESOURCE_UNIT) for name, amount in total.items()}
         self._labels = labels
         self._groups: dict[int, GroupRecord] = {}
-        #: What else is known of a group: its namespace, and why it can never be reserved.
+        #: Namespace of each group, and the reason why the group can never be reserved, or "".
         self._details: dict[int, tuple[str, str]] = {}
-        #: The actors that created groups with which these end.
+        #: Actor that created a group, by the group's id; the group is removed when the actor ends.
         self._actors: dict[int, int] = {}
 
     # -------------------------------------------------------------------------------------------------------- groups
@@ -86,7 +89,7 @@ class InlinePlacementGroups:
         return _lacking(_sum(bundles), self._total, _WHOLE)
 
     def _reserve(self) -> None:
-        """Reserve what waits and fits, in order."""
+        """Reserve the pending groups that fit, in the order of their creation."""
         for group in list(self._groups.values()):
             lacking = self._details[group.group_id][1]
             if group.state == "pending":
@@ -96,7 +99,7 @@ class InlinePlacementGroups:
                 self._groups[group.group_id] = group._replace(state=state, detail=detail)
 
     def _free(self) -> dict[str, int]:
-        """What no group has reserved."""
+        """Return the amounts, in units, that no group has reserved."""
         free = dict(self._total)
         for group in self._groups.values():
             for name, amount in _sum(group.bundles).items() if group.state == "reserved" else ():
@@ -104,7 +107,7 @@ class InlinePlacementGroups:
         return free
 
     def free(self) -> dict[str, float]:
-        """Amounts that no group has reserved; without those of which nothing is left."""
+        """Return the amounts that no group has reserved, without zeros."""
         self._tend()
         return {name: amount / RESOURCE_UNIT for name, amount in self._free().items() if amount}
 
@@ -141,13 +144,13 @@ class InlinePlacementGroups:
     # ----------------------------------------------------------------------------------------------------- placement
 
     def refusal(self, what: str, text: str, options: TaskOptions) -> Failure | None:
-        """The failure of a "task" or "actor" that cannot run; `text` is the beginning of its message."""
+        """Return the failure of a "task" or "actor" that cannot run, or None; its message begins with `text`."""
         self._tend()
         refused = self._refused(options.resources, options.place or Place())
         return Failure(f"{what}_{refused[0]}", f"{text}: {refused[1]}.") if refused is not None else None
 
     def _refused(self, needs: Resources, place: Place) -> tuple[str, str] | None:
-        """(kind, why), as the core's `bundles.refusal` gives them."""
+        """Return the kind and the reason of a refusal, as `group_reservation.refusal` of the core does, or None."""
         own = self._labels.get(NODE_ID, "")
         if place.node and place.node != own:
             return (
@@ -187,7 +190,7 @@ def _sum(bundles: Sequence[Resources]) -> dict[str, int]:
 
 
 def _lacking(needs: Mapping[str, int], there: Mapping[str, int], where: str) -> str:
-    """What there is too little of, in words."""
+    """Return which amounts are too small, in words; "" if all suffice."""
     short = [
         f"{name}={amount / RESOURCE_UNIT:g}, and {where} {there.get(name, 0) / RESOURCE_UNIT:g}"
         for name, amount in needs.items()

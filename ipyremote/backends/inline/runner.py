@@ -1,6 +1,6 @@
-"""Running user code on the calling thread, and what becomes of it: arguments in, outcomes out.
+"""The runner of user code on the calling thread: arguments in, outcomes out.
 
-The backend, its streams and its actors share one runner. The runner starts nothing and restarts nothing by itself.
+The inline backend, its streams and its actors share one runner. The runner starts and restarts nothing by itself.
 """
 
 from __future__ import annotations
@@ -128,12 +128,12 @@ class InlineRunner:
     def outcome(self, value: Any) -> Outcome:
         """Make the outcome of a call that returned `value`."""
         if isinstance(value, ObjectRef) and value._deferred:
-            # A deferred ref stands for its value, which is there already.
+            # A deferred ref stands for the value of another object, which inline is known already.
             found = self._objects.find(self._id_of(value))
             assert found is not None
             return found.outcome
         pickled = pickling.dumps(value)
-        # The outcome holds the refs inside the value, from before the refs of the task itself are gone.
+        # The caller holds the ids in the outcome while the task's own refs inside the value are still alive.
         return Outcome(inline(pickled), pickled.refs)
 
     def failure(self, error: BaseException, label: Label) -> Failure:
@@ -149,5 +149,5 @@ class InlineRunner:
 
 
 def process_ended(label: Label, error: BaseException) -> str:
-    """Say why a task or actor is gone whose code asked for the end of its process."""
+    """Return the reason of the end of a task or actor whose code asked for the end of its process."""
     return f"{label} ended the process that it ran in: {type(error).__name__}: {error}"

@@ -1,8 +1,8 @@
-"""The streams of an inline session: generators that go on, in the thread that asks, when their next item is asked for.
+"""The streams of an inline session: a generator makes each item when the item is asked for, in the asking thread.
 
-So an endless generator is no trouble, and no limit on items ahead is needed. What a stream comes to is found out when
-somebody takes its last item or gets its `completed()` ref, which runs it to its end. A generator that was dropped is
-closed.
+An endless generator is therefore fine, and no limit on the number of items made ahead is needed. The outcome of a
+stream is known when its last item was taken, or when its `completed()` ref was got, which runs the generator to its
+end. A generator that was dropped is closed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from ipyremote.streams import DynamicObjectRefGenerator
 
 __all__ = ["InlineStream", "InlineStreams", "Steps", "collected"]
 
-#: Comes after the last item.
+#: Marker that follows the last item.
 END: Final = object()
-#: Stands for the outcome of a stream that has not ended.
+#: Outcome of a stream that has not ended.
 _UNKNOWN: Final = Outcome(Failure("system", "The generator has not ended yet."))
 
 
-class _Failed(Exception):
-    """A stream comes to this failure."""
+class _StreamFailed(Exception):
+    """Raised inside a stream that ends with this failure."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.text)
@@ -40,7 +40,7 @@ class _Failed(Exception):
 
 
 class Steps:
-    """How the generator of one call is run."""
+    """The runs of one call's generator, step by step."""
 
     def __init__(
         self,
@@ -67,10 +67,10 @@ class Steps:
         return self._stack.inside(self._label, self._actor, self._identity)
 
     def begin(self) -> Any:
-        """Make it, from fresh copies of the arguments."""
+        """Call the generator function with fresh copies of the arguments; return the generator."""
         failed = self._runner.failed_dependency(self._packed)
         if failed is not None and isinstance(failed.value, Failure):
-            raise _Failed(failed.value)
+            raise _StreamFailed(failed.value)
         args, kwargs = self._runner.open(self._packed)
         with self._inside():
             items = self._target()(*args, **kwargs)
@@ -81,10 +81,10 @@ class Steps:
         return items
 
     def step(self, items: Any) -> Any:
-        """Its next item, or END."""
+        """Return the generator's next item, or END."""
         actor = self._actor
         if actor is not None and actor.death is not None:
-            raise _Failed(actor.death)
+            raise _StreamFailed(actor.death)
         if hasattr(items, "__next__"):
             with self._inside():
                 return next(items, END)
@@ -96,7 +96,7 @@ class Steps:
             return END
 
     def close(self, items: Any) -> None:
-        """Nobody needs it any more."""
+        """Close the generator, which nobody needs any more."""
         if hasattr(items, "close"):
             with self._inside():
                 items.close()
@@ -104,15 +104,15 @@ class Steps:
             self._runner.run_coroutine(self._actor, items.aclose(), self._label)
 
     def pack(self, item: Any) -> Outcome:
-        """The item as a value of the session."""
+        """Return an item as an outcome of the session."""
         return self._runner.outcome(item)
 
     def failure(self, error: BaseException) -> Failure | None:
-        """What an exception comes to; None: begin anew."""
-        if isinstance(error, _Failed):
+        """Return the failure that an exception makes; None: the generator is to be run again."""
+        if isinstance(error, _StreamFailed):
             return error.failure
         if isinstance(error, SystemExit):
-            # It would end the process that runs the task.
+            # On a cluster this exit would end the process that runs the task.
             return self._runner.crash(process_ended(self._label, error), self._actor)
         if self._left and is_retried(error, self._retry):
             self._left -= 1
@@ -121,21 +121,21 @@ class Steps:
 
 
 class InlineStream:
-    """One stream that has not ended."""
+    """A stream that has not ended."""
 
     def __init__(self, steps: Steps, label: Label, mint: Callable[[], int], refs: tuple[int, ...]) -> None:
         self._steps = steps
         self.label = label
         self._mint = mint
-        #: What its arguments refer to, which it holds.
+        #: Ids of the objects and actors that the call's arguments refer to, which the stream holds.
         self.refs = refs
         self._items: Any = None
-        #: Items that were made, and those that were made since it began anew.
+        #: Number of items that have become objects, and number of items of the current attempt.
         self._made = 0
         self._again = 0
 
     def advance(self, objects: InlineObjects) -> int | Outcome:
-        """Make one more item, and give its object's id; or the outcome of the whole."""
+        """Make one more item and return the id of its object; at the end return the outcome of the stream."""
         while True:
             try:
                 if self._items is None:
@@ -149,7 +149,7 @@ class InlineStream:
             except KeyboardInterrupt:
                 self._items = iter(())
                 raise
-            except BaseException as error:  # of user code, whatever it is
+            except BaseException as error:  # any exception of user code
                 failure = self._steps.failure(error)
                 if failure is not None:
                     return Outcome(failure)
@@ -162,19 +162,19 @@ class InlineStream:
         return object_id
 
     def close(self) -> None:
-        """Nobody needs it any more."""
+        """Close the stream, which nobody needs any more."""
         items, self._items = self._items, iter(())
         if items is not None:
-            # Its last words are nobody's.
+            # An exception of the generator while it closes has nobody to go to.
             with contextlib.suppress(Exception):
                 self._steps.close(items)
 
 
 class _Reader:
-    """What the generator of a stream has; it may outlive the stream."""
+    """The state of a stream's `ObjectRefGenerator`, which may outlive the stream."""
 
     def __init__(self) -> None:
-        #: Items that were made ahead.
+        #: Ids of the items that were made and not yet taken.
         self.ready: deque[int] = deque()
         self.taken = 0
         self.failure_taken = False
@@ -187,10 +187,10 @@ class InlineStreams:
         self._objects = objects
         self._open: dict[int, InlineStream] = {}
         self._readers: dict[int, _Reader] = {}
-        objects.look_after(self.finish, self._on_released, self._on_dropped)
+        objects.attach_streams(self.finish, self._on_released, self._on_dropped)
 
     def open(self, task_id: int, stream: InlineStream) -> None:
-        """A call of a generator, which runs when it is asked."""
+        """Add the stream of a call, which runs when its items are asked for."""
         for any_id in stream.refs:
             self._objects.hold(any_id)
         self._objects.seal(task_id, str(stream.label), [_UNKNOWN])
@@ -198,7 +198,7 @@ class InlineStreams:
         self._readers[task_id] = _Reader()
 
     def is_open(self, task_id: int) -> bool:
-        """Whether it has not come to its end."""
+        """Return whether the stream has not ended."""
         return task_id in self._open
 
     def waitable(self, task_id: int) -> int:
@@ -222,20 +222,20 @@ class InlineStreams:
         return reader.failure_taken or not self._has_failed(task_id)
 
     def finish(self, task_id: int) -> None:
-        """Run it to its end, if it has not come there."""
+        """Run the stream to its end, unless it has ended."""
         reader = self._readers.get(task_id)
         while self._pull(task_id, reader):
             pass
 
     def end(self, task_id: int, outcome: Outcome) -> None:
-        """It has come to its end, or is to end now."""
+        """End the stream with this outcome."""
         stream = self._open.pop(task_id)
         stream.close()
         self._objects.settle(task_id, outcome)
         self._objects.let_go(stream.refs)
 
     def _pull(self, task_id: int, reader: _Reader | None) -> bool:
-        """Make one more item; False: there is none."""
+        """Make one more item; return False if there is none."""
         stream = self._open.get(task_id)
         if stream is None:
             return False
@@ -249,7 +249,7 @@ class InlineStreams:
         elif reader is not None:
             reader.ready.append(made)
         else:
-            # Its generator is gone: only the end is of interest.
+            # The `ObjectRefGenerator` was dropped, so nobody can take the item: only the stream's end matters.
             self._objects.let_go((made,))
         return isinstance(made, int)
 
@@ -258,12 +258,12 @@ class InlineStreams:
         return found is not None and isinstance(found.outcome.value, Failure)
 
     def _on_released(self, task_id: int) -> tuple[int, ...]:
-        """Its generator is gone; what that held."""
+        """Forget a dropped `ObjectRefGenerator`; return the ids that it held."""
         reader = self._readers.pop(task_id, None)
         return (*reader.ready, task_id) if reader is not None else ()
 
     def _on_dropped(self, task_id: int) -> InlineStream | None:
-        """Nobody can see anything of it any more."""
+        """Forget a stream whose object was dropped; return the stream, which is to be closed."""
         stream = self._open.pop(task_id, None)
         if stream is not None:
             self._objects.let_go(stream.refs)
@@ -280,7 +280,7 @@ def collected(steps: Steps, add: Callable[[Outcome], ObjectRef[Any]]) -> Dynamic
     try:
         while (item := steps.step(items)) is not END:
             refs.append(add(steps.pack(item)))
-    except Exception as error:  # of user code: the items before the error stay
+    except Exception as error:  # user code raised; the items before the exception stay
         failure = steps.failure(error)
         if failure is None:
             raise
