@@ -1,7 +1,7 @@
-"""The arguments of a call: into a pickle with slots for the top-level refs, and out of it again.
+"""The arguments of a call: into a pickle with slots for the top-level refs, and back.
 
 A ref at the top of the arguments arrives as the value of its object, so the pickle has a `Slot` in the ref's place, and
-whoever runs the call fills the slots. A ref inside another argument arrives as a ref.
+the process that runs the call fills the slots. A ref inside another argument arrives as a ref.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ipyremote.serialization.pickling import Pickled, Slot, dumps, joined, loads
 
 __all__ = ["PickledCall", "fill_slots", "pack_arguments", "pickled_call"]
 
-#: What error messages call the two parts of the arguments.
+#: Names of the two parts of the arguments in error messages.
 _NAMES: Final = ("args", "kwargs")
 
 
@@ -55,18 +55,18 @@ def fill_slots(
 
 
 class PickledCall(NamedTuple):
-    """The arguments of one call in one piece, which can be opened any number of times."""
+    """The arguments of one call in one piece, which can be unpickled any number of times."""
 
     data: bytes = b""
-    #: See `messages.values`; empty when `data` is one pickle.
+    #: Sizes of the pickle and its buffers in `data`, in bytes; empty if `data` is one pickle. See `messages.values`.
     sizes: tuple[int, ...] = ()
     #: Ids of the objects whose values go into the slots.
     deps: tuple[int, ...] = ()
-    #: Ids of all objects and actors that the arguments refer to, which whoever keeps the call holds.
+    #: Ids of all objects and actors that the arguments refer to, which the keeper of the call must hold.
     refs: tuple[int, ...] = ()
 
     def open(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Return fresh copies of the arguments. `values`: those of `deps`, in order."""
+        """Return fresh copies of the arguments. `values` has the values of `deps`, in order."""
         return fill_slots(loads_inline(self), values) if self.data else ((), {})
 
 

@@ -1,8 +1,8 @@
-"""On whose behalf code runs in this process: a driver's own code, or one task.
+"""The run that code of this process belongs to: a driver's own code, or one task.
 
-It is the source of what a submission inherits: the parent, the driver and cell that get its output, and the label,
-which counts by name inside the submitter (`fib#2.1` is the first `fib` that `fib#2` submitted), so that labels are the
-same from run to run whichever worker runs what.
+A submission inherits from the run: the parent task, the driver and the cell that get the output, and the beginning of
+the label. A submitter numbers its tasks by name (`fib#2.1` is the first `fib` that `fib#2` submitted), so labels are
+the same in each execution of a program, whichever worker runs which task.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Cancellable", "Label", "Running", "concurrent", "concurrently"]
 class Cancellable(Protocol):
     """A run that can be cancelled."""
 
-    #: Whether it was.
+    #: Whether the run was cancelled.
     cancelled: bool
 
 
@@ -36,7 +36,7 @@ class Label(NamedTuple):
 
 
 class Running:
-    """See the module docstring. Guarded by the session's lock."""
+    """A run; see the module docstring. Guarded by the session's lock."""
 
     __slots__ = ("_numbers", "_thread", "call", "cell", "driver", "gpus", "place", "prefix", "task_id")
 
@@ -51,18 +51,18 @@ class Running:
         call: Cancellable | None = None,
         place: Place | None = None,
     ) -> None:
-        #: The running task, or 0 in a driver.
+        #: Id of the running task; 0 in a driver.
         self.task_id = task_id
-        #: The client that its output and that of its children goes to.
+        #: Client that gets the output of the task and of its children.
         self.driver = driver
         self.cell = cell
-        #: What precedes the number in the labels of its children.
+        #: Beginning of the numbers in the labels of the task's children.
         self.prefix = f"{number}." if number else ""
-        #: What runs; None in a driver.
+        #: Call that runs; None in a driver.
         self.call = call
         #: Indices of the GPUs assigned to the task.
         self.gpus = gpus
-        #: Where the task was placed, or the actor that it belongs to.
+        #: Place of the task, or of the actor that the task belongs to.
         self.place = place
         self._numbers: dict[str, int] = {}
         self._thread = threading.get_ident()
@@ -78,7 +78,7 @@ class Running:
         return Label(name, self.number_of(name))
 
     def place_for(self, asked: Place | None) -> Place | None:
-        """Where a submission goes that was asked to go there: perhaps to the placement group of who submits it."""
+        """Return the place of a submission with the option `asked`; the submitter's own placement group may apply."""
         own = self.place
         if own is None and asked is None:
             return None
@@ -91,17 +91,17 @@ class Running:
         return place if place.group_id or place.labels or place.node else None
 
     def on_this_thread(self) -> bool:
-        """Whether the calling thread is the one that runs the task."""
+        """Return whether the calling thread is the thread that runs the task."""
         return threading.get_ident() == self._thread
 
 
-#: What runs in the present coroutine or thread, where several run at a time in one process.
+#: Run of the present coroutine or thread, where a process has several runs at a time.
 concurrent: contextvars.ContextVar[Running | None] = contextvars.ContextVar("running", default=None)
 
 
 @contextmanager
 def concurrently(running: Running) -> Iterator[None]:
-    """Code in this block, in this coroutine or thread, runs on behalf of `running`."""
+    """Make the code of this block, in this coroutine or thread, part of `running`."""
     token = concurrent.set(running)
     try:
         yield

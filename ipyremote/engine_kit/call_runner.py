@@ -1,4 +1,4 @@
-"""Calls in threads of this process: arguments are waited for, user code is called, the returns are settled."""
+"""A runner of calls in threads of this process: waits for arguments, calls user code, settles the returns."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class ThreadActor:
     options: ActorOptions
     cls: Callable[..., Any]
     instance: Any = None
-    #: Why the actor is dead; None while the actor lives.
+    #: Reason of the actor's death; None while the actor is alive.
     death: PickledFailure | None = None
     restarts: int = 0
     thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "ipyremote-actor"))
-    #: The event loop of an async actor: one for life, since locks and queues of asyncio belong to one loop.
+    #: Event loop of an async actor; one for life, because locks and queues of asyncio belong to one loop.
     loop: asyncio.Runner = field(default_factory=asyncio.Runner)
 
     def end(self, reason: str) -> str:
-        """Declare the actor dead, unless it is; what runs goes on. Returns why it is dead."""
+        """Declare the actor dead, unless it is; return the reason of its death. A running method goes on."""
         if self.death is None:
             self.death = PickledFailure("actor_died", reason)
         return self.death.text
 
     def close(self) -> None:
-        """Drop the instance and the event loop, once the calls that wait have run."""
+        """Drop the instance and the event loop after the waiting calls have run."""
 
         def drop() -> None:
             self.instance = None
@@ -62,7 +62,7 @@ class CallRunner:
     def __init__(
         self, objects: ObjectTable, calls: SubmittedCalls, shown: Installation[ReportingTask], limit: int
     ) -> None:
-        """`shown` reports what the calls show; `limit` is the number of tasks that run at a time, at least 1."""
+        """Begin without calls. `shown` reports the output of calls; up to `limit` tasks, at least 1, run at a time."""
         self._objects = objects
         self._shown = shown
         self._turns = threading.Semaphore(limit)
@@ -82,7 +82,8 @@ class CallRunner:
     ) -> SubmittedCall:
         """Make a call, as `SubmittedCalls.new` does, which the caller runs, now or later.
 
-        Its returns are expected from now on, and all that the call refers to is held until the call has run.
+        The call's returns are in the object table from now on, and all objects and actors that the call refers to are
+        held until the call has run.
         """
         call = self.calls.new(
             name,
@@ -101,7 +102,7 @@ class CallRunner:
 
     @contextmanager
     def blocked(self) -> Iterator[None]:
-        """Let another task have the turn of the calling one, which waits in this block."""
+        """Give the calling task's turn to another task while the calling task waits in this block."""
         has_turn = self.calls.is_inside and not self.calls.identity().actor
         if has_turn:
             self._turns.release()
@@ -162,7 +163,7 @@ class ThreadActors:
         self._actors: dict[int, ThreadActor] = {}
 
     def resources_of(self, actor_id: int) -> tuple[tuple[str, int], ...]:
-        """Return what an actor has for its life."""
+        """Return the resources that an actor has for life."""
         actor = self._actors.get(actor_id)
         return () if actor is None else actor.options.resources
 
@@ -177,7 +178,7 @@ class ThreadActors:
     def create(
         self, runner: CallRunner, call: SubmittedCall, cls: Callable[..., Any], options: ActorOptions
     ) -> None:
-        """Start an actor; the call is that of its class."""
+        """Start an actor; `call` is the call of the actor's class."""
         actor = self._actors[call.first] = ThreadActor(call, options, cls)
         # A restart needs the arguments again.
         for any_id in call.arguments.refs:
@@ -192,7 +193,7 @@ class ThreadActors:
             actor.death = failure._replace(kind="actor_died", text=text)
 
     def call(self, runner: CallRunner, actor_id: int, method: str, call: SubmittedCall) -> None:
-        """Have a method called after all earlier ones."""
+        """Queue the call of a method behind all earlier calls of the actor."""
         actor = self._actors.get(actor_id)
         if actor is None:
             failure = PickledFailure("actor_died", "The actor is not in this session any more.")
@@ -202,12 +203,12 @@ class ThreadActors:
         actor.thread.submit(runner.run, call, lambda: method_of(actor.instance, method, leave), actor)
 
     def leave(self, actor_id: int) -> str:
-        """End an actor whose code has asked for the end; returns the sentence about it."""
+        """End an actor whose code has asked for the end; return the reason of its death."""
         actor = self._actors[actor_id]
         return actor.end(f"The actor {actor.creation.label} has left by exit_actor().")
 
     def kill(self, runner: CallRunner, actor_id: int, *, no_restart: bool) -> None:
-        """End an actor, or restart it; see `Backend.kill`. A method that runs goes on."""
+        """End or restart an actor; see `Backend.kill`. A running method goes on."""
         actor = self._actors.get(actor_id)
         if actor is None or actor.death is not None:
             return
@@ -220,7 +221,7 @@ class ThreadActors:
         actor.thread.submit(self._begin, runner, actor)
 
     def drop(self, any_id: int) -> None:
-        """Close an actor that nobody holds; do nothing for the id of anything else."""
+        """Close an actor that nobody holds; do nothing if the id is not an actor's."""
         actor = self._actors.pop(any_id, None)
         if actor is not None:
             for inner in actor.creation.arguments.refs:

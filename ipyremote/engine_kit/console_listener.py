@@ -1,9 +1,9 @@
-"""What a plain program shows of its tasks: their text, each line after the task's label, on stdout and stderr.
+"""The listener of a plain program: prints the text of tasks on stdout and stderr, each line after the task's label.
 
-Of what a task displays it shows the text; of a task's outermost progress bars how far they had come when they were
-closed.
+A display of a task is printed as text. A progress bar of a task, unless it is inside another bar, is printed as one
+line when the bar is closed.
 
-Where that cannot be written, because the stream is closed or knows fewer characters, no call of the program fails.
+A stream that is closed, or that cannot encode a character, lets no call of the program fail.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class PlainListener:
     """The listener of a session that nobody else listens to."""
 
     def __init__(self) -> None:
-        #: Label and stream of the line that was begun and not ended; None: none was.
+        #: Label and stream of the unfinished line; None if every line has ended.
         self._open: tuple[str, int] | None = None
-        #: Open progress bars by task.
+        #: Numbers of the open progress bars, by task id.
         self._bars: dict[int, set[int]] = {}
 
     def on_output(self, output: TextReport) -> None:
@@ -44,14 +44,14 @@ class PlainListener:
         _write(out, "".join(parts))
 
     def on_display(self, display: DisplayReport) -> None:
-        """Print the text of what is displayed. What was printed stays as it is: updates are left out."""
+        """Print the text of a display. Printed text stays as it is, so updates of a display are left out."""
         content = display.content
         text = content.get("data", {}).get("text/plain") if content.get("kind") == "display_data" else None
         if isinstance(text, str) and text:
             self._print(display.label, 1, f"{text}\n")
 
     def on_progress(self, progress: ProgressReport) -> None:
-        """Print a line about a bar that is closed, unless the bar is inside of another one."""
+        """Print a line about a bar that was closed, unless the bar is inside another bar."""
         bar = progress.bar
         bars = self._bars.setdefault(progress.task_id, set())
         if not bar.closed:
@@ -66,24 +66,24 @@ class PlainListener:
             self._print(progress.label, 2, f"{words}\n")
 
     def on_update(self, update: StateReport) -> None:
-        """Show nothing: no display of a task is on screen here."""
+        """Show nothing: a plain program has no display of its tasks' states."""
 
     def on_notice(self, cell: int, text: str) -> None:
         """Print a sentence for the user."""
         print(f"ipyremote: {text}", file=sys.stderr)
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing: everything is printed at once."""
 
     def on_lost(self, reason: str) -> None:
-        """Whoever waits gets an exception that says it."""
+        """Do nothing: the calls that wait for the session raise an exception with the reason."""
 
 
 def _write(out: TextIO | None, text: str) -> None:
-    # None: the program was started without this stream.
+    # The program was started without this stream.
     if out is None:
         return
-    # It was closed, or its reader is gone, which the program learns from its own prints.
+    # A closed stream, or one whose reader is gone, is an error of the program's own prints only.
     with contextlib.suppress(OSError, ValueError):
         try:
             out.write(text)

@@ -1,8 +1,8 @@
-"""Exceptions to failures, which travel and are kept, and back to exceptions, a fresh one for each that asks.
+"""Exceptions to failures, which travel and are kept, and back to exceptions, a fresh one for each request.
 
-A failure made by user code carries its pickled `TaskError`; one made by an engine is a kind and a text. The text is
-always there, so that a failure can be shown without unpickling anything. An engine that has a record of its own for its
-wire makes the record of the fields of a `PickledFailure`, and hands the record to the functions here.
+A failure of user code carries the pickled `TaskError`; a failure that an engine has made is a kind and a text. Every
+failure has a text, so that it can be shown without unpickling anything. An engine whose wire has a record of its own
+for failures makes the record from the fields of a `PickledFailure`, and hands the record to the functions here.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ipyremote.serialization import pickling
 
 __all__ = ["FailureParts", "PickledFailure", "check_size", "exception_of", "failure_of", "together"]
 
-#: Failures that one error holds, and those whose tracebacks it shows.
+#: Number of failures in one error, and number of failures whose tracebacks the error shows.
 _HELD: Final = 1_000
 _SHOWN: Final = 4
-#: Labels of the others that are named.
+#: Number of other failed tasks that an error names by label.
 _NAMED: Final = 3
-#: A pickled function or class above these many bytes is worth a warning, or refused.
+#: Sizes of a pickled function or class above which it is warned of, or refused, in bytes.
 FUNCTION_WARN_BYTES: Final = 10 << 20
 FUNCTION_ERROR_BYTES: Final = 100 << 20
-#: An exception travels beside the values, not through the store: one whose pickle is larger stays where it is.
+#: Largest pickle of an exception that travels, in bytes. Exceptions do not go through the store.
 EXCEPTION_BYTES: Final = 100 << 20
 
 
 class FailureParts(Protocol):
-    """A failure, as any engine keeps one."""
+    """The fields of a failure that every engine has."""
 
     @property
     def kind(self) -> str:
@@ -54,7 +54,7 @@ class PickledFailure(NamedTuple):
     kind: str
     text: str
     data: bytes = b""
-    #: Ids of the objects and actors referred to inside `data`.
+    #: Ids of the objects and actors that the exception in `data` refers to.
     refs: tuple[int, ...] = ()
 
     @property
@@ -64,10 +64,10 @@ class PickledFailure(NamedTuple):
 
 
 def failure_of(error: TaskError) -> PickledFailure:
-    """Return the failure of an exception of user code, which must live until somebody holds `refs`."""
+    """Return the failure of an exception of user code, which must live until the failure's `refs` are held."""
     try:
         pickled = pickling.dumps_whole(error)
-    except BaseException:  # the user's exception refuses to be pickled, in whatever way
+    except BaseException:  # pickling the user's exception can raise anything
         return _without_cause(error)
     if len(pickled.head) <= EXCEPTION_BYTES:
         return PickledFailure("task_error", _text_of(error), pickled.head, pickled.refs)
@@ -84,18 +84,18 @@ def _without_cause(error: TaskError, note: str = "") -> PickledFailure:
     alone.traceback_text += note
     try:
         pickled = pickling.dumps_whole(alone)
-    except Exception:  # a frame or label that cannot travel either
+    except Exception:  # a frame or label cannot be pickled either
         return PickledFailure("task_error", text)
     return PickledFailure("task_error", text, pickled.head, pickled.refs)
 
 
 def _text_of(error: TaskError) -> str:
-    # A message travels as UTF-8, which has no surrogates.
+    # A message travels as UTF-8, which cannot encode surrogates.
     return tracebacks.shortened(str(error)).encode("utf-8", "replace").decode()
 
 
 def exception_of(failure: FailureParts) -> IPyRemoteError:
-    """A fresh exception to raise for a failure."""
+    """Return a fresh exception to raise for a failure."""
     if not failure.data:
         return from_failure(failure.kind, failure.text)
     try:
@@ -110,7 +110,7 @@ def exception_of(failure: FailureParts) -> IPyRemoteError:
 
 
 def check_size(name: str, size: int) -> None:
-    """Warn of a pickled function or class above 10 MB; ValueError above 100 MB. As in Ray."""
+    """Warn of a pickled function or class above 10 MiB, and raise ValueError above 100 MiB. As in Ray."""
     advice = (
         "Check that its definition does not capture a large array or other object. "
         "Tip: use put() and pass the ref as an argument."
@@ -131,7 +131,7 @@ def _outside() -> int:
     frames = [frame]
     while (back := frames[-1].f_back) is not None:
         frames.append(back)
-    # Between here and `Export.to`, which has asked an engine, there may be frames of another package's engine.
+    # Between this frame and that of `Export.to`, which calls the engine, may be frames of another package's engine.
     asked = [number for number, one in enumerate(frames) if one.f_code is Export.to.__code__]
     level = asked[0] if asked else 0
     while level + 1 < len(frames) and frames[level].f_code.co_filename.startswith(tracebacks.PACKAGE):
@@ -140,10 +140,10 @@ def _outside() -> int:
 
 
 def together(failures: Iterable[FailureParts]) -> IPyRemoteError:
-    """A fresh exception to raise for what has failed of one list, in its order; there is at least one.
+    """Return a fresh exception to raise for the failures of a list of refs, of which there is at least one, in order.
 
-    One failure is raised as it is. Several are an ExceptionGroup that is caught like the first of them as well, so
-    `except ValueError` means what it means for one. A failure that reached several refs counts once.
+    One failure becomes its own exception. Several become an ExceptionGroup that also has the class of the first, so
+    `except ValueError` catches the group as it would catch the first alone. A failure of several refs counts once.
     """
     different = {failure.text: failure for failure in failures}
     errors = [exception_of(failure) for failure in islice(different.values(), _HELD)]
@@ -183,14 +183,14 @@ class _Group:
 
 
 def _text(message: str, errors: Sequence[IPyRemoteError]) -> str:
-    """The tracebacks of the first few, and how many there are."""
+    """Return the tracebacks of the first few errors, and the message, which has the number of errors."""
     parts = []
     for error in errors[:_SHOWN]:
         if not isinstance(error, TaskError):
             parts.append(f"  {type(error).__name__}: {str(error).strip()}")
             continue
         body = tracebacks.body_of(error.traceback_text).rstrip("\n")
-        # Whoever shows the whole says whose the first is.
+        # The first traceback has no label here: the label is already shown with the whole error.
         parts.append(f"  in task {error.label}:\n{body}" if parts else f"{tracebacks.HEADER}{body}")
     shown = f". These are the first {_SHOWN}" if len(errors) > _SHOWN else ""
     return "\n\n".join(

@@ -1,7 +1,7 @@
-"""A `Reporter` that tells a `Listener` at once: for tasks of this process, and for the driver's half of any engine.
+"""A `Reporter` that calls a `Listener` at once: for tasks of this process, and for the driver's half of any engine.
 
-The listener is called outside of the task, whose context the calling thread may have: what a listener prints is the
-program's, and no text of the task once more.
+The listener is called in an empty context, because the calling thread may have the context of the task: text that a
+listener prints must not be captured as text of the task again.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ Report = TypeVar("Report", TextReport, DisplayReport, ProgressReport)
 
 
 class ReportingTask(NamedTuple):
-    """A task that reports: the key by which `remote_cells` knows the task."""
+    """The key by which `remote_cells` knows a task that reports."""
 
     #: The notebook layer's number of the cell that asked for the task; 0 outside notebooks.
     cell: int
@@ -29,14 +29,14 @@ class ReportingTask(NamedTuple):
 
 
 class ListenerReporter:
-    """Reports to the listener of the moment. Method contracts are those of `backend.reporter.Reporter`."""
+    """Reports to the current listener. Method contracts are those of `backend.reporter.Reporter`."""
 
     def __init__(self, listener: Callable[[], Listener]) -> None:
-        """`listener` returns who is told now."""
+        """Report to the listener that the function `listener` returns at each report."""
         self._listener = listener
 
     def started(self, task: ReportingTask) -> None:
-        """Do nothing: whoever runs the task knows."""
+        """Do nothing: the engine runs the task in this process and knows its start."""
 
     def text(self, task: ReportingTask, stream: int, text: str) -> None:
         self._tell(self._listener().on_output, TextReport(task.cell, task.label, stream, text, task.task_id))
@@ -49,10 +49,10 @@ class ListenerReporter:
         self._tell(self._listener().on_progress, ProgressReport(task.cell, task.label, task.task_id, bar))
 
     def preview(self, task: ReportingTask, look: Mapping[str, Any]) -> None:
-        """Do nothing: the notebook asks for a look by a task of its own, which returns the look."""
+        """Do nothing: the notebook requests a preview by a task that returns the preview."""
 
     def finished(self, task: ReportingTask) -> None:
-        """Do nothing: whoever has run the task knows."""
+        """Do nothing: the engine has run the task in this process and knows its end."""
 
     @staticmethod
     def _tell(method: Callable[[Report], object], report: Report) -> None:

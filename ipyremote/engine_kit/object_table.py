@@ -1,7 +1,8 @@
-"""The objects of a session, for an engine whose results all come to this process: who holds them, waits, watches.
+"""The table of a session's objects, for an engine whose results all come to this process: holders, waiting, watching.
 
-An object is held by the Python refs to it, by tasks that need it (`hold`), and by the values that contain a ref to it.
-With its last holder it goes, and lets go of what it contains. Thread-safe. No lock is held while user code runs.
+The holders of an object are the Python refs to the object, the tasks that need the object (`hold`), and the values that
+contain such a ref. An object is dropped with its last holder, and then releases the objects that its value refers to.
+Thread-safe. No lock is held while user code runs.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from ipyremote.serialization.nested_refs import collect
 __all__ = ["ObjectTable"]
 
 
-#: What the states of tasks that have not ended mean.
+#: Sentence about a task that has not ended, by the task's state.
 _EXPLANATIONS: Final = {
     "waiting": "waits for the values of its arguments.",
     "ready": "waits for its turn.",
@@ -36,7 +37,7 @@ _EXPLANATIONS: Final = {
 
 
 class _FailedObject(Exception):
-    """A failure in the place of a value, for those who wait."""
+    """The exception of an object's future when the object's task has failed."""
 
     def __init__(self, failure: PickledFailure) -> None:
         super().__init__(failure.text)
@@ -49,13 +50,13 @@ class _TableObject:
 
     label: str
     state: str
-    #: What the object comes to; an exception is a `_FailedObject`.
+    #: Value of the object, or a `_FailedObject` as exception.
     future: Future[PickledValue] = field(default_factory=Future)
     #: Number of Python refs, tasks and values that hold the object.
     holders: int = 1
     #: Time at which the task began to run, in seconds of `time.monotonic`; 0.0 before.
     began: float = 0.0
-    #: Seconds that the task ran in all; 0.0 before the task's end.
+    #: Run time of the task, in seconds; 0.0 before the task's end.
     seconds: float = 0.0
     #: First line of the failure's text; empty otherwise.
     detail: str = ""
@@ -77,16 +78,16 @@ class ObjectTable:
         on_dropped: Callable[[int], object] = lambda object_id: None,
         blocked: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
-        """`on_dropped(object_id)` is called once an object has no holder; `blocked()` is entered while code waits."""
+        """Begin empty. `on_dropped(object_id)` is called for each dropped object; code waits inside `blocked()`."""
         self._blocked = blocked
         self._lock = threading.RLock()
         self._objects: dict[int, _TableObject] = {}
         self._on_dropped = on_dropped
         self._listener: Listener | None = None
-        #: Why no object can be had any more; empty while objects can.
+        #: Reason why the table was closed; empty while it is open.
         self._ended = ""
         self._released: deque[int] = deque()
-        #: Counts a Python ref less. Finalizers call it, so it is the append of a deque itself.
+        #: Gives back one hold of a ref. Finalizers call this function, so it is the deque's own `append`.
         self.release: Callable[[int], None] = self._released.append
 
     def __len__(self) -> int:
@@ -106,7 +107,7 @@ class ObjectTable:
         self._drop_released()
 
     def put(self, object_id: int, label: str, value: Any) -> None:
-        """Add an object that has its value. Raises TypeError for a value that cannot be pickled."""
+        """Add an object with its value. Raises TypeError for a value that cannot be pickled."""
         pickled = value_of(value)
         for any_id in pickled.refs:
             self.hold(any_id)
@@ -114,7 +115,7 @@ class ObjectTable:
         self.settle(object_id, pickled)
 
     def start(self, first: int, count: int = 1) -> None:
-        """Take note that the task of these objects begins to run."""
+        """Note that the task of these objects begins to run."""
         for object_id in range(first, first + count):
             found = self._objects.get(object_id)
             if found is not None and not found.future.done():
@@ -122,7 +123,7 @@ class ObjectTable:
                 self._report(object_id, found)
 
     def settle(self, object_id: int, outcome: Outcome) -> None:
-        """Give an object its value or failure, or what another one comes to. Takes over the holds of `outcome.refs`."""
+        """Give an object its value or failure, or that of another object. Takes over the holds of `outcome.refs`."""
         if isinstance(outcome, Deferred):
             self.on_ready(outcome.object_id, lambda target: self._settle_as(object_id, target))
             return
@@ -137,7 +138,7 @@ class ObjectTable:
             if isinstance(outcome, PickledFailure):
                 found.state = "cancelled" if outcome.kind == "task_cancelled" else "failed"
                 found.detail = outcome.line
-        # Outside of the lock: callbacks are called here.
+        # Outside of the lock, because the future calls its callbacks here.
         if isinstance(outcome, PickledFailure):
             found.future.set_exception(_FailedObject(outcome))
         else:
@@ -145,20 +146,20 @@ class ObjectTable:
         self._report(object_id, found)
 
     def outcome(self, object_id: int) -> Outcome:
-        """Return what an object has come to; wait for it."""
+        """Wait for an object, and return its value or failure."""
         try:
             return self._find(object_id).future.result()
         except _FailedObject as failed:
             return failed.failure
 
     def held(self, failure: PickledFailure, count: int) -> list[PickledFailure]:
-        """Return so many times a failure that is that of another object, too, with the holds for `settle`."""
+        """Return `count` copies of a failure that another object has, too, with the holds that `settle` takes over."""
         for any_id in failure.refs * count:
             self.hold(any_id)
         return [failure] * count
 
     def fail(self, first: int, count: int, failure: PickledFailure) -> None:
-        """Give the returns of a task a failure that was not made for them."""
+        """Give the returns of a task a failure that other objects may have, too."""
         for object_id, one in enumerate(self.held(failure, count), first):
             self.settle(object_id, one)
 
@@ -168,7 +169,7 @@ class ObjectTable:
         return next((outcome for outcome in outcomes if isinstance(outcome, PickledFailure)), None)
 
     def close(self, reason: str) -> None:
-        """Fail what has no value yet, and drop everything. From now on what asks for objects raises the reason."""
+        """Fail all objects without a value, and drop all objects. From now on, looking for an object raises."""
         for object_id in list(self._objects):
             self.settle(object_id, PickledFailure("system", reason))
         with self._lock:
@@ -187,7 +188,7 @@ class ObjectTable:
             timeout = 0.0
         with nullcontext() if timeout == 0.0 else self._blocked():
             done, missing = futures.wait(waited, timeout, futures.FIRST_EXCEPTION)
-        # A set has no order, and the first of several failures is the first in the list.
+        # The list gives the order of several failures, which the set `done` does not have.
         errors = [future.exception() for future in waited if future in done]
         if failures := [error.failure for error in errors if isinstance(error, _FailedObject)]:
             raise together(failures)
@@ -222,7 +223,7 @@ class ObjectTable:
         self._find(object_id).future.add_done_callback(lambda future: callback(object_id))
 
     def hold(self, any_id: int) -> None:
-        """Count a holder more; see `Backend.hold`."""
+        """Count one holder more; see `Backend.hold`."""
         with self._lock:
             if (found := self._objects.get(any_id)) is not None:
                 found.holders += 1
@@ -264,7 +265,7 @@ class ObjectTable:
     # ------------------------------------------------------------------------------------------------------- inside
 
     def _settle_as(self, object_id: int, target: int) -> None:
-        """Settle an object as another one, which is held and ready."""
+        """Settle an object with the outcome of `target`, an object that is ready and held by the caller."""
         outcome = self.outcome(target)
         for any_id in outcome.refs:
             self.hold(any_id)
@@ -290,7 +291,7 @@ class ObjectTable:
         return found
 
     def _drop_released(self) -> None:
-        """Let go of what finalizers have released."""
+        """Give back the holds that finalizers have released."""
         dropped: list[int] = []
         with self._lock:
             while self._released:

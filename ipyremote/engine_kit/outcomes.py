@@ -1,6 +1,6 @@
-"""User code is called, and becomes outcomes: a value in one piece for each return, or one failure for all.
+"""Calls of user code with their outcomes: a value in one piece for each return, or one failure for all returns.
 
-The calls are made here and not by engines, so that a traceback of user code has no frame of an engine in it.
+The calls are made here and not by engines, so that a traceback of user code has no frame of an engine.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ _Call: TypeAlias = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
 
 class PickledValue(NamedTuple):
-    """A value in one piece, with its buffers; `pickling.loads_inline` makes the value of it."""
+    """A pickled value in one piece with its buffers, which `pickling.loads_inline` unpickles."""
 
     data: bytes
-    #: See `messages.values`; empty when `data` is one pickle.
+    #: Sizes of the pickle and its buffers in `data`, in bytes; empty if `data` is one pickle. See `messages.values`.
     sizes: tuple[int, ...] = ()
-    #: Ids of the objects and actors that the value refers to, which whoever keeps the value holds.
+    #: Ids of the objects and actors that the value refers to, which the keeper of the value must hold.
     refs: tuple[int, ...] = ()
 
 
 class Deferred(NamedTuple):
-    """The value is that of another object, once the other object has one."""
+    """The outcome of another object, once the other object has one."""
 
     object_id: int
 
     @property
     def refs(self) -> tuple[int, ...]:
-        """The id of the other object, as an outcome has it that refers to the object."""
+        """Id of the other object, which this outcome refers to."""
         return (self.object_id,)
 
 
@@ -80,25 +80,25 @@ def outcomes_of(
     *,
     run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
 ) -> list[Outcome]:
-    """Call user code until it succeeds or no retry is left; return what each of its returns comes to.
+    """Call user code until the code succeeds or no retry is left; return the outcome of each of its returns.
 
     Parameters
     ----------
     prepare
-        Makes the function and fresh arguments for each attempt. An exception counts as one of the function.
+        Returns the function and fresh arguments for each attempt. An exception of `prepare` counts as the function's.
     label
         `name#number` of the task, for messages and tracebacks.
     options
         The options of the call, for the number of returns and the retries.
     hold
-        Called with each of `refs` of what is returned, while the refs themselves are still alive.
+        Called with each id in `refs` of the outcomes, while the refs themselves are still alive.
     run_coroutine
         Runs a coroutine of an async actor on the actor's event loop; None for callers of plain functions.
 
     Raises
     ------
     SystemExit
-        User code asked for the end of its process, which is for the engine to interpret.
+        User code asked for the end of its process. The engine decides what this means.
     """
     left = options.max_retries
     while True:
@@ -107,7 +107,7 @@ def outcomes_of(
             return _held([_outcome(item) for item in items], hold)
         except SystemExit:
             raise
-        except BaseException as error:  # whatever user code raised
+        except BaseException as error:  # any exception of user code
             if not left or not is_retried(error, options.retry_exceptions):
                 return _held([failure_from(error, label)] * options.returns, hold)
             left -= 1
@@ -152,7 +152,7 @@ async def _guarded(coroutine: Coroutine[Any, Any, Any]) -> tuple[Any, BaseExcept
 def drawn(
     items: Iterator[Any], returns: int, label: str, say: Callable[[str], None] | None = None
 ) -> list[Any]:
-    """Take as many items as there are returns; there may be fewer. `say` (default: on stderr) tells of surplus ones."""
+    """Take at most as many items as there are returns. `say` (default: print to stderr) gets a note on the rest."""
     first = list(islice(items, returns))
     surplus = sum(1 for _ in items)
     if surplus and returns:
@@ -165,7 +165,7 @@ def drawn(
 
 
 def split(result: Any, returns: int) -> list[Any]:
-    """Return the items of a call's result. Raises ValueError when there are not as many as the call has returns."""
+    """Return the items of a call's result. Raises ValueError when their number differs from the number of returns."""
     if returns == 0:
         return []
     try:
@@ -180,7 +180,7 @@ def split(result: Any, returns: int) -> list[Any]:
 
 
 def is_retried(error: BaseException, kinds: bool | tuple[type[BaseException], ...]) -> bool:
-    """Return whether an exception is one that a task's `retry_exceptions` names."""
+    """Return whether a task with `retry_exceptions=kinds` is run again after this exception."""
     if isinstance(kinds, bool):
         return kinds and isinstance(error, Exception)
     cause = error.cause if isinstance(error, TaskError) else error

@@ -1,7 +1,7 @@
-"""The calls that code of this process submits, and the ones that run here: ids, labels, arguments, on whose behalf.
+"""The calls that code of this process submits and runs: ids, labels, arguments, and the call that code belongs to.
 
-For engines that mint ids in the process that submits, and whose tasks run in threads or coroutines of this process. The
-object of the session is the `CurrentTask` of its code, too.
+For engines whose submitting process mints the ids, and whose tasks run in threads or coroutines of this process. The
+`SubmittedCalls` of a session is also the `CurrentTask` of the code that runs.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ class SubmittedCall:
 
     #: Id of the first return.
     first: int
-    #: `name#number`
+    #: `name#number` of the call.
     label: str
     arguments: PickledCall
     options: TaskOptions
-    #: The source of what the call's own submissions inherit.
+    #: Run from which the call's own submissions inherit.
     running: Running
     identity: Identity
 
     @property
     def needs(self) -> tuple[int, ...]:
-        """Ids of all that the call refers to, repetitions included; those of an actor's methods the actor, too."""
+        """Ids of all objects and actors that the call refers to, repeated as referred to; a method refers to its actor."""
         actor = self.identity.actor
         return self.arguments.refs if actor in (0, self.first) else (*self.arguments.refs, actor)
 
@@ -67,7 +67,7 @@ class SubmittedCalls:
         id_of
             Gives the id of a ref, or raises for a ref of another session.
         leave
-            Ends the actor with this id, whose code has asked for the end; returns the sentence about it.
+            Ends the actor with this id, whose code has asked for the end; returns the reason of the actor's death.
         handle_of
             Makes a weak handle of the actor with this id.
         """
@@ -90,9 +90,9 @@ class SubmittedCalls:
         creates_actor: bool = False,
         resources: tuple[tuple[str, int], ...] | None = None,
     ) -> SubmittedCall:
-        """Make a call of a function; of a method of an actor, or of an actor's class, with the actor's resources.
+        """Make a call of a function, of an actor's method, or of an actor's class (both with the actor's resources).
 
-        Raises TypeError naming what cannot be pickled, and what `id_of` raises.
+        Raises TypeError, which names the part that cannot be pickled, and the exceptions of `id_of`.
         """
         arguments = pickled_call(args, kwargs, self._id_of)
         outer = self.running
@@ -109,13 +109,13 @@ class SubmittedCalls:
         return SubmittedCall(first, str(label), arguments, options, running, identity)
 
     def mint(self, name: str) -> tuple[int, str]:
-        """Return (a new id, the label of the next submission with this name)."""
+        """Return a new id, and the label of the next submission with this name."""
         with self._lock:
             return self._ids.take(), str(self.running.label_of(name))
 
     @contextmanager
     def inside(self, call: SubmittedCall) -> Iterator[None]:
-        """Code in this block, in this thread or coroutine, runs for the call."""
+        """Make the code of this block, in this thread or coroutine, part of the call."""
         token = self._current.set(call)
         try:
             with concurrently(call.running):
@@ -125,22 +125,22 @@ class SubmittedCalls:
 
     @property
     def running(self) -> Running:
-        """On whose behalf the calling code runs."""
+        """The run that the calling code belongs to."""
         return concurrent.get() or self._program
 
     @property
     def is_inside(self) -> bool:
-        """Whether the calling code runs for a call."""
+        """Whether the calling code belongs to a call, and not to the driver."""
         return self._current.get() is not None
 
     def identity(self) -> Identity:
-        """Return on whose behalf the calling code runs; see `Backend.identity`."""
+        """Return the identity of the calling code; see `Backend.identity`."""
         call = self._current.get()
         return Identity() if call is None else call.identity
 
     def origin(self) -> Origin:
-        """Return what lets other threads submit on behalf of the calling code; see `Backend.origin`."""
-        # A copy has the cell of this moment, and shares the numbers of the labels.
+        """Return a function that lets other threads submit on behalf of the calling code; see `Backend.origin`."""
+        # A copy keeps the cell of this moment, and shares the counters of the labels.
         frozen = copy.copy(self.running)
         return lambda: concurrently(frozen)
 
