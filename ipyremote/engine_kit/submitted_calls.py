@@ -41,7 +41,7 @@ class SubmittedCall:
 
     @property
     def needs(self) -> tuple[int, ...]:
-        """Ids of all objects and actors that the call refers to, repeated as referred to; a method refers to its actor."""
+        """Ids of all objects and actors that the call refers to, with repetitions; a method refers to its actor."""
         actor = self.identity.actor
         return self.arguments.refs if actor in (0, self.first) else (*self.arguments.refs, actor)
 
