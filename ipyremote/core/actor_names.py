@@ -1,12 +1,12 @@
-"""The names of actors: who has which, in which namespace a driver is, and under what title an actor's output is shown.
+"""The names of actors, the namespaces of drivers, and the titles under which the output of actors is shown.
 
-A name is taken as long as its actor lives; a dead one is passed over, and forgotten when the table has grown. Each
-driver has a namespace of its own unless it says which (`UseNamespace`); tasks are in that of the driver that they run
-for, actors in that of the driver that had them created. Who claims a session takes over the namespace of the driver
-before it.
+A name is taken as long as its actor lives. The name of a dead actor is passed over, and forgotten when the table has
+grown. Each driver has a namespace of its own unless it names one (`UseNamespace`); a task is in the namespace of the
+driver that the task runs for, an actor in the namespace of the driver for which the actor was created. A driver that
+claims a session takes over the namespace of the driver before it.
 
-A detached actor is held by `DETACHED`. Dead, it is held for a while longer, since the handles that `get_actor` gives
-hold nothing, and whoever has one is to learn how the actor ended.
+A detached actor is held by `DETACHED`. After its death the actor is held for a while longer, since the handles that
+`get_actor` gives hold nothing, and a user of such a handle is to learn how the actor ended.
 """
 
 from __future__ import annotations
@@ -22,40 +22,40 @@ from ipyremote.messages import Bound, CreateActor, LookUp, NamedActor, Names
 
 __all__ = ["ActorNameTable"]
 
-#: So many more entries than actors, and so many dead detached actors, may pile up before they are cleared away.
+#: Number of entries without an actor, and of dead detached actors, that may pile up before they are cleared away.
 SLACK: Final = 64
 
 
 class ActorNameTable:
-    """See the module docstring."""
+    """The table of names, namespaces, titles and detached actors, as the module docstring says."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
-        #: Actor ids by (namespace, name). Their actors may be dead or gone.
+        #: Actor ids by (namespace, name). The actors may be dead or gone.
         self._ids: dict[tuple[str, str], int] = {}
-        #: The namespaces that drivers have asked for or taken over.
+        #: Namespaces that drivers have named or taken over, by client id.
         self._namespaces: dict[int, str] = {}
-        #: What stands before the output of an actor, by its id.
+        #: Titles that stand before the output of actors, by actor id.
         self._titles: dict[int, str] = {}
-        #: Detached actors, dead or alive.
+        #: Ids of detached actors, dead or alive, the oldest first.
         self._detached: deque[int] = deque()
 
     # ------------------------------------------------------------------------------------------------------ namespaces
 
     def use(self, driver: int, namespace: str) -> None:
-        """A driver says which namespace is its own."""
+        """Set the namespace of a driver."""
         self._namespaces[driver] = namespace
 
     def inherit(self, heir: int, former: int) -> None:
-        """A driver goes on in the place of one that has ended."""
+        """Give the namespace of a driver that has ended to the driver in its place, unless the heir has named one."""
         self._namespaces.setdefault(heir, self.namespace_of(former))
 
     def namespace_of(self, driver: int) -> str:
-        """The namespace of a driver."""
+        """Return the namespace of a driver."""
         return self._namespaces.get(driver) or f"anonymous-{driver}"
 
     def own_namespace(self, sender: int, driver: int) -> str:
-        """Of the code that has sent something. `driver`: whom it says it runs for."""
+        """Return the namespace of the code that sent a message. `driver`: the driver that the message names."""
         worker = self._ledger.workers.get(sender)
         if worker is None:
             return self.namespace_of(sender)
@@ -65,7 +65,7 @@ class ActorNameTable:
     # ----------------------------------------------------------------------------------------------------------- names
 
     def is_taken(self, sender: int, message: CreateActor) -> bool:
-        """Whether another actor has the name that a new one is to have. The sender is told, then."""
+        """Return whether another actor has the name that a new actor is to have. If so, answer the sender."""
         spec = message.actor
         if not spec.name:
             return False
@@ -77,7 +77,7 @@ class ActorNameTable:
         return True
 
     def on_created(self, sender: int, message: CreateActor) -> None:
-        """A new actor is there, perhaps with a name, perhaps detached."""
+        """Enter a new actor's name, if there is one, and hold the actor if it is detached."""
         spec = message.actor
         actor = self._ledger.actors.get(message.spec.task_id)
         if actor is None:
@@ -91,7 +91,7 @@ class ActorNameTable:
             self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
 
     def on_look_up(self, sender: int, message: LookUp) -> None:
-        """A client asks which names there are."""
+        """Answer a client's question for names."""
         own = self.own_namespace(sender, message.driver)
         wanted = message.namespace or own
         found: list[NamedActor] = []
@@ -108,13 +108,13 @@ class ActorNameTable:
         self._answer(sender, message.request, own, found)
 
     def left_by(self, driver: int) -> dict[str, Bound]:
-        """The named actors that a driver which has ended held, and the detached ones, as names to be saved."""
+        """Return the names to be saved of a driver that has ended: its named actors, and all detached ones."""
         objects = self._ledger.objects
         left = {}
         for namespace, name in sorted(self._ids):
             actor = self._find(namespace, name)
             if actor is not None and (actor.spec.detached or holds(objects[actor.id], driver)):
-                # In other namespaces there may be the same name; the driver's own comes first.
+                # Several namespaces may have the same name; the one in the driver's own namespace is saved.
                 own = namespace == self.namespace_of(driver)
                 if own or name not in left:
                     left[name] = Bound(name, (actor.id,), actor.spec.record)
@@ -123,14 +123,14 @@ class ActorNameTable:
     # ---------------------------------------------------------------------------------------------------------- titles
 
     def on_titled(self, sender: int, title: str) -> None:
-        """An actor says what its output is to be shown under."""
+        """Set the title under which the output of the sender, an actor, is shown."""
         worker = self._ledger.workers.get(sender)
         if worker is not None and worker.actor is not None:
             self._tidy()
             self._titles[worker.actor.id] = title
 
     def title_of(self, actor_id: int) -> str:
-        """Empty: that of its calls."""
+        """Return the title of an actor; empty: its output is shown under the labels of its calls."""
         return self._titles.get(actor_id, "")
 
     # --------------------------------------------------------------------------------------------------------- details
@@ -157,7 +157,7 @@ class ActorNameTable:
             self._detached = deque(i for i in self._detached if i in alive)
 
     def _tidy(self) -> None:
-        """Forget what actors that are gone were called, now and then."""
+        """Forget the names and titles of actors that are gone, now and then."""
         most = 2 * len(self._ledger.actors) + SLACK
         if len(self._ids) > most:
             self._ids = {key: i for key, i in self._ids.items() if self._find(*key) is not None}

@@ -1,12 +1,12 @@
 """Actors: their creation, their calls in order, their restarts and their end.
 
-Rules. Calls of one caller reach a one-at-a-time actor in the order in which they were submitted; one that waits for
-objects holds up the later ones of its caller, nobody else's. Up to `IN_FLIGHT` calls are sent ahead. When the worker is
-lost, calls that had not started are kept in order and run after the restart, behind the started ones that have retries
-left. An actor that nobody holds is stopped after its last call. The arguments of the creation are held, as `-actor_id`,
-until the actor is dead. A dead actor is remembered, with the reason, as long as it has holders. As in Ray, an actor
-dies with its owner, the process that created it, unless it is detached; and a call without retries that comes while
-its actor restarts fails at once.
+Rules. An actor that runs one call at a time gets the calls of one caller in the order in which they were submitted; a
+call that waits for objects holds up the later calls of its caller, and no other caller's. Up to `IN_FLIGHT` calls are
+sent ahead. When the worker is lost, calls that had not started are kept in order and run after the restart, behind the
+started calls that have retries left. An actor that nobody holds is stopped after its last call. The arguments of the
+creation are held, as `-actor_id`, until the actor is dead. A dead actor is remembered, with the reason, as long as it
+has holders. As in Ray, an actor dies with its owner, the process that created it, unless it is detached; and a call
+without retries that comes while its actor restarts fails at once.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ __all__ = ["Actors"]
 
 #: Number of calls that may be sent ahead to an actor with concurrency groups, whose worker does the limiting.
 UNLIMITED: Final = 1 << 62
-#: Calls that are sent to an actor ahead of their results.
+#: Number of calls that may be sent to any other actor ahead of their results.
 IN_FLIGHT: Final = 1000
 
 
 class Actors:
-    """What happens to actors. Keeps nothing itself: the records are in the ledger."""
+    """The reactions to everything that happens to actors. The records are in the ledger; nothing is kept here."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool) -> None:
         self._ledger = ledger
@@ -62,7 +62,7 @@ class Actors:
     # ---------------------------------------------------------------------------------------------- coming to life
 
     def on_create(self, sender: int, spec: TaskSpec, actor_spec: ActorSpec) -> None:
-        """A client wants an actor."""
+        """Make the record of an actor that a client creates, and queue its creation."""
         ledger = self._ledger
         task = promise(ledger, sender, spec)
         if task is None:
@@ -88,7 +88,7 @@ class Actors:
             push(ledger, shape, task)
 
     def adopt(self, worker: Worker, creation: Task) -> None:
-        """Placement found a worker: from now on it is the actor. The creation is not sent yet."""
+        """Make a worker the actor. Placement has chosen the worker, and sends the creation after this."""
         actor = creation.actor
         assert actor is not None, "a creation has an actor"
         worker.actor = actor
@@ -99,7 +99,7 @@ class Actors:
             move_actor(actor, STARTING)
 
     def on_created(self, worker: Worker, task: Task, message: TaskDone) -> None:
-        """The creation has ended; it is off the worker."""
+        """React to the end of a creation, which is off the worker: the actor is alive, or dead."""
         ledger = self._ledger
         actor = task.actor
         assert actor is not None, "a creation has an actor"
@@ -114,14 +114,14 @@ class Actors:
         obj = ledger.objects.get(actor.id)
         if obj is not None and obj.value is None and type(value) is not Failure:
             obj.seconds = ledger.now - task.started
-            # What an actor's creation gives is never more than None.
+            # The value of a creation is never more than None, so it is Inline.
             seal(ledger, obj, value, worker.id)  # type: ignore[arg-type]
         end(ledger, task, DONE)
 
     # --------------------------------------------------------------------------------------------------------- calls
 
     def on_call(self, sender: int, spec: TaskSpec) -> None:
-        """A client calls a method."""
+        """Queue a client's call of a method, or fail the call if the actor is dead or restarts."""
         ledger = self._ledger
         task = promise(ledger, sender, spec)
         if task is None:
@@ -148,18 +148,18 @@ class Actors:
             self._lane(actor, task).append(task)
 
     def on_woken(self, task: Task) -> None:
-        """A call that waited for objects is READY."""
+        """React to a call that waited for objects and is READY now."""
         actor = task.actor
         assert actor is not None, "a call has an actor"
         if _is_ordered(actor):
-            # It is in its caller's lane, perhaps behind others that wait.
+            # The call is in its caller's lane, perhaps behind other calls that wait.
             self._ledger.touched[actor.id] = actor
         else:
             actor.outbox.append(task)
             self._ledger.touched[actor.id] = actor
 
     def settle(self, actor: Actor) -> None:
-        """Send the calls that can go, and stop the actor if nobody needs it."""
+        """Send the calls that the actor can take now, and stop the actor if nobody needs it."""
         ledger = self._ledger
         if actor.state == DEAD:
             return
@@ -168,7 +168,7 @@ class Actors:
         worker = actor.worker
         if actor.state == ALIVE and worker is not None and worker.state == SERVING:
             outbox = actor.outbox
-            # The calls of one group must not keep those of another from being sent.
+            # The calls of one concurrency group must not keep the calls of another group from being sent.
             limit = max(IN_FLIGHT, actor.max_running) if not actor.spec.groups else UNLIMITED
             while outbox and len(worker.tasks) < limit:
                 task = outbox.popleft()
@@ -182,14 +182,14 @@ class Actors:
     # ----------------------------------------------------------------------------------------------------------- ends
 
     def on_kill(self, sender: int, actor_id: int, no_restart: bool) -> None:
-        """A client kills an actor, or the actor's own worker says that it leaves on purpose."""
+        """End an actor that a client kills, or whose own worker says that it leaves on purpose."""
         ledger = self._ledger
         actor = ledger.actors.get(actor_id)
         if actor is None or actor.state == DEAD:
             return
         worker = actor.worker
         if worker is not None and sender == worker.id:
-            # It leaves after what it was sent, and of that only the call that says this has begun.
+            # The worker leaves after the calls that it was sent. Only the call that leaves has begun.
             for call in worker.tasks:
                 if call.state == SENT:
                     ledger.out.append(Send(sender, CancelRun(call.spec.task_id, call.attempt)))
@@ -200,15 +200,18 @@ class Actors:
                 self._pool.stop(worker, kill=True)
             self.die(actor, Failure("actor_died", f"{actor.spec.class_name} was killed by kill()."))
         elif worker is not None:
-            # Its loss is dealt with like any other, when it is known what had started.
+            # The loss of the worker is dealt with like any other, once it is known which calls had started.
             self._pool.stop(worker, kill=True)
 
     def on_lost(self, worker: Worker, end: WorkerEnd, started: int, finished: int) -> None:
-        """Take note that the worker of an actor is gone."""
+        """React to the loss of an actor's worker: restart the actor, or end it.
+
+        `started` and `finished`: numbers of the latest runs that had started and finished.
+        """
         reason = end.text
         ledger = self._ledger
         actor = worker.actor
-        assert actor is not None, "it was an actor"
+        assert actor is not None, "the worker was an actor"
         calls = detach_all(worker)
         if actor.worker is not worker or actor.state == DEAD:
             return
@@ -245,7 +248,7 @@ class Actors:
         self.die(actor, Failure("actor_died", text))
 
     def on_owner_gone(self, is_owned: Callable[[Actor], bool], why: str) -> None:
-        """An owner has ended: its actors end with it, unless they are detached. `is_owned`: which these are."""
+        """End the actors of an owner that has ended, unless they are detached. `is_owned` tells the owner's actors."""
         for actor in list(self._ledger.actors.values()):
             if actor.state == DEAD or actor.spec.detached or not is_owned(actor):
                 continue
@@ -255,7 +258,7 @@ class Actors:
             self.die(actor, Failure("actor_died", text))
 
     def die(self, actor: Actor, cause: Failure) -> None:
-        """An actor is dead for good. Its worker, if any, has been told to stop."""
+        """End an actor for good, with its calls. The caller has told its worker, if any, to stop."""
         ledger = self._ledger
         move_actor(actor, DEAD)
         actor.cause = cause
@@ -276,7 +279,7 @@ class Actors:
         release(ledger, creation.spec.refs, -actor.id)
         obj = ledger.objects.get(actor.id)
         if obj is not None:
-            # Removing a holder that is none, so that what nobody holds is dropped now that the actor is dead.
+            # Removes no holder; the object is dropped if nobody holds it, as it can be now that the actor is dead.
             release(ledger, (actor.id,), 0)
 
     # -------------------------------------------------------------------------------------------------------- details
@@ -293,7 +296,7 @@ class Actors:
         return lane
 
     def _advance_lanes(self, actor: Actor) -> None:
-        """Move the calls that no longer wait behind one that waits for objects to the outbox."""
+        """Move the calls that are READY to the outbox, of each caller up to the first call that waits for objects."""
         for client, lane in list(actor.lanes.items()):
             while lane and lane[0].state != WAITING:
                 call = lane.popleft()
@@ -305,7 +308,7 @@ class Actors:
     def _on_lost_call(
         self, call: Task, pid: int, reason: str, restart: bool, completed: bool, kept: list[Task]
     ) -> None:
-        """A call was on the lost worker and had started, or was being cancelled."""
+        """End or retry a call that was on the lost worker and had started, or was being cancelled."""
         ledger = self._ledger
         label = call.spec.label
         if call.state == CANCELLING:
@@ -350,7 +353,7 @@ class Actors:
         put_back(ledger, (creation,))
 
     def _on_unneeded(self, actor: Actor) -> None:
-        """No handle and no call is left. A creation that runs is left to end first."""
+        """Stop an actor that has no handle and no call. A creation that runs is left to end first."""
         creation = actor.creation
         if self._ledger.tasks.get(actor.id) is creation and creation.worker is not None:
             return
@@ -363,10 +366,10 @@ class Actors:
 
 
 def _is_ordered(actor: Actor) -> bool:
-    """Whether the calls of one caller run in the order in which they were submitted."""
+    """Return whether the calls of one caller run in the order in which they were submitted."""
     return actor.max_running == 1 and not actor.spec.unordered
 
 
 def unstarted(call: Task, cause: Failure) -> Failure:
-    """The failure of a call that its actor did not live to start."""
+    """Return the failure of a call that its actor did not live to start."""
     return Failure(cause.kind, f"{call.spec.label} had not started: {cause.text}", cause.data, cause.refs)

@@ -1,4 +1,4 @@
-"""The invariants of the ledger, checked one by one. Tests call it after every event; nothing else does."""
+"""The invariants of the ledger, checked one by one. Tests call `audit` after every event; no other code does."""
 
 from __future__ import annotations
 
@@ -65,24 +65,26 @@ def _holders(obj: Object) -> set[int]:
 
 
 def _check_settled(ledger: Ledger) -> None:
-    _check(not ledger.woken and not ledger.touched and not ledger.orphans, "consequences were left undone")
+    _check(not ledger.woken and not ledger.touched, "woken tasks or touched actors were not dealt with")
+    _check(not ledger.orphans, "actors that nobody holds were not dealt with")
     _check(not ledger.lost_segments, "dropped segments were not sent")
     _check_stored(ledger)
-    _check(all(id in ledger.objects for id in ledger.storage.freeing), "what was dropped is to be freed")
+    _check(all(id in ledger.objects for id in ledger.storage.freeing), "a dropped object is to be freed")
 
 
 def _check_stored(ledger: Ledger) -> None:
     own = [obj for obj in ledger.objects.values() if obj.creator and isinstance(obj.value, Stored)]
     size = {obj.id: obj.value.size for obj in own if isinstance(obj.value, Stored)}
     moving = {move.obj.id for move in ledger.storage.moves.values() if move.obj is not None}
-    _check(ledger.storage.in_memory.keys() | moving <= size.keys(), "what has no segment counts as stored")
-    _check(not moving & ledger.storage.in_memory.keys(), "what is being moved may be chosen again")
+    in_tables = ledger.storage.in_memory.keys() | moving
+    _check(in_tables <= size.keys(), "an object without a segment counts as stored")
+    _check(not moving & ledger.storage.in_memory.keys(), "an object that is being moved may be chosen again")
     memory = ledger.storage.memory_bytes
     disk = ledger.storage.disk_bytes
-    in_memory = sum(size[id] for id in ledger.storage.in_memory.keys() | moving)
+    in_memory = sum(size[id] for id in in_tables)
     on_disk = sum(size.values()) - in_memory
-    _check(in_memory == memory, f"{memory} bytes are said to be in memory, {in_memory} are")
-    _check(on_disk == disk, f"{disk} bytes are said to be on disk, {on_disk} are")
+    _check(in_memory == memory, f"{memory} bytes are counted as in memory, {in_memory} are there")
+    _check(on_disk == disk, f"{disk} bytes are counted as on disk, {on_disk} are there")
     clients = {move.client for move in ledger.storage.moves.values()}
     _check(clients <= ledger.clients.keys(), "a client that is gone moves objects")
 
@@ -93,7 +95,7 @@ def _check_object(ledger: Ledger, obj: Object) -> None:
     state = PROMISED if obj.value is None else FAILED if isinstance(obj.value, Failure) else SEALED
     _check(obj.state == state, f"{name} is {obj.state} but should be {state}", obj.id)
     holders = _holders(obj)
-    _check(0 not in holders, f"{name} is held by nobody in particular", obj.id)
+    _check(0 not in holders, f"{name} has 0, which is no holder, among its holders", obj.id)
     _check(bool(holders) or obj.id in ledger.actors, f"{name} has no holder", obj.id)
     for holder in holders:
         if holder in (SESSION, SAVED, DETACHED):
@@ -110,15 +112,18 @@ def _check_object(ledger: Ledger, obj: Object) -> None:
             _check(held is None or obj.id in held, f"{name} is not in its client's index", obj.id)
         else:
             outer = ledger.objects.get(holder)
-            _check(outer is not None and obj.id in outer.refs, f"{name} is held by a dropped object", obj.id)
+            _check(
+                outer is not None and obj.id in outer.refs,
+                f"{name} is held by an object that is dropped, or does not refer to it",
+                obj.id,
+            )
     for ref in obj.refs:
         inner = ledger.objects.get(ref)
-        _check(
-            inner is not None and obj.id in _holders(inner), f"{name} does not hold what it refers to", obj.id
-        )
+        holds = inner is not None and obj.id in _holders(inner)
+        _check(holds, f"{name} does not hold an object that it refers to", obj.id)
     if obj.value is not None:
         unsettled = obj.producer, obj.forward, obj.waiters, obj.wanted, obj.watchers
-        _check(unsettled == (None,) * 5, f"{name} has a value and something to wait for", obj.id)
+        _check(unsettled == (None,) * 5, f"{name} has a value, and a producer or somebody who waits", obj.id)
     else:
         producer = obj.producer
         pending = producer is not None and ledger.tasks.get(producer.spec.task_id) is producer
@@ -132,7 +137,7 @@ def _check_task(ledger: Ledger, task: Task) -> None:
     placed = task.state in (SENT, RUNNING, BLOCKED, CANCELLING)
     _check(
         placed == (task.worker is not None),
-        f"{label} is {task.state}, but its worker says otherwise",
+        f"{label} is {task.state}, {'with' if task.worker is not None else 'without'} a worker",
         task_id,
     )
     if task.worker is not None:
@@ -142,7 +147,9 @@ def _check_task(ledger: Ledger, task: Task) -> None:
     ]
     _check((task.state == WAITING) == bool(promised), f"{label} is {task.state} with {promised=}", task_id)
     _check(
-        task.missing == len(promised), f"{label} counts {task.missing} dependencies, not {promised}", task_id
+        task.missing == len(promised),
+        f"{label} counts {task.missing} missing values, not {promised}",
+        task_id,
     )
     for ref in (*task.spec.deps, *task.spec.refs):
         obj = ledger.objects.get(ref)
@@ -159,20 +166,21 @@ def _check_worker(ledger: Ledger, worker: Worker) -> None:
     states = [task.state for task in worker.tasks]
     _check(all(task.worker is worker for task in worker.tasks), f"{name} has tasks of another")
     _check((worker.shape is None) == (worker.stock is None), f"{name} has a lease of nothing")
-    _check(worker.blocked <= set(worker.tasks), f"{name} is blocked by tasks that it has not")
-    # One that was told to stop may never report on what it waited in, and needs its CPUs no more.
+    _check(worker.blocked <= set(worker.tasks), f"{name} is blocked by tasks that are not on it")
+    # A worker that was told to stop may never report that its tasks go on, and needs its CPUs no more.
     lent_rightly = worker.cpus_lent == bool(worker.blocked) or worker.state == STOPPING
-    _check(lent_rightly, f"{name} has its CPUs lent out wrongly")
+    _check(lent_rightly, f"{name} has {len(worker.blocked)} blocked tasks and {worker.cpus_lent=}")
     is_idle = worker.id in worker.environment.idle
-    _check((worker.state == IDLE) == is_idle, f"{name} is {worker.state} and idle")
+    _check((worker.state == IDLE) == is_idle, f"{name} is {worker.state} with {is_idle=}")
     in_its_own = worker.shape is None or worker.shape.environment is worker.environment
     _check(in_its_own, f"{name} has tasks of another environment")
-    _check((worker.state == BUSY) == (worker.id in ledger.leased), f"{name} is {worker.state} and leased")
+    is_leased = worker.id in ledger.leased
+    _check((worker.state == BUSY) == is_leased, f"{name} is {worker.state} with {is_leased=}")
     if worker.state in (STARTING, IDLE):
         _check(not states and worker.shape is None, f"{name} is {worker.state} and has work")
     if worker.state in (BUSY, SERVING):
         running = 1 if worker.actor is None else worker.actor.max_running
-        _check(SENT not in states[:running], f"{name} runs nothing: {states}")
+        _check(SENT not in states[:running], f"{name} could run a task that is SENT: {states}")
         _check(worker.shape is not None, f"{name} has no lease")
     if worker.state == BUSY:
         _check(bool(states), f"{name} is busy with nothing")
@@ -190,9 +198,10 @@ def _check_queues(ledger: Ledger) -> None:
         _check(len(ready) == shape.ready, f"a shape counts {shape.ready} ready tasks and has {len(ready)}")
         _check(set(shape.client_ring) == set(shape.lanes), "a client is not served")
         _check(len(set(shape.client_ring)) == len(shape.client_ring), "a client is served twice")
-        _check(shape.listed == (shape in ledger.rota), "a shape does not know whether it is listed")
+        in_rota = shape in ledger.rota
+        _check(shape.listed == in_rota, f"a shape has {shape.listed=} and {in_rota=}")
         is_open = shape.environment.state == OPEN
-        _check(is_open or not shape.listed, "tasks are served whose environment is not open")
+        _check(is_open or not shape.listed, "tasks of an environment that is not open are served")
         _check(
             shape.listed or not ready or bool(shape.missing) or not shape.sources or not is_open,
             "ready tasks are not served",
@@ -209,11 +218,12 @@ def _check_resources(ledger: Ledger) -> None:
         _check_stock(ledger, bundle, [])
     stocks = [ledger.stock, *bundles]
     for worker in ledger.workers.values():
-        _check(worker.stock is None or worker.stock in stocks, f"worker {worker.id} draws from nothing")
+        known = worker.stock is None or worker.stock in stocks
+        _check(known, f"worker {worker.id} draws from a stock that is gone")
 
 
 def _check_stock(ledger: Ledger, stock: Stock, parts: list[Stock]) -> None:
-    """What is free, what workers have and what bundles have makes up the whole."""
+    """Check that the free amounts, the leases of workers and the bundles add up to the whole stock."""
     used: Counter[str] = Counter()
     gpus = Counter(stock.gpu_free)
     for worker in ledger.workers.values():
@@ -229,25 +239,32 @@ def _check_stock(ledger: Ledger, stock: Stock, parts: list[Stock]) -> None:
         gpus.update(part.gpus)
     for name, total in stock.total.items():
         _check(stock.free[name] + used[name] == total, f"{name}: {stock.free[name]} free, {used[name]} used")
-        _check(name == "CPU" or stock.free[name] >= 0, f"{name} was given twice")
-    _check(gpus == stock.gpus and min(stock.gpu_free.values(), default=0) >= 0, "a GPU was given twice")
+        _check(name == "CPU" or stock.free[name] >= 0, f"more {name} was given than there is")
+    fits = gpus == stock.gpus and min(stock.gpu_free.values(), default=0) >= 0
+    _check(fits, f"free and used parts of the GPUs are {dict(gpus)}, not {stock.gpus}")
 
 
 def _check_groups(ledger: Ledger) -> None:
     _check(ledger.waiting_groups.keys() <= ledger.groups.keys(), "a group that is gone waits")
     for group in ledger.groups.values():
-        _check(group.state in (PENDING, RESERVED), f"{group.label} is {group.state} and still there")
+        bundles = len(group.stocks)
+        missing = group.shape.missing
+        _check(group.state in (PENDING, RESERVED), f"{group.label} is {group.state} and in the ledger")
+        _check((group.state == RESERVED) == bool(bundles), f"{group.label} is {group.state} with {bundles=}")
+        _check(not missing or group.state == PENDING, f"{group.label} is {group.state} with {missing=}")
+        waits = group.state == PENDING and not missing
+        is_filed = group.id in ledger.waiting_groups
         _check(
-            (group.state == RESERVED) == bool(group.stocks), f"{group.label} is {group.state} without bundles"
+            waits == is_filed, f"{group.label} waits: {waits}, and is among the waiting groups: {is_filed}"
         )
-        _check(not group.shape.missing or group.state == PENDING, f"{group.label} is impossible and there")
-        waits = group.state == PENDING and not group.shape.missing
-        _check(waits == (group.id in ledger.waiting_groups), f"{group.label} does not know whether it waits")
         for shape in group.shapes:
             filed = ledger.shapes.get(key_of(shape))
-            _check(shape.group is group and filed is shape, f"a shape is not in {group.label}")
-            _check(set(shape.sources) <= set(group.stocks), f"a shape of {group.label} draws from elsewhere")
-            _check(bool(shape.sources) == bool(group.stocks), f"a shape of {group.label} draws from nothing")
+            _check(shape.group is group and filed is shape, f"a shape of {group.label} is filed elsewhere")
+            _check(
+                set(shape.sources) <= set(group.stocks), f"a shape of {group.label} has a stock of another"
+            )
+            has_stock = bool(shape.sources)
+            _check(has_stock == bool(bundles), f"a shape of {group.label} has {has_stock=} with {bundles=}")
     for task in ledger.tasks.values():
         group_of = task.shape.group if task.shape is not None else None
         gone = group_of is not None and ledger.groups.get(group_of.id) is not group_of
@@ -260,12 +277,15 @@ def _check_environments(ledger: Ledger) -> None:
         states = [worker.state for worker in ledger.workers.values() if worker.environment is environment]
         pool = sum(state in (STARTING, IDLE, BUSY) for state in states)
         counted = environment.members, environment.starting, environment.pool_size
-        _check(counted == (len(states), states.count(STARTING), pool), "workers are miscounted")
+        actual = len(states), states.count(STARTING), pool
+        _check(counted == actual, f"(members, starting, pool) are counted as {counted} and are {actual}")
         alive = environment.state == OPEN or not states
         _check(alive, f"the environment {environment.title} is {environment.state} and has workers")
         own = [shape for shape in filed if shape.environment is environment]
-        _check(environment.shapes == own, f"the environment {environment.title} does not know its shapes")
-    _check(ledger.home.state == OPEN, "the session's own processes are not there")
+        _check(
+            environment.shapes == own, f"the environment {environment.title} lacks a shape or has another's"
+        )
+    _check(ledger.home.state == OPEN, "the environment of the session's own processes is not open")
 
 
 def _check_actors(ledger: Ledger) -> None:
@@ -275,13 +295,13 @@ def _check_actors(ledger: Ledger) -> None:
         _check(obj is not None, f"{name} has no object", actor.id)
         _check(
             (actor.state == DEAD) == (actor.cause is not None),
-            f"{name} is {actor.state} without cause",
+            f"{name} is {actor.state} {'with' if actor.cause is not None else 'without'} a cause of death",
             actor.id,
         )
         if actor.state == DEAD:
             _check(not actor.calls and not actor.outbox, f"{name} is dead and has calls", actor.id)
         if actor.state == ALIVE:
-            _check(actor.worker is not None, f"{name} is alive nowhere", actor.id)
+            _check(actor.worker is not None, f"{name} is alive without a worker", actor.id)
         waiting = [task for lane in actor.lanes.values() for task in lane if task.state == READY]
         waiting += [task for task in actor.outbox if task.state == READY]
         ready = [task for task in actor.calls.values() if task.state == READY]
@@ -293,11 +313,11 @@ def _check_actors(ledger: Ledger) -> None:
                 actor_of.calls.get(task.spec.task_id) is task, f"{task.spec.label} is unknown to its actor"
             )
         elif actor_of is not None:
-            _check(actor_of.creation is task, f"{task.spec.label} creates nothing")
+            _check(actor_of.creation is task, f"{task.spec.label} is not the creation that its actor knows")
 
 
 def _check_streams(ledger: Ledger) -> None:
-    _check(not ledger.streams.left, "a generator that is gone was left undone")
+    _check(not ledger.streams.left, "a released generator was not dealt with")
     for task_id, stream in ledger.streams.known.items():
         task = ledger.tasks.get(task_id)
         _check(task is not None and is_stream(task), f"{task_id:#x} has ended, or is no stream", task_id)
@@ -312,5 +332,5 @@ def _check_clients(ledger: Ledger) -> None:
             obj = ledger.objects.get(object_id)
             _check(
                 obj is not None and client.id in _holders(obj),
-                f"client {client.id} holds nothing as {object_id:#x}",
+                f"client {client.id} is no holder of {object_id:#x}, which is in its index",
             )

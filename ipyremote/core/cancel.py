@@ -1,8 +1,9 @@
-"""Cancelling tasks, and with them their children.
+"""The cancelling of tasks, and of their children with them.
 
-A task that is not on a worker ends at once. One that is there is CANCELLING until the worker has answered: it may have
-ended by itself before it saw the request, and then its value stands. With force the worker is killed instead; of a task
-that was only sent ahead the worker is asked, whatever force says. A cancelled task is never retried.
+A task that is not on a worker ends at once. A task on a worker is CANCELLING until the worker has answered: the task
+may have ended by itself before the worker saw the request, and then its value stands. With `force` the worker is
+killed instead, unless the task was only sent ahead: then the worker is asked even so. A cancelled task is never
+retried.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ __all__ = ["cancel_task", "cancel_tree", "on_cancel"]
 
 
 def on_cancel(ledger: Ledger, pool: WorkerPool, message: CancelTask) -> None:
-    """A client cancels the task that returns an object."""
+    """Cancel the task that returns an object, for a client. The creation of an actor is not cancelled."""
     obj = ledger.objects.get(message.object_id)
     task = obj.producer if obj is not None else ledger.tasks.get(message.object_id)
     if task is not None and not is_creation(task):
@@ -29,7 +30,7 @@ def on_cancel(ledger: Ledger, pool: WorkerPool, message: CancelTask) -> None:
 def cancel_tree(
     ledger: Ledger, pool: WorkerPool, task: Task, *, force: bool = False, recursive: bool = True
 ) -> None:
-    """Cancel a task and, if `recursive`, what it has submitted."""
+    """Cancel a task and, if `recursive`, all tasks that it has submitted, with their own children."""
     todo = [task]
     while todo:
         task = todo.pop()

@@ -1,4 +1,4 @@
-"""What stands in the columns of lists, in Ray's words: of attempts, actors, objects and workers.
+"""The columns and rows of lists of attempts, actors, objects and workers, in Ray's words.
 
 A column is a function of the ledger and a record, so that a filter looks at one column without making a row.
 """
@@ -45,6 +45,7 @@ __all__ = [
 
 Column: TypeAlias = Callable[[Ledger, Any], Any]
 
+#: Ray's words for the states of attempts.
 TASK_STATES: Final = {
     WAITING: "PENDING_ARGS_AVAIL",
     READY: "PENDING_NODE_ASSIGNMENT",
@@ -55,10 +56,11 @@ TASK_STATES: Final = {
     DONE: "FINISHED",
     FAILED: "FAILED",
     CANCELLED: "FAILED",
-    # Those of runs that did not end their task.
+    # These two are states of runs that did not end their task.
     RETRIED: "FAILED",
     LOST: "FAILED",
 }
+#: Ray's words for the states of actors.
 ACTOR_STATES: Final = {
     WAITING: "PENDING_CREATION",
     STARTING: "PENDING_CREATION",
@@ -66,7 +68,7 @@ ACTOR_STATES: Final = {
     RESTARTING: "RESTARTING",
     DEAD: "DEAD",
 }
-#: Kinds of failures that Ray has another word for; the others are the same in capitals.
+#: Ray's words for kinds of failures; a kind that is not here is the same word in capitals.
 ERROR_TYPES: Final = {"task_error": "TASK_EXECUTION_EXCEPTION", "worker_crashed": "WORKER_DIED"}
 
 # ----------------------------------------------------------------------------------------------------------- tasks
@@ -83,7 +85,7 @@ def _name(ledger: Ledger, attempt: Attempt) -> str:
 
 
 def _function(ledger: Ledger, attempt: Attempt) -> str:
-    """As it is defined, whatever the call is named."""
+    """Return the name of the function or method as it is defined, whatever the call is named."""
     target = attempt.target
     if isinstance(target, str):
         actor = ledger.actors.get(attempt.actor_id)
@@ -103,7 +105,7 @@ def _group(ledger: Ledger, attempt: Attempt) -> int:
     return shape.group.id if shape is not None and shape.group is not None else 0
 
 
-#: By the fields of `TaskRow`.
+#: Columns of attempts, by the fields of `TaskRow`.
 TASK_COLUMNS: Final[Mapping[str, Column]] = {
     "task_id": lambda ledger, attempt: attempt.task_id,
     "attempt": lambda ledger, attempt: attempt.attempt,
@@ -122,7 +124,7 @@ TASK_COLUMNS: Final[Mapping[str, Column]] = {
 
 
 def task_row(ledger: Ledger, attempt: Attempt, *, detail: bool) -> TaskRow:
-    """The row of an attempt."""
+    """Return the row of an attempt. Without `detail` the row has no text of an error and no resources."""
     failure, shape = attempt.failure, attempt.shape
     columns = {name: column(ledger, attempt) for name, column in TASK_COLUMNS.items()}
     return TaskRow(
@@ -150,12 +152,12 @@ def _size(ledger: Ledger, obj: Object) -> int:
 def _status(ledger: Ledger, obj: Object) -> str:
     if obj.value is not None:
         return "FINISHED" if obj.state == SEALED else "FAILED"
-    # One that waits for the value of another has no task any more.
+    # An object that waits for the value of another object has no task any more.
     return TASK_STATES[obj.producer.state if obj.producer is not None else WAITING]
 
 
 def _reference(ledger: Ledger, obj: Object) -> str:
-    """The word for what it is held by, of several the one that says most."""
+    """Return Ray's word for the kind of an object's holders; of several kinds, the word that says most."""
     if obj.id in ledger.actors:
         return "ACTOR_HANDLE"
     have = obj.holders
@@ -164,7 +166,7 @@ def _reference(ledger: Ledger, obj: Object) -> str:
         return "USED_BY_PENDING_TASK"
     if max(holders) >= FIRST_ID:
         return "CAPTURED_IN_OBJECT"
-    # What exported functions refer to is kept for good.
+    # The only holders are SESSION, SAVED or DETACHED.
     return "LOCAL_REFERENCE" if any(0 < holder < CLIENTS for holder in holders) else "PINNED_IN_MEMORY"
 
 
@@ -182,7 +184,7 @@ def _is_of_driver(ledger: Ledger, obj: Object) -> bool:
     return maker in ledger.clients and maker not in ledger.workers
 
 
-#: By the fields of `ObjectRow`.
+#: Columns of objects, by the fields of `ObjectRow`.
 OBJECT_COLUMNS: Final[Mapping[str, Column]] = {
     "object_id": lambda ledger, obj: obj.id,
     "label": lambda ledger, obj: obj.label,
@@ -195,7 +197,7 @@ OBJECT_COLUMNS: Final[Mapping[str, Column]] = {
 
 
 def object_row(ledger: Ledger, obj: Object) -> ObjectRow:
-    """The row of an object."""
+    """Return the row of an object."""
     return ObjectRow(**{name: column(ledger, obj) for name, column in OBJECT_COLUMNS.items()})
 
 
@@ -203,7 +205,8 @@ def object_row(ledger: Ledger, obj: Object) -> ObjectRow:
 
 
 def actor_rows(ledger: Ledger, names: ActorNameTable, *, detail: bool) -> Iterator[ActorRow]:
-    """The actors that are there, in the order of their creation, then those that are remembered, the latest first."""
+    """Yield rows of the ledger's actors, in the order of their creation, then of the other remembered dead actors,
+    the latest first."""
     for actor in ledger.actors.values():
         facts = facts_of(actor)
         waits = actor.state == WAITING and actor.creation.state == WAITING
@@ -235,7 +238,7 @@ def _actor_row(facts: ActorFacts, names: ActorNameTable, state: str, *, detail: 
 
 
 def worker_rows(ledger: Ledger) -> Iterator[WorkerRow]:
-    """The drivers, the workers, and those that are remembered, the latest first."""
+    """Yield rows of the drivers, the workers that have greeted, and remembered workers, the latest first."""
     for client in ledger.clients.values():
         if client.id not in ledger.workers:
             yield WorkerRow(client.id, client.pid, is_driver=True, is_alive=True)
@@ -246,7 +249,7 @@ def worker_rows(ledger: Ledger) -> Iterator[WorkerRow]:
 
 
 def worker_exit(worker: Worker, end: WorkerEnd, now: float) -> WorkerRow:
-    """Return the row of a worker that has just gone."""
+    """Return the row of a worker whose process has just ended."""
     if end.kind == OUT_OF_MEMORY:
         kind = "NODE_OUT_OF_MEMORY"
     else:

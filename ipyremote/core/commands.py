@@ -1,4 +1,5 @@
-"""Everything that the core asks for. The shell performs commands in order and reports what comes of them as events."""
+"""The commands of the core: all that it asks for. The shell performs commands in order, and reports their outcomes as
+events. The shell is the program around the core: the scheduler's process."""
 
 from __future__ import annotations
 
@@ -20,49 +21,47 @@ __all__ = [
 
 
 class Send(Struct, frozen=True):
-    """Send a message to a client, after everything sent to it before."""
+    """A message to be sent to a client, after all messages sent to this client before."""
 
+    #: Id of the client.
     to: int
     message: ToClient
 
 
 class StartWorker(Struct, frozen=True):
-    """Start a worker process under this id. Answered by `WorkerStarted` or `WorkerExited`.
-
-    `environment`: key of an open one; empty for the session's own.
-    """
+    """A worker process to be started under this id. Answered by `WorkerStarted` or `WorkerExited`."""
 
     worker_id: int
+    #: Key of an open environment; empty for the session's own processes.
     environment: str = ""
 
 
 class StopWorker(Struct, frozen=True):
-    """End a worker process: "exit" lets it leave after what it was sent before, "kill" ends it now.
-
-    Answered by `WorkerExited`.
-    """
+    """A worker process to be ended. Answered by `WorkerExited`."""
 
     worker_id: int
+    #: "exit" lets the worker leave after the messages that it was sent before; "kill" ends its process now.
     how: Literal["exit", "kill"]
 
 
 class OpenEnvironment(Struct, frozen=True):
-    """Set up an environment, so that workers can be started in it. Answered by `EnvironmentOpened` or
+    """An environment to be set up, so that workers can be started in it. Answered by `EnvironmentOpened` or
     `EnvironmentLost`."""
 
     environment: EnvironmentSpec
 
 
 class CloseEnvironment(Struct, frozen=True):
-    """End the process of an environment; it has no workers. Not answered."""
+    """An environment whose process is to be ended, and which has no workers. Not answered."""
 
     key: str
 
 
 class DropSegment(Struct, frozen=True):
-    """Remove these segments, since whoever would do that is gone: from memory, from disk, or wherever they lie."""
+    """Segments to be removed by the shell, since the client that made them is gone."""
 
     segments: tuple[str, ...]
+    #: Where the segments are removed: from memory, from disk, or from both.
     where: Literal["everywhere", "memory", "disk"] = "everywhere"
 
 
@@ -73,7 +72,7 @@ class Log(Struct, frozen=True):
 
 
 class Quit(Struct, frozen=True):
-    """The session is over: stop all processes, remove the session directory, exit."""
+    """The end of the session: all processes are to be stopped and the session directory removed."""
 
 
 Command: TypeAlias = (

@@ -1,8 +1,8 @@
 """The front door of the core: events in, commands out.
 
-`handle` reacts to all events first, then places once. It never raises: an error while it deals with an event is logged
-and fails the task that the event is about, with its story, and the session goes on; a message that makes no sense in
-the present state is logged. The workers of the start are asked for by the first `handle`, which may be given no events.
+`handle` reacts to all events first, then places tasks once. It never raises: an error while it deals with an event is
+logged and fails the task that the event is about, with the task's story, and the session goes on; a message that makes
+no sense in the present state is logged. The first `handle`, which may be given no events, asks for the first workers.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from ipyremote.core.worker_pool import WorkerPool
 
 __all__ = ["Core"]
 
-#: Errors in a row in one placement after which it is given up until the next events.
+#: Number of errors in a row after which a placement is given up until the next events.
 PLACING_ERRORS = 100
 
 
@@ -63,9 +63,10 @@ class Core:
         keep_alive: float = 0.0,
         labels: Mapping[str, str] | None = None,
     ) -> None:
-        """`resources`: amounts in ten-thousandths by name; "GPU" in whole devices' worth of them.
+        """Make a core for a session at the time `now`, in seconds.
 
-        `keep_alive`: for how many seconds the session may outlive its driver. `labels`: those of the machine.
+        `resources`: amounts in ten-thousandths by name, of "GPU" a multiple of 10,000. `keep_alive`: seconds for which
+        the session may outlive its driver. `labels`: the labels of the machine.
         """
         total = {name: amount for name, amount in resources.items() if amount > 0}
         self._ledger = ledger = Ledger(total, total.get("GPU", 0) // m.RESOURCE_UNIT, now, labels or {})
@@ -81,12 +82,12 @@ class Core:
         self._setups = EnvironmentRules(ledger, self._pool, self._actors)
         self._yields = StreamRules(ledger)
         self._listings = StateQueries(ledger, self._timeline, self._names)
-        #: Who asked for runs in the present `handle`. The answer has all that is known at its end, so that the next
-        #: question goes on from there.
+        #: Pairs (client, question) of the questions for runs in the present `handle`. They are answered at its end
+        #: with all runs that are known then, so that a client's next question goes on from that moment.
         self._asked_spans: list[tuple[int, m.Spans]] = []
 
     def handle(self, events: Sequence[Event], now: float) -> list[Command]:
-        """React to what happened; what is to be done, in order."""
+        """React to events, and return the commands that follow, in the order in which they must be performed."""
         ledger = self._ledger
         ledger.now = now
         out: list[Command] = []
@@ -121,7 +122,7 @@ class Core:
         return out
 
     def deadline(self) -> float | None:
-        """When to call `handle` again (with a `Tick`, say) if no event comes before; None: no need."""
+        """Return the time for a `Tick` to `handle` if no event comes before; None: none is needed."""
         deadlines: tuple[float | None, ...]
         deadlines = (self._pool.deadline(), self._placement.deadline, self._keeping.deadline)
         if self._ledger.environments:
@@ -134,29 +135,32 @@ class Core:
         return self._ledger.owner
 
     def status(self) -> m.ClusterStatus:
-        """A snapshot of the session."""
+        """Return a snapshot of the session."""
         return explain.status(self._ledger)
 
     def explain(self, task_id: int) -> str:
-        """Why the task of this object does not run, in one sentence."""
+        """Return why the task of this object does not run, in one sentence."""
         return explain.explain(self._ledger, self._pool, task_id)
 
     def story(self, task_id: int) -> list[Step]:
-        """What happened to a task that has not ended: submission, retries, losses, cancellation, present run."""
+        """Return the story of a task that has not ended: submission, retries, losses, cancellation, present run."""
         obj = self._ledger.objects.get(task_id)
         task = self._ledger.tasks.get(task_id) or (obj.producer if obj is not None else None)
         return _story(task) if task is not None else []
 
     def segments(self, client_id: int) -> set[str]:
-        """The segments in memory that a client has made and that hold objects; for the shell, when it is gone."""
+        """Return the segments in memory that a client has made and that hold objects.
+
+        The shell removes all other segments of a client that is gone.
+        """
         return spilling.segments(self._ledger, client_id, on_disk=False)
 
     def spilled(self, client_id: int) -> set[str]:
-        """The same, on disk."""
+        """Return the segments on disk that a client has made and that hold objects."""
         return spilling.segments(self._ledger, client_id, on_disk=True)
 
     def audit(self) -> None:
-        """Raise CoreError if an invariant is broken. Costs in proportion to everything there is."""
+        """Raise CoreError if an invariant is broken. The cost grows with the number of all records."""
         audit(self._ledger)
 
     # ----------------------------------------------------------------------------------------------------- dispatch
@@ -195,7 +199,7 @@ class Core:
         if sender not in ledger.clients:
             self._on_stranger(sender, message)
             return
-        # The most frequent ones come first.
+        # The most frequent messages come first.
         match message:
             case m.TaskDone():
                 self._runs.on_done(sender, message)
@@ -290,7 +294,7 @@ class Core:
                 assert_never(message)
 
     def _take_last_reports(self, event: WorkerExited) -> None:
-        """What a lost worker had finished and could not send any more counts as reported."""
+        """React to the reports that a lost worker had written to its progress page and could not send any more."""
         worker = self._ledger.workers.get(event.worker_id)
         if worker is None or not event.reports:
             return
@@ -300,7 +304,7 @@ class Core:
                 self._on_message(event.worker_id, report)
 
     def _is_complete(self, report: m.TaskDone | m.TaskFailed) -> bool:
-        """Whether all that a report refers to is known: what made it known may have been lost with the worker."""
+        """Return whether all objects in a report are known: messages about them may be lost with the worker."""
         if isinstance(report, m.TaskFailed):
             return True
         refs = [ref for refs in report.refs for ref in refs]
@@ -317,7 +321,7 @@ class Core:
                 ledger.out.append(Send(client, m.SpansReply(question.request, ledger.now, spans)))
 
     def _on_stranger(self, sender: int, message: m.FromClient) -> None:
-        """The sender is gone, or was never there: nobody to do anything for. Its segments are left to remove."""
+        """Drop the segments in a message of a client that is gone or was never there, and ignore the rest."""
         values: tuple[m.Value, ...] = ()
         if type(message) is m.TaskDone:
             values = message.values
@@ -329,7 +333,7 @@ class Core:
     # ------------------------------------------------------------------------------------------------- consequences
 
     def _settle(self) -> None:
-        """Deal with the tasks that were woken and the actors that lost their last holder, until there are none."""
+        """Deal with woken tasks, until there are none, and mark the actors that lost their last holder as touched."""
         ledger = self._ledger
         woken = ledger.woken
         while woken:
@@ -343,7 +347,7 @@ class Core:
         ledger.orphans.clear()
 
     def _on_woken(self, task: Task) -> None:
-        """All dependencies of a task have values, or one has failed."""
+        """React to a task whose dependencies all have values, or one of whose dependencies has failed."""
         ledger = self._ledger
         actor = task.actor
         failure = task.failure
@@ -361,7 +365,7 @@ class Core:
             self._actors.on_woken(task)
 
     def _settle_actors(self) -> None:
-        """Send what actors can take now. What that ends may concern other actors, and so on."""
+        """Settle all touched actors, and the actors that this touches in turn."""
         ledger = self._ledger
         touched = ledger.touched
         while touched:
@@ -380,7 +384,7 @@ class Core:
             except Exception as error:  # an error with one task must not stop the others
                 task = self._placement.placing
                 if task is not None and task.shape is not None and task.state == READY:
-                    # It was taken from its queue and did not get anywhere; failing takes it from there once more.
+                    # The task has left its queue and has reached no worker. Failing it expects it in the queue.
                     put_back(self._ledger, (task,))
                 self._fail_broken(task, error)
                 self._settle()
@@ -411,7 +415,7 @@ class Core:
         self._fail_broken(ledger.tasks.get(task_id), error)
 
     def _fail_broken(self, task: Task | None, error: Exception) -> None:
-        """The core has a bug and this task ran into it."""
+        """Log an error of the core, and fail the task that met it, if there is one."""
         ledger = self._ledger
         trace = "".join(traceback.format_exception(error))
         ledger.out.append(Log(f"internal error:\n{trace}"))
@@ -430,7 +434,7 @@ class Core:
                 self._actors.die(actor, m.Failure("actor_died", text))
             else:
                 tasks.fail(ledger, task, m.Failure("system", text))
-        except Exception:  # the record is beyond repair, the session is not
+        except Exception:  # the task's record is beyond repair; the session goes on without it
             ledger.tasks.pop(task.spec.task_id, None)
             ledger.out.append(Log(f"could not fail the task:\n{traceback.format_exc()}"))
 

@@ -1,13 +1,13 @@
-"""What outlives its driver: the session, for a while, with what the driver's names stood for.
+"""Sessions that outlive their driver for a while, with the objects and actors that the driver's names stood for.
 
-The owner is the driver that the session belongs to: first the one that started it, then whoever claims what that one
-left. It says which of its names stand for objects and actors (`Bind`). When it ends without a goodbye, these are held
-by `SAVED` in its place, and so are the named actors that it held; everything else of it is released, and the tasks that
-nobody needs any more are cancelled.
+The owner is the driver that the session belongs to: first the driver that started it, then the driver that claims the
+saved names. The owner reports which of its names stand for objects and actors (`Bind`). When the owner ends without a
+goodbye, `SAVED` holds these objects and actors in its place, and the named actors that it held; its other objects are
+released, and the tasks that nobody needs any more are cancelled.
 
-Rules. Binding a name keeps nothing alive as long as the owner lives. What was saved is given up when its time is over,
-or when the new owner says that it holds it (`Taken`). With nothing saved, or nobody there when the time is over, the
-session ends. What a task shows while nobody owns the session is seen by nobody; later it goes to the new owner.
+Rules. Binding a name keeps nothing alive as long as the owner lives. A saved name is given up when the time is over, or
+when the new owner reports that it holds the name's objects (`Taken`). With nothing saved, or no owner when the time is
+over, the session ends. The output of tasks is lost while nobody owns the session; later it goes to the new owner.
 """
 
 from __future__ import annotations
@@ -30,30 +30,31 @@ __all__ = ["Detached"]
 
 
 class Detached:
-    """See the module docstring."""
+    """The names of the owner and of former owners, and the time that saved names have left."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, names: ActorNameTable, seconds: float) -> None:
         self._ledger = ledger
         self._pool = pool
         self._names = names
-        #: For how long; 0: the session ends with its driver.
+        #: Seconds for which the session outlives its driver; 0: the session ends with its driver.
         self._seconds = seconds
-        #: The owner's names.
+        #: The owner's names that stand for objects and actors.
         self._bound: dict[str, Bound] = {}
-        #: Those of former owners that were not taken yet.
+        #: Names of former owners that were not taken yet.
         self._saved: dict[str, Bound] = {}
-        #: Owners that are gone, and the last of them.
+        #: Client ids of owners that are gone.
         self._former: set[int] = set()
+        #: The latest of the former owners; NOBODY while there is none.
         self._last = NOBODY
-        #: When what is saved is given up; None: nothing is saved.
+        #: Time at which the saved names are given up; None while nothing is saved.
         self.deadline: float | None = None
 
     def is_due(self) -> bool:
-        """Whether it is time for `tend`."""
+        """Return whether `tend` has something to do: the time of the saved names is over."""
         return self.deadline is not None and self._ledger.now >= self.deadline
 
     def tend(self) -> None:
-        """Give up what was saved if its time is over."""
+        """Give up the saved names if their time is over, and end the session if nobody owns it."""
         if not self.is_due():
             return
         if self._ledger.owner == NOBODY:
@@ -62,14 +63,14 @@ class Detached:
         self._save({})
 
     def on_bind(self, sender: int, message: Bind) -> None:
-        """A driver's names have changed."""
+        """Note changes of the owner's names. Other drivers bind nothing."""
         if sender == self._ledger.owner and self._seconds:
             for name in message.unbound:
                 self._bound.pop(name, None)
             self._bound.update((bound.name, bound) for bound in message.bound)
 
     def on_owner_gone(self, client_id: int) -> None:
-        """The owner's process has ended."""
+        """React to the end of the owner's process: save its names, or end the session."""
         ledger = self._ledger
         ledger.owner = NOBODY
         self._former.add(client_id)
@@ -83,7 +84,7 @@ class Detached:
         self._save(saved)
         self.deadline = ledger.now + self._seconds
         ledger.out.append(Log(f"the driver is gone; {len(saved)} of its names are kept {self._seconds:g} s"))
-        # First of all, so that nothing is sent to it.
+        # Before any task is cancelled, so that nothing is sent to the former owner.
         release_client(ledger, client_id)
         # A later task may hold the value of an earlier one, never the other way round.
         for task in reversed(list(ledger.tasks.values())):
@@ -91,7 +92,7 @@ class Detached:
                 self._cancel_unless_needed(task)
 
     def on_kept(self, sender: int, message: Kept) -> None:
-        """A driver asks what there is, and perhaps claims it."""
+        """Answer a driver's question for the saved names, and make the driver the owner if it claims the session."""
         ledger = self._ledger
         is_taken = ledger.owner not in (NOBODY, sender)
         if message.claim and not is_taken:
@@ -105,19 +106,19 @@ class Detached:
         ledger.out.append(Send(sender, KeptReply(message.request, is_taken, saved, left)))
 
     def on_taken(self, sender: int, message: Taken) -> None:
-        """The owner holds what these names stand for."""
+        """Give up saved names whose objects and actors the owner holds by now."""
         if sender == self._ledger.owner:
             names = set(message.names)
             self._save({name: bound for name, bound in self._saved.items() if name not in names})
 
     def audience(self, driver: int, cell: int) -> tuple[int, int]:
-        """The driver and the cell that see what a task shows; the new owner has none of the former one's cells."""
+        """Return the driver and the cell that see the output of a task. The new owner has no cell of a former one."""
         if driver in self._former:
             return self._ledger.owner, 0
         return driver, cell
 
     def _save(self, saved: dict[str, Bound]) -> None:
-        """From now on these are saved, and nothing else."""
+        """Make these names the saved ones: hold their objects, and release the others."""
         ids = _ids(saved.values())
         hold_all(self._ledger, ids, SAVED)
         release(self._ledger, _ids(self._saved.values()).keys() - ids.keys(), SAVED)
@@ -135,7 +136,7 @@ class Detached:
         if is_creation(task) or any(spec.task_id + index in objects for index in range(spec.returns)):
             return
         if task.actor is not None:
-            # An actor that lives on is to become what it would have become.
+            # The call may change the state of an actor that lives on.
             obj = objects.get(task.actor.id)
             if obj is not None and obj.holders:
                 return
@@ -149,7 +150,7 @@ class Detached:
         return Saved(bound, str(len(looks)), ", ".join(f"{count} {state}" for state, count in counts.items()))
 
     def _look(self, any_id: int) -> tuple[str, str]:
-        """Label and state of an object or actor."""
+        """Return label and state of an object or actor."""
         obj = self._ledger.objects.get(any_id)
         if obj is None:
             return "", "lost"
@@ -162,5 +163,5 @@ class Detached:
 
 
 def _ids(bounds: Iterable[Bound]) -> dict[int, None]:
-    """All ids of these, each once, in order."""
+    """Return all ids that these names stand for, each once, in order."""
     return {any_id: None for bound in bounds for any_id in bound.ids}

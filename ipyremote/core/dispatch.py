@@ -1,7 +1,8 @@
-"""How a task gets onto a worker and off it again. It does not choose: `placement` and `actors` do.
+"""The way of a task onto a worker and off it again. `placement` and `actors` choose the task and the worker.
 
-A worker runs what it was sent in order, so the first task that it has not reported on is RUNNING and the others are
-SENT (an actor: the first `max_running`). Everything that concerns the load and the lease of a worker is counted here.
+A worker runs its tasks in the order in which they were sent, so the first task that it has not reported on is RUNNING
+and the others are SENT; of an actor the first `max_running` are RUNNING. The load and the lease of a worker are counted
+here and nowhere else.
 """
 
 from __future__ import annotations
@@ -29,12 +30,12 @@ __all__ = [
     "unblock",
 ]
 
-#: Inline dependencies of one task that are larger in sum travel in messages of their own.
+#: Size in bytes, all together, of inline dependencies of a task above which each travels in a message of its own.
 LARGE_BYTES: Final = 1 << 20
 
 
 def move(ledger: Ledger, task: Task, state: str) -> None:
-    """Change a task's state and tell who watches it."""
+    """Change a task's state and tell the task's watchers."""
     if task.watched and SHOWN[state] != SHOWN[task.state]:
         move_task(task, state)
         show_task(ledger, task)
@@ -43,7 +44,7 @@ def move(ledger: Ledger, task: Task, state: str) -> None:
 
 
 def show_task(ledger: Ledger, task: Task) -> None:
-    """Tell the watchers of a task that has not ended."""
+    """Tell the watchers of a task that has not ended its present state."""
     for index in range(task.spec.returns):
         obj = ledger.objects.get(task.spec.task_id + index)
         if obj is not None and obj.watchers:
@@ -51,12 +52,12 @@ def show_task(ledger: Ledger, task: Task) -> None:
 
 
 def run_seconds(ledger: Ledger, task: Task) -> float:
-    """How long the present run has lasted; 0 when it is on no worker or has not started."""
+    """Return the duration of a task's present run in seconds; 0 if no run has started."""
     return ledger.now - task.started if task.state in (RUNNING, BLOCKED, CANCELLING) else 0.0
 
 
 def send(ledger: Ledger, worker: Worker, task: Task) -> None:
-    """Send a ready task to a worker that has, or now gets, the lease for it."""
+    """Send a ready task to a worker that has, or gets at this moment, the lease for the task."""
     spec = task.spec
     out = ledger.out
     function = task.function
@@ -79,7 +80,7 @@ def send(ledger: Ledger, worker: Worker, task: Task) -> None:
 
 
 def detach(ledger: Ledger, worker: Worker, task: Task) -> None:
-    """A worker has reported the end of a task, or handed it back. The caller moves the task on."""
+    """Take a task off a worker that has reported its end or handed it back. The caller moves the task on."""
     tasks = worker.tasks
     if tasks[0] is task:
         tasks.popleft()
@@ -101,7 +102,7 @@ def detach(ledger: Ledger, worker: Worker, task: Task) -> None:
 
 
 def detach_all(worker: Worker) -> list[Task]:
-    """A worker will report on nothing any more. The caller moves the tasks on, and ends the lease with the worker."""
+    """Take all tasks off a worker that will report no more. The caller moves the tasks on and ends the lease."""
     tasks = list(worker.tasks)
     worker.tasks.clear()
     worker.blocked.clear()
@@ -121,7 +122,7 @@ def rest(ledger: Ledger, worker: Worker) -> None:
 
 
 def block(ledger: Ledger, worker: Worker, task: Task) -> None:
-    """A task waits: its worker's CPUs are lent out."""
+    """Note that a task waits, and lend its worker's CPUs to others."""
     worker.blocked.add(task)
     worker.reported = ledger.now
     lend_cpus(worker)
@@ -132,7 +133,7 @@ def block(ledger: Ledger, worker: Worker, task: Task) -> None:
 
 
 def unblock(ledger: Ledger, worker: Worker, task: Task) -> None:
-    """A task goes on, or has ended while it waited."""
+    """Note that a task goes on, or has ended while it waited, and take back the CPUs when no task waits."""
     worker.blocked.discard(task)
     if not worker.blocked:
         unlend_cpus(worker)
@@ -141,7 +142,7 @@ def unblock(ledger: Ledger, worker: Worker, task: Task) -> None:
 
 
 def _start_next(ledger: Ledger, worker: Worker) -> None:
-    """Something left the worker's line: the next one is assumed to start."""
+    """Move the next task to RUNNING after a task has left the worker: the worker is assumed to start it."""
     actor = worker.actor
     running = 1 if actor is None else actor.max_running
     tasks = worker.tasks
@@ -153,7 +154,7 @@ def _start_next(ledger: Ledger, worker: Worker) -> None:
 
 
 def _values(ledger: Ledger, worker: Worker, task: Task) -> tuple[Inline | Stored | None, ...]:
-    """The values for `RunTask`; large inline ones are sent ahead."""
+    """Return the values of a task's dependencies for `RunTask`; None for an inline value that is sent ahead."""
     values: list[Inline | Stored | None] = []
     size = 0
     for dep in task.spec.deps:
@@ -177,7 +178,7 @@ def _values(ledger: Ledger, worker: Worker, task: Task) -> tuple[Inline | Stored
 
 
 def back_to_ready(ledger: Ledger, task: Task) -> None:
-    """A task will run again, or elsewhere. The caller queues it."""
+    """Make a task READY that will run again or on another worker. The caller queues the task."""
     task.worker = None
     task.started = 0.0
     move(ledger, task, READY)

@@ -1,12 +1,13 @@
-"""When environments are set up, what follows from a set-up that failed, and when one is given up that nobody needs.
+"""The opening and closing of environments, and the failure of tasks whose environment cannot be set up.
 
-Rules. An environment is opened when a task in it is ready (one with `eager`: at once), and ready tasks wait outside of
-the queues that are served until it is open. A thousand tasks may ask for a thousand environments, so as many are opened
-at a time as there are processors, and of those whose tasks could not start now only a few. A set-up that failed, or an
-environment whose workers cannot be started, fails the tasks that wait for it, and those that come in the next
-`AGAIN_SECONDS`; then it is tried anew. One that has had nothing to do for `UNNEEDED_SECONDS` is closed, or sooner, if
-there are more than `UNNEEDED` of them. Of one whose process was lost, the workers are lost first; it is opened again
-when a task needs it, unless it was lost right after it had been opened.
+Rules. An environment is opened when a task in it is ready (an environment with `eager`: at once). Until it is open, its
+ready tasks wait outside of the queues that are served. A thousand tasks may ask for a thousand environments, so only as
+many are opened at a time as there are processors; environments whose tasks could not start now anyway, only a few. A
+set-up that failed, or an environment whose workers cannot be started, fails the tasks that wait for it, and the tasks
+that come in the next `AGAIN_SECONDS`; then the set-up is tried again. An environment that has had nothing to do for
+`UNNEEDED_SECONDS` is closed, and sooner while there are more than `UNNEEDED` such environments. When the process of an
+environment is lost, its workers are reported as lost first; the environment is opened again when a task needs it,
+unless the process was lost right after the opening.
 """
 
 from __future__ import annotations
@@ -25,23 +26,25 @@ from ipyremote.messages import RESOURCE_UNIT, DefineEnvironment, Failure
 
 __all__ = ["EnvironmentRules"]
 
-#: A set-up that failed is not tried again before this.
+#: Seconds after a set-up that failed before which it is not tried again.
 AGAIN_SECONDS: Final = 10.0
+#: Seconds without anything to do after which an environment is closed.
 UNNEEDED_SECONDS: Final = 60.0
-#: So many that have nothing to do stay open.
+#: Number of environments with nothing to do that may stay open.
 UNNEEDED: Final = 8
-#: So many are opened, or open, whose tasks cannot start for want of something else.
+#: Number of environments that may be opening, or open without workers, while their tasks cannot start for another
+#: reason.
 AHEAD: Final = 4
-#: So many are set up at a time at least; and as many as there are processors.
+#: Number of environments that may always be set up at a time, even with fewer processors.
 OPENING_FLOOR: Final = 2
-#: One that is lost sooner than this after it was opened counts as failed.
+#: Seconds after the opening within which the loss of an environment counts as a failed set-up.
 SETTLED_SECONDS: Final = 1.0
-#: Starts of workers in a row that may fail.
+#: Number of failed starts of workers in a row after which the environment counts as failed.
 HOPELESS_FAILURES: Final = 2
 
 
 class EnvironmentRules:
-    """See the module docstring. The records are in the ledger."""
+    """The rules in the module docstring. The records are in the ledger; nothing is kept here."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors) -> None:
         self._ledger = ledger
@@ -51,7 +54,7 @@ class EnvironmentRules:
     # ---------------------------------------------------------------------------------------------- what has happened
 
     def on_define(self, message: DefineEnvironment) -> None:
-        """A client announces an environment."""
+        """Note the description of an environment that a client announces."""
         definition = message.environment
         environment = environment_of(self._ledger, definition.key)
         if environment.definition is None and environment is not self._ledger.home:
@@ -59,7 +62,7 @@ class EnvironmentRules:
         environment.eager = environment.eager or (message.eager and environment.state == CLOSED)
 
     def on_opened(self, key: str) -> None:
-        """It is set up, and its workers can be started."""
+        """React to an environment that is set up: its workers can be started, so its ready tasks are served."""
         ledger = self._ledger
         environment = ledger.environments.get(key)
         if environment is None or environment.state != OPENING:
@@ -72,7 +75,7 @@ class EnvironmentRules:
                 enlist(ledger, shape)
 
     def on_lost(self, key: str, reason: str) -> None:
-        """Its process has ended, or could not set it up. Its workers are gone."""
+        """React to the end of an environment's process, whether or not it was set up. Its workers are gone before."""
         ledger = self._ledger
         environment = ledger.environments.get(key)
         if environment is None or environment.state not in (OPENING, OPEN):
@@ -86,7 +89,10 @@ class EnvironmentRules:
     # ------------------------------------------------------------------------------------------------------ decisions
 
     def settle(self) -> None:
-        """Open what is needed, fail what waits in vain, close what nobody needs. Before anything is placed."""
+        """Open needed environments, fail tasks that wait in vain, close unneeded environments.
+
+        Called before anything is placed.
+        """
         for environment in self._ledger.environments.values():
             if environment.state == OPEN:
                 self._settle_open(environment)
@@ -95,7 +101,7 @@ class EnvironmentRules:
         self._close_surplus()
 
     def deadline(self) -> float | None:
-        """When `settle` has something to do although nothing happened."""
+        """Return the time at which `settle` has something to do even without events; None: never."""
         return min(
             (
                 environment.unneeded_since + UNNEEDED_SECONDS
@@ -120,7 +126,7 @@ class EnvironmentRules:
         ledger.out.append(OpenEnvironment(environment.definition))
 
     def _may_open(self, environment: Environment) -> bool:
-        """Whether it is its turn."""
+        """Return whether an environment may be opened now, beside the others that are opening or open."""
         ledger = self._ledger
         others = ledger.environments.values()
         opening = sum(other.state == OPENING for other in others)
@@ -134,7 +140,7 @@ class EnvironmentRules:
     def _settle_open(self, environment: Environment) -> None:
         ledger = self._ledger
         if environment.failures >= HOPELESS_FAILURES and self._is_hopeless(environment):
-            # Where an actor lives in it, the next task is one more try.
+            # Where an actor lives in the environment, the next task causes one more try.
             environment.failures = HOPELESS_FAILURES - 1
             if not environment.members:
                 move_environment(environment, FAILED, ledger.now)
@@ -149,7 +155,7 @@ class EnvironmentRules:
             self._close(environment)
 
     def _close_surplus(self) -> None:
-        """Too many have nothing to do: those go that have had nothing for longest."""
+        """Close the environments that have had nothing to do for longest, if too many have nothing to do."""
         unneeded = [
             (environment.unneeded_since, number, environment)
             for number, environment in enumerate(self._ledger.environments.values())
@@ -159,7 +165,7 @@ class EnvironmentRules:
             self._close(environment)
 
     def _close(self, environment: Environment) -> None:
-        """Close one that has nothing to do, when its workers have left."""
+        """Stop the workers of an environment with nothing to do, and close it if they have left."""
         ledger = self._ledger
         for worker in list(environment.idle.values()):
             self._pool.stop(worker, kill=False)
@@ -168,11 +174,11 @@ class EnvironmentRules:
             ledger.out.append(CloseEnvironment(environment.key))
 
     def _is_hopeless(self, environment: Environment) -> bool:
-        """Whether nobody is there, or about to be, to run a ready task."""
+        """Return whether no worker of the environment is idle or starts, and each with tasks waits for others."""
         return not environment.idle and not environment.starting and self._pool.is_stuck(environment)
 
     def _unlist(self, environment: Environment) -> None:
-        """What is ready in it waits outside of the queues that are served."""
+        """Take the environment's shapes from the rota: their ready tasks are not served until it is open."""
         ledger = self._ledger
         for shape in [shape for shape in ledger.rota if shape.environment is environment]:
             shape.listed = False
@@ -180,6 +186,7 @@ class EnvironmentRules:
             ledger.rota.remove(shape)
 
     def _fail_ready(self, environment: Environment) -> None:
+        """Fail all ready tasks and creations of actors in an environment that could not be set up."""
         ledger = self._ledger
         ready = [
             task

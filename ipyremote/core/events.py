@@ -1,7 +1,7 @@
-"""Everything that goes into the core. Events are facts; the core decides what follows from them.
+"""The events of the core: all that goes into it. Events are facts; the core decides what follows from a fact.
 
-The shell gives the events of one peer in the order in which they happened, and a worker's last messages before its
-`WorkerExited`.
+The shell (the scheduler's process) gives the events of one peer in the order in which they happened, and a worker's
+last messages before its `WorkerExited`.
 """
 
 from __future__ import annotations
@@ -39,32 +39,34 @@ NOT_STARTED: Final = "not started"
 
 
 class Received(Struct, frozen=True):
-    """A client sent a message."""
+    """A message from a client."""
 
+    #: Id of the client.
     sender: int
     message: FromClient
 
 
 class WorkerStarted(Struct, frozen=True):
-    """A worker's greeting was accepted: it takes tasks from now on, and counts as a client."""
+    """A worker whose greeting was accepted: it takes tasks from now on, and counts as a client."""
 
     worker_id: int
+    #: Process id of the worker.
     pid: int
 
 
 class WorkerEnd(Struct, frozen=True):
-    """How a worker's process ended, or why no process could be started."""
+    """The way in which a worker's process ended, or the reason why no process could be started."""
 
     #: EXITED, SIGNALLED, OUT_OF_MEMORY or NOT_STARTED.
     kind: str
     #: Exit code, or number of the signal; 0 for a process that was not started.
     status: int
-    #: Words that read well after "its worker was lost:", such as "signal 9 (SIGKILL)"; may have several lines.
+    #: Words that continue "its worker was lost: ", such as "signal 9 (SIGKILL)"; may have several lines.
     text: str
 
 
 class WorkerExited(Struct, frozen=True):
-    """A worker's process has ended, or could not be started."""
+    """A worker whose process has ended, or could not be started."""
 
     worker_id: int
     end: WorkerEnd
@@ -72,41 +74,40 @@ class WorkerExited(Struct, frozen=True):
     started: int = 0
     #: Number of the latest run that had finished, from the worker's progress page; 0 for none.
     finished: int = 0
-    #: The worker's last reports by run number, from the progress page. Most have come as messages before.
+    #: Pairs (run number, report) of the worker's last reports, from the progress page. Most came as messages before.
     reports: tuple[tuple[int, TaskDone | TaskFailed], ...] = ()
 
 
 class EnvironmentOpened(Struct, frozen=True):
-    """An environment is set up: workers can be started in it."""
+    """An environment that is set up: workers can be started in it."""
 
     key: str
 
 
 class EnvironmentLost(Struct, frozen=True):
-    """An environment could not be set up, or its process has ended; its workers have ended before.
-
-    `reason` reads well after "it could not be set up:".
-    """
+    """An environment that could not be set up, or whose process has ended; its workers have ended before."""
 
     key: str
+    #: Words that continue "its environment could not be set up: ".
     reason: str
 
 
 class ClientJoined(Struct, frozen=True):
-    """A driver's greeting was accepted."""
+    """A driver whose greeting was accepted."""
 
     client_id: int
+    #: Process id of the driver; 0 if the driver did not say.
     pid: int = 0
 
 
 class ClientGone(Struct, frozen=True):
-    """A driver has left or its connection is lost."""
+    """A driver that has left, or whose connection is lost."""
 
     client_id: int
 
 
 class Tick(Struct, frozen=True):
-    """Time has passed: `Core.deadline()` is due."""
+    """The time of `Core.deadline()`, which has come without another event."""
 
 
 Event: TypeAlias = (

@@ -1,4 +1,4 @@
-"""Why a task does not run, in a sentence; who watches which task; and the snapshot of the whole session."""
+"""Explanations of the state of a task in a sentence, the watching of tasks, and the snapshot of the session."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from ipyremote.messages import RESOURCE_UNIT, ClusterStatus, Resources, TaskUpda
 
 __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
 
-#: Tasks or objects named in a sentence, at most.
+#: Number of tasks or objects that a sentence names, at most.
 NAMED: int = 3
 
 
 def explain(ledger: Ledger, pool: WorkerPool, object_id: int) -> str:
-    """Why the task of an object does not run, or what it does."""
+    """Return why the task of an object does not run, or what the task does, in one sentence."""
     obj = ledger.objects.get(object_id)
     task = obj.producer if obj is not None else ledger.tasks.get(object_id)
     if task is not None:
@@ -51,12 +51,12 @@ def explain(ledger: Ledger, pool: WorkerPool, object_id: int) -> str:
         name = target.label or f"object {target.id:#x}"
         return f"{obj.label} has returned {name}, whose value is not there yet."
     state, detail = final_state(obj)
-    return f"{obj.label or 'It'} is {state}" + (f": {detail}" if detail else ".")
+    return f"{obj.label or 'The object'} is {state}" + (f": {detail}" if detail else ".")
 
 
 def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]) -> None:
-    """A client wants to follow tasks: the present state now, changes from now on."""
-    # Why tasks of one shape wait is worked out once for all of them.
+    """Tell a client the present states of tasks, and their changes from now on."""
+    # The reason why tasks of one shape wait is worked out once for all of them.
     reasons: dict[Shape, str] = {}
     for object_id in ids:
         obj = ledger.objects.get(object_id)
@@ -74,7 +74,7 @@ def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]
 
 
 def unwatch(ledger: Ledger, client_id: int, ids: tuple[int, ...]) -> None:
-    """A client follows these no longer."""
+    """Tell a client no more about the tasks of these objects."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
         if obj is not None and obj.watchers is not None:
@@ -82,7 +82,7 @@ def unwatch(ledger: Ledger, client_id: int, ids: tuple[int, ...]) -> None:
 
 
 def status(ledger: Ledger) -> ClusterStatus:
-    """A snapshot. Costs in proportion to workers and actors, not to tasks."""
+    """Return a snapshot of the session. The cost grows with workers, actors and their calls, not with queued tasks."""
     sent = Counter(task.state for worker in ledger.workers.values() for task in worker.tasks)
     ready = sum(shape.ready for shape in ledger.shapes.values())
     waiting = len(ledger.tasks) - ready - sent.total()
@@ -105,7 +105,7 @@ def status(ledger: Ledger) -> ClusterStatus:
 
 
 def group_status(ledger: Ledger, group: GroupState) -> GroupRecord:
-    """A placement group, and why it waits if it does."""
+    """Return the record of a placement group, with the reason why the group waits, if it does."""
     spec = group.spec
     seconds = (group.reserved_at or ledger.now) - group.submitted
     detail = _explain_group(ledger, group) if group.state == PENDING else ""
@@ -129,7 +129,7 @@ def _explain_task(ledger: Ledger, pool: WorkerPool, task: Task, reasons: dict[Sh
     if task.state == READY:
         return _explain_ready(ledger, pool, task, reasons)
     worker = task.worker
-    assert worker is not None, "it was sent"
+    assert worker is not None, "a sent task has a worker"
     if task.state == SENT:
         return (
             f"{label} was sent to worker {worker.pid}, behind {worker.tasks[0].spec.label}, which runs there."
@@ -156,7 +156,7 @@ def _explain_ready(ledger: Ledger, pool: WorkerPool, task: Task, reasons: dict[S
         ahead = len(actor.worker.tasks) if actor.worker is not None else 0
         return f"{label} waits for its actor, which has {ahead} calls before it."
     shape = task.shape
-    assert shape is not None, "it is no method call"
+    assert shape is not None, "a ready task is a method call or has a shape"
     if shape.missing:
         return f"{label} can never start in this session: it needs {shape.missing}."
     if shape.group is not None and shape.group.state == PENDING:
@@ -167,19 +167,20 @@ def _explain_ready(ledger: Ledger, pool: WorkerPool, task: Task, reasons: dict[S
 
 
 def _explain_group(ledger: Ledger, group: GroupState) -> str:
-    """Why a group is not reserved."""
+    """Return why a placement group is not reserved."""
     shape = group.shape
     if shape.missing:
         return f"{group.label} can never be reserved in this session: it needs {shape.missing}."
     lacking = _explain_lacking(ledger, ledger.stock, shape)
     if not lacking and gpus_of(shape.needs):
-        lacking = "GPUs in such parts"
+        lacking = "GPUs with large enough free parts"
     if not lacking:
         lacking = "a larger request that has waited for longer"
     return f"{group.label} waits for {lacking}."
 
 
 def _explain_shape(ledger: Ledger, pool: WorkerPool, shape: Shape) -> str:
+    """Return why the ready tasks of a shape wait, as a sentence without its subject."""
     environment = shape.environment
     if environment.state != OPEN:
         return _explain_set_up(ledger, environment)
@@ -198,7 +199,8 @@ def _explain_shape(ledger: Ledger, pool: WorkerPool, shape: Shape) -> str:
     if environment.failures:
         return f"waits for a worker; the last one could not be started: {environment.reason}"
     if pool.room() <= 0 and not environment.idle:
-        return f"waits for a worker: all {pool.max_workers} that there can be are busy, blocked or actors."
+        allowed = pool.max_workers
+        return f"waits for a worker: all {allowed} that the session may have are busy, blocked or actors."
     waiting = [*ledger.rota, *(group.shape for group in ledger.waiting_groups.values())]
     if any(other.starved_since is not None for other in waiting if other is not shape):
         return f"waits while a larger request that has waited for over {AGING_SECONDS:g} s is served first."
@@ -213,13 +215,13 @@ def _explain_set_up(ledger: Ledger, environment: Environment) -> str:
 
 
 def _explain_lacking(ledger: Ledger, stock: Stock, shape: Shape) -> str:
-    """What a stock has too little of now; empty when there is enough."""
+    """Return which resources a stock has too little of now, in words; empty when there is enough."""
     needs = ((name, amount) for name, amount in shape.needs if stock.free.get(name, 0) < amount)
     return "; ".join(_explain_lack(ledger, stock, name, amount) for name, amount in needs)
 
 
 def _explain_lack(ledger: Ledger, stock: Stock, name: str, amount: int) -> str:
-    """As in "2 CPUs: 4 of 4 are used by f#1, f#2"."""
+    """Return the lack of one resource in words, as in "2 CPUs: 4 of 4 are used by f#1, f#2"."""
     total = stock.total.get(name, 0)
     used = total - max(0, stock.free.get(name, 0))
     plural = "s" if amount != RESOURCE_UNIT and name in ("CPU", "GPU") else ""
@@ -230,7 +232,10 @@ def _explain_lack(ledger: Ledger, stock: Stock, name: str, amount: int) -> str:
 
 
 def _users(ledger: Ledger, stock: Stock, name: str = "") -> list[str]:
-    """Labels of the tasks, actors and placement groups that hold some of a resource, or of any, from a stock."""
+    """Return labels of the tasks, actors and placement groups that hold a part of a stock.
+
+    `name`: the resource that they hold; empty for any.
+    """
     found = []
     for worker in ledger.workers.values():
         if worker.stock is not stock or worker.shape is None:
@@ -246,7 +251,7 @@ def _users(ledger: Ledger, stock: Stock, name: str = "") -> list[str]:
 
 
 def _named(names: list[str]) -> str:
-    """The first few, and how many more."""
+    """Return the first few names, and the number of the others, in words."""
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     return ", ".join(names[:NAMED]) + more
 

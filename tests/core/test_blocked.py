@@ -108,6 +108,7 @@ def test_at_the_limit_of_workers_it_is_said_why_nothing_goes_on() -> None:
     t >> submit(task(1, client=W2, name="g", number="1"), W2)
     t >> Received(W2, m.Blocked(ident(1)))
     t.quiet()
-    assert "g#1 waits for a worker: all 1 that there can be are busy, blocked or actors." == t.core.explain(
-        ident(1, W2)
+    assert (
+        "g#1 waits for a worker: all 1 that the session may have are busy, blocked or actors."
+        == t.core.explain(ident(1, W2))
     )
