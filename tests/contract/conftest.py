@@ -1,9 +1,9 @@
-"""One suite for every engine: a test sees only the public API and a session that runs on the engine of the moment.
+"""One suite for every engine: a test sees only the public API and a session that runs on the engine under test.
 
-A test that needs what not every engine has says so by `@pytest.mark.needs("parallel_tasks")`, with the names of fields
-of `Capabilities`. It is skipped for an engine whose capabilities say that the engine cannot, with the engine's own
-sentence, and for nothing else (`test_engines.py` sees to that). Functions are defined inside the tests, so that they
-travel by value.
+A test of a feature that not every engine has is marked `@pytest.mark.needs("parallel_tasks")`, with names of fields of
+`Capabilities`. Such a test is skipped, with the engine's own sentence, on an engine whose capabilities lack the
+feature; there is no other reason to skip (`tests/engines/test_contract_suite.py` checks this). Functions are defined
+inside the tests, so that they travel by value.
 """
 
 from __future__ import annotations
@@ -60,17 +60,17 @@ def session(_session: None) -> None:
 
 @pytest.fixture
 def objects(engine_name: str) -> KeptObjects:
-    """The number of objects that the session keeps; a test that asks needs `insight` where there is no other way."""
+    """The number of objects that the session keeps. Engines that cannot count their objects skip such a test."""
     count = ENGINES[engine_name].count_objects
-    assert count is not None, "such a test needs `insight`, and is skipped where there is none"
+    assert count is not None, "such a test needs `insight`, and is skipped on engines without"
     return KeptObjects(count)
 
 
-# ----------------------------------------------------------------------------------- which tests an engine runs
+# ------------------------------------------------------------------------------------- the tests of each engine
 
 
 def _sentence(item: pytest.Item) -> str:
-    """Return why a test's engine cannot do what the test needs, in the engine's words; empty where the engine can."""
+    """Return the engine's sentence about a feature that the test needs and the engine lacks; empty if there is none."""
     params: dict[str, Any] = item.callspec.params  # type: ignore[attr-defined]  # every test here has the engine
     contestant = ENGINES[params["engine_name"]]
     capabilities = contestant.engine.capabilities
@@ -81,7 +81,7 @@ def _sentence(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what an engine says that it cannot."""
+    """Skip a test whose features the engine lacks."""
     for item in items:
         if HERE in item.path.parents and (sentence := _sentence(item)):
             item.add_marker(pytest.mark.lacks)
@@ -89,7 +89,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Write down which engine runs which tests, for the test that looks after the suite."""
+    """Write which engine runs which tests to a file, for `tests/engines/test_contract_suite.py`."""
     if path := os.environ.get("CONTRACT_PLAN"):
         plan = [
             {

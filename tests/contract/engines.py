@@ -1,4 +1,4 @@
-"""The engines that the contract suite runs over: the only place in the suite that names any.
+"""The engines that the contract suite runs over: the only place in the suite that names engines.
 
 Besides these, the suite runs over the engines that installed packages add by an entry point (`backend/registry.py`) and
 over those that CONTRACT_ENGINES names, as "module:object" with commas between them.
@@ -22,7 +22,7 @@ __all__ = ["ENGINES", "Contestant", "KeptObjects"]
 
 
 def _by_insight(backend: Any) -> int:
-    # What was released by now is said after the first question.
+    # The first request sends the releases so far; the second sees their effect.
     backend.insight.status()
     return int(backend.insight.status().objects)
 
@@ -46,7 +46,7 @@ class Contestant:
 
 
 class KeptObjects:
-    """The number of objects that the session keeps."""
+    """The number of objects that a session keeps."""
 
     def __init__(self, count: Callable[[Any], int]) -> None:
         self._count = count
@@ -56,7 +56,7 @@ class KeptObjects:
         return self._count(current.backend())
 
     def become(self, count: int) -> None:
-        """Wait until the session keeps so many."""
+        """Wait until the session keeps this number of objects."""
         until(lambda: self() == count, f"{count} objects are left")
 
 

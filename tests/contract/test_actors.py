@@ -1,4 +1,4 @@
-"""Actors: calls, handles, failures, the end."""
+"""Actors on every engine: calls, handles, failures, ends."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_methods_of_every_kind_can_be_called() -> None:
     assert ray.get(counter.both.options(num_returns=1).remote()) == (4, -4)
 
 
-def test_names_are_those_of_the_class_with_a_number() -> None:
+def test_labels_of_actors_are_the_class_name_with_a_number() -> None:
     @ray.remote
     class LabelledActor:
         def m(self) -> None: ...
@@ -141,7 +141,7 @@ def test_an_actor_class_cannot_be_inherited_from() -> None:
             pass
 
 
-def test_constants_of_the_class_can_be_read() -> None:
+def test_constants_of_an_actor_class_can_be_read() -> None:
     assert _counter().step == 1
 
 
@@ -159,7 +159,7 @@ def test_a_failing_init_makes_every_call_raise_with_its_traceback() -> None:
             ray.get(broken.m.remote())
 
 
-def test_a_ready_actor_says_so() -> None:
+def test_ray_ready_of_an_actor_gives_true() -> None:
     counter = _counter().remote()
     assert ray.get(counter.__ray_ready__.remote(), timeout=30) is True
 
@@ -196,7 +196,7 @@ def test_a_killed_actor_with_restarts_starts_again() -> None:
     assert ray.get(counter.increment.remote()) == 8
 
 
-def test_arguments_of_the_creation_may_be_refs() -> None:
+def test_arguments_of_an_actors_creation_may_be_refs() -> None:
     assert ray.get(_counter().remote(ray.put(5)).increment.remote()) == 6
 
 
@@ -260,7 +260,7 @@ def test_a_detached_actor_needs_no_handle() -> None:
     ray.kill(ray.get_actor("detached"))
 
 
-def test_an_actor_leaves_on_purpose_and_nothing_else_can() -> None:
+def test_only_an_actor_can_leave_by_exit_actor() -> None:
     from ipyremote.actor import exit_actor
     from ipyremote.backend.current_task import current_actor
 

@@ -1,4 +1,4 @@
-"""Objects and refs on every engine: how long they live, freeing by hand, and what a ref can do."""
+"""Objects and refs on every engine: lifetimes, freeing by hand, and the methods of refs."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def echo(value: Any) -> Any:
 
 @pytest.mark.needs("free")
 @pytest.mark.parametrize("value", [1, b"x" * 1_000_000], ids=["small", "large"])
-def test_a_freed_value_is_gone_for_everybody(value: Any) -> None:
+def test_a_freed_value_is_lost_for_all_holders(value: Any) -> None:
     ref = ray.put(value)
     holder = ray.put([ref])
     ray.free(ref)
@@ -54,7 +54,7 @@ def test_an_array_that_was_fetched_stays_valid() -> None:
 
 
 @pytest.mark.needs("free")
-def test_results_can_be_freed_and_failures_and_nothing() -> None:
+def test_results_failures_and_empty_lists_can_be_freed() -> None:
     good = echo.remote(1)
     bad = ray.remote(lambda: 1 / 0).remote()
     ray.wait([good, bad], num_returns=2, timeout=30)
@@ -67,7 +67,7 @@ def test_results_can_be_freed_and_failures_and_nothing() -> None:
 
 
 @pytest.mark.needs("free")
-def test_what_a_freed_value_refers_to_goes_with_it(objects: KeptObjects) -> None:
+def test_the_refs_in_a_freed_value_are_released(objects: KeptObjects) -> None:
     before = objects()
     outer = ray.put([ray.put(i) for i in range(3)])
     assert before + 4 == objects()
@@ -81,7 +81,7 @@ def test_free_takes_refs_only(wrong: Any) -> None:
         ray.free(wrong)
 
 
-def test_rays_place_for_it() -> None:
+def test_free_is_in_ray_internal() -> None:
     import ipyremote.internal
 
     assert ray.internal.free is ipyremote.internal.free is ray.free
@@ -90,7 +90,7 @@ def test_rays_place_for_it() -> None:
 # ---- lifetimes
 
 
-def test_refs_in_containers_and_closures_live_as_long_as_what_holds_them(objects: KeptObjects) -> None:
+def test_objects_live_as_long_as_the_containers_and_closures_with_their_refs(objects: KeptObjects) -> None:
     before = objects()
     ref = ray.put(5)
     container = ray.put({"inner": [ref]})
@@ -162,7 +162,7 @@ def test_a_ref_has_the_methods_of_ray() -> None:
     assert 1 == ref.future().result(30)
 
 
-def test_completion_is_told_with_the_value_or_the_error() -> None:
+def test_the_completion_callback_gets_the_value_or_the_error() -> None:
     told: list[Any] = []
     good, bad = echo.remote(2), ray.remote(lambda: [][0]).remote()
     good._on_completed(told.append)
@@ -172,7 +172,7 @@ def test_completion_is_told_with_the_value_or_the_error() -> None:
     assert any(isinstance(error, IndexError) for error in told)
 
 
-def test_as_future_is_deprecated_and_works() -> None:
+def test_as_future_works_with_a_deprecation_warning() -> None:
     async def main() -> Any:
         with pytest.warns(DeprecationWarning, match="await the ref itself"):
             future = echo.remote(3).as_future()
@@ -182,7 +182,7 @@ def test_as_future_is_deprecated_and_works() -> None:
 
 
 @pytest.mark.parametrize("dumps", [pickle.dumps, ray.cloudpickle.dumps], ids=["pickle", "cloudpickle"])
-def test_refs_are_not_pickled_by_others_unless_that_is_allowed(
+def test_other_picklers_refuse_refs_unless_allowed(
     dumps: Callable[[Any], bytes], monkeypatch: pytest.MonkeyPatch, objects: KeptObjects
 ) -> None:
     before = objects()
@@ -199,7 +199,7 @@ def test_refs_are_not_pickled_by_others_unless_that_is_allowed(
     assert 7 == ray.get(again, timeout=30)
     del again
     gc.collect()
-    # It is kept for good.
+    # The object is never dropped, because no session knows the holders of its pickled ref.
     assert 7 == ray.get(pickle.loads(data)[0], timeout=30)
     objects.become(before + 1)
 
@@ -214,7 +214,7 @@ def test_put_takes_neither_a_ref_nor_an_owner() -> None:
         ray.put(1, _owner=object())
 
 
-def test_wait_gives_at_most_what_was_asked_for_in_the_order_given() -> None:
+def test_wait_gives_at_most_the_requested_number_in_the_given_order() -> None:
     refs = [ray.put(i) for i in range(5)]
     assert ([refs[0]], refs[1:]) == ray.wait(refs)
     assert (refs[:3], refs[3:]) == ray.wait(refs, num_returns=3, timeout=0, fetch_local=False)
@@ -237,7 +237,9 @@ def test_wait_gives_at_most_what_was_asked_for_in_the_order_given() -> None:
         (lambda ref: [ref], {"timeout": -1}, ValueError),
     ],
 )
-def test_wait_refuses_what_ray_refuses(given: Any, options: dict[str, Any], error: type[Exception]) -> None:
+def test_wait_refuses_the_arguments_that_ray_refuses(
+    given: Any, options: dict[str, Any], error: type[Exception]
+) -> None:
     with pytest.raises(error):
         ray.wait(given(ray.put(1)), **options)
 
@@ -245,7 +247,7 @@ def test_wait_refuses_what_ray_refuses(given: Any, options: dict[str, Any], erro
 # ---- large functions
 
 
-def test_a_function_that_carries_much_is_warned_of_at_the_users_line_and_refused_at_last() -> None:
+def test_a_large_function_is_warned_of_at_the_users_line_and_a_larger_one_refused() -> None:
     big = bytes(11 << 20)
 
     @ray.remote

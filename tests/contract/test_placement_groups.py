@@ -1,4 +1,4 @@
-"""Placement groups and scheduling strategies, as far as every engine with them has them."""
+"""Placement groups and scheduling strategies, as far as all engines with placement groups agree."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ pytestmark = pytest.mark.needs("placement_groups")
 
 @pytest.fixture
 def group() -> Iterator[PlacementGroup]:
-    """One of the two CPUs and the GPU in one bundle, a widget in another."""
+    """A placement group: one of the two CPUs and the GPU in one bundle, a widget in another."""
     made = placement_group([{"CPU": 1, "GPU": 1}, {"widget": 1}])
     yield made
     remove_placement_group(made)
     until(lambda: ray.available_resources().get("CPU") == 2.0, "it is given back")
 
 
-def test_a_group_is_ready_and_reserves(group: PlacementGroup) -> None:
+def test_a_ready_group_has_reserved_its_resources(group: PlacementGroup) -> None:
     assert ray.get(group.ready(), timeout=30) == group
     assert group.wait(30)
     available = ray.available_resources()
@@ -48,7 +48,7 @@ def test_a_group_is_ready_and_reserves(group: PlacementGroup) -> None:
     assert group.bundle_specs == [{"CPU": 1.0, "GPU": 1.0}, {"widget": 1.0}]
 
 
-def test_tasks_actors_and_children_are_in_it(group: PlacementGroup) -> None:
+def test_tasks_actors_and_their_children_run_in_their_group(group: PlacementGroup) -> None:
     @ray.remote
     def where() -> Any:
         return get_current_placement_group()
@@ -72,7 +72,7 @@ def test_tasks_actors_and_children_are_in_it(group: PlacementGroup) -> None:
     assert get_current_placement_group() is None
 
 
-def test_what_does_not_fit_is_refused(group: PlacementGroup) -> None:
+def test_a_task_that_does_not_fit_into_its_group_is_refused(group: PlacementGroup) -> None:
     @ray.remote
     def one() -> int:
         return 1
@@ -85,7 +85,7 @@ def test_what_does_not_fit_is_refused(group: PlacementGroup) -> None:
         InGroup(group, 2)
 
 
-def test_removal_ends_what_is_in_it_and_what_comes_later() -> None:
+def test_the_removal_of_a_group_ends_its_actors_and_refuses_later_tasks() -> None:
     @ray.remote
     class Actor:
         def one(self) -> int:
@@ -109,14 +109,14 @@ def test_removal_ends_what_is_in_it_and_what_comes_later() -> None:
     assert not group.wait(1)
 
 
-def test_names_are_taken_once() -> None:
+def test_a_second_group_with_the_same_name_is_refused() -> None:
     group = placement_group([{"CPU": 1}], name="once")
     with pytest.raises(ValueError, match="already taken"):
         placement_group([{"CPU": 1}], name="once")
     remove_placement_group(group)
 
 
-def test_another_node_is_refused() -> None:
+def test_affinity_to_another_node_is_refused() -> None:
     @ray.remote
     class Actor:
         def one(self) -> int:
@@ -142,7 +142,7 @@ def test_another_node_is_refused() -> None:
         assert ray.get(one.options(**options).remote(), timeout=30) == 1
 
 
-def test_a_group_that_cannot_be_is_not_ready() -> None:
+def test_a_group_that_can_never_be_reserved_is_not_ready() -> None:
     too_much = placement_group([{"CPU": 3}])
     apart = placement_group([{"CPU": 1}, {"CPU": 1}], strategy="STRICT_SPREAD")
     assert [placement_group_table(group)["state"] for group in (too_much, apart)] == ["PENDING", "PENDING"]

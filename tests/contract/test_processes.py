@@ -1,4 +1,4 @@
-"""What not every engine has: time, parallelism, cancelling, processes that crash."""
+"""Features that not every engine has: timeouts, parallelism, cancelling, processes that crash."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_slow_task_times_out_and_goes_on(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("parallel_tasks")
-def test_wait_returns_what_is_ready_first(tmp_path: Path) -> None:
+def test_wait_returns_the_refs_that_are_ready_first(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
 
     @ray.remote
@@ -45,7 +45,7 @@ def test_wait_returns_what_is_ready_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("parallel_tasks")
-def test_tasks_run_beside_each_other(tmp_path: Path) -> None:
+def test_tasks_run_in_parallel(tmp_path: Path) -> None:
     @ray.remote
     def meet(own: str, other: str) -> bool:
         Path(own).touch()
@@ -59,7 +59,7 @@ def test_tasks_run_beside_each_other(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("parallel_tasks", "cancellation")
-def test_a_task_that_runs_is_cancelled() -> None:
+def test_a_running_task_can_be_cancelled() -> None:
     @ray.remote
     def sleep(seconds: float) -> float:
         time.sleep(seconds)

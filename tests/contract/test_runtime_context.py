@@ -11,7 +11,7 @@ from ipyremote.runtime_context import RuntimeContext
 
 
 def facts() -> dict[str, Any]:
-    """What the calling code learns about itself."""
+    """Return the facts that the calling code learns about itself."""
     context = ray.get_runtime_context()
     try:
         resources: Any = context.get_assigned_resources()
@@ -34,7 +34,7 @@ def facts() -> dict[str, Any]:
     }
 
 
-def test_a_driver_is_no_task_and_no_actor() -> None:
+def test_a_driver_has_no_task_id_and_no_actor_id() -> None:
     own = facts()
     assert [None] * 5 == [own[name] for name in ("task", "task_name", "function", "actor", "actor_name")]
     assert own["resources"] == "Resources are assigned to tasks and actors, and this is a driver."
@@ -95,7 +95,7 @@ def test_a_child_of_a_task_belongs_to_the_same_job() -> None:
     assert own["task"] != child["task"]
 
 
-def test_an_actor_learns_its_id_and_what_it_has_for_life() -> None:
+def test_an_actor_learns_its_id_and_its_lifetime_resources() -> None:
     @ray.remote(num_cpus=1)
     class Asks:
         def ask(self) -> Any:
@@ -147,7 +147,7 @@ def test_an_actor_learns_its_name() -> None:
     assert (own["actor_name"], other["actor_name"]) == ("", "asked")
 
 
-def test_an_actor_is_asked_in_its_init_too() -> None:
+def test_the_init_of_an_actor_learns_the_actors_id() -> None:
     @ray.remote
     class Asks:
         def __init__(self) -> None:
@@ -160,7 +160,7 @@ def test_an_actor_is_asked_in_its_init_too() -> None:
     assert seen == later is not None
 
 
-def test_a_task_with_a_gpu_learns_which() -> None:
+def test_a_task_with_a_gpu_learns_the_index_of_the_gpu() -> None:
     @ray.remote(num_gpus=1)
     def asks() -> Any:
         return ray.get_runtime_context().get_accelerator_ids(), ray.get_gpu_ids()

@@ -1,4 +1,4 @@
-"""Tasks and methods that yield: refs one after another, on every engine."""
+"""Tasks and methods that are generators, on every engine: refs arrive one after another."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_a_generator_function_returns_a_generator_of_refs() -> None:
     assert ray.get(refs) == [0, 1, 2]
 
 
-def test_labels_say_which_item_a_ref_is() -> None:
+def test_labels_of_items_have_the_index_of_the_item() -> None:
     gen = count.options(name="labelled_stream").remote(2)
     assert repr(gen) == "ObjectRefGenerator(labelled_stream#1)"
     assert [repr(ref) for ref in gen] == [
@@ -80,11 +80,11 @@ def test_labels_say_which_item_a_ref_is() -> None:
     ]
 
 
-def test_streaming_can_be_asked_for() -> None:
+def test_num_returns_streaming_returns_a_generator_of_refs() -> None:
     assert values(count.options(num_returns="streaming").remote(2)) == [0, 1]
 
 
-def test_options_may_ask_for_the_default_again() -> None:
+def test_options_may_set_the_default_number_of_returns_again() -> None:
     fixed = ray.remote(num_returns=2)(count._export.target)
     assert ray.get(fixed.remote(2)) == [0, 1]
     assert values(fixed.options(num_returns=None).remote(3)) == [0, 1, 2]
@@ -96,7 +96,7 @@ def test_an_empty_stream_ends_at_once() -> None:
     assert gen.is_finished()
 
 
-def test_the_end_stays_the_end() -> None:
+def test_an_ended_generator_stays_ended() -> None:
     gen = count.remote(1)
     next(gen)
     for _ in range(3):
@@ -104,7 +104,7 @@ def test_the_end_stays_the_end() -> None:
             next(gen)
 
 
-def test_an_exception_is_the_last_ref() -> None:
+def test_an_exception_of_a_generator_is_its_last_ref() -> None:
     gen = spoilt.remote(2)
     first, second, last = list(gen)
     assert ray.get([first, second]) == [0, 1]
@@ -139,7 +139,7 @@ def test_a_failed_argument_is_the_only_item() -> None:
         ray.get(only)
 
 
-def test_completed_is_the_end_of_the_task() -> None:
+def test_the_completed_ref_is_ready_at_the_end_of_the_task() -> None:
     gen = count.remote(3)
     assert ray.get(gen.completed(), timeout=30) is None
     assert values(gen) == [0, 1, 2]
@@ -168,7 +168,7 @@ def test_wait_takes_generators_among_refs() -> None:
     gen, ref = count.remote(1), ray.put(1)
     assert ray.wait([gen, ref], num_returns=2, timeout=30) == ([gen, ref], [])
     next(gen)
-    # Its next step, which raises StopIteration, need not wait either.
+    # The generator's next step, which raises StopIteration, does not wait either.
     assert ray.wait([gen], timeout=30) == ([gen], [])
     with pytest.raises(ValueError, match="twice"):
         ray.wait([gen, gen])
@@ -183,7 +183,7 @@ def test_get_returns_a_generator_unchanged() -> None:
         ray.get([gen])
 
 
-def test_async_for_and_anext() -> None:
+def test_async_for_and_anext_give_the_refs_of_a_generator() -> None:
     async def main() -> list[int]:
         gen = count.remote(3)
         first = await (await gen.__anext__())
@@ -208,7 +208,7 @@ def test_a_limit_changes_nothing_about_the_items(limit: int) -> None:
     assert values(gen) == list(range(7))
 
 
-def test_what_is_not_there_says_so() -> None:
+def test_missing_methods_of_generators_are_refused_with_a_reason() -> None:
     gen = count.remote(1)
     for refused in (lambda: gen.send(1), lambda: gen.throw(ValueError), gen.close):
         with pytest.raises(NotImplementedError, match=r"cancel\(gen\)"):
@@ -283,7 +283,7 @@ def test_a_deferred_item_stands_for_its_value() -> None:
     assert ray.get(plain) == 5
 
 
-def test_streams_inside_tasks() -> None:
+def test_tasks_can_consume_streams() -> None:
     @ray.remote
     def total(n: int) -> int:
         return sum(ray.get(ref) for ref in count.remote(n))
@@ -297,7 +297,7 @@ def test_streams_inside_tasks() -> None:
     assert values(again.remote(3)) == [0, 10, 20]
 
 
-def test_methods_yield() -> None:
+def test_methods_may_be_generators() -> None:
     counter = Counter.remote()
     assert values(counter.up.remote(3)) == [1, 2, 3]
     assert ray.get(counter.up.options(num_returns=2).remote(2)) == [4, 5]
@@ -306,7 +306,7 @@ def test_methods_yield() -> None:
     assert ray.get(counter.number.remote()) == 7
 
 
-def test_async_methods_yield() -> None:
+def test_async_methods_may_be_generators() -> None:
     loop = Loop.remote()
     assert values(loop.up.remote(3)) == [0, 1, 2]
     assert values(loop.up.options(_generator_backpressure_num_objects=1).remote(3)) == [0, 1, 2]
@@ -328,7 +328,7 @@ def test_a_stream_of_an_actor_may_be_consumed_inside_another() -> None:
 
 
 @pytest.mark.parametrize("method", [{"num_returns": "streaming"}, {"_generator_backpressure_num_objects": 1}])
-def test_only_generators_stream(method: dict[str, Any]) -> None:
+def test_streaming_options_are_refused_for_functions_that_are_no_generators(method: dict[str, Any]) -> None:
     def plain() -> None: ...
 
     with pytest.raises(ValueError, match="plain"):
@@ -360,7 +360,7 @@ def test_dynamic_gives_an_exception_as_the_last_ref() -> None:
         ray.get(last)
 
 
-def test_dynamic_can_be_passed_on() -> None:
+def test_the_ref_of_a_dynamic_task_can_be_an_argument() -> None:
     @ray.remote
     def total(refs: Any) -> int:
         return sum(ray.get(list(refs)))
@@ -370,7 +370,7 @@ def test_dynamic_can_be_passed_on() -> None:
     assert ray.get(total.remote(ref)) == 6
 
 
-def test_dynamic_methods() -> None:
+def test_methods_may_have_dynamic_returns() -> None:
     with pytest.warns(DeprecationWarning, match="'dynamic' is deprecated"):
         up = Counter.remote().up.options(num_returns="dynamic")
     assert values(ray.get(up.remote(2))) == [1, 2]
@@ -410,7 +410,7 @@ def test_a_cancelled_stream_ends_with_the_cancellation() -> None:
         ray.get(last)
 
 
-def test_a_generator_of_an_ended_session_says_so(begin_session: Callable[[], None]) -> None:
+def test_a_generator_of_an_ended_session_is_refused_with_a_reason(begin_session: Callable[[], None]) -> None:
     gen = count.remote(1)
     ray.shutdown()
     begin_session()

@@ -34,7 +34,7 @@ def test_labels_count_by_name() -> None:
     ]
 
 
-def test_refs_at_the_top_arrive_as_values_and_refs_inside_as_refs() -> None:
+def test_top_level_refs_arrive_as_values_and_nested_refs_as_refs() -> None:
     @ray.remote
     def look(a: Any, *rest: Any, inner: list[Any], named: Any) -> list[Any]:
         return [a, *rest, isinstance(inner[0], ray.ObjectRef), ray.get(inner[0]), named]
@@ -81,7 +81,7 @@ def test_a_tuple_stays_a_tuple_when_one_value_is_returned() -> None:
     assert ray.get(pair.remote()) == (1, 2)
 
 
-def test_no_returns_give_none() -> None:
+def test_a_call_with_zero_returns_gives_none() -> None:
     @ray.remote(num_returns=0)
     def quiet() -> int:
         return 1
@@ -163,7 +163,7 @@ def test_an_item_of_a_ref_is_a_ref() -> None:
     assert ray.get(ref["key"][1]) == 2
 
 
-def test_an_array_leaves_the_operator_to_the_ref() -> None:
+def test_an_operator_between_an_array_and_a_ref_is_a_task() -> None:
     np = pytest.importorskip("numpy")
     total = np.arange(3) + ray.put(1)
     assert isinstance(total, ray.ObjectRef)
@@ -184,7 +184,7 @@ def test_a_plain_ref_that_a_task_returns_is_a_value() -> None:
     assert ray.get(ref) == 5
 
 
-def test_a_failure_is_both_a_task_error_and_what_was_raised() -> None:
+def test_a_failure_is_a_task_error_and_an_instance_of_the_raised_class() -> None:
     class Mine(Exception):
         def __init__(self, code: int) -> None:
             super().__init__(code)
@@ -260,7 +260,7 @@ def test_an_exception_that_cannot_be_unpickled_keeps_its_traceback() -> None:
         ray.get(fail.remote())
 
 
-def test_an_exception_group_can_be_taken_apart() -> None:
+def test_an_exception_group_of_a_task_can_be_split() -> None:
     @ray.remote
     def fail() -> None:
         raise ExceptionGroup("many", [ValueError(1), KeyError(2)])
@@ -275,7 +275,7 @@ def test_an_exception_group_can_be_taken_apart() -> None:
     assert [type(error) for error in seen] == [ValueError, KeyError]
 
 
-def test_retry_exceptions_runs_again_until_it_works(tmp_path: Any) -> None:
+def test_retry_exceptions_runs_a_task_again_until_the_task_succeeds(tmp_path: Any) -> None:
     path = tmp_path / "log"
 
     @ray.remote(max_retries=5, retry_exceptions=[ValueError])
@@ -289,7 +289,7 @@ def test_retry_exceptions_runs_again_until_it_works(tmp_path: Any) -> None:
     assert ray.get(flaky.remote()) == 3
 
 
-def test_what_is_not_listed_is_not_retried(tmp_path: Any) -> None:
+def test_an_exception_that_is_not_listed_is_not_retried(tmp_path: Any) -> None:
     path = tmp_path / "log"
 
     @ray.remote(max_retries=5, retry_exceptions=[KeyError])
@@ -358,7 +358,7 @@ def test_parameters_may_have_any_name() -> None:
 
     @ray.remote
     class Actor:
-        def __init__(this, self: int) -> None:  # the point of it
+        def __init__(this, self: int) -> None:  # the name under test
             this.value = self
 
         def method(this, self: int, args: int) -> list[int]:
@@ -458,7 +458,7 @@ def test_defaults_of_a_recursive_function_survive_the_journey() -> None:
     assert ray.get(count.remote()) == 3
 
 
-def test_the_session_says_what_it_has() -> None:
+def test_a_session_lists_its_resources() -> None:
     total = ray.cluster_resources()
     assert (total["CPU"], total["GPU"], total["widget"]) == (2.0, 1.0, 2.0)
     assert ray.nodes()[0]["Alive"] is True
@@ -536,12 +536,12 @@ def test_refs_and_handles_in_an_exception_stay_alive() -> None:
             ray.get(ref)
         inner, keeper, _ = caught.value.args[0].args
         assert ray.get([inner, keeper.ask.remote()]) == ["value", "here"]
-        # The error alone is enough.
+        # The error alone keeps the refs and handles alive.
         del ref
         assert ray.get([inner, keeper.ask.remote()]) == ["value", "here"]
 
 
-def test_what_is_raised_may_be_no_exception() -> None:
+def test_a_task_may_raise_a_base_exception() -> None:
     class Mine(BaseException):
         pass
 
@@ -611,7 +611,7 @@ def test_one_failure_that_reaches_several_refs_is_one_failure() -> None:
     assert not isinstance(info.value, ExceptionGroup)
 
 
-def test_failures_that_cannot_be_a_group_are_the_first_of_them_with_a_note() -> None:
+def test_failures_that_cannot_form_a_group_are_the_first_failure_with_a_note() -> None:
     @ray.remote
     def miss(name: str) -> None:
         raise FileNotFoundError(2, "no such file", name)

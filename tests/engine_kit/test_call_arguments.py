@@ -1,4 +1,4 @@
-"""Arguments into a pickle with slots, and out of it."""
+"""Arguments of calls: into a pickle with slots, and back."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def number_of(ref: ObjectRef[Any]) -> int:
     return ref._id
 
 
-def test_refs_become_slots_and_nested_ones_stay_refs() -> None:
+def test_top_level_refs_become_slots_and_nested_refs_stay_refs() -> None:
     pickled, deps = pack_arguments((1, ref(11), ref(12)), {"a": ref(11), "b": "x"}, number_of)
     assert pickled is not None
     assert deps == (11, 12, 11)
@@ -28,7 +28,7 @@ def test_refs_become_slots_and_nested_ones_stay_refs() -> None:
     assert (args, kwargs) == ((1, "one", "two"), {"a": "three", "b": "x"})
 
 
-def test_no_arguments_cost_nothing() -> None:
+def test_a_call_without_arguments_has_no_pickle() -> None:
     assert pack_arguments((), {}, number_of) == (None, ())
 
 

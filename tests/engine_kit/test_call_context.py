@@ -1,4 +1,4 @@
-"""On whose behalf code runs, and the labels of what the code submits."""
+"""The run that code belongs to, and the labels of the calls that the code submits."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def test_labels_count_by_name_inside_the_submitter() -> None:
     assert Running(driver=1, task_id=8, number="2.1").label_of("g") == Label("g", "2.1.1")
 
 
-def test_a_task_runs_on_the_thread_that_began_it() -> None:
+def test_a_run_belongs_to_the_thread_that_began_the_run() -> None:
     running = Running(driver=1, task_id=7)
     found: list[bool] = []
     thread = threading.Thread(target=lambda: found.append(running.on_this_thread()))
@@ -24,7 +24,7 @@ def test_a_task_runs_on_the_thread_that_began_it() -> None:
     assert (running.on_this_thread(), found) == (True, [False])
 
 
-def test_calls_that_run_at_a_time_are_told_apart() -> None:
+def test_calls_that_run_at_the_same_time_are_told_apart() -> None:
     running = Running(driver=1, task_id=7)
     with concurrently(running):
         assert concurrent.get() is running

@@ -1,4 +1,4 @@
-"""What a plain program shows of its tasks besides their text."""
+"""The displays and progress bars of tasks in a plain program."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def bar(number: int, done: float, total: float = 3.0, *, closed: bool = True) ->
     return m.ProgressUpdate(1, "f#1", 7, number, f"bar {number}", done, total, "it", closed)
 
 
-def test_the_text_of_what_is_displayed_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_text_of_a_display_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     listener = PlainListener()
     deliver(m.OutputText(1, "f#1", 1, "before\n", 7), listener)
     deliver(displayed("display_data", text_plain="[1,\n 2]", text_html="<b>1</b>"), listener)
@@ -30,7 +30,7 @@ def test_the_text_of_what_is_displayed_is_printed(capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out == "(f#1) before\n(f#1) [1,\n(f#1)  2]\n"
 
 
-def test_an_outermost_bar_is_a_line_when_it_is_closed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_outermost_bar_is_printed_as_one_line_when_closed(capsys: pytest.CaptureFixture[str]) -> None:
     listener = PlainListener()
     for update in (
         bar(1, 0.0, closed=False),

@@ -22,7 +22,7 @@ def test_a_failure_without_data_is_its_kind_and_text() -> None:
     assert "killed" in str(error)
 
 
-def test_an_error_whose_text_is_no_utf8_can_be_sent() -> None:
+def test_an_error_whose_text_cannot_be_encoded_as_utf8_can_be_sent() -> None:
     failure = failure_of(captured(ValueError("name \udc80")))
     assert failure.text.encode("utf-8")
     assert "name ?" in failure.text

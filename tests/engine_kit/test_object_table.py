@@ -23,7 +23,7 @@ CRASHED = PickledFailure("worker_crashed", "it is gone")
 
 
 class Updates(PlainListener):
-    """Writes down the reports of states."""
+    """A listener that records the reports of states."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ def table() -> ObjectTable:
     return table
 
 
-def test_a_value_is_a_fresh_copy_for_each_that_asks(table: ObjectTable) -> None:
+def test_each_get_of_a_value_gives_a_fresh_copy(table: ObjectTable) -> None:
     table.settle(1, value_of([1]))
     one, two = table.get([1]), table.get([1])
     assert one == two == [[1]]
@@ -60,13 +60,13 @@ def test_get_raises_the_first_failure_without_waiting_for_the_others(table: Obje
         table.get([1, 2])
 
 
-def test_get_says_how_many_are_missing(table: ObjectTable) -> None:
+def test_the_timeout_error_of_get_has_the_number_of_missing_objects(table: ObjectTable) -> None:
     table.settle(1, value_of(1))
     with pytest.raises(GetTimeoutError, match=r"2 of 3 objects not ready after 0\.01 s"):
         table.get([1, 2, 3], 0.01)
 
 
-def test_wait_gives_what_is_ready_in_the_order_asked(table: ObjectTable) -> None:
+def test_wait_gives_the_ready_objects_in_the_given_order(table: ObjectTable) -> None:
     assert table.wait([3, 1], 1, 0) == []
     table.settle(1, CRASHED)
     table.settle(3, value_of(3))
@@ -75,7 +75,7 @@ def test_wait_gives_what_is_ready_in_the_order_asked(table: ObjectTable) -> None
     assert table.wait([2, 1], 2, 0.01) == [1]
 
 
-def test_those_who_wait_are_woken(table: ObjectTable) -> None:
+def test_waiting_threads_are_woken_by_an_outcome(table: ObjectTable) -> None:
     found: list[Any] = []
     thread = threading.Thread(target=lambda: found.extend(table.get([1, 2], 20)))
     thread.start()
@@ -89,7 +89,7 @@ def test_those_who_wait_are_woken(table: ObjectTable) -> None:
     assert [table.is_ready(object_id) for object_id in (1, 2, 3, 99)] == [True, True, False, False]
 
 
-def test_a_deferred_object_comes_to_what_the_other_one_comes_to(table: ObjectTable) -> None:
+def test_a_deferred_object_has_the_outcome_of_the_other_object(table: ObjectTable) -> None:
     for object_id, target in ((1, 2), (2, 3)):
         table.hold(target)
         table.settle(object_id, Deferred(target))
@@ -98,7 +98,7 @@ def test_a_deferred_object_comes_to_what_the_other_one_comes_to(table: ObjectTab
     assert table.get([1, 2, 3]) == ["late"] * 3
 
 
-def test_an_object_goes_with_its_last_holder_and_lets_go_of_what_it_contains() -> None:
+def test_an_object_is_dropped_with_its_last_holder_and_releases_the_refs_in_its_value() -> None:
     dropped: list[int] = []
     table = ObjectTable(dropped.append)
     table.put(1, "put#1", "inner")
@@ -116,7 +116,7 @@ def test_an_object_goes_with_its_last_holder_and_lets_go_of_what_it_contains() -
         table.get([1])
 
 
-def test_what_comes_too_late_holds_nothing(table: ObjectTable) -> None:
+def test_an_outcome_that_comes_too_late_holds_nothing(table: ObjectTable) -> None:
     table.put(9, "put#1", "inner")
     table.release(1)
     assert len(table) == 3
@@ -155,7 +155,7 @@ def test_a_sentence_tells_why_a_task_does_not_run(table: ObjectTable) -> None:
     ]
 
 
-def test_the_end_wakes_those_who_wait_and_refuses_those_who_come(table: ObjectTable) -> None:
+def test_closing_wakes_waiting_threads_and_refuses_later_calls(table: ObjectTable) -> None:
     caught: list[BaseException] = []
 
     def wait() -> None:

@@ -1,4 +1,4 @@
-"""User code into outcomes."""
+"""Calls of user code, and their outcomes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_result_has_as_many_outcomes_as_the_call_has_returns(returns: int, exp
     assert values(run(lambda: (1, 2), returns=returns)) == expected
 
 
-def test_a_generator_gives_its_first_values_and_says_that_there_are_more(
+def test_a_generator_gives_its_first_values_and_a_note_on_the_rest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     def three() -> Iterator[int]:
@@ -65,14 +65,14 @@ def test_a_failure_is_retried_as_often_as_the_options_say() -> None:
     assert len(calls) == 5
 
 
-def test_arguments_that_cannot_be_made_are_a_failure_of_the_task() -> None:
+def test_an_exception_while_arguments_are_prepared_fails_the_task() -> None:
     def prepare() -> Any:
         raise OSError("no arguments")
 
     assert isinstance(error(outcomes_of(prepare, "f#1", TaskOptions(), lambda any_id: None)), OSError)
 
 
-def test_the_wish_to_end_the_process_is_the_engines_affair() -> None:
+def test_a_system_exit_of_user_code_is_left_to_the_engine() -> None:
     def leave() -> None:
         raise SystemExit(3)
 
@@ -100,6 +100,6 @@ def test_a_coroutine_is_awaited_and_its_failure_shows_no_event_loop() -> None:
                 assert [frame.function for frame in error(found).frames] == ["half"]  # type: ignore[attr-defined]
 
 
-def test_a_value_in_one_piece_has_its_buffers() -> None:
+def test_a_value_in_one_piece_contains_its_buffers() -> None:
     value = value_of([1, b"x" * 200_000])
     assert loads_inline(value) == [1, b"x" * 200_000]

@@ -1,4 +1,4 @@
-"""The contract suite itself: which engine runs which tests, and that no engine hides behind its capabilities."""
+"""The contract suite itself: each engine runs all tests but those for capabilities that the engine really lacks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_engine_meets_every_test_of_the_suite(plan: list[dict[str, Any]]) -
     assert all(found == of_engine["local"] for found in of_engine.values())
 
 
-def test_a_test_is_skipped_for_what_its_engine_lacks_and_for_nothing_else(plan: list[dict[str, Any]]) -> None:
+def test_a_test_is_skipped_only_for_a_capability_that_its_engine_lacks(plan: list[dict[str, Any]]) -> None:
     for row in plan:
         capabilities = ENGINES[row["engine"]].engine.capabilities
         lacking = [capabilities.lacks(feature) for feature in row["needs"]]
@@ -56,7 +56,7 @@ def test_a_test_is_skipped_for_what_its_engine_lacks_and_for_nothing_else(plan: 
         assert [] == row["conditions"], row["test"]
 
 
-def test_a_test_asks_for_features_that_there_are(plan: list[dict[str, Any]]) -> None:
+def test_a_test_asks_only_for_features_that_exist(plan: list[dict[str, Any]]) -> None:
     assert {feature for row in plan for feature in row["needs"]} <= FEATURES
 
 
@@ -64,7 +64,7 @@ def test_every_test_runs_on_our_own_processes(plan: list[dict[str, Any]]) -> Non
     assert [] == [row["test"] for row in plan if row["engine"] == "local" and row["skips"]]
 
 
-def test_each_engine_runs_as_many_tests_as_was_agreed(plan: list[dict[str, Any]]) -> None:
+def test_each_engine_runs_the_agreed_number_of_tests(plan: list[dict[str, Any]]) -> None:
     run = {name: sum(row["engine"] == name and not row["skips"] for row in plan) for name in ENGINES}
     agreed = {name: contestant.floor for name, contestant in ENGINES.items()}
     assert [] == [
@@ -72,7 +72,7 @@ def test_each_engine_runs_as_many_tests_as_was_agreed(plan: list[dict[str, Any]]
     ]
 
 
-def test_nothing_but_the_list_of_engines_names_one() -> None:
+def test_only_the_list_of_engines_names_engines() -> None:
     suite = [path for path in Path(ROOT, "tests/contract").glob("*.py") if path.name != "engines.py"]
     assert len(suite) > 7
     named = [
@@ -85,7 +85,7 @@ def test_nothing_but_the_list_of_engines_names_one() -> None:
     assert [] == named
 
 
-def test_a_feature_that_an_engine_lacks_is_a_sentence_for_people() -> None:
+def test_each_missing_feature_of_an_engine_has_a_sentence_for_people() -> None:
     for name, contestant in ENGINES.items():
         for feature in FEATURES:
             sentence = contestant.engine.capabilities.lacks(feature)

@@ -1,4 +1,4 @@
-"""The toy engine proves the door: what it may know of the package, and what a notebook shows of its tasks."""
+"""The toy engine: a backend from outside, which knows little of the package, and its tasks in a notebook."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ OURS = ("backends", "client", "core", "messages", "scheduler", "store", "wire", 
 
 @pytest.fixture
 def toy() -> Iterator[Engine]:
-    """The engine, registered, and no session left of it."""
+    """The registered toy engine, whose session is shut down in the end."""
     registry.register("toy", ENGINE)
     try:
         yield ENGINE
@@ -39,14 +39,14 @@ def toy() -> Iterator[Engine]:
         registry.unregister("toy")
 
 
-# ---- what it is
+# ---- the engine
 
 
-def test_it_has_fewer_than_150_lines() -> None:
+def test_the_toy_engine_has_fewer_than_150_lines() -> None:
     assert 0 < len(SOURCE.read_text().splitlines()) < 150
 
 
-def test_it_knows_nothing_of_our_own_engines() -> None:
+def test_the_toy_engine_imports_nothing_of_our_own_engines() -> None:
     tree = ast.parse(SOURCE.read_text())
     imported = {
         alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
@@ -60,7 +60,7 @@ def test_it_knows_nothing_of_our_own_engines() -> None:
 
 
 @pytest.mark.processes
-def test_it_is_a_backend_and_an_engine_for_a_type_checker(tmp_path: Path) -> None:
+def test_the_toy_engine_is_a_backend_and_an_engine_for_a_type_checker(tmp_path: Path) -> None:
     claims = tmp_path / "claims.py"
     claims.write_text(
         "from ipyremote.backend import Backend\n"
@@ -84,14 +84,14 @@ def test_it_is_a_backend_and_an_engine_for_a_type_checker(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("how", [{"address": "toy"}, {"address": "toy://"}, {"backend": "toy"}])
-def test_it_starts_by_name_and_by_address(toy: Engine, how: dict[str, Any]) -> None:
+def test_the_toy_engine_starts_by_name_and_by_address(toy: Engine, how: dict[str, Any]) -> None:
     context = ipyremote.init(**how, num_cpus=1)
     assert repr(context) == "ClusterContext(toy)"
     assert ipyremote.cluster_resources() == {"CPU": 1.0}
     assert ipyremote.get(ipyremote.remote(lambda: 42).remote(), timeout=20) == 42
 
 
-def test_it_says_what_cannot_be_joined(toy: Engine) -> None:
+def test_the_toy_engine_names_the_address_that_cannot_be_joined(toy: Engine) -> None:
     with pytest.raises(ConnectionError, match=r"init\(address='toy://there'\): threads of another process"):
         ipyremote.init("toy://there")
 
@@ -101,7 +101,9 @@ def test_it_says_what_cannot_be_joined(toy: Engine) -> None:
     [{"keep_alive": "1m"}, {"runtime_env": {"env_vars": {"A": "b"}}}],
     ids=["keep_alive", "runtime_env"],
 )
-def test_what_it_lacks_is_said_in_its_own_words(toy: Engine, arguments: dict[str, Any]) -> None:
+def test_a_missing_capability_is_refused_in_the_toy_engines_words(
+    toy: Engine, arguments: dict[str, Any]
+) -> None:
     with pytest.raises((ValueError, NotImplementedError), match="threads of this process, which nobody can"):
         ipyremote.init(backend="toy", **arguments)
 
@@ -110,7 +112,7 @@ def test_what_it_lacks_is_said_in_its_own_words(toy: Engine, arguments: dict[str
 
 
 class Cells:
-    """Runs cells of a notebook, and reads its screen."""
+    """A notebook without a kernel: runs cells and reads their output."""
 
     def __init__(self, shell: InteractiveShell, frontend: FakeFrontend) -> None:
         self.names = shell.user_ns
@@ -126,11 +128,11 @@ class Cells:
         return result.result
 
     def shown(self, label: str) -> list[str]:
-        """Return the HTML of all that was ever displayed about a task, in order."""
+        """Return the HTML of each display of a task so far, in order."""
         return [page for page in self.pages() if label in page]
 
     def pages(self) -> list[str]:
-        """Return the HTML of all that was ever displayed, in order."""
+        """Return the HTML of each display so far, in order."""
         displayed = [bundle for _, bundle in self._frontend.displays]
         updated = [bundle for _, bundle, _ in self._frontend.updates]
         return [str(bundle.get("text/html", "")) for bundle in (*displayed, *updated)]
@@ -140,11 +142,11 @@ class Cells:
         return current.backend().explain(self.names[name]._id)
 
     def states(self, label: str) -> list[str]:
-        """Return the states in which a task's display, or a board, was shown, each once."""
+        """Return the states that the displays of a task or a board have shown, each once."""
         return list(dict.fromkeys(re.findall(r'data-state="(\w+)"', page)[0] for page in self.shown(label)))
 
     def text(self) -> str:
-        """Return what is below the cells on stdout."""
+        """Return the text below the cells on stdout."""
         return self._frontend.text("stdout")
 
 
@@ -168,7 +170,9 @@ def test_a_remote_cell_prints_below_itself_and_gives_a_ref(cells: Cells) -> None
     assert "thinking" in cells.text()
 
 
-def test_cells_that_run_at_a_time_have_a_shell_and_names_of_their_own(cells: Cells, tmp_path: Path) -> None:
+def test_cells_that_run_at_the_same_time_have_a_shell_and_names_of_their_own(
+    cells: Cells, tmp_path: Path
+) -> None:
     for name, other in (("one", "two"), ("two", "one")):
         cells(
             f"%%remote {name}\nimport pathlib, time\nmine = {name!r}\n"
@@ -189,7 +193,7 @@ def test_a_failure_is_shown_without_a_frame_of_the_engine(cells: Cells) -> None:
     assert "int('x')" in str(caught.value)
 
 
-def test_what_the_program_itself_prints_is_no_tasks_text(
+def test_text_that_the_program_itself_prints_belongs_to_no_task(
     cells: Cells, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ref = cells("%%remote\nprint('of the task')")
@@ -234,7 +238,7 @@ def test_a_displayed_ref_follows_its_task_with_a_progress_bar(cells: Cells, tmp_
     assert cells("ipyremote.get([a, b, c], timeout=20)") == ["held"] * 3
 
 
-def test_a_list_of_refs_is_a_board(cells: Cells, tmp_path: Path) -> None:
+def test_a_displayed_list_of_refs_is_a_board(cells: Cells, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     cells(HOLD)
     cells(
@@ -246,7 +250,7 @@ def test_a_list_of_refs_is_a_board(cells: Cells, tmp_path: Path) -> None:
     until(lambda: "4 resolved" in boards()[-1], "the board counts the tasks that have ended")
 
 
-def test_what_a_task_displays_is_below_the_cell_that_asked_for_it(
+def test_a_display_of_a_task_is_below_the_cell_that_submitted_the_task(
     cells: Cells, frontend: FakeFrontend
 ) -> None:
     frontend.request = {"cell": 1}

@@ -1,4 +1,4 @@
-"""The toy engine in a real kernel: what the front end gets, and below which cell."""
+"""The toy engine in a real kernel: the messages that the front end gets, and the cells that they belong to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def kernel() -> Iterator[Kernel]:
         manager.shutdown_kernel(now=True)
 
 
-def test_output_bars_and_displays_come_to_the_cell_that_asked_while_another_one_runs(
+def test_output_bars_and_displays_of_a_task_reach_its_cell_while_another_cell_runs(
     kernel: Kernel, tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -57,7 +57,7 @@ def test_output_bars_and_displays_come_to_the_cell_that_asked_while_another_one_
     other = kernel.run("print('the other cell')")
     gate.touch()
     third = kernel.run("print(ipyremote.get(answer, timeout=20))")
-    # A board and a ref, as they are at the end.
+    # The last displays of the board and of the ref.
     kernel.run("[answer, answer]")
     kernel.read_until(lambda: "ends" in kernel.text(asking))
     assert kernel.text(asking).splitlines() == ["begins", "shell", "ends"]

@@ -1,4 +1,4 @@
-"""A whole engine in a small file: threads of this process. It is what `backend.Backend` asks for, and no more."""
+"""A whole engine in a small file: tasks in threads of this process, and no method that `Backend` does not need."""
 
 from __future__ import annotations
 
