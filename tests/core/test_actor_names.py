@@ -1,4 +1,4 @@
-"""Named actors: who has a name, in which namespace, what a detached one survives, what an owner takes along."""
+"""Named actors: names and namespaces, detached actors, and actors that end with their owner."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ KILLED = "signal 9 (SIGKILL)"
 
 
 def make(number: int, *, client: int = DRIVER, request: int = 7, driver: int = 0, **fields: Any) -> Received:
-    """A client creates an actor, with a name if one is given."""
+    """Return the event of a client that creates an actor, with a name if `fields` has a name."""
     spec = task(number, client=client, name="A", number=str(number), driver=driver or client)
     return Received(client, m.CreateActor(spec, m.ActorSpec("A", **fields), request))
 
@@ -61,7 +61,7 @@ def found(*actors: m.NamedActor, to: int = DRIVER, own: str = HOME) -> Send:
 
 
 def home(**fields: Any) -> Transcript:
-    """Actor 1 is alive on worker 3 of a core with two processors; worker 4 has taken its place among the others."""
+    """Return a session of two processors in which actor 1 is alive on worker 3; worker 4 has replaced worker 3."""
     t = Transcript(**{key: fields.pop(key) for key in ("keep_alive",) if key in fields})
     t >> make(1, **fields)
     t.taken()
@@ -71,7 +71,7 @@ def home(**fields: Any) -> Transcript:
     return t
 
 
-def test_a_name_is_answered_when_the_actor_is_known_to_exist() -> None:
+def test_the_creator_of_a_named_actor_is_told_that_the_actor_exists() -> None:
     t = Transcript()
     t >> make(1, name="a", record=b"r")
     t << names(named(1, record=b"r")) << define(W3)
@@ -80,19 +80,19 @@ def test_a_name_is_answered_when_the_actor_is_known_to_exist() -> None:
     t >> look("a") << found(named(1, record=b"r"))
 
 
-def test_one_without_a_name_is_not_answered() -> None:
+def test_the_creation_of_an_actor_without_a_name_is_not_answered() -> None:
     t = home()
     t >> look() << found()
 
 
-def test_of_two_with_one_name_the_second_is_not_made() -> None:
+def test_a_second_actor_with_the_same_name_is_not_made() -> None:
     t = home(name="a")
     t >> make(2, name="a") << names(named(1))
     assert {"alive": 1} == t.core.status().actors
     assert 1 == t.core.status().objects
 
 
-def test_a_name_that_was_asked_for_twice_by_one_batch_goes_to_the_first() -> None:
+def test_of_two_creations_with_one_name_in_one_batch_the_first_gets_the_name() -> None:
     t = Transcript()
     t >> [make(1, name="a"), make(2, name="a")] << names(named(1)) << names(named(1))
     t.taken()
@@ -115,14 +115,14 @@ def test_the_name_of_a_dead_actor_is_free(end: str) -> None:
     t.taken()
 
 
-def test_one_that_restarts_keeps_its_name() -> None:
+def test_an_actor_that_restarts_keeps_its_name() -> None:
     t = home(name="a", max_restarts=1)
     t >> exited(W3, 1, 1)
     t.taken()
     t >> look("a") << found(named(1))
 
 
-def test_a_driver_has_a_namespace_of_its_own_unless_it_says_which() -> None:
+def test_a_driver_has_its_own_namespace_unless_it_names_another() -> None:
     t = home(name="a")
     t >> ClientJoined(OTHER) >> look("a", who=OTHER) << found(to=OTHER, own=f"anonymous-{OTHER}")
     t >> look("a", HOME, who=OTHER) << found(named(1), to=OTHER, own=f"anonymous-{OTHER}")
@@ -175,7 +175,7 @@ def test_a_detached_actor_lives_without_its_driver() -> None:
     t >> look("a", "x") << found(named(1, namespace="x", client=OTHER))
 
 
-def test_an_actor_that_is_not_detached_goes_with_the_driver_that_it_belongs_to() -> None:
+def test_an_actor_that_is_not_detached_ends_with_its_driver() -> None:
     t = Transcript()
     t >> ClientJoined(OTHER) >> make(1, client=OTHER)
     t.taken()
@@ -188,7 +188,7 @@ def test_an_actor_that_is_not_detached_goes_with_the_driver_that_it_belongs_to()
     assert "the driver that it belonged to has left" in failure_of(t.taken()[0]).text
 
 
-def test_how_a_detached_actor_died_is_known_for_a_while() -> None:
+def test_the_cause_of_a_detached_actors_death_is_known_for_a_while() -> None:
     t = home(name="a", detached=True)
     t >> Received(DRIVER, m.Release((ident(1),)))
     t >> Received(DRIVER, m.KillActor(ident(1))) << StopWorker(W3, "kill")
@@ -213,7 +213,7 @@ def test_names_of_actors_that_are_gone_do_not_pile_up() -> None:
 
 
 def creator(t: Transcript, **fields: Any) -> None:
-    """Task 9 runs on worker 3 and has created an actor, which is alive on worker 2; the driver holds both."""
+    """Let task 9 run on worker 3 and create an actor, which is alive on worker 2; the driver holds both."""
     t >> submit(task(9)) << define(W3) << run(W3, task(9), 1)
     t >> make(1, client=W3, driver=DRIVER, request=0, **fields)
     t.taken()
@@ -241,7 +241,7 @@ def test_an_actor_dies_with_the_worker_whose_task_created_it() -> None:
     t << ready(5, m.Failure("actor_died", text))
 
 
-def test_a_detached_actor_does_not() -> None:
+def test_a_detached_actor_does_not_die_with_the_worker_whose_task_created_it() -> None:
     t = Transcript()
     creator(t, detached=True)
     t >> exited(W3, 1, 1)
@@ -253,13 +253,13 @@ def test_an_actor_does_not_die_with_a_worker_that_was_idle_for_too_long() -> Non
     t = Transcript()
     creator(t)
     t >> done(W3, task(9)) << ready(9)
-    # What the pool does to spares that have nothing to do.
+    # The pool stops spare workers that have nothing to do in this way.
     t.core._pool.stop(t.core._ledger.workers[W3], kill=False)
     t >> exited(W3, 1, 1, "exit code 0") << StartWorker(W5)
     t >> submit(child_call(5)) << run(W2, child_call(5), 2)
 
 
-def test_an_actor_dies_with_the_actor_that_created_it_however_that_ends() -> None:
+def test_an_actor_dies_with_the_actor_that_created_it_however_the_creator_ends() -> None:
     t = home(max_restarts=-1)
     t >> make(1, client=W3, driver=DRIVER, request=0)
     t.taken()
@@ -275,7 +275,7 @@ def test_an_actor_dies_with_the_actor_that_created_it_however_that_ends() -> Non
 # ---- keep_alive
 
 
-def test_named_actors_are_kept_when_their_driver_is_gone_and_the_next_one_is_in_its_namespace() -> None:
+def test_named_actors_survive_their_driver_and_the_next_driver_is_in_its_namespace() -> None:
     t = home(keep_alive=60, name="a", record=b"r")
     t >> ClientGone(DRIVER) << Log("the driver is gone; 1 of its names are kept 60 s")
     t >> ClientJoined(NEXT) >> look("a", who=NEXT) << found(to=NEXT, own=f"anonymous-{NEXT}")
@@ -296,7 +296,7 @@ def test_a_detached_actor_is_kept_until_the_session_ends() -> None:
     t >> look("a", who=NEXT) << found(named(1), to=NEXT)
 
 
-def test_a_named_actor_that_the_driver_has_let_go_of_is_not_kept() -> None:
+def test_a_named_actor_that_the_driver_has_released_is_not_kept() -> None:
     t = home(keep_alive=60, name="a")
     t >> submit(call(2, 1)) << run(W3, call(2, 1), 2)
     t >> Received(DRIVER, m.Release((ident(1),)))
@@ -307,7 +307,7 @@ def test_a_named_actor_that_the_driver_has_let_go_of_is_not_kept() -> None:
 # ---- titles
 
 
-def test_an_actor_with_a_title_shows_its_output_under_that() -> None:
+def test_the_output_of_an_actor_with_a_title_is_shown_under_the_title() -> None:
     t = home()
     t >> Received(W3, m.Titled("A(3)"))
     t >> submit(call(2, 1)) << run(W3, call(2, 1), 2)
@@ -324,21 +324,21 @@ def test_an_actor_with_a_title_shows_its_output_under_that() -> None:
 # ---- calls
 
 
-def test_calls_of_a_grouped_actor_are_all_sent() -> None:
+def test_all_calls_of_an_actor_with_concurrency_groups_are_sent() -> None:
     t = home(groups=(("io", 2),))
     t >> [submit(call(n, 1, group="io")) for n in range(2, 1500)]
     assert 1498 == len(t.taken())
     assert {"running": 3, "sent": 1495, "done": 1} == t.core.status().tasks
 
 
-def test_where_order_does_not_matter_a_call_that_waits_holds_up_nobody() -> None:
+def test_a_waiting_call_of_an_unordered_actor_holds_up_no_other_call() -> None:
     t = home(unordered=True)
     t >> submit(task(9)) << define(W4) << run(W4, task(9), 1)
     t >> submit(call(2, 1, deps=(ident(9),)))
     t >> submit(call(3, 1)) << run(W3, call(3, 1), 2)
 
 
-def test_an_actor_that_nobody_named_needs_no_table() -> None:
+def test_an_actor_without_a_name_is_not_in_the_table() -> None:
     t = Transcript()
     t >> create(MAKE)
     t.taken()

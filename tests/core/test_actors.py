@@ -34,7 +34,7 @@ ONE_CPU = (("CPU", CPU),)
 
 
 def alive(*, cpus: int = 1, spec: m.TaskSpec = MAKE, **fields: object) -> Transcript:
-    """Actor 1 is alive on worker 2; its creation was run 1. Worker `2 + cpus` waits for tasks."""
+    """Return a session in which actor 1 is alive on worker `1 + cpus`, after run 1; worker `2 + cpus` is idle."""
     t = Transcript(cpus=cpus)
     home = W2 + cpus - 1
     t >> create(spec, **fields) << define(home)
@@ -43,25 +43,25 @@ def alive(*, cpus: int = 1, spec: m.TaskSpec = MAKE, **fields: object) -> Transc
     return t >> started(W2 + cpus)
 
 
-def test_its_object_is_ready_when_it_is_alive() -> None:
+def test_the_object_of_an_actor_is_ready_when_the_actor_is_alive() -> None:
     t = alive()
     assert {"alive": 1} == t.core.status().actors
     assert m.WorkerStatus(W2, 102, "actor", "A") == t.core.status().workers[0]
 
 
-def test_the_snapshot_tells_which_call_it_runs() -> None:
+def test_the_snapshot_tells_which_call_an_actor_runs() -> None:
     t = alive()
     t >> submit(call(2, 1))
     t.taken()
     assert m.WorkerStatus(W2, 102, "actor", "A.m#2", runs=True) == t.core.status().workers[0]
 
 
-def test_it_holds_nothing_while_alive_unless_asked_to() -> None:
+def test_a_living_actor_holds_no_resources_unless_asked_to() -> None:
     assert ONE_CPU == alive().core.status().available
     assert () == alive(resources=ONE_CPU).core.status().available
 
 
-def test_it_is_placed_only_where_it_can_stay() -> None:
+def test_an_actor_starts_only_when_all_resources_that_it_will_hold_are_free() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(9)) << define(W3) << run(W3, task(9), 1)
     t >> create(MAKE, resources=(("CPU", 2 * CPU),))
@@ -101,7 +101,7 @@ def test_a_call_that_waits_holds_up_its_caller_only() -> None:
     t >> done(W3, task(9)) << ready(9) << run(W2, waits, 3, value()) << run(W2, call(3, 1), 4)
 
 
-def test_a_call_whose_argument_fails_holds_up_nobody() -> None:
+def test_a_call_whose_argument_fails_holds_up_no_other_call() -> None:
     t = alive()
     t >> submit(task(9)) << define(W3) << run(W3, task(9), 1)
     t >> submit(call(2, 1, deps=(ident(9),))) >> submit(call(3, 1))
@@ -130,7 +130,7 @@ def test_calls_in_flight_are_bounded() -> None:
     t >> done(W2, call(2, 1)) << ready(2) << run(W2, call(IN_FLIGHT + 2, 1), IN_FLIGHT + 2)
 
 
-def test_a_creation_that_raises_is_the_end_of_it() -> None:
+def test_a_creation_that_raises_ends_the_actor() -> None:
     t = Transcript(cpus=1)
     t >> create(MAKE)
     t.taken()
@@ -150,7 +150,7 @@ def test_a_creation_that_raises_is_the_end_of_it() -> None:
     assert ONE_CPU == t.core.status().available
 
 
-def test_a_creation_whose_argument_fails_is_the_end_of_it() -> None:
+def test_a_creation_whose_argument_fails_ends_the_actor() -> None:
     t = Transcript(cpus=1)
     died = m.Failure("actor_died", f"A could not be created: {lost(ident(99)).text}")
     t >> create(task(1, name="A", number="1", deps=(ident(99),))) << ready(1, died)
@@ -167,7 +167,7 @@ def test_a_creation_waits_for_its_arguments() -> None:
     assert {"starting": 1} == t.core.status().actors
 
 
-def test_kill_ends_it_at_once() -> None:
+def test_kill_ends_an_actor_at_once() -> None:
     t = alive()
     t >> submit(call(2, 1)) << run(W2, call(2, 1), 2)
     t >> submit(call(3, 1)) << run(W2, call(3, 1), 3)
@@ -181,7 +181,7 @@ def test_kill_ends_it_at_once() -> None:
     t.quiet()
 
 
-def test_kill_before_it_is_placed() -> None:
+def test_kill_ends_an_actor_that_was_not_placed() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(9)) << define(W2) << run(W2, task(9), 1)
     t >> create(MAKE)
@@ -194,7 +194,7 @@ def test_kill_before_it_is_placed() -> None:
     t >> done(W2, task(9)) << ready(9)
 
 
-def test_one_that_leaves_runs_nothing_more() -> None:
+def test_an_actor_that_leaves_runs_no_more_calls() -> None:
     t = alive(max_restarts=-1)
     t >> submit(call(2, 1)) << run(W2, call(2, 1), 2)
     t >> submit(call(3, 1)) << run(W2, call(3, 1), 3)
@@ -206,7 +206,7 @@ def test_one_that_leaves_runs_nothing_more() -> None:
     t.quiet()
 
 
-def test_it_ends_when_its_last_handle_goes() -> None:
+def test_an_actor_ends_when_its_last_handle_is_released() -> None:
     t = alive()
     t >> Received(DRIVER, m.Release((ident(1),))) << StopWorker(W2, "exit")
     assert 0 == t.core.status().objects
@@ -215,7 +215,7 @@ def test_it_ends_when_its_last_handle_goes() -> None:
     t >> submit(call(2, 1)) << ready(2, m.Failure("actor_died", text))
 
 
-def test_pending_calls_are_finished_first() -> None:
+def test_an_actor_without_handles_finishes_its_pending_calls_first() -> None:
     t = Transcript(cpus=1)
     t >> create(MAKE)
     t.taken()
@@ -224,7 +224,7 @@ def test_pending_calls_are_finished_first() -> None:
     t >> done(W2, call(2, 1)) << ready(2) << StopWorker(W2, "exit")
 
 
-def test_a_creation_that_runs_is_finished_first() -> None:
+def test_an_actor_without_handles_finishes_its_creation_first() -> None:
     t = Transcript(cpus=1)
     t >> create(MAKE)
     t.taken()
@@ -233,7 +233,7 @@ def test_a_creation_that_runs_is_finished_first() -> None:
     t >> done(W2, MAKE) << StopWorker(W2, "exit")
 
 
-def test_one_that_was_not_placed_never_is() -> None:
+def test_an_actor_without_handles_is_never_placed() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(9)) << define(W2) << run(W2, task(9), 1)
     t >> create(MAKE) >> Received(DRIVER, m.Release((ident(1),)))
@@ -241,7 +241,7 @@ def test_one_that_was_not_placed_never_is() -> None:
     assert {} == t.core.status().actors
 
 
-def test_a_handle_inside_a_value_or_an_argument_keeps_it() -> None:
+def test_a_handle_inside_a_value_or_an_argument_keeps_the_actor_alive() -> None:
     t = alive()
     t >> Received(DRIVER, m.Put(ident(5), value(), (ident(1),)))
     t >> submit(task(6, refs=(ident(1),))) << define(W3) << run(W3, task(6, refs=(ident(1),)), 1)
@@ -251,7 +251,7 @@ def test_a_handle_inside_a_value_or_an_argument_keeps_it() -> None:
     t >> Received(W3, m.Release((ident(1),))) << StopWorker(W2, "exit")
 
 
-def test_a_blocked_call_lends_what_its_actor_holds() -> None:
+def test_a_blocked_call_lends_the_cpus_that_its_actor_holds() -> None:
     t = alive(resources=ONE_CPU)
     t >> submit(call(2, 1)) << run(W2, call(2, 1), 2)
     t >> submit(task(1, client=W2, name="g", number="1"), W2)
@@ -266,7 +266,7 @@ def test_a_blocked_call_lends_what_its_actor_holds() -> None:
     assert () == t.core.status().available
 
 
-def test_an_exception_to_be_retried_runs_before_later_calls() -> None:
+def test_a_call_that_is_retried_after_an_exception_runs_before_later_calls() -> None:
     t = alive()
     spec = call(2, 1, max_retries=1, retry_on=b"*")
     t >> submit(spec) << run(W2, spec, 2)

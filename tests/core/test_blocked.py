@@ -1,4 +1,4 @@
-"""Tasks that wait for tasks."""
+"""Tasks that wait for other tasks, and lend their processors meanwhile."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_a_blocked_task_lends_its_processor_to_its_child() -> None:
     t.quiet()
 
 
-def test_what_was_sent_ahead_goes_back_when_the_worker_blocks() -> None:
+def test_tasks_that_were_sent_ahead_go_back_when_the_worker_blocks() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     one, two, three = task(1), task(2), task(3)
@@ -66,7 +66,7 @@ def test_fifty_nested_tasks_end_on_one_processor() -> None:
     assert (("CPU", 10_000),) == t.core.status().available
 
 
-def test_one_that_goes_on_takes_its_processor_even_if_none_is_free() -> None:
+def test_a_task_that_goes_on_takes_its_processor_even_if_none_is_free() -> None:
     t = Transcript(cpus=1)
     parent, other = task(1), task(2)
     t >> submit(parent) << define(W2) << run(W2, parent, 1)
@@ -102,7 +102,7 @@ def test_a_task_that_ends_while_blocked_leaves_nothing_behind() -> None:
     t.quiet()
 
 
-def test_at_the_limit_of_workers_it_is_said_why_nothing_goes_on() -> None:
+def test_the_limit_of_workers_is_the_explanation_when_all_workers_are_blocked() -> None:
     t = Transcript(cpus=1, max_workers=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> submit(task(1, client=W2, name="g", number="1"), W2)

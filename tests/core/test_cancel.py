@@ -1,4 +1,4 @@
-"""Cancelling: before the start, while running, with force, with children, too late."""
+"""The cancelling of tasks: before the start, while they run, with force, with their children, and too late."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cancel(number: int, *, force: bool = False, recursive: bool = True, client: 
 
 
 def running() -> Transcript:
-    """Task 1 runs on worker 2."""
+    """Return a session in which task 1 runs on worker 2."""
     t = Transcript(cpus=1)
     return t >> submit(task(1, max_retries=3)) << define(W2) << run(W2, task(1, max_retries=3), 1)
 
@@ -39,7 +39,7 @@ def unstarted(number: int) -> m.Failure:
     return m.Failure("task_cancelled", f"f#{number} was cancelled before it started.")
 
 
-def test_a_waiting_or_ready_task_never_runs() -> None:
+def test_a_cancelled_task_that_was_waiting_or_ready_never_runs() -> None:
     t = running()
     t >> [submit(task(2)), submit(task(3, deps=(ident(2),)))]
     t >> cancel(2) << ready(2, unstarted(2)) << ready(3, unstarted(2))
@@ -47,7 +47,7 @@ def test_a_waiting_or_ready_task_never_runs() -> None:
     assert {"done": 1, "cancelled": 1, "failed": 1} == t.core.status().tasks
 
 
-def test_a_running_task_is_asked_to_stop() -> None:
+def test_the_worker_of_a_running_task_is_asked_to_interrupt_it() -> None:
     t = running()
     t >> cancel(1) << Send(W2, m.CancelRun(ident(1), 0))
     t >> cancel(1)
@@ -63,7 +63,7 @@ def test_a_task_that_ends_before_it_sees_the_request_keeps_its_value() -> None:
     assert {"done": 1} == t.core.status().tasks
 
 
-def test_an_ended_task_and_an_object_cannot_be_cancelled() -> None:
+def test_an_ended_task_and_an_object_without_a_task_cannot_be_cancelled() -> None:
     t = running()
     t >> done(W2, task(1)) << ready(1)
     t >> Received(DRIVER, m.Put(ident(2), m.Inline(b"")))
@@ -71,7 +71,7 @@ def test_an_ended_task_and_an_object_cannot_be_cancelled() -> None:
     t.quiet()
 
 
-def test_force_kills_the_worker_and_nothing_is_retried() -> None:
+def test_force_kills_the_worker_and_the_task_is_not_retried() -> None:
     t = running()
     failure = m.Failure("task_cancelled", "f#1 was force-cancelled; its worker (pid 102) was killed.")
     t >> cancel(1, force=True) << StopWorker(W2, "kill") << ready(1, failure) << StartWorker(W3)
@@ -95,7 +95,7 @@ def test_a_task_that_was_sent_ahead_is_cancelled_where_it_is_even_with_force() -
     t << ready(2, m.Failure("task_cancelled", "f#2 was cancelled."))
 
 
-def test_an_exception_to_be_retried_is_not_when_cancelled() -> None:
+def test_a_cancelled_task_that_raises_is_not_retried() -> None:
     t = Transcript(cpus=1)
     spec = task(1, max_retries=-1, retry_on=b"*")
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
@@ -104,7 +104,7 @@ def test_an_exception_to_be_retried_is_not_when_cancelled() -> None:
     t >> Received(W2, m.TaskFailed(ident(1), 0, bad)) << ready(1, bad)
 
 
-def test_children_are_cancelled_and_those_of_children_that_have_ended() -> None:
+def test_children_are_cancelled_and_so_are_the_children_of_ended_children() -> None:
     t = running()
     child = task(1, client=W2, name="child", number="1", parent=ident(1))
     grandchild = task(1, client=W3, name="grandchild", number="1", parent=ident(1, W2))
@@ -125,7 +125,7 @@ def test_without_recursion_children_go_on() -> None:
     t >> done(W2, task(1), INTERRUPTED) << ready(1, INTERRUPTED) << run(W2, child, 2)
 
 
-def test_calls_that_wait_are_cancelled_and_those_that_run_are_asked() -> None:
+def test_waiting_calls_are_cancelled_and_the_worker_of_running_calls_is_asked() -> None:
     t = Transcript(cpus=1)
     t >> create(task(1, name="A", number="1")) << define(W2)
     t.taken()
@@ -143,7 +143,7 @@ def test_calls_that_wait_are_cancelled_and_those_that_run_are_asked() -> None:
     t >> done(W2, three) << ready(4)
 
 
-def test_a_million_would_not_be_searched_for() -> None:
+def test_two_thousand_queued_tasks_are_cancelled_in_one_batch() -> None:
     t = running()
     specs = [task(n) for n in range(2, 2000)]
     t.core.handle([submit(spec) for spec in specs], 0.0)

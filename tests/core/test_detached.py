@@ -1,4 +1,4 @@
-"""A driver that ends: with it the session, or, where it is kept alive, everything that no name stood for."""
+"""The end of a driver, which ends the session or, with `keep_alive`, all that no name of the driver stood for."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def ask(client: int = NEXT, claim: bool = False) -> Received:
 
 
 def abandoned(**options: Any) -> Transcript:
-    """Task 1 runs under the name "model", task 2 under none, and the driver is gone."""
+    """Return a session whose driver is gone; task 1 runs under the name "model", task 2 under no name."""
     t = Transcript(keep_alive=60, **options)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> submit(task(2)) << define(W2) << run(W2, task(2), 1)
@@ -62,7 +62,7 @@ def test_without_keep_alive_the_session_ends_with_its_driver() -> None:
     t >> bind(bound("model", 1)) >> ClientGone(DRIVER) << Quit()
 
 
-def test_with_nothing_to_keep_the_session_ends_with_its_driver() -> None:
+def test_without_bound_names_the_session_ends_with_its_driver() -> None:
     t = Transcript(keep_alive=60)
     t >> Received(DRIVER, m.Put(ident(1), value())) >> ClientGone(DRIVER) << Quit()
 
@@ -87,7 +87,7 @@ def test_a_goodbye_ends_the_session_at_once() -> None:
     t >> Received(DRIVER, m.Bye()) << Quit()
 
 
-def test_what_a_name_stands_for_goes_on_and_the_rest_is_cancelled() -> None:
+def test_a_task_under_a_name_goes_on_and_the_others_are_cancelled() -> None:
     t = abandoned()
     assert DRIVER != t.core.owner
     cancelled = m.Failure("task_cancelled", "cancelled")
@@ -97,7 +97,7 @@ def test_what_a_name_stands_for_goes_on_and_the_rest_is_cancelled() -> None:
     t >> ClientJoined(NEXT) >> ask() << reply(m.Saved(bound("model", 1), "f#1", "done"))
 
 
-def test_a_queued_task_stays_if_a_name_needs_it_directly_or_not() -> None:
+def test_a_queued_task_stays_if_a_name_needs_it_directly_or_indirectly() -> None:
     t = Transcript(cpus=1, keep_alive=60)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     needed = task(3, deps=(ident(2),))
@@ -113,7 +113,7 @@ def test_a_queued_task_stays_if_a_name_needs_it_directly_or_not() -> None:
     assert 1 == t.core.status().objects
 
 
-def test_an_actor_with_a_name_lives_on_and_gets_the_calls_that_were_made() -> None:
+def test_an_actor_with_a_name_lives_on_and_runs_the_calls_that_were_made() -> None:
     t = Transcript(keep_alive=60)
     t >> create(task(1)) << define(W3) << run(W3, task(1), 1, actor=m.ActorSpec("A"))
     t.taken()
@@ -133,7 +133,7 @@ def test_an_actor_without_a_name_is_stopped() -> None:
     t >> ClientGone(DRIVER) << kept(1) << StopWorker(W3, "exit")
 
 
-def test_who_claims_it_holds_what_it_takes() -> None:
+def test_a_driver_that_claims_the_session_holds_the_objects_that_it_takes() -> None:
     t = abandoned()
     t >> ClientJoined(NEXT) >> ask(claim=True)
     t << reply(m.Saved(bound("model", 1), "f#1", "running"))
@@ -146,7 +146,7 @@ def test_who_claims_it_holds_what_it_takes() -> None:
     assert t.core.deadline() is None or t.core.deadline() != 60.0
 
 
-def test_a_second_claim_is_refused_and_sees_nothing() -> None:
+def test_a_second_claim_is_refused_and_sees_no_names() -> None:
     t = abandoned()
     t >> [ClientJoined(NEXT), ClientJoined(LATER)] >> ask(claim=True)
     t.taken()
@@ -154,7 +154,7 @@ def test_a_second_claim_is_refused_and_sees_nothing() -> None:
     assert NEXT == t.core.owner
 
 
-def test_asking_takes_nothing() -> None:
+def test_a_driver_that_asks_without_a_claim_takes_nothing() -> None:
     t = abandoned()
     t >> [ClientJoined(NEXT), ClientJoined(LATER)] >> ask()
     t.taken()
@@ -170,14 +170,14 @@ def test_a_driver_that_owns_nothing_cannot_bind_or_take() -> None:
     t >> ask() << reply(m.Saved(bound("model", 1), "f#1", "running"))
 
 
-def test_when_the_time_is_over_and_nobody_came_the_session_ends() -> None:
+def test_the_session_ends_when_the_time_is_over_and_no_driver_came() -> None:
     t = abandoned()
     assert 60.0 == t.core.deadline()
     t.later(59.9).quiet()
     t.later(0.1) << Log("nobody came for what the driver had left; the session ends") << Quit()
 
 
-def test_when_the_time_is_over_what_was_not_taken_is_released() -> None:
+def test_objects_that_were_not_taken_are_released_when_the_time_is_over() -> None:
     t = Transcript(keep_alive=60)
     for number in (1, 2, 3):
         t >> Received(DRIVER, m.Put(ident(number), value()))
@@ -205,7 +205,7 @@ def test_the_end_of_the_next_owner_starts_the_time_again() -> None:
     assert 90.0 == t.core.deadline()
 
 
-def test_a_name_that_was_bound_anew_lets_go_of_what_it_stood_for() -> None:
+def test_a_name_that_is_bound_again_releases_its_former_object() -> None:
     t = abandoned()
     t >> done(W3, task(1)) >> done(W2, task(2), m.Failure("task_cancelled", ""))
     t >> ClientJoined(NEXT) >> ask(claim=True)
@@ -223,7 +223,7 @@ def test_the_next_owners_goodbye_ends_the_session() -> None:
     t >> Received(NEXT, m.Bye()) << Quit()
 
 
-def test_output_goes_to_nobody_and_then_to_the_next_owner() -> None:
+def test_output_is_lost_without_an_owner_and_then_goes_to_the_next_owner() -> None:
     t = abandoned()
     t >> Received(W3, m.Output(ident(1), 1, "epoch 1\n"))
     t.quiet()
@@ -243,7 +243,7 @@ def test_several_objects_under_one_name_are_counted_by_state() -> None:
     t << reply(m.Saved(bound("parts", 1, 2, 7), "3", "1 done, 1 running, 1 lost"))
 
 
-def test_segments_of_the_driver_that_is_gone_are_removed_when_they_are_released() -> None:
+def test_segments_of_a_driver_that_is_gone_are_removed_when_their_objects_are_released() -> None:
     t = Transcript(keep_alive=60)
     t >> Received(DRIVER, m.Put(ident(1), STORED)) >> Received(DRIVER, m.Put(ident(2), value()))
     t >> bind(bound("big", 1), bound("small", 2)) >> ClientGone(DRIVER) << kept(2)

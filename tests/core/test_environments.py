@@ -1,4 +1,4 @@
-"""Environments: set up when a task needs them, workers of their own, failures, and when nobody needs them any more."""
+"""Environments: their set-up when a task needs them, their own workers, their failures, and their closing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import (
     CloseEnvironment,
-    Command,
     EnvironmentLost,
     EnvironmentOpened,
     Event,
@@ -17,6 +16,7 @@ from ipyremote.core import (
     Log,
     OpenEnvironment,
     Received,
+    Send,
     StartWorker,
     StopWorker,
 )
@@ -60,7 +60,7 @@ def inside(number: int, /, key: str = E, **fields: object) -> m.TaskSpec:
 
 
 def opened(key: str = E, *, cpus: float = 1) -> Transcript:
-    """A session in which an environment is open, has one worker (the next after the first ones), and f#1 has run."""
+    """Return a session with an open environment whose one worker, the next after the session's own, has run f#1."""
     t = Transcript(cpus=cpus)
     worker = W2 + max(1, int(cpus))
     t >> announce(key)
@@ -71,14 +71,14 @@ def opened(key: str = E, *, cpus: float = 1) -> Transcript:
     return t
 
 
-def test_an_environment_is_set_up_for_its_first_task_and_its_workers_run_only_its_own() -> None:
+def test_an_environment_is_set_up_for_its_first_task_and_its_workers_run_only_its_tasks() -> None:
     t = Transcript(cpus=1)
     t >> announce()
     t.quiet()
     t >> submit(inside(1)) << OpenEnvironment(described())
     t.later(2.0)
     assert "f#1 waits for its environment (env_vars: E1) to be set up for 2.0 s." == t.core.explain(ident(1))
-    # Others go on meanwhile.
+    # Tasks outside of the environment run meanwhile.
     t >> submit(task(2)) << define(W2) << run(W2, task(2), 1)
     t >> done(W2, task(2)) << ready(2)
     t >> EnvironmentOpened(E) << StartWorker(W3, E)
@@ -95,7 +95,7 @@ def test_all_environments_share_the_sessions_resources() -> None:
     t >> done(W3, inside(3)) << ready(3)
 
 
-def test_an_eager_one_is_set_up_at_once() -> None:
+def test_an_eager_environment_is_set_up_at_once() -> None:
     t = Transcript(cpus=1)
     t >> announce(eager=True) << OpenEnvironment(described())
     t >> announce(eager=True)
@@ -103,7 +103,7 @@ def test_an_eager_one_is_set_up_at_once() -> None:
     t.quiet()
 
 
-def test_a_task_whose_environment_is_described_later_waits_for_that() -> None:
+def test_a_task_waits_until_its_environment_is_described() -> None:
     t = Transcript(cpus=1)
     t >> submit(inside(1))
     assert "f#1 waits for an environment that nobody has described yet." == t.core.explain(ident(1))
@@ -111,7 +111,7 @@ def test_a_task_whose_environment_is_described_later_waits_for_that() -> None:
     t >> EnvironmentOpened(E) << StartWorker(W3, E)
 
 
-def test_tasks_of_a_set_up_that_failed_fail_and_so_do_the_next_ones_for_a_while() -> None:
+def test_a_failed_set_up_fails_the_waiting_tasks_and_for_a_while_the_next_tasks() -> None:
     t = Transcript(cpus=1)
     t >> announce()
     t >> [submit(inside(1)), submit(inside(2))] << OpenEnvironment(described())
@@ -126,7 +126,7 @@ def test_tasks_of_a_set_up_that_failed_fail_and_so_do_the_next_ones_for_a_while(
     t >> submit(inside(3))
     (command,) = t.taken()
     assert failure_of(command).kind == "runtime_env_setup"
-    # Others work.
+    # Tasks outside of the environment run.
     t >> submit(task(4)) << define(W2) << run(W2, task(4), 1)
     t.later(10.0)
     t >> submit(inside(5)) << OpenEnvironment(described())
@@ -134,7 +134,7 @@ def test_tasks_of_a_set_up_that_failed_fail_and_so_do_the_next_ones_for_a_while(
     t >> done(W2, task(4), micros=1_000_000) << ready(4) << StartWorker(W3, E)
 
 
-def test_what_waits_for_a_task_in_such_an_environment_fails_with_it() -> None:
+def test_a_task_that_depends_on_a_task_in_a_failed_environment_fails_too() -> None:
     t = Transcript(cpus=1)
     t >> announce()
     t >> submit(inside(1)) << OpenEnvironment(described())
@@ -156,7 +156,7 @@ def test_an_actor_lives_in_its_environment_and_is_restarted_in_it() -> None:
     assert t.core.status().actors == {"alive": 1}
 
 
-def test_an_actor_of_a_set_up_that_failed_is_dead_and_says_why() -> None:
+def test_an_actor_in_a_failed_environment_is_dead_and_its_calls_say_why() -> None:
     t = Transcript(cpus=1)
     t >> announce()
     t >> create(task(1, name="A", number="1", environment=E)) << OpenEnvironment(described())
@@ -167,7 +167,7 @@ def test_an_actor_of_a_set_up_that_failed_is_dead_and_says_why() -> None:
     assert all("no such package" in failure.text for failure in failures)
 
 
-def test_spares_of_an_environment_stop_and_one_that_nobody_needs_is_closed() -> None:
+def test_spare_workers_of_an_environment_stop_and_an_unneeded_environment_is_closed() -> None:
     t = opened()
     t.later(5.0) << StopWorker(W3, "exit")
     t >> exited(W3, 1, 1, "exit code 0")
@@ -178,7 +178,7 @@ def test_spares_of_an_environment_stop_and_one_that_nobody_needs_is_closed() -> 
     t >> submit(inside(2)) << OpenEnvironment(described())
 
 
-def test_an_environment_with_an_actor_or_a_task_is_not_closed() -> None:
+def test_an_environment_with_an_actor_is_not_closed() -> None:
     t = opened()
     make = task(2, name="A", number="1", cpus=0, environment=E)
     t >> create(make) << run(W3, make, 2, actor=m.ActorSpec("A"))
@@ -190,7 +190,7 @@ def test_an_environment_with_an_actor_or_a_task_is_not_closed() -> None:
     t.later(60.0) << CloseEnvironment(E)
 
 
-def test_when_its_process_is_lost_its_tasks_run_again_in_a_new_one() -> None:
+def test_tasks_of_an_environment_whose_process_is_lost_run_again_in_a_new_process() -> None:
     t = opened()
     spec = inside(2, max_retries=1)
     t >> submit(spec) << run(W3, spec, 2)
@@ -204,7 +204,7 @@ def test_when_its_process_is_lost_its_tasks_run_again_in_a_new_one() -> None:
     t >> started(5) << define(5) << run(5, spec, 1, attempt=1)
 
 
-def test_one_that_is_lost_right_after_it_was_opened_has_failed() -> None:
+def test_an_environment_that_is_lost_right_after_its_opening_has_failed() -> None:
     t = Transcript(cpus=1)
     t >> announce(eager=True) << OpenEnvironment(described())
     t >> EnvironmentOpened(E)
@@ -214,7 +214,7 @@ def test_one_that_is_lost_right_after_it_was_opened_has_failed() -> None:
     assert failure_of(command).kind == "runtime_env_setup"
 
 
-def test_workers_that_cannot_be_started_twice_are_a_set_up_that_failed() -> None:
+def test_two_failed_starts_of_workers_are_a_failed_set_up() -> None:
     t = Transcript(cpus=1)
     t >> announce()
     t >> submit(inside(1)) << OpenEnvironment(described())
@@ -227,7 +227,7 @@ def test_workers_that_cannot_be_started_twice_are_a_set_up_that_failed() -> None
     assert failure_of(command).text.endswith("could not be set up: exit code 1")
 
 
-def test_workers_that_cannot_be_started_beside_a_living_actor_fail_tasks_and_not_the_actor() -> None:
+def test_failed_starts_of_workers_beside_a_living_actor_fail_tasks_and_not_the_actor() -> None:
     t = opened()
     make = task(2, name="A", number="1", cpus=0, environment=E)
     t >> create(make) << run(W3, make, 2, actor=m.ActorSpec("A"))
@@ -240,7 +240,7 @@ def test_workers_that_cannot_be_started_beside_a_living_actor_fail_tasks_and_not
     (command,) = t.taken()
     assert failure_of(command).kind == "runtime_env_setup"
     assert t.core.status().actors == {"alive": 1}
-    # The next one is one more try.
+    # The next task causes one more try.
     t >> submit(inside(4))
     t.later(1.0) << StartWorker(6, E)
     t >> started(6) << define(6) << run(6, inside(4), 1)
@@ -253,16 +253,10 @@ def test_prefetch_and_recall_stay_inside_an_environment() -> None:
     t << run(W3, specs[0], 2) << run(W3, specs[1], 3) << run(W3, specs[2], 4)
     t.later(0.06)
     (command,) = t.taken()
-    assert command == t_recall(W3, (ident(3), ident(4)))
+    assert command == Send(W3, m.Recall((ident(3), ident(4))))
 
 
-def t_recall(worker: int, ids: tuple[int, ...]) -> Command:
-    from ipyremote.core import Send
-
-    return Send(worker, m.Recall(ids))
-
-
-def test_two_environments_are_two() -> None:
+def test_two_environments_have_separate_workers() -> None:
     t = opened(cpus=2)
     t >> announce(OTHER)
     t >> submit(inside(2, OTHER)) << OpenEnvironment(described(OTHER))
@@ -271,7 +265,7 @@ def test_two_environments_are_two() -> None:
     t >> submit(inside(3)) << run(W4, inside(3), 2)
 
 
-def test_of_many_environments_a_few_are_set_up_at_a_time_as_their_tasks_can_start() -> None:
+def test_a_few_of_many_environments_are_set_up_at_a_time_as_their_tasks_can_start() -> None:
     t = Transcript(cpus=2)
     keys = [f"e{number}" for number in range(10)]
     for key in keys:
@@ -283,7 +277,7 @@ def test_of_many_environments_a_few_are_set_up_at_a_time_as_their_tasks_can_star
     t >> EnvironmentOpened(keys[1]) << OpenEnvironment(described(keys[3])) << StartWorker(5, keys[1])
     t >> started(W4) << define(W4) << run(W4, specs[0], 1)
     t >> started(5) << define(5) << run(5, specs[1], 1)
-    # All processors are taken: a few more are set up ahead.
+    # All processors are taken: a few more environments are set up ahead.
     t >> EnvironmentOpened(keys[2]) << OpenEnvironment(described(keys[4]))
     t >> EnvironmentOpened(keys[3]) << OpenEnvironment(described(keys[5]))
     t >> EnvironmentOpened(keys[4])
@@ -292,7 +286,7 @@ def test_of_many_environments_a_few_are_set_up_at_a_time_as_their_tasks_can_star
     assert StartWorker(6, keys[2]) in t.taken()
 
 
-def test_of_many_environments_with_nothing_to_do_those_go_that_had_nothing_for_longest() -> None:
+def test_the_environment_that_has_had_nothing_to_do_for_longest_is_closed_first() -> None:
     t = Transcript(cpus=1)
     keys = [f"e{number}" for number in range(9)]
     worker = W3
@@ -363,7 +357,7 @@ INPUTS: dict[str, list[Event]] = {
     "asked for eagerly": [announce(eager=True)],
     "a task": [submit(inside(7))],
     "opened": [EnvironmentOpened(E)],
-    # The workers are lost first; of those there is one at most, and it has not greeted.
+    # The workers are lost first; there is at most one worker, and it has not greeted.
     "lost": [exited(W3), EnvironmentLost(E, "gone")],
     "worker started": [started(W3)],
     "worker lost": [exited(W3)],
@@ -371,7 +365,7 @@ INPUTS: dict[str, list[Event]] = {
     "another is lost": [EnvironmentLost("nobody's", "gone")],
     "driver's objects released": [Received(DRIVER, m.Release((ident(1),)))],
 }
-#: What becomes of it, where it does not stay as it is.
+#: State of the environment after an input, by state and input, where the input changes the state.
 ENDS = {
     ("closed", "asked for eagerly"): "opening",
     ("closed", "a task"): "opening",
@@ -405,7 +399,7 @@ def test_a_move_of_an_environment_that_the_table_does_not_have_raises(state: str
             move_environment(moved, goal, 1.0)
 
 
-def test_the_default_of_a_task_is_the_sessions_own() -> None:
+def test_a_task_without_an_environment_runs_in_the_sessions_own() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> done(W2, task(1), value()) << ready(1)

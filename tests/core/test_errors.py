@@ -1,4 +1,4 @@
-"""Errors inside the core: the task that ran into one fails, with its story, and everything else goes on."""
+"""Errors inside the core: the task that met the error fails, with its story, and everything else goes on."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, CoreError, Log, Quit, Received, StopWorker
 from ipyremote.core import placement as placement_module
-from ipyremote.core import reports as runs_module
+from ipyremote.core import reports as reports_module
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     W2,
@@ -28,7 +28,7 @@ from tests.core.transcript import (
 
 
 def broken_for(number: int, working: Any) -> Any:
-    """A function of the core that has a bug with one task only."""
+    """Return a function of the core with a bug that only one task meets."""
 
     def function(*args: Any) -> Any:
         for arg in args:
@@ -39,7 +39,7 @@ def broken_for(number: int, working: Any) -> Any:
     return function
 
 
-def test_an_error_with_one_report_fails_that_task_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_with_one_report_fails_only_its_task(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
     (
         t
@@ -49,7 +49,7 @@ def test_an_error_with_one_report_fails_that_task_only(monkeypatch: pytest.Monke
         << define(W2)
         << run(W2, task(2), 1)
     )
-    monkeypatch.setattr(runs_module, "finish", broken_for(1, runs_module.finish))
+    monkeypatch.setattr(reports_module, "finish", broken_for(1, reports_module.finish))
     t >> [done(W3, task(1)), done(W2, task(2))]
     log, failed, other = t.taken()
     assert isinstance(log, Log)
@@ -62,7 +62,7 @@ def test_an_error_with_one_report_fails_that_task_only(monkeypatch: pytest.Monke
     t >> submit(task(3)) << run(W2, task(3), 2)
 
 
-def test_an_error_in_placing_fails_that_task_only(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_placing_a_task_fails_only_this_task(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
     monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
     t >> [submit(task(1)), submit(task(2))]
@@ -72,7 +72,7 @@ def test_an_error_in_placing_fails_that_task_only(monkeypatch: pytest.MonkeyPatc
     assert [define(W3), run(W3, task(2), 1)] == rest
 
 
-def test_an_error_in_placing_an_actor_is_the_end_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_in_placing_an_actor_ends_the_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
     monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
     t >> create(task(1, name="A", number="1"))
@@ -90,7 +90,7 @@ def test_an_error_that_is_about_no_task_is_logged(monkeypatch: pytest.MonkeyPatc
     assert "ZeroDivisionError" in log.text
 
 
-def test_an_audit_finds_what_is_broken() -> None:
+def test_an_audit_finds_a_wrong_count_of_free_resources() -> None:
     t = Transcript()
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t.core._ledger.free["CPU"] += 1
@@ -98,7 +98,7 @@ def test_an_audit_finds_what_is_broken() -> None:
         t.core.audit()
 
 
-def test_strangers_are_ignored() -> None:
+def test_messages_of_unknown_clients_are_ignored() -> None:
     t = Transcript()
     t >> Received(77, m.Submit(task(1)))
     t >> Received(77, m.Want((ident(1),)))
@@ -106,7 +106,7 @@ def test_strangers_are_ignored() -> None:
     t.quiet()
 
 
-def test_the_end_of_the_session() -> None:
+def test_the_session_ends_with_its_owners_goodbye_or_process() -> None:
     t = Transcript()
     t >> Received(W2, m.Bye())
     t >> Received(DRIVER, m.Bye()) << Quit()
