@@ -1,1 +1,1 @@
-"""What `@remote` is told: options, signatures, methods, and when a function is handed to the backend."""
+"""The declarations of `@remote`: options, signatures, methods, and the export of functions to the backend."""

@@ -1,4 +1,4 @@
-"""`max_pending_calls`: how many calls of one handle have not ended."""
+"""The limit `max_pending_calls` on the number of calls of one handle that have not ended."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["PendingCalls"]
 
 
 class PendingCalls:
-    """Keeps a ref of each call that has not ended: of one without refs nobody would hear that it has."""
+    """The pending calls of one handle, with a ref of each: without a ref the end of a call would not be reported."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._refs: dict[int, Any] = {}
 
     def admit(self, backend: Backend, name: str) -> None:
-        """Raise PendingCallsLimitExceeded if there may not be one more."""
+        """Raise PendingCallsLimitExceeded if the handle may not make one more call."""
         if len(self._refs) >= self._limit:
-            # What has ended is taken off on another thread, which may be late.
+            # Another thread removes the calls that have ended, and may be late.
             for object_id in list(self._refs):
                 if backend.is_ready(object_id):
                     self._refs.pop(object_id, None)
@@ -31,7 +31,7 @@ class PendingCalls:
             )
 
     def add(self, object_id: int, ref: Any, backend: Backend) -> None:
-        """A call was made, which gives this object."""
+        """Add a call that was made; `object_id` is its first return."""
         self._refs[object_id] = ref
         backend.on_ready(object_id, self._on_ended)
 

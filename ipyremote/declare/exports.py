@@ -1,8 +1,8 @@
-"""When a function or class is given to the backend: once for each backend, and again in each notebook cell.
+"""Exports of functions and classes to the backend: once for each backend, and again in each notebook cell.
 
 A notebook redefines helpers and changes globals, and a pickled function has copies of both. So the notebook layer bumps
-the epoch at each cell, and the first call in a cell pickles again; unchanged bytes are not sent again, which is the
-backend's affair. A plain script stays in its first epoch and captures once, as Ray does.
+the epoch at each cell, and the first call in a cell pickles again; the backend sends only changed bytes again. A plain
+script stays in its first epoch and pickles once, as with Ray.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Export", "bump_epoch", "epoch", "last_used"]
 
 
 class _Epoch:
-    """The number of the current epoch, and which backend was last given anything."""
+    """The number of the current epoch, and the backend that was used last."""
 
     __slots__ = ("backend", "number")
 
@@ -29,38 +29,38 @@ _state = _Epoch()
 
 
 def bump_epoch() -> None:
-    """From now on everything is pickled again at its next use."""
+    """Begin an epoch, in which each function and class is pickled again at its next use."""
     _state.number += 1
 
 
 def epoch() -> int:
-    """The number of the current epoch."""
+    """Return the number of the current epoch."""
     return _state.number
 
 
 def last_used() -> Backend | None:
-    """The backend that was last given a function, class or value by this process; None: none was."""
+    """Return the backend that this process gave a function, class or value last; None if there is none."""
     return _state.backend
 
 
 def mark_used(backend: Backend) -> None:
-    """Remember that this backend has been given something."""
+    """Remember that this backend was given a function, class or value."""
     _state.backend = backend
 
 
 class Export:
-    """A function or class with what the current backend made of it."""
+    """A function or class, with its export to the current backend."""
 
     __slots__ = ("_known", "name", "target")
 
     def __init__(self, target: Callable[..., Any], name: str) -> None:
         self.target = target
         self.name = name
-        # One tuple, replaced as a whole, so that threads see a consistent one: two that export at once do it twice.
+        # One tuple, replaced as a whole, so that threads see consistent parts; two threads may export at the same time.
         self._known: tuple[Backend, int, Exported] | None = None
 
     def to(self, backend: Backend) -> Exported:
-        """What `backend` knows it as. Raises TypeError or ValueError when it cannot be taken."""
+        """Return the export to `backend`. Raises TypeError or ValueError when the function cannot be pickled."""
         known = self._known
         if known is not None and known[0] is backend and known[1] == _state.number:
             return known[2]

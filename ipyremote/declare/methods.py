@@ -1,6 +1,7 @@
-"""The methods of an actor class, as its handles know them, and `@method`, which gives them options.
+"""Records of the methods of an actor class, for its handles, and `@method`, which gives options to a method.
 
-Made when the class is decorated, and pickled with every handle, so it refers to nothing of the class itself.
+The records are made when the class is decorated, and are pickled with every handle, so they refer to nothing of the
+class itself.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ActorRecord", "MethodRecord", "is_async", "method", "record_of"]
 
-#: Attribute in which `@method` leaves its options.
+#: Name of the attribute in which `@method` stores its options.
 _MARK = "__ipyremote_method__"
 
 
@@ -96,21 +97,21 @@ def method(*args: Any, **given: Any) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class MethodRecord:
-    """What a handle knows of one method."""
+    """The record of one method in a handle."""
 
     name: str
-    #: None: its signature cannot be read, so it takes whatever it takes.
+    #: Parameters of the method; None if its signature cannot be read, so calls are not checked.
     parameters: Parameters | None
-    #: What `@method` said.
+    #: Options given to `@method`.
     given: Mapping[str, Any]
     options: TaskOptions
-    #: Whether it yields; None: only its run will show.
+    #: Whether the method is a generator; None if only its run shows this.
     generator: bool | None = False
-    #: The class of what handles give for this method, if it shows help of its own. Not pickled.
+    #: Subclass of `ActorMethod` with help for this method; None for `ActorMethod` itself. Not pickled.
     kind: Any = field(default=None, compare=False, repr=False)
 
     def show_as(self, kind: Any) -> None:
-        """Have handles give an instance of this subclass of `ActorMethod`. It differs in help only."""
+        """Have handles return an instance of this subclass of `ActorMethod`, which differs only in its help."""
         object.__setattr__(self, "kind", kind)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -119,19 +120,19 @@ class MethodRecord:
 
 @dataclass(frozen=True, slots=True)
 class ActorRecord:
-    """What all handles of one actor share, and take along to other processes."""
+    """The record of an actor that all its handles share, and that is pickled with them."""
 
     class_name: str
     methods: Mapping[str, MethodRecord]
     max_task_retries: int
-    #: Calls of one handle that have not ended, at most; 0: any number.
+    #: Largest number of pending calls of one handle; 0: any number.
     max_pending_calls: int = 0
     #: Names of the concurrency groups.
     groups: tuple[str, ...] = ()
 
 
 def _function_of(cls: type, name: str) -> tuple[Any, int] | None:
-    """The callable behind an attribute of a class, with the number of parameters that the call fills in."""
+    """Return the callable of a class attribute and the number of parameters that the call fills in, or None."""
     found = inspect.getattr_static(cls, name)
     if isinstance(found, staticmethod):
         return found.__func__, 0
@@ -151,7 +152,7 @@ def _yields(fn: Any) -> bool:
 
 
 def is_async(cls: type) -> bool:
-    """Whether any method is a coroutine or an async generator, so that all calls run on an event loop."""
+    """Return whether any method is a coroutine or an async generator, so that all calls run on an event loop."""
     found = [inspect.getattr_static(cls, name) for name in dir(cls)]
     return any(inspect.iscoroutinefunction(fn) or inspect.isasyncgenfunction(fn) for fn in found)
 
@@ -171,7 +172,7 @@ def _record_methods(cls: type, max_task_retries: int) -> dict[str, MethodRecord]
             options=method_options(given, max_task_retries, is_generator=_yields(fn)),
             generator=_yields(fn),
         )
-    # Served by every actor; arguments are checked where they run.
+    # Every actor has these methods, whose arguments are checked in the worker.
     for name in ("__ray_call__", "__ray_ready__", "__ray_terminate__"):
         records[name] = MethodRecord(name, None, {}, method_options({}, max_task_retries), generator=None)
     return records
@@ -180,7 +181,7 @@ def _record_methods(cls: type, max_task_retries: int) -> dict[str, MethodRecord]
 def record_of(
     cls: type, max_task_retries: int = 0, max_pending_calls: int = 0, groups: tuple[str, ...] = ()
 ) -> ActorRecord:
-    """What handles of this class's actors know. ValueError when a method is in a group that there is not."""
+    """Return the record for handles of this class's actors. Raises ValueError for an unknown concurrency group."""
     methods = _record_methods(cls, max_task_retries)
     for record in methods.values():
         check_group(record.options.group, groups, f"{cls.__name__}.{record.name}")

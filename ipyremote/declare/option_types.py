@@ -17,7 +17,7 @@ class _CommonOptions(TypedDict, total=False):
     num_cpus: float | None
     num_gpus: float | None
     resources: Mapping[str, float] | None
-    #: Bytes.
+    #: Memory, in bytes.
     memory: float | None
     accelerator_type: str | None
     name: str | None
@@ -33,7 +33,7 @@ class _CommonOptions(TypedDict, total=False):
 
 
 class FunctionOptions(_CommonOptions, total=False):
-    """Options of `.options()` of a remote function, without `num_returns`, which decides the type of its result."""
+    """Options of `.options()` of a remote function, without `num_returns`, which decides the result's type."""
 
     max_retries: int | None
     retry_exceptions: bool | Sequence[type[BaseException]] | None

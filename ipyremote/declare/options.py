@@ -1,8 +1,8 @@
-"""The options of tasks, actors and methods: which there are, how each is checked, and what they come to.
+"""The options of tasks, actors and methods: their names, their checks, and the records made of them.
 
-Input is what a user wrote; output is `TaskOptions` and `ActorOptions`. Rules. No option is ignored: one whose effect
-does not exist here is refused with NotImplementedError unless its value asks for nothing. A wrong type is a TypeError,
-a wrong value or an unknown name a ValueError, both raised where the option was written.
+The input is the options that a user wrote; the output is `TaskOptions` and `ActorOptions`. Rules. No option is ignored:
+an option whose effect does not exist here is refused with NotImplementedError unless its value asks for nothing. A
+wrong type is a TypeError, a wrong value or an unknown name a ValueError, both raised where the option was written.
 
 Resources are counted in ten-thousandths. `memory` is an ordinary resource, in bytes. An actor to which no resource was
 given needs one CPU to start and none to live (Ray's rule); `memory` alone does not change that.
@@ -36,14 +36,14 @@ __all__ = [
     "to_units",
 ]
 
-#: Calls that an async actor runs at a time if it does not say otherwise, as in Ray.
+#: Default number of calls that an async actor runs at a time, as in Ray.
 ASYNC_CONCURRENCY: Final = 1000
 
-#: Resources are counted in this part of one.
+#: Number of units in an amount of 1: resources are counted in ten-thousandths.
 UNIT: Final = 10_000
 _LIMIT: Final = "_generator_backpressure_num_objects"
 _Check = Callable[[str, Any], object]
-#: What `num_returns` may be besides a number.
+#: Values of `num_returns` that are no numbers.
 _STREAMS: Final = ("streaming", "dynamic")
 
 
@@ -120,7 +120,7 @@ def _retry_exceptions(name: str, value: Any) -> None:
         raise TypeError(f"{name} is True, False or a list of exception types, not {value!r}")
     for kind in value:
         if not (isinstance(kind, type) and issubclass(kind, BaseException)):
-            raise TypeError(f"{name} lists exception types; {kind!r} is none")
+            raise TypeError(f"{name} lists exception types, and {kind!r} is not an exception type")
 
 
 def _text(name: str, value: Any) -> None:
@@ -131,7 +131,7 @@ def _text(name: str, value: Any) -> None:
 def _actor_name(name: str, value: Any) -> None:
     _text(name, value)
     if value == "":
-        raise ValueError(f"{name} is a text that is not empty, or None")
+        raise ValueError(f"{name} is a string that is not empty, or None")
 
 
 def _groups(name: str, value: Any) -> None:
@@ -161,7 +161,7 @@ def _flag(name: str, value: Any) -> None:
 
 
 def _absent(*empty: Any, advice: str) -> _Check:
-    """An option without its effect here: only values that ask for nothing are taken."""
+    """Return the check of an option that has no effect here: only values that ask for nothing are accepted."""
 
     def check(name: str, value: Any) -> None:
         if value is not None and not any(
@@ -182,9 +182,7 @@ _COMMON: Final[dict[str, _Check]] = {
     "name": _text,
     "runtime_env": lambda name, value: runtime_env.checked(value),
     "enable_task_events": _absent(True, advice="what tasks do is always recorded"),
-    "_labels": _absent(
-        {}, advice="labels of tasks are not there; init(labels=...) gives some to the machine"
-    ),
+    "_labels": _absent({}, advice="tasks cannot have labels; init(labels=...) gives labels to the machine"),
 }
 
 TASK_OPTIONS: Final[Mapping[str, _Check]] = {
@@ -220,7 +218,7 @@ METHOD_OPTIONS: Final[Mapping[str, _Check]] = {
 
 
 def check_options(given: Mapping[str, Any], valid: Mapping[str, _Check], what: str) -> None:
-    """Raise ValueError, TypeError or NotImplementedError for the first option that is not all right."""
+    """Raise ValueError, TypeError or NotImplementedError for the first option that is unknown or wrong."""
     for name, value in given.items():
         check = valid.get(name)
         if check is None:
@@ -229,20 +227,20 @@ def check_options(given: Mapping[str, Any], valid: Mapping[str, _Check], what: s
 
 
 def settled(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Checked options that mean the same in every process."""
+    """Return checked options in a form that means the same in every process."""
     if "runtime_env" not in given:
         return dict(given)
     return {**given, "runtime_env": runtime_env.checked(given["runtime_env"])}
 
 
 def check_amounts(given: Mapping[str, Any]) -> None:
-    """The same checks for the amounts of a whole session: `num_cpus`, `num_gpus`, `resources` and `memory`."""
+    """Check the amounts of a whole session as those of a task: `num_cpus`, `num_gpus`, `resources` and `memory`."""
     for name, value in given.items():
         _COMMON[name](name, value)
 
 
 def check_bundle(name: str, bundle: Any) -> None:
-    """Raise ValueError for what cannot be a bundle of a placement group."""
+    """Raise ValueError for a value that cannot be a bundle of a placement group."""
     if not isinstance(bundle, Mapping) or not all(isinstance(key, str) for key in bundle):
         raise ValueError(f"{name} is a dictionary of amounts, such as {{'CPU': 1}}, not {bundle!r}")
     for key, amount in bundle.items():
@@ -250,11 +248,11 @@ def check_bundle(name: str, bundle: Any) -> None:
             raise ValueError(f"{name}[{key!r}] is a number, not {type(amount).__name__}: {amount!r}")
         (_gpus if key == "GPU" else _amount)(f"{name}[{key!r}]", amount)
     if not any(bundle.values()):
-        raise ValueError(f"{name} asks for nothing, and a bundle is what is reserved: {bundle!r}")
+        raise ValueError(f"{name} asks for nothing, and a bundle needs an amount to reserve: {bundle!r}")
 
 
 def to_units(amounts: Mapping[str, float | None]) -> Resources:
-    """(name, ten-thousandths) pairs, sorted, without zero and absent amounts."""
+    """Return (name, ten-thousandths) pairs, sorted, without zero and absent amounts."""
     return tuple(sorted((name, round(n * UNIT)) for name, n in amounts.items() if n and round(n * UNIT)))
 
 
@@ -265,7 +263,7 @@ def _demand(given: Mapping[str, Any], cpus: float) -> dict[str, float | None]:
         "CPU": cpus,
         "GPU": given.get("num_gpus"),
         "memory": given.get("memory"),
-        # Ray's convention: a sliver of a resource that machines with such a device have.
+        # As in Ray: a machine with such a device has a resource of this name, and a task takes a thousandth.
         **({f"accelerator_type:{kind}": 0.001} if kind else {}),
     }
 
@@ -275,7 +273,7 @@ def _retried(given: Any) -> bool | tuple[type[BaseException], ...]:
 
 
 def check_stream(given: Mapping[str, Any], what: str, *, is_generator: bool) -> None:
-    """Raise ValueError where options that concern generators are given to something else. Warns of "dynamic"."""
+    """Raise ValueError where options of generators are given to `what`, which is no generator. Warns of "dynamic"."""
     returns, limit = given.get("num_returns"), given.get(_LIMIT)
     if returns in _STREAMS and not is_generator:
         raise ValueError(f"num_returns={returns!r} is for generator functions, and {what} does not yield")
@@ -285,13 +283,13 @@ def check_stream(given: Mapping[str, Any], what: str, *, is_generator: bool) -> 
             f"{_LIMIT} is for generator functions with num_returns='streaming', which {what} is not"
         )
     if returns == "dynamic":
-        # Whoever calls `remote`, `method` or `options`.
+        # The stack level of the code that calls `remote`, `method` or `options`.
         text = "num_returns='dynamic' is deprecated: with 'streaming' refs arrive while the task runs"
         warnings.warn(text, DeprecationWarning, stacklevel=3)
 
 
 def _returns(given: Mapping[str, Any], is_generator: bool) -> tuple[int, int]:
-    """(number of return objects, `TaskOptions.stream`)."""
+    """Return the number of return objects, and `TaskOptions.stream`."""
     returns = given.get("num_returns")
     if returns == "dynamic":
         return 1, DYNAMIC
@@ -301,12 +299,12 @@ def _returns(given: Mapping[str, Any], is_generator: bool) -> tuple[int, int]:
 
 
 def task_options(given: Mapping[str, Any], *, is_generator: bool = False) -> TaskOptions:
-    """What checked options of a task come to."""
+    """Return the record of checked options of a task."""
     cpus, retries, max_calls = (given.get(name) for name in ("num_cpus", "max_retries", "max_calls"))
     returns, stream = _returns(given, is_generator)
     needs = to_units(_demand(given, 1 if cpus is None else cpus))
     if max_calls is None:
-        # As in Ray: libraries keep the memory of a GPU until their process ends.
+        # As in Ray: a library keeps the memory of a GPU until its process ends.
         max_calls = 1 if given.get("num_gpus") else 0
     return TaskOptions(
         name=given.get("name"),
@@ -324,7 +322,7 @@ def task_options(given: Mapping[str, Any], *, is_generator: bool = False) -> Tas
 def actor_options(
     given: Mapping[str, Any], class_name: str, *, is_async: bool = False
 ) -> tuple[TaskOptions, ActorOptions]:
-    """What checked options of an actor come to: those of its creation, and its own."""
+    """Return the records of checked options of an actor: for its creation, and for the actor itself."""
     cpus = given.get("num_cpus")
     reserved = any(
         given.get(name) is not None for name in ("num_cpus", "num_gpus", "resources", "accelerator_type")
@@ -358,7 +356,7 @@ def actor_options(
 
 
 def _check_order(given: Mapping[str, Any], class_name: str, is_async: bool, concurrency: int) -> None:
-    """As in Ray: where several calls run at a time, nobody can keep them in order."""
+    """Raise ValueError if an actor that runs several calls at a time is to run them in order. As in Ray."""
     groups = given.get("concurrency_groups")
     if given.get("allow_out_of_order_execution") is not False or not (is_async or concurrency > 1 or groups):
         return
@@ -374,15 +372,15 @@ def check_group(group: str, groups: tuple[str, ...], what: str) -> None:
     if group and group not in groups:
         known = ", ".join(map(repr, groups)) or "none"
         raise ValueError(
-            f"{what} is in no concurrency group {group!r} of its actor; there are: {known}. Say how many calls a group "
-            f"runs at a time by @remote(concurrency_groups={{{group!r}: 1}})."
+            f"{what} is in no concurrency group {group!r} of its actor; there are: {known}. Declare the group with the "
+            f"number of calls that it runs at a time: @remote(concurrency_groups={{{group!r}: 1}})."
         )
 
 
 def method_options(
     given: Mapping[str, Any], max_task_retries: int, *, is_generator: bool = False
 ) -> TaskOptions:
-    """What checked options of a method come to; `max_task_retries` is the actor's."""
+    """Return the record of checked options of a method; `max_task_retries` is the actor's option."""
     retries = given.get("max_task_retries")
     returns, stream = _returns(given, is_generator)
     return TaskOptions(

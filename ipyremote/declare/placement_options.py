@@ -1,7 +1,7 @@
-"""The options that say where a task runs or an actor lives: how each is checked, and what they come to together.
+"""The options for the place of a task or an actor: their checks, and the `Place` that they make together.
 
-They are `scheduling_strategy` (a word, or an object of `util.scheduling_strategies`), `label_selector` with its
-`fallback_strategy`, and Ray's older `placement_group` with two more, which it has deprecated.
+The options are `scheduling_strategy` (a word, or an object of `util.scheduling_strategies`), `label_selector` with its
+`fallback_strategy`, and `placement_group` with two more options, all three of which Ray has deprecated.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ __all__ = ["CHECKS", "GroupPlace", "Resources", "Strategy", "place_of"]
 
 #: (name, ten-thousandths) pairs, sorted by name, without zero amounts.
 Resources: TypeAlias = tuple[tuple[str, int], ...]
-#: What stands for a `placement_group` that was not given, as in Ray.
+#: Value of `placement_group` that means that none was given, as in Ray.
 _DEFAULT: Final = "default"
 
 
 @runtime_checkable
 class Strategy(Protocol):
-    """A `scheduling_strategy` that is no word."""
+    """A `scheduling_strategy` that is an object."""
 
     def place_for(self, amounts: Resources) -> Place:
-        """Where that is, for a call that needs so much. Raises ValueError where that can never be."""
+        """Return the place for a call with these needs. Raises ValueError if such a call can never run there."""
 
 
 @runtime_checkable
@@ -33,12 +33,12 @@ class GroupPlace(Protocol):
     """A placement group."""
 
     def place_in(self, bundle: int, captures: bool | None, amounts: Resources) -> Place:
-        """Inside of it, for a call that needs so much. Raises ValueError where that can never be."""
+        """Return the place in this group for a call with these needs. Raises ValueError if the call never fits."""
 
 
 def _strategy(name: str, value: Any) -> None:
     if value in (None, "DEFAULT", "SPREAD") or isinstance(value, Strategy):
-        return  # On one machine the two words mean the same.
+        return  # on one machine the two words mean the same
     if isinstance(value, str):
         raise ValueError(f"{name} is 'DEFAULT', 'SPREAD' or a strategy object, not {value!r}")
     raise TypeError(
@@ -80,7 +80,7 @@ def _captures(name: str, value: Any) -> None:
         raise TypeError(f"{name} is True, False or None, not {value!r}")
 
 
-#: By option.
+#: Check of each option, by the option's name.
 CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
     "scheduling_strategy": _strategy,
     "label_selector": _label_selector,
@@ -92,7 +92,10 @@ CHECKS: Final[Mapping[str, Callable[[str, Any], None]]] = {
 
 
 def place_of(given: Mapping[str, Any], needs: Resources) -> Place | None:
-    """What checked options come to for a call that needs so much; None: nothing was said. Raises ValueError."""
+    """Return the place that checked options give a call with these needs, or None.
+
+    Raises ValueError for options that exclude each other, and for a place where the call can never run.
+    """
     strategy = given.get("scheduling_strategy")
     place: Place | None = None
     if "placement_group" in given:
@@ -111,14 +114,16 @@ def place_of(given: Mapping[str, Any], needs: Resources) -> Place | None:
 
 
 def _grouped(given: Mapping[str, Any], needs: Resources) -> Place | None:
-    """Where the deprecated options place a call."""
+    """Return the place that the deprecated options give a call."""
     group = given["placement_group"]
     if group is None or group == _DEFAULT:
         return None if group else ANYWHERE
     if given.get("scheduling_strategy") is not None:
-        raise ValueError("placement_group does not go with scheduling_strategy, which has taken its place")
+        raise ValueError(
+            "placement_group does not go with scheduling_strategy, which replaces placement_group"
+        )
     text = "placement_group is deprecated: use scheduling_strategy=PlacementGroupSchedulingStrategy(group)"
-    # Whoever has written the options: past `task_options` or `actor_options`, and who makes a function or class of it.
+    # The stack level of the code with the options, above `task_options` or `actor_options` and its caller.
     warnings.warn(text, DeprecationWarning, stacklevel=6)
     captures = given.get("placement_group_capture_child_tasks")
     place: Place = group.place_in(given.get("placement_group_bundle_index", -1), captures, needs)

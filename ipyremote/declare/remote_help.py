@@ -1,7 +1,7 @@
-"""What help shows of `.remote`: the user's own signature and docstring, and what a remote call does with them.
+"""The help of `.remote`: the user's own signature and docstring, and what a remote call does with them.
 
-`.remote` of a function, class or method is a bound method whose function is a copy, made for that function: the same
-code, so a call costs the same, under a signature and a docstring of its own.
+`.remote` of a function, class or method is a bound method. Its function is a copy with a signature and a docstring of
+its own; the code is the same, so a call costs the same.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def documented(
 ) -> Any:
     """Return a copy of the method `function` that shows the signature of the user's function `name`.
 
-    `signature` is without `self`; None: it cannot be read. `given` annotates the result, and `text` is the docstring.
+    `signature` is without `self`, or None if it cannot be read. `given` annotates the result; `text` is the docstring.
     """
     assert isinstance(function, FunctionType)
     copy = FunctionType(
@@ -46,7 +46,7 @@ def documented(
 
 
 def signature_of(fn: Any, *, bound: int = 0) -> inspect.Signature | None:
-    """Return the signature of a function or class without its first `bound` parameters; None: it cannot be read."""
+    """Return the signature of a function or class without its first `bound` parameters; None if it cannot be read."""
     try:
         signature = inspect.signature(fn)
     except (TypeError, ValueError):
@@ -57,7 +57,7 @@ def signature_of(fn: Any, *, bound: int = 0) -> inspect.Signature | None:
 
 
 def signature_from(parameters: Parameters | None) -> inspect.Signature | None:
-    """Return the signature that a record of parameters allows, where the function itself is in another process."""
+    """Return a signature made of a record of parameters, for a function that is in another process."""
     if parameters is None:
         return None
     kind = inspect.Parameter
@@ -77,7 +77,7 @@ def signature_from(parameters: Parameters | None) -> inspect.Signature | None:
 
 
 def given_by(options: TaskOptions, signature: inspect.Signature | None, ref: Any) -> Any:
-    """Return the annotation of what `.remote()` gives. `ref` is the class of refs."""
+    """Return the annotation of the result of `.remote()`. `ref` is the class of refs."""
     if options.stream:
         return ref if options.stream == DYNAMIC else "ObjectRefGenerator"
     if options.returns == 0:
@@ -91,5 +91,5 @@ def given_by(options: TaskOptions, signature: inspect.Signature | None, ref: Any
         return f"ObjectRef[{result}]"
     try:
         return ref[result]
-    except TypeError:  # an annotation is anything
+    except TypeError:  # an annotation may be any object
         return ref

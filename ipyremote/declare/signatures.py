@@ -1,8 +1,8 @@
-"""What a function can be called with: a small record that is checked at every `.remote()` and travels with handles.
+"""Records of parameters: small signatures that every `.remote()` checks its arguments against, pickled with handles.
 
-Not `inspect.Signature`, whose `bind` takes tens of microseconds and whose pickle is large. Rules. A call that Python
-would take is never refused: where a signature cannot be read there is no record. The errors are worded like Python's
-own. Only the function itself counts, not what it wraps, since a decorator may add arguments.
+They are not `inspect.Signature`, whose `bind` takes tens of microseconds and whose pickle is large. Rules. A call that
+Python would accept is never refused: a function whose signature cannot be read has no record. Error texts are those of
+Python. The signature is that of the function itself and not of a wrapped one, because a decorator may add arguments.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 __all__ = ["Parameters", "parameters_of", "parameters_of_class"]
 
-#: More positional arguments than any call has.
+#: Number of positional arguments that no call reaches.
 _UNBOUNDED = 1 << 30
 
 
@@ -22,26 +22,26 @@ _UNBOUNDED = 1 << 30
 class Parameters:
     """The parameters of one function. `check` is needed unless there are no keywords and low <= count <= high."""
 
-    #: As errors name the function.
+    #: Name of the function in error texts.
     name: str
-    #: Names that can be filled by position, in order.
+    #: Names of the parameters that can be given by position, in order.
     positional: tuple[str, ...]
-    #: How many of them cannot be given by name.
+    #: Number of the first parameters in `positional` that cannot be given by name.
     positional_only: int
-    #: How many of them, from the first, have no default.
+    #: Number of the first parameters in `positional` that have no default.
     required: int
     keyword_only: tuple[str, ...]
     required_keywords: frozenset[str]
     takes_any_keyword: bool
-    #: A call without keywords fits exactly when its number of arguments is from `low` to `high`.
+    #: Smallest and largest number of arguments of a call without keywords.
     low: int
     high: int
-    #: 1 for a method: Python counts `self` in its messages.
+    #: Number of parameters that the call fills in; 1 for a method, because Python counts `self` in error texts.
     bound: int = 0
 
     @property
     def takes_any_number(self) -> bool:
-        """Return whether there is a `*args`."""
+        """Whether there is a `*args`."""
         return self.high == _UNBOUNDED
 
     def check(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
@@ -86,7 +86,7 @@ class Parameters:
 
 
 def parameters_of(fn: Callable[..., Any], *, bound: int = 0) -> Parameters | None:
-    """The record of a function, without its first `bound` parameters; None where it cannot be read."""
+    """Return the record of a function without its first `bound` parameters; None if its signature cannot be read."""
     try:
         found = list(inspect.signature(fn, follow_wrapped=False).parameters.values())
     except (TypeError, ValueError):
@@ -97,7 +97,7 @@ def parameters_of(fn: Callable[..., Any], *, bound: int = 0) -> Parameters | Non
     if len(positional) < bound:
         if not takes_rest:
             return None
-        # `self` is the first of *args.
+        # `self` is the first item of *args.
         bound = len(positional)
     positional = positional[bound:]
     keyword_only = [p for p in found if p.kind is inspect.Parameter.KEYWORD_ONLY]
@@ -111,7 +111,7 @@ def parameters_of(fn: Callable[..., Any], *, bound: int = 0) -> Parameters | Non
         keyword_only=tuple(p.name for p in keyword_only),
         required_keywords=required_keywords,
         takes_any_keyword=any(p.kind is inspect.Parameter.VAR_KEYWORD for p in found),
-        # With a required keyword no call without keywords fits.
+        # A required keyword excludes every call without keywords.
         low=_UNBOUNDED if required_keywords else required,
         high=_UNBOUNDED if takes_rest else len(positional),
         bound=bound,
@@ -119,7 +119,7 @@ def parameters_of(fn: Callable[..., Any], *, bound: int = 0) -> Parameters | Non
 
 
 def parameters_of_class(cls: type) -> Parameters | None:
-    """What instances are made with; None where the class decides in another way than by `__init__`."""
+    """Return the record of a class; None if not `__init__`, but a metaclass or `__new__` takes the arguments."""
     if inspect.getattr_static(type(cls), "__call__") is not inspect.getattr_static(type, "__call__"):
         return None
     initialise = inspect.getattr_static(cls, "__init__")
