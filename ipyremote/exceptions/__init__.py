@@ -2,7 +2,7 @@
 
 tree        the classes
 tracebacks  tracebacks of tasks as text
-pickling    exceptions of user code through pickle
+revival     pickling of exceptions of user code
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ __all__ = [
     "from_failure",
 ]
 
-# Tracebacks and pickles name the module that users import, whichever file a class stands in.
+# Tracebacks and pickles show the module that users import, not the file that defines a class.
 for _name in __all__:
     if isinstance(_kind := globals()[_name], type) and issubclass(_kind, BaseException):
         _kind.__module__ = __name__

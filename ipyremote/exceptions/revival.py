@@ -1,8 +1,8 @@
-"""Exceptions of user code through pickle, also those whose `__init__` wants other arguments than `Exception` got.
+"""Pickling of user exceptions, including classes whose `__init__` takes other arguments than `Exception.__init__` got.
 
-Pickle would make such an exception by calling its class with `args`, which fails, or gives another exception. Here the
-instance is made by the interpreter's own class beneath and gets its state, and no `__init__` of user code runs again. A
-class that says itself how it is pickled is left alone.
+Pickle recreates an exception by calling its class with `args`. For such a class the call fails or makes a different
+exception. This module creates the instance with its built-in base class and restores its state, so no `__init__` of
+user code runs again. A class that defines its own pickling is left alone.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any, Final
 
 __all__ = ["native_class", "portable", "revived"]
 
+#: Bit of `type.__flags__` of a class created at run time (`Py_TPFLAGS_HEAPTYPE`); built-in classes lack this bit.
 _HEAP_TYPE: Final = 1 << 9
 
 
 def portable(error: BaseException | None) -> Any:
-    """What stands for an exception in a pickle: itself, or the arguments of `revived` as a tuple."""
+    """Return the picklable form of an exception: the exception itself, or the arguments of `revived` as a tuple."""
     kind: Any = type(error)
     if error is None or not isinstance(kind.__init__, types.FunctionType):
         return error
@@ -28,7 +29,7 @@ def portable(error: BaseException | None) -> Any:
 
 
 def revived(kind: type[BaseException], args: tuple[Any, ...], state: Any = None) -> BaseException:
-    """The exception with these `args` and attributes."""
+    """Return a new exception of class `kind` with these `args` and attributes, without calling its `__init__`."""
     native: Any = native_class(kind)
     error: BaseException = native.__new__(kind, *args)
     native.__init__(error, *args)
@@ -38,5 +39,5 @@ def revived(kind: type[BaseException], args: tuple[Any, ...], state: Any = None)
 
 
 def native_class(kind: type[BaseException]) -> type[BaseException]:
-    """The class of the interpreter that this one is built on."""
+    """Return the built-in exception class that `kind` inherits from."""
     return next(base for base in kind.__mro__ if not base.__flags__ & _HEAP_TYPE)

@@ -1,8 +1,8 @@
-"""Tracebacks of tasks as text: taken in the worker from a live exception, shown in the driver.
+"""Tracebacks of tasks as text: the worker formats a live exception, and the driver shows the text.
 
-It knows nothing of tasks beyond a label, and it raises nothing. Rules. Frames of ipyremote itself are left out. A frame
-of a notebook cell is named as the notebook names it (`In [4]`), never by the temporary file that stands for it. The
-text holds no process id, no address and no time, so that a notebook gives the same text whenever it runs.
+This module knows only the label of a task, and its functions raise no exceptions. Rules. Frames of ipyremote itself are
+left out. A frame of a notebook cell shows the notebook's name of the cell (`In [4]`), never the cell's temporary file.
+The text contains no process id, address or time, so each run of a notebook produces the same text.
 
     Traceback (most recent call last):
       In [4], line 3, in outer
@@ -44,34 +44,36 @@ __all__ = [
     "shortened",
 ]
 
-#: Every file of ipyremote starts with this.
+#: Path prefix of every file of ipyremote.
 PACKAGE: Final = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 #: The first line of a traceback, as Python writes it.
 HEADER: Final = "Traceback (most recent call last):\n"
-#: In the globals of a frame that stands for one of a task.
+#: Name in the globals of a synthetic frame, which stands for a frame of a task.
 TASK_FRAME: Final = "__ipyremote_task__"
-#: The values of so many frames go along with an exception, the innermost ones of the user's own code,
+#: Maximum number of frames whose variables are sent with an exception: the innermost frames of user code.
 _MOST_FRAMES: Final = 8
-#: of so many names in each,
+#: Maximum number of variables sent of one frame.
 _MOST_NAMES: Final = 40
-#: in so many characters together,
+#: Maximum length of the names and values of all frames together, in characters.
 _MOST_TEXT: Final = 4_000
-#: and for so many seconds.
+#: Maximum time for taking the `repr` of variables, in seconds.
 _MOST_SECONDS: Final = 0.05
-#: Types that are simply copied, and how long their text may be.
+#: Types whose values are sent as they are if their `repr` is short.
 _SIMPLE: Final = (int, float, complex, bool, str, bytes, type(None))
+#: Maximum length of the `repr` of one value, in characters.
 _MOST_OF_ONE: Final = 400
-#: Packages whose `__repr__` takes no longer for a large value than for a small one.
+#: Packages whose `__repr__` is as fast for a large value as for a small one.
 _QUICK: Final = frozenset(
     {"numpy", "pandas", "polars", "torch", "datetime", "pathlib", "decimal", "uuid", "ipyremote"}
 )
-#: Characters of a text about an exception that are kept, half of them from its end, where the message is.
+#: Maximum length of the text about an exception, in characters; half of them are its end, where the message is.
 _MOST_OF_ALL: Final = 1 << 18
+#: Matches file names of the standard library and of installed packages.
 _LIBRARY: Final = re.compile(r"/(?:site|dist)-packages/|/lib(?:64)?/python3[^/]*/|<frozen ")
 
 
 class Likeness:
-    """What a variable of a task was: a value that stayed there, by its `repr`, for a debugger to show."""
+    """Stand-in for a variable whose value stayed in the worker: shows the value's `repr` in a debugger."""
 
     __slots__ = ("_text",)
 
@@ -91,22 +93,22 @@ class Likeness:
 class Frame(NamedTuple):
     """One line of user code on the way to an exception."""
 
-    #: As shown: `In [4]`, or a path.
+    #: File name as shown to users: `In [4]`, or a path.
     filename: str
     lineno: int
     function: str
-    #: The line itself without indentation; empty when it is not known.
+    #: Source text of the line without indentation; empty when the source is not known.
     source: str
-    #: Label of the task in which it ran.
+    #: Label of the task that ran the line.
     task: str = ""
-    #: Its variables by name: simple values as they were, likenesses of the others. Bounded, and of the innermost
-    #: frames only.
+    #: Names and values of the frame's variables: simple values unchanged, a `Likeness` for each other value. Present
+    #: in the innermost frames only, and bounded in number and size.
     values: tuple[tuple[str, Any], ...] = ()
 
 
 def display_name(filename: str) -> str | None:
-    """`In [4]` for the file that stands for a cell of this process's notebook; None for other files."""
-    # IPython's compiler knows its cells. It is asked only where a notebook has loaded it already.
+    """Return the name of a notebook cell, such as `In [4]`, for the cell's file; None for other files."""
+    # IPython's compiler knows the files of its cells. Only a process that has already imported IPython has such cells.
     ipython = sys.modules.get("IPython")
     if ipython is None:
         return None
@@ -118,37 +120,38 @@ def display_name(filename: str) -> str | None:
     return f"In [{number[1]}]" if number else str(name[1])
 
 
-#: Name to show for each file of typed code that came from another process, by file name.
+#: Shown name of each file of interactive code that came from another process, by file name.
 _received: dict[str, str] = {}
 
 
 def register_source(filename: str, name: str, text: str, *, replace: bool = False) -> None:
-    """Let tracebacks in this process show a file that exists only in another process.
+    """Make the source of a file that exists only in another process available to tracebacks in this process.
 
-    `name` is shown for the file, such as "In [4]". `replace`: also where this process knows a text of the file.
+    `name` is the shown name of the file, such as "In [4]". With `replace`, `text` replaces a text of the file that this
+    process already has.
     """
     _received[filename] = name
     if replace or filename not in linecache.cache:
-        # Without a modification time, linecache does not look for the file.
+        # The None is the modification time: without one, linecache does not check for the file on disk.
         linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
 
 
 def received_names() -> Mapping[str, str]:
-    """Return the names of the files that `register_source` has made known, by file name."""
+    """Return the shown names of the files given to `register_source`, by file name."""
     return MappingProxyType(_received)
 
 
 def is_library(filename: str) -> bool:
-    """Whether a file is of an installed package or of the standard library, and so not the user's own code."""
+    """Return whether a file belongs to an installed package or the standard library, and is therefore not user code."""
     return _LIBRARY.search(filename) is not None
 
 
 def describe(
     error: BaseException, *, task: str = "", hide: str = PACKAGE, names: Mapping[str, str] | None = None
 ) -> tuple[str, tuple[Frame, ...]]:
-    """The whole text of an exception with its causes, and the frames of the exception itself.
+    """Return the whole text of an exception with its causes, and the frames of the exception itself.
 
-    `hide` is the start of file names to leave out, `names` says how to show file names that mean nothing to a reader.
+    Frames whose file name begins with `hide` are left out. `names` maps file names to shown names.
     """
     summary = _summary(error, hide, names or {})
     return _text(summary), _frames(summary, task, _values(error, hide))
@@ -157,7 +160,10 @@ def describe(
 def describe_stack(
     error: BaseException, *, task: str = "", hide: str = PACKAGE, names: Mapping[str, str] | None = None
 ) -> tuple[str, tuple[Frame, ...]]:
-    """Like `describe`, without the causes and without the closing line of the exception itself."""
+    """Return the stack text and frames of an exception, without its causes and without its closing message line.
+
+    The arguments are those of `describe`.
+    """
     summary = _summary(error, hide, names or {})
     return _cells_unquoted(shortened("".join(summary.stack.format()))), _frames(
         summary, task, _values(error, hide)
@@ -165,25 +171,25 @@ def describe_stack(
 
 
 def body_of(text: str) -> str:
-    """A traceback's text without its first line, when that is the usual one."""
+    """Return the text of a traceback without the header line, if it begins with `HEADER`."""
     return text.removeprefix(HEADER)
 
 
 def first_line(kind: str, text: str) -> str:
     """Return one line about a failure: for an error of user code its type and the first line of its message.
 
-    `kind` is a key of `exceptions.FAILURES`, `text` the text of that exception.
+    `kind` is a key of `exceptions.FAILURES`, and `text` is the text of the exception.
     """
     first = text.partition("\n")[0]
     if kind != "task_error":
         return first
-    # The traceback below says the same with the type in front, not indented.
+    # The traceback that follows the message has an unindented line with the type in front of the message.
     named = (line for line in text.splitlines()[1:] if line.endswith(f": {first}"))
     return next((line for line in named if not line.startswith(" ")), first)
 
 
 def shortened(text: str) -> str:
-    """A text about an exception without its middle, if a message of megabytes is part of it."""
+    """Return the text of an exception, with its middle left out if the text is longer than `_MOST_OF_ALL`."""
     left_out = len(text) - _MOST_OF_ALL
     if left_out <= 0:
         return text
@@ -192,12 +198,15 @@ def shortened(text: str) -> str:
 
 
 def local_lines(trace: TracebackType | None, *, hide: str = PACKAGE, until: str = "") -> list[str]:
-    """The frames of this process's own user code, as lines; those of ipyremote and IPython are left out, and what the
-    first frame in the file `until` has called."""
+    """Return traceback lines for the frames of user code in this process.
+
+    Frames of ipyremote and IPython are left out. The first frame in the file `until` is left out too, with all frames
+    below that frame.
+    """
     kept: list[traceback.FrameSummary] = []
     for frame, lineno in traceback.walk_tb(trace):
         if str(frame.f_globals.get("__name__", "")).partition(".")[0] in ("IPython", "ipykernel"):
-            # They run the cell: what came before is theirs.
+            # IPython and ipykernel run the cell: all frames above this frame are theirs.
             kept.clear()
         elif frame.f_code.co_filename == until or TASK_FRAME in frame.f_globals:
             break
@@ -209,7 +218,7 @@ def local_lines(trace: TracebackType | None, *, hide: str = PACKAGE, until: str 
 
 
 def _summary(error: BaseException, hide: str, names: Mapping[str, str]) -> traceback.TracebackException:
-    """The interpreter's own record of an exception, with frames left out and renamed, in its causes and members too."""
+    """Return a `TracebackException` with hidden frames removed and files renamed, also in its causes and members."""
     summary = traceback.TracebackException(type(error), error, error.__traceback__, compact=True)
     pending = [summary]
     while pending:
@@ -225,7 +234,7 @@ def _frames(
     summary: traceback.TracebackException, task: str, values: Sequence[tuple[tuple[str, Any], ...]]
 ) -> tuple[Frame, ...]:
     if len(values) != len(summary.stack):
-        # The user has set `sys.tracebacklimit`.
+        # The user has set `sys.tracebacklimit`, which shortens the stack of the summary but not the list of values.
         values = [()] * len(summary.stack)
     return tuple(
         Frame(one.filename, one.lineno or 0, one.name, one.line or "", task, known)
@@ -234,20 +243,23 @@ def _frames(
 
 
 def _values(error: BaseException, hide: str) -> list[tuple[tuple[str, Any], ...]]:
-    """The variables of each frame that is not left out, as far as the bounds allow, those of the innermost first."""
+    """Return the variables of each frame that is not hidden, in the order of the frames.
+
+    The bounds are spent from the innermost frame outwards; a frame beyond the bounds has no variables.
+    """
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
     frames = [frame for frame in frames if not frame.f_code.co_filename.startswith(hide)]
     found: list[tuple[tuple[str, Any], ...]] = [() for _ in frames]
     names = [frame.f_code.co_filename for frame in frames]
     own = [n for n, name in enumerate(names) if not is_library(name) and not name.startswith("<")]
-    likenesses = _Likenesses()
+    likenesses = _LikenessMaker()
     for number in reversed(own[-_MOST_FRAMES:]):
         found[number] = tuple(likenesses.of(frames[number]))
     return found
 
 
-class _Likenesses(reprlib.Repr):
-    """Takes likenesses, until there are enough of them."""
+class _LikenessMaker(reprlib.Repr):
+    """Maker of likenesses that stops when the bounds on characters or on seconds are reached."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -256,7 +268,7 @@ class _Likenesses(reprlib.Repr):
         self._until = time.monotonic() + _MOST_SECONDS
 
     def of(self, frame: FrameType) -> Iterator[tuple[str, Any]]:
-        """Names and values of a frame; of a cell's own code those that the code names."""
+        """Yield names and values of a frame's variables; at the top level of a cell, only names that the code uses."""
         variables = frame.f_locals
         if variables is frame.f_globals:
             variables = {name: variables[name] for name in frame.f_code.co_names if name in variables}
@@ -273,12 +285,12 @@ class _Likenesses(reprlib.Repr):
     def _text_of(self, value: object) -> str:
         try:
             text = self.repr(value)
-        except Exception:  # the class is the user's
+        except Exception:  # `__repr__` of a user class may raise anything
             return f"<{type(value).__qualname__}>"
         return text if len(text) <= _MOST_OF_ONE else f"{text[: _MOST_OF_ONE - 3]}..."
 
     def repr_instance(self, x: Any, level: int) -> str:
-        """Of a class that `reprlib` does not know: its own `repr` where that is known to be quick."""
+        """Return the instance's own `repr` if its package is known to be quick, otherwise only its type."""
         kind = type(x)
         if kind.__module__.partition(".")[0] in _QUICK:
             return super().repr_instance(x, level)
@@ -304,7 +316,7 @@ def _text(summary: traceback.TracebackException) -> str:
 
 
 def _cells_unquoted(text: str) -> str:
-    """`In [4], line 2` in place of `File "In [4]", line 2`, which would look like a path."""
+    """Replace `File "In [4]", line 2` by `In [4], line 2`, because a cell is not a path."""
     return re.sub(
         r'^(\s*(?:\| )*\s*)File "((?:In \[\d+\]|%%\w[^"\n]*))", line ', r"\1\2, line ", text, flags=re.M
     )

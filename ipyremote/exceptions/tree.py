@@ -1,16 +1,16 @@
 """The tree of exceptions, sorted by who must act.
 
-    you called it wrong         ValueErrors and TypeErrors, and those of the tree that are one of these too
-    your code raised            TaskError (which is also an instance of what your code raised)
+    you called it wrong         ValueError, TypeError, and classes of the tree that inherit from ValueError or TypeError
+    your code raised            TaskError (also an instance of the class of the exception that your code raised)
     you asked for it            TaskCancelledError, GetTimeoutError
     a process or machine failed WorkerCrashedError, ActorError, ObjectLostError, OutOfMemoryError, ...
     the session is gone or ill  IPyRemoteSystemError, ClusterLostError
 
-Names are those of Ray 2.60 without the word Ray; Ray's own names are aliases at the end. Classes that only a cluster of
-machines raises are there so that `except` clauses written for Ray find them.
+The names are the names of Ray 2.60 without the word Ray; Ray's own names are aliases at the end of this module. Classes
+that only a cluster of machines would raise exist so that `except` clauses written for Ray work.
 
-Rules. Every one of them can be pickled. Shown by IPython, their tracebacks leave out the frames of ipyremote. This
-module imports nothing of ours but `tracebacks`, which imports nothing.
+Rules. Every exception of the tree can be pickled. Tracebacks that IPython shows leave out the frames of ipyremote. Of
+ipyremote, this module imports only `tracebacks` and `revival`, which import nothing of ipyremote.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ipyremote.exceptions.tracebacks import Frame
 
 
 class IPyRemoteError(Exception):
-    """Base of all errors that ipyremote itself raises: catch it for any of them.
+    """Base class of all errors that ipyremote itself raises: catch this class to catch any of them.
 
     Examples
     --------
@@ -43,12 +43,12 @@ class IPyRemoteError(Exception):
     """
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: the user's own frames, then the error."""
+        """Return the lines that IPython shows: the user's own frames, then the error."""
         kind = type(self).__name__
         return [*self._local_part(kind), "", *"".join(traceback.format_exception_only(self)).splitlines()]
 
     def _local_part(self, kind: str) -> list[str]:
-        """Header and the frames of this process, after what came before this error."""
+        """Return the header and the frames of this process, after the text of the error's cause or context."""
         before = self.__cause__ or (None if self.__suppress_context__ else self.__context__)
         chain = []
         if before is not None:
@@ -65,7 +65,7 @@ class IPyRemoteError(Exception):
 
 
 class TaskError(IPyRemoteError):
-    """Raised by `get` when a task, or a method of an actor, raised an exception: mend the code in the traceback.
+    """Raised by `get` when a task, or a method of an actor, raised an exception: fix the code in the traceback.
 
     The error is also an instance of the cause's own class (`as_instanceof_cause`), so `except ValueError` works as it
     does for a local call. Attributes of the cause are found on the error as well. `str()` is the cause's own message,
@@ -99,7 +99,7 @@ class TaskError(IPyRemoteError):
     label: str
     cause: BaseException | None
     traceback_text: str
-    # Never part of a text, which would differ from run to run.
+    # The process id is never part of a text, because the text would differ from run to run.
     pid: int
     frames: tuple[Frame, ...]
 
@@ -111,7 +111,7 @@ class TaskError(IPyRemoteError):
         pid: int = 0,
         frames: tuple[Frame, ...] = (),
     ) -> None:
-        # Not super().__init__: in a combined class the next one is the cause's, which wants other arguments.
+        # Not super().__init__: in a combined class the next class is the cause's, whose arguments are different.
         self.args = (cause,) if cause is not None else (traceback_text,)
         self.label = label
         self.cause = cause
@@ -129,15 +129,15 @@ class TaskError(IPyRemoteError):
         hide: str = tracebacks.PACKAGE,
         display_names: Mapping[str, str] | None = None,
     ) -> TaskError:
-        """Make one from the exception that ended a task, in the process where that happened.
+        """Return a TaskError for the exception that ended a task, in the process that ran the task.
 
-        `hide` is the start of the file names to leave out; `display_names` maps file names of code that came from
-        elsewhere (its source is in `linecache`) to what a reader calls them.
+        Frames whose file name begins with `hide` are left out. `display_names` maps file names of code from another
+        process, whose source is in `linecache`, to shown names.
         """
         if not isinstance(error, TaskError):
             text, frames = tracebacks.describe(error, task=label, hide=hide, names=display_names)
             return cls(label, error, text, pid, frames)
-        # What a nested `get` raised: one error with the frames of both, as if the inner call had been a local one.
+        # A nested `get` raised the error: make one error with the frames of both tasks, as after a local inner call.
         own, frames = tracebacks.describe_stack(error, task=label, hide=hide, names=display_names)
         inner = error.traceback_text
         if inner.startswith(tracebacks.HEADER):
@@ -146,11 +146,11 @@ class TaskError(IPyRemoteError):
         return cls(label, error.cause, text, pid, (*frames, *error.frames))
 
     def without_cause(self) -> TaskError:
-        """The same without the exception itself, for one that cannot be pickled."""
+        """Return the same error without its cause, for a cause that cannot be pickled."""
         return TaskError(self.label, None, self.traceback_text, self.pid, self.frames)
 
     def as_instanceof_cause(self) -> TaskError:
-        """The same error as an instance of the cause's class too; itself where that is impossible."""
+        """Return an error that is also an instance of the cause's class, or this error where that is impossible."""
         cause = self.cause
         if (
             type(self) is not TaskError
@@ -162,7 +162,7 @@ class TaskError(IPyRemoteError):
         try:
             dual = _dual_class(type(cause))(self.label, cause, self.traceback_text, self.pid, self.frames)
             _copy_native_attributes(cause, dual)
-        except Exception as reason:  # The class is the user's: its construction may do and raise anything.
+        except Exception as reason:  # The construction of a user's class may raise anything.
             warnings.warn(
                 f"{type(cause).__name__} cannot be combined with TaskError ({reason}): "
                 "`except TaskError` catches it, its own class does not.",
@@ -192,7 +192,7 @@ class TaskError(IPyRemoteError):
         return (_restored if type(self) is TaskError else _combined, parts)
 
     def _render_traceback_(self) -> list[str]:
-        """What IPython shows: like the traceback of a local call, going on inside the task."""
+        """Return the lines that IPython shows: a traceback as of a local call, continued inside the task."""
         remote = tracebacks.body_of(self.traceback_text).rstrip("\n").splitlines()
         kind = type(self if self.cause is None else self.cause).__name__
         notes = [line for note in getattr(self, "__notes__", ()) for line in str(note).splitlines()]
@@ -200,7 +200,7 @@ class TaskError(IPyRemoteError):
 
 
 def _is_control(error: BaseException) -> bool:
-    """Whether whoever raises it would not fail, but end a program, a generator or a task of asyncio."""
+    """Return whether an exception ends a program, a generator or an asyncio task instead of reporting a failure."""
     asyncio = sys.modules.get("asyncio")
     if isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit):
         return True
@@ -210,21 +210,21 @@ def _is_control(error: BaseException) -> bool:
 def _message(error: BaseException) -> str:
     try:
         return str(error) or type(error).__name__
-    except Exception:  # The class is the user's.
+    except Exception:  # `__str__` of a user's class may raise anything.
         return type(error).__name__
 
 
 def _restored(label: str, cause: Any, *rest: Any) -> TaskError:
-    """Unpickles one."""
+    """Return the unpickled TaskError."""
     return TaskError(label, revived(*cause) if isinstance(cause, tuple) else cause, *rest)
 
 
 def _combined(*parts: Any) -> TaskError:
-    """Unpickles an instance of a combined class."""
+    """Return the unpickled instance of a combined class."""
     return _restored(*parts).as_instanceof_cause()
 
 
-#: Class of a cause -> its combined class. Weak at both ends: notebooks redefine classes all day.
+#: Combined class of each class of a cause. Keys and values are weak, because notebooks redefine classes often.
 _duals: weakref.WeakKeyDictionary[type, weakref.ReferenceType[type[TaskError]]] = weakref.WeakKeyDictionary()
 
 
@@ -233,10 +233,10 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
     dual = known() if known is not None else None
     if dual is not None:
         return dual
-    # The interpreter's own constructor that fits the memory layout: one written in Python may want arguments.
+    # The built-in base class fits the memory layout, and its `__new__` needs no arguments of a user's class.
     native: Any = native_class(kind)
     if native is MemoryError:
-        # Its constructor hands out instances that were made in advance, of its own class only.
+        # `MemoryError.__new__` returns instances made in advance, which are instances of MemoryError only.
         native = Exception
     grouped = issubclass(kind, BaseExceptionGroup)
 
@@ -252,22 +252,22 @@ def _dual_class(kind: type[BaseException]) -> type[TaskError]:
 
 
 def _copy_native_attributes(cause: BaseException, dual: BaseException) -> None:
-    """Fields that C code or `__slots__` keep outside the dictionary, such as `OSError.errno`.
+    """Copy the fields that C code or `__slots__` keep outside the instance dictionary, such as `OSError.errno`.
 
-    They exist, empty, on the combined instance, so `__getattr__` is never asked for them.
+    These fields exist, empty, on the combined instance, so `__getattr__` is never called for them.
     """
     ours = {*vars(BaseException), *vars(TaskError)}
     for base in type(cause).__mro__:
         for name, field in vars(base).items():
             native = isinstance(field, types.MemberDescriptorType | types.GetSetDescriptorType)
             if native and name not in ours and not name.startswith("__"):
-                # Read-only and unset fields are passed over.
+                # Read-only and unset fields are skipped.
                 with contextlib.suppress(AttributeError, TypeError):
                     setattr(dual, name, getattr(cause, name))
 
 
 class UserCodeException(IPyRemoteError):
-    """Raised when user code failed in another way than by raising from a task: mend that code."""
+    """Raised when user code failed in another way than by raising from a task: fix that code."""
 
 
 class UnserializableException(IPyRemoteError):
@@ -313,11 +313,11 @@ class GetTimeoutError(IPyRemoteError, TimeoutError):
 
 
 class ActorAlreadyExistsError(ValueError, IPyRemoteError):
-    """Raised when an actor of that name is there already: use another name, or `get_actor`."""
+    """Raised when an actor of that name exists already: use another name, or `get_actor`."""
 
 
 class ActorHandleNotFoundError(ValueError, IPyRemoteError):
-    """Raised for a handle of a session that has ended, or of another one: start the actor again."""
+    """Raised for an actor handle of an ended session or of another session: start the actor again."""
 
 
 class ActorClassInheritanceException(TypeError):
@@ -344,14 +344,14 @@ class ActorUnschedulableError(IPyRemoteError):
 
 
 class RuntimeEnvSetupError(IPyRemoteError):
-    """Raised when a `runtime_env` could not be set up: mend what the text names, such as a package."""
+    """Raised when a `runtime_env` could not be set up: fix what the text names, such as a package."""
 
 
 # ------------------------------------------------------------------------------------ a process or machine failed
 
 
 class WorkerCrashedError(IPyRemoteError):
-    """Raised when the process that ran a task ended without a result: the text says how; mend or retry the task.
+    """Raised when the process that ran a task ended without a result: the text says how; fix or retry the task.
 
     Examples
     --------
@@ -380,7 +380,7 @@ class ActorError(IPyRemoteError):
 
 
 class ActorDiedError(ActorError):
-    """Raised when the actor is dead and stays so: the text says why; start a new actor.
+    """Raised when the actor is dead and will not be restarted: the text says why; start a new actor.
 
     Examples
     --------
@@ -403,15 +403,15 @@ class ActorUnavailableError(ActorError):
 
 
 class ObjectLostError(IPyRemoteError):
-    """Raised when a value is gone, or its session is: submit the task again."""
+    """Raised when a value or its session is gone: submit the task again."""
 
 
 class ObjectFetchTimedOutError(ObjectLostError):
-    """Raised when a value could not be fetched from where it is: submit the task again."""
+    """Raised when a value could not be fetched from its store: submit the task again."""
 
 
 class ReferenceCountingAssertionError(ObjectLostError, AssertionError):
-    """Raised when a value was dropped although a ref of it is left: report this fault of ipyremote."""
+    """Raised when a value was dropped although a ref to it still exists: report this bug of ipyremote."""
 
 
 class ObjectFreedError(ObjectLostError):
@@ -430,7 +430,7 @@ class ObjectFreedError(ObjectLostError):
 
 
 class OwnerDiedError(ObjectLostError):
-    """Raised when the process that made a ref is gone, and the value with it: submit the task again."""
+    """Raised when the process that made a ref is gone together with the value: submit the task again."""
 
 
 class ObjectReconstructionFailedError(ObjectLostError):
@@ -474,7 +474,7 @@ class ActorPlacementGroupRemoved(IPyRemoteError):
 
 
 class ObjectRefStreamEndOfStreamError(IPyRemoteError):
-    """Raised when a stream of refs has no more: end the loop."""
+    """Raised when a stream of refs has no more refs: end the loop."""
 
 
 class CrossLanguageError(IPyRemoteError):
@@ -485,7 +485,7 @@ class CrossLanguageError(IPyRemoteError):
 
 
 class IPyRemoteSystemError(IPyRemoteError):
-    """Raised when the session is not started, was shut down, or failed inside: call `init`, then submit again."""
+    """Raised when no session is started, or it was shut down or failed: call `init`, then submit again."""
 
 
 class ClusterLostError(IPyRemoteSystemError):
@@ -500,7 +500,7 @@ class AuthenticationError(IPyRemoteError):
     """Raised when a process without the session's secret tried to connect: start the process from the session."""
 
 
-#: What `messages.Failure.kind` stands for.
+#: Exception class of each `messages.Failure.kind`.
 FAILURES: Final[Mapping[str, type[IPyRemoteError]]] = types.MappingProxyType(
     {
         "task_error": TaskError,
@@ -527,9 +527,9 @@ FAILURES: Final[Mapping[str, type[IPyRemoteError]]] = types.MappingProxyType(
 
 
 def from_failure(kind: str, text: str, cause: BaseException | None = None) -> IPyRemoteError:
-    """The exception for a failure that came over the wire; an unknown kind is a system error.
+    """Return the exception for a failure that came over the wire; an unknown kind becomes a system error.
 
-    `cause`: what an actor's `__init__` raised, where that is known.
+    `cause` is the exception of an actor's `__init__`, where it is known.
     """
     if kind == "task_error":
         return TaskError(traceback_text=text)
@@ -540,7 +540,7 @@ def from_failure(kind: str, text: str, cause: BaseException | None = None) -> IP
     return error
 
 
-# Ray's names for what is named otherwise here.
+# Ray's names for classes that have other names here.
 IPyRemoteTaskError = TaskError
 RayError = IPyRemoteError
 RayTaskError = TaskError

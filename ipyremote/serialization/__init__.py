@@ -1,4 +1,4 @@
-"""Python objects to bytes and back.
+"""Conversion of Python objects to bytes and back.
 
 pickling     values, arguments, functions and classes
 nested_refs  the refs inside a pickle

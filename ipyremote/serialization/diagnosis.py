@@ -1,7 +1,8 @@
-"""Finds the part of a value that cannot be pickled, and says where it is: `args[1]['model'].lock`.
+"""Search for the part of a value that cannot be pickled, with the path of the part, such as `args[1]['model'].lock`.
 
-Not a pickler: it is told how to try. It looks only where pickle would look, at items, attributes, and what a function
-uses, and goes down into the first part that fails by itself.
+This module is not a pickler: callers pass a function that tries to pickle a part. The search visits the parts that
+pickle would visit (items, attributes, names that a function uses), and descends into the first part that cannot be
+pickled.
 """
 
 from __future__ import annotations
@@ -18,15 +19,16 @@ from typing import Any, Final
 
 __all__ = ["UnpicklablePart", "explore", "find"]
 
-#: How deep to look, and how many parts to try in all: a value may have millions.
+#: Maximum depth of the search, in levels below the value.
 _DEPTH: Final = 8
+#: Maximum number of parts to try in one search: a value may have millions of parts.
 _TRIES: Final = 10_000
 
 
 def find(value: Any, names: Sequence[str], picklable: Callable[[Any], bool]) -> tuple[str, Any]:
-    """(path, part): the innermost part of `value` that `picklable` denies, within bounds.
+    """Return (path, part) of the innermost part of `value` for which `picklable` is false, within the bounds.
 
-    `names`: what to call the elements of the tuple `value`; without, the path begins with the name of `value`.
+    `names` are the names of the elements of the tuple `value`. Without names, the path begins with the name of `value`.
     """
     root = getattr(value, "__qualname__", "value")
     path = "" if names else root
@@ -52,21 +54,24 @@ class UnpicklablePart:
     """A part of a value that cannot be pickled."""
 
     value: Any
-    #: What its parent calls it.
+    #: Name of the part within its parent.
     name: str
     parent: Any
-    #: How deep it lies.
+    #: Depth of the part, in levels below the searched value, which has level 0.
     level: int
-    #: What pickle said.
+    #: Message of the error that pickle raised for the part.
     reason: str
-    #: Whether none of its own parts, as far as they were looked at, is to blame.
+    #: Whether each tried part of this part can be pickled, so that this part itself is to blame.
     is_innermost: bool
 
 
 def explore(
     value: Any, name: str, depth: int, why_not: Callable[[Any], Exception | None]
 ) -> Iterator[UnpicklablePart]:
-    """All parts down to `depth` that `why_not` gives a reason against, each before its own parts; within bounds."""
+    """Yield each part of `value` that cannot be pickled, a part before its own parts, down to level `depth`.
+
+    `why_not` returns the error that pickling a part raises, or None. The number of tries is bounded.
+    """
     reason = why_not(value)
     if reason is not None:
         yield from _explore(value, name, None, reason, 0, depth, why_not, itertools.count())
@@ -95,7 +100,7 @@ def _explore(
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
-    """(how to get from `value` to the part, part), for what is pickled along with `value`."""
+    """Yield (path step from `value` to the part, part) for each part that pickle would save with `value`."""
     match value:
         case dict():
             for key, part in value.items():
@@ -127,7 +132,7 @@ def _parts_of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
     for name, cell in zip(fn.__code__.co_freevars, fn.__closure__ or (), strict=True):
         try:
             yield f" -> {name}", cell.cell_contents
-        except ValueError:  # not assigned yet
+        except ValueError:  # the variable is not assigned yet
             continue
     codes = [fn.__code__]
     for code in codes:
@@ -140,10 +145,10 @@ def _parts_of_function(fn: FunctionType) -> Iterator[tuple[str, Any]]:
 
 
 def _parts_of_state(value: Any) -> Iterator[tuple[str, Any]]:
-    """What pickle would save of an instance, asked of the instance itself."""
+    """Yield the parts that pickle would save of an instance, according to its `__reduce_ex__`."""
     try:
         reduced = value.__reduce_ex__(pickle.HIGHEST_PROTOCOL)
-    except Exception:  # user code, or a type that refuses: `value` itself is to blame
+    except Exception:  # user code or a type that refuses to be pickled raised it: `value` itself is to blame
         return
     if not isinstance(reduced, tuple):
         return

@@ -1,11 +1,12 @@
-"""Which refs a pickle contains: whoever pickles opens a collection, and each ref pickled adds its id to it.
+"""Collection of the ids of the refs inside a pickle: `pickling` opens a collection, and each pickled ref adds its id.
 
-Not a pickler, and it knows no refs: `ObjectRef` and `ActorHandle` call `collect` in `__reduce__`, `serialize.py`
-opens the collection. (A pickler with `persistent_id` could do it too, but makes small pickles three times slower.)
+This module is not a pickler and knows no ref classes: `ObjectRef` and `ActorHandle` call `collect` in `__reduce__`, and
+`pickling` opens the collection. (A pickler with `persistent_id` could collect refs too, but is three times slower for
+small values.)
 
-Rules. A collection belongs to one thread. Collections nest: an inner one keeps what it collects to itself. A ref
-that is pickled while no collection is open would escape the session's bookkeeping, so that is an error, unless it is
-allowed: then whoever pickles it holds the object for good.
+Rules. A collection belongs to one thread. Collections nest: ids of an inner collection are not added to the outer one.
+A ref that is pickled while no collection is open would escape the session's bookkeeping, so pickling it is an error. If
+the settings allow such a ref, the process that pickles the ref holds its object for good.
 """
 
 from __future__ import annotations
@@ -23,11 +24,12 @@ __all__ = ["collect", "collecting", "here"]
 class Here(threading.local):
     """This thread's innermost open collection."""
 
-    #: None: no collection is open. Who sets it restores the previous value, whatever happens.
+    #: Ids collected so far; None while no collection is open. Code that sets `ids` restores it in a `finally`.
     ids: list[int] | None = None
 
 
-#: For code too hot for the context manager: put a fresh list into `here.ids`, and the old one back in a `finally`.
+#: The open collection, for code too hot for `collecting`: set `here.ids` to a new list, and restore the old one in a
+#: `finally`.
 here = Here()
 
 
@@ -44,9 +46,10 @@ def collecting() -> Iterator[list[int]]:
 
 
 def collect(any_id: int) -> bool:
-    """A ref to this object or actor is being pickled. False: no collection is open, so it has to be held for good.
+    """Add the id of a ref or actor handle that is being pickled to the open collection.
 
-    Raises OufOfBandObjectRefSerializationException when none is open, unless the settings allow that.
+    Returns False if no collection is open and the settings allow that: the caller must then hold the object for good.
+    Raises OufOfBandObjectRefSerializationException if no collection is open and the settings do not allow that.
     """
     ids = here.ids
     if ids is not None:

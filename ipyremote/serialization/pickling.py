@@ -1,20 +1,21 @@
-"""Python objects to bytes and back: the only module that knows pickle and cloudpickle.
+"""Conversion of Python objects to bytes and back: the only module that knows pickle and cloudpickle.
 
-Values. `dumps` gives a `Pickled`: the pickle (protocol 5), the buffers that it left out, and the ids of the
-refs inside. The caller copies the buffers (`inline` or the store) before it returns to user code, because they
-are windows into the user's own objects. What comes back is read-only wherever it lies on such a buffer.
+Values. `dumps` returns a `Pickled`: the pickle (protocol 5), its out-of-band buffers, and the ids of the refs inside.
+The buffers are windows into the user's own objects, so the caller copies the buffers (`joined` or the store) before
+user code runs again. An unpickled object is read-only where its memory is such a buffer.
 
-The C pickler goes first. cloudpickle, several times slower, takes over when the C pickler fails (lambdas, local
-classes) and when its result names `__main__`: a notebook's functions and classes exist in no worker's
-`__main__`, so they travel by value.
+The C pickler is tried first. cloudpickle is several times slower, and is used when the C pickler fails (lambdas, local
+classes) or when the pickle names `__main__`: a notebook's functions and classes exist in no worker's `__main__`, so
+they are pickled by value.
 
 Functions. The payload of `dumps_function` is the pickle of
 
-    (sources, body)      body: cloudpickle of the function or class, everything in-band
-                         sources: {co_filename: (display name, source text)}
+    (sources, preparations, body)    sources: {co_filename: (shown name, source text)} of interactive code
+                                     preparations: functions to call before the body is unpickled
+                                     body: cloudpickle of the function or class, everything in-band
 
-for code that was typed and not imported, so that tracebacks in workers show the lines of the notebook's cells.
-Pickling an unchanged function again gives the same payload within a process, and thereby the same digest.
+The sources let tracebacks in workers show the lines of the notebook's cells. Pickling an unchanged function again gives
+the same payload within a process, and thereby the same digest.
 """
 
 from __future__ import annotations
@@ -58,26 +59,27 @@ __all__ = [
     "why_not",
 ]
 
-#: Values whose `inline_size` is at most this travel inside messages; larger ones go to the store.
+#: Maximum `inline_size` of a value inside a message, in bytes; larger values go to the store.
 INLINE_LIMIT: Final = 100 * 1024
-#: Pickle and buffers inside `Inline.data` start at multiples of this.
+#: Alignment of the pickle and the buffers inside `Inline.data`, in bytes.
 _ALIGNMENT: Final = 16
 _PROTOCOL: Final = 5
 
-#: Source text of one file above this many characters stays at home.
+#: Maximum length of the source text of one file in a payload, in characters; a longer text is left out.
 _SOURCE_LIMIT: Final = 256 * 1024
-#: The same for all files of one payload.
+#: Maximum length of the source texts of all files in one payload, in characters.
 _SOURCES_LIMIT: Final = 1024 * 1024
 
 Sources: TypeAlias = dict[str, tuple[str, str]]
 
-#: Classes that were pickled by value here first, and classes that were loaded by value.
-_residents: WeakSet[type] = WeakSet()
-_visitors: WeakSet[type] = WeakSet()
+#: Classes that were defined in this process and pickled by value.
+_own_classes: WeakSet[type] = WeakSet()
+#: Classes that were defined in another process and unpickled by value in this one.
+_received_classes: WeakSet[type] = WeakSet()
 
-#: How instances of some classes are pickled in this process, by `register`.
+#: Reducer of the instances of each class given to `register`.
 _reducers: dict[type, Any] = {}
-#: For picklers that know these, cloudpickle's and that of C.
+#: Dispatch table of cloudpickle's pickler, with the registered reducers; `_c_dispatch_table` is the C pickler's.
 dispatch_table: Final = ChainMap(_reducers, *cloudpickle.Pickler.dispatch_table.maps)
 _c_dispatch_table: Final[ChainMap[type, Any]] = ChainMap(_reducers, copyreg.dispatch_table)
 
@@ -88,7 +90,7 @@ _by_value_modules = cloudpickle.list_registry_pickle_by_value
 
 
 class Slot:
-    """Stands in pickled arguments for a top-level ref: the value of dependency `index` goes here."""
+    """Placeholder of a top-level ref in pickled arguments, to be replaced by the value of dependency `index`."""
 
     __slots__ = ("index",)
 
@@ -109,26 +111,26 @@ class Slot:
 
 
 class Pickled:
-    """A value taken apart. `buffers` are windows into the value: copy them before the user can change it."""
+    """A pickled value. `buffers` are windows into the value: copy the buffers before user code can change the value."""
 
     __slots__ = ("buffers", "head", "refs")
 
     def __init__(self, head: bytes, buffers: list[memoryview], refs: tuple[int, ...]) -> None:
-        #: The pickle, without its buffers.
+        #: The pickle without its out-of-band buffers.
         self.head = head
-        #: Flat and contiguous, in the order in which the pickle asks for them.
+        #: Out-of-band buffers, flat and contiguous, in the order in which the pickle refers to them.
         self.buffers = buffers
-        #: Ids of the objects and actors referred to, in order of appearance, each once.
+        #: Ids of the objects and actors inside the value, in order of appearance, each once.
         self.refs = refs
 
     @property
     def size(self) -> int:
-        """Bytes in all, without padding."""
+        """Total size of the pickle and its buffers without padding, in bytes."""
         return len(self.head) + sum(buffer.nbytes for buffer in self.buffers)
 
 
 class Joined(Protocol):
-    """A value in one piece, as in a message."""
+    """A pickled value in one piece, as in a message."""
 
     @property
     def data(self) -> bytes:
@@ -136,11 +138,11 @@ class Joined(Protocol):
 
     @property
     def sizes(self) -> tuple[int, ...]:
-        """Their sizes; empty where there are no buffers."""
+        """Sizes of the pickle and of each buffer, in bytes; empty if there are no buffers."""
 
 
 class _Bytes:
-    """Large bytes at the top: left out of the pickle, like an array, which saves two copies."""
+    """Wrapper of a large top-level bytes value that makes the bytes an out-of-band buffer, which saves two copies."""
 
     __slots__ = ("value",)
 
@@ -155,7 +157,7 @@ _BYTES: Final = (bytes, bytearray)
 
 
 class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type hints
-    """cloudpickle that remembers which files the code it pickled came from."""
+    """cloudpickle's pickler, extended to remember the files of the code that it pickles."""
 
     dispatch_table = dispatch_table
 
@@ -163,54 +165,58 @@ class _ByValuePickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle
         self, file: io.BytesIO, leave_out: Callable[[pickle.PickleBuffer], object] | None = None
     ) -> None:
         super().__init__(file, protocol=_PROTOCOL, buffer_callback=leave_out)
-        #: A dict for its order, which must be the same each time.
+        #: Files of the pickled code; a dict, because the order must be the same in each payload of a function.
         self.files: dict[str, None] = {}
 
     def reducer_override(self, obj: Any) -> Any:
         kind = type(obj)
         if kind is CodeType:
             self.files[obj.co_filename] = None
-            # cloudpickle 3.1.3 gives all code the file name "<dynamic-code>". A new string each time: whether two names
-            # are one object would show in the pickle.
+            # cloudpickle 3.1.3 gives all code the file name "<dynamic-code>", so the real name is restored by `_code`.
+            # `join` makes a new string each time: two names that are one object would change the bytes of the pickle.
             return _code, ("".join(obj.co_filename), *self.dispatch_table[CodeType](obj))
         if kind is functools._lru_cache_wrapper and obj.__module__ == "__main__":
-            # It would be pickled by its name, which no worker's __main__ has.
+            # cloudpickle would pickle the cached function by its name, which no worker's __main__ has.
             return _cached, (obj.__wrapped__, obj.cache_parameters())
         reduced = super().reducer_override(obj)
         if isinstance(obj, type) and isinstance(reduced, tuple) and len(reduced) == 6:
-            return _at_home(obj, *reduced)
+            return _class_by_value(obj, *reduced)
         return reduced
 
 
 def _code(filename: str, make: Callable[..., CodeType], args: tuple[Any, ...]) -> CodeType:
-    """Code that knows where it came from, so that tracebacks show its lines."""
+    """Return unpickled code with its original file name, so that tracebacks show its lines."""
     return make(*args).replace(co_filename=filename)
 
 
-def _at_home(
+def _class_by_value(
     cls: type, make: Any, args: Any, state: tuple[dict[str, Any], Any], items: Any, pairs: Any, set_state: Any
 ) -> tuple[Any, ...]:
-    """How to pickle a class by value, from how cloudpickle does it."""
-    if cls not in _visitors:
-        _residents.add(cls)
-    # Pickle's own cache, which appears with the first instance that is pickled: the class did not change by it.
+    """Return the reduction of a class that is pickled by value, made from cloudpickle's reduction of the class."""
+    if cls not in _received_classes:
+        _own_classes.add(cls)
+    # `__slotnames__` is a cache that pickle adds to the class with the first pickled instance. The payload of an
+    # unchanged class must not change with the cache.
     state[0].pop("__slotnames__", None)
     return make, args, (set_state, state), items, pairs, _set_class_state
 
 
 def _set_class_state(cls: type, setting: tuple[Callable[[type, Any], object], Any]) -> type:
-    """Fill a class that was loaded. cloudpickle finds the class if this process has it already, and would now reset
-    its attributes to what they were when it was pickled: right for a visitor, which follows its original, and wrong
-    for the original, which would lose its changes to an instance that comes home."""
-    if cls not in _residents:
-        _visitors.add(cls)
+    """Set the attributes of an unpickled class, unless the class was defined in this process.
+
+    cloudpickle returns the existing class if this process has the class already, and then resets its attributes to the
+    values at the time of pickling. The reset is right for a class from another process, which must follow its original.
+    The reset is wrong for the original itself: an instance that returns to its process would undo changes to its class.
+    """
+    if cls not in _own_classes:
+        _received_classes.add(cls)
         set_state, state = setting
         set_state(cls, state)
     return cls
 
 
 def _cached(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """A function under a fresh `lru_cache`, as it was defined in the notebook."""
+    """Return the function with a new, empty `lru_cache` that has the parameters of the notebook's definition."""
     return functools.lru_cache(**parameters)(fn)
 
 
@@ -218,10 +224,10 @@ def _cached(fn: Callable[..., Any], parameters: dict[str, Any]) -> Any:
 
 
 def dumps(value: Any, names: Sequence[str] = ()) -> Pickled:
-    """Take a value apart.
+    """Pickle a value, with its large buffers out-of-band.
 
-    `names`: what an error message calls the elements of the tuple `value`, such as ("args", "kwargs"). Raises
-    TypeError, which names the part that cannot be pickled.
+    `names` are the names of the elements of the tuple `value` in an error message, such as ("args", "kwargs"). Raises
+    a TypeError that names the part that cannot be pickled.
     """
     if type(value) in _BYTES and len(value) > INLINE_LIMIT:
         value = _Bytes(value)
@@ -232,7 +238,9 @@ def dumps(value: Any, names: Sequence[str] = ()) -> Pickled:
     try:
         head = (_dumps_reduced if _reducers else _c_dumps)(value, _PROTOCOL, buffer_callback=left_out.append)
         by_value = b"__main__" in head or _by_value_modules()
-    except Exception:  # whatever user code raised: cloudpickle may know better, and else reports it
+    except (
+        Exception
+    ):  # user code may raise anything; cloudpickle can pickle more values, or else reports the error
         by_value = True
     finally:
         here.ids = outer
@@ -244,7 +252,7 @@ def dumps(value: Any, names: Sequence[str] = ()) -> Pickled:
 
 
 def register(cls: type, serializer: Callable[[Any], Any], deserializer: Callable[[Any], Any]) -> None:
-    """From now on, pickle instances of this class as `deserializer` and what `serializer` makes of them."""
+    """Pickle instances of this class as the result of `serializer`, which `deserializer` turns back, from now on."""
     _reducers[cls] = lambda instance: (deserializer, (serializer(instance),))
 
 
@@ -256,7 +264,7 @@ def deregister(cls: type) -> None:
 def _dumps_reduced(
     value: Any, protocol: int, *, buffer_callback: Callable[[pickle.PickleBuffer], object]
 ) -> bytes:
-    """`pickle.dumps` that knows registered classes."""
+    """Return `pickle.dumps(value)` with the reducers of registered classes in effect."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, protocol, buffer_callback=buffer_callback)
     pickler.dispatch_table = _c_dispatch_table
@@ -265,7 +273,7 @@ def _dumps_reduced(
 
 
 def dumps_whole(value: Any) -> Pickled:
-    """The same with everything in-band, for data that is neither shared nor large."""
+    """Pickle a value with everything in-band, for data that is neither shared nor large."""
     pickled = dumps(value)
     if not pickled.buffers:
         return pickled
@@ -282,21 +290,21 @@ def _dumps_by_value(
         try:
             _ByValuePickler(file, None if left_out is None else left_out.append).dump(value)
         except IPyRemoteError as error:
-            # A ref or handle inside cannot be used here, which is not the fault of pickling.
+            # A ref or handle inside cannot be used here. The value could be pickled otherwise, so the error is kept.
             raise _found(value, names, error) from None
-        except Exception as error:  # user code raised it, from one of the pickle hooks
+        except Exception as error:  # the pickle hooks of user code may raise anything
             raise _not_picklable(value, names, error) from _without_picklers(error)
     ids.extend(collected)
     return file.getvalue()
 
 
 def loads(head: bytes | memoryview, buffers: Sequence[bytes | memoryview] = ()) -> Any:
-    """Put a value together. It keeps those of `buffers` that it uses alive."""
+    """Return the value of a pickle and its buffers. The value keeps each buffer that it uses alive."""
     return _c_loads(head, buffers=buffers)
 
 
 def inline_size(pickled: Pickled) -> int:
-    """Length of `Inline.data` for it."""
+    """Return the length of `Inline.data` for a pickled value, in bytes."""
     size = len(pickled.head)
     for buffer in pickled.buffers:
         size += -size % _ALIGNMENT + buffer.nbytes
@@ -304,7 +312,7 @@ def inline_size(pickled: Pickled) -> int:
 
 
 def joined(pickled: Pickled) -> tuple[bytes, tuple[int, ...]]:
-    """Put the parts of a value in one piece: (the bytes, the sizes); the format is that of `messages.Inline`."""
+    """Join the parts of a pickled value into (bytes, sizes of the parts), in the format of `messages.Inline`."""
     if not pickled.buffers:
         return pickled.head, ()
     parts: list[bytes | memoryview] = [pickled.head]
@@ -317,11 +325,11 @@ def joined(pickled: Pickled) -> tuple[bytes, tuple[int, ...]]:
 
 
 def loads_inline(value: Joined) -> Any:
-    """Return the value that `joined` has put in one piece. Arrays are read-only windows into `value.data`."""
+    """Return the value whose parts `joined` has put in one piece. Arrays are read-only windows into `value.data`."""
     sizes = value.sizes
     if not sizes:
         return _c_loads(value.data)
-    # The data of a bytes object begins at a multiple of 16, so its buffers do.
+    # The data of a bytes object begins at a multiple of 16, so each buffer inside the data does, too.
     data = memoryview(value.data)
     start = 0
     parts = []
@@ -335,10 +343,10 @@ def loads_inline(value: Joined) -> Any:
 
 
 def dumps_function(fn: Callable[..., Any]) -> tuple[bytes, tuple[int, ...]]:
-    """Pickle a function or class: (payload, ids of the refs that it closes over).
+    """Pickle a function or class, and return (payload, ids of the refs that the function closes over).
 
-    What `__main__` defines goes by value, with what it uses of its globals; what can be imported goes by name.
-    Raises TypeError, which names the part that cannot be pickled.
+    A function of `__main__` is pickled by value, with the globals that it uses. An importable function is pickled by
+    name. Raises a TypeError that names the part that cannot be pickled.
     """
     file = io.BytesIO()
     pickler = _ByValuePickler(file)
@@ -347,7 +355,7 @@ def dumps_function(fn: Callable[..., Any]) -> tuple[bytes, tuple[int, ...]]:
             pickler.dump(fn)
         except IPyRemoteError as error:
             raise _found(fn, (), error) from None
-        except Exception as error:  # user code raised it, from one of the pickle hooks
+        except Exception as error:  # the pickle hooks of user code may raise anything
             raise _not_picklable(fn, (), error) from _without_picklers(error)
     payload = pickle.dumps(
         (_sources_of(pickler.files), tuple(_before_loading.values()), file.getvalue()), _PROTOCOL
@@ -355,12 +363,15 @@ def dumps_function(fn: Callable[..., Any]) -> tuple[bytes, tuple[int, ...]]:
     return payload, tuple(dict.fromkeys(ids))
 
 
-#: See `before_loading`.
+#: Functions to call before a function from this process is unpickled, by the key given to `before_loading`.
 _before_loading: dict[str, Callable[[], object]] = {}
 
 
 def before_loading(what: str, prepare: Callable[[], object] | None) -> None:
-    """Have whoever unpickles a function from this process call `prepare` first. It must be picklable; None: no more."""
+    """Make each process that unpickles a function from this process call `prepare` first.
+
+    `prepare` must be picklable. None removes the function that was set for the key `what`.
+    """
     if prepare is None:
         _before_loading.pop(what, None)
     else:
@@ -368,7 +379,7 @@ def before_loading(what: str, prepare: Callable[[], object] | None) -> None:
 
 
 def loads_function(payload: bytes) -> Any:
-    """Return the function or class of a payload from `dumps_function`. Tracebacks show its lines from now on."""
+    """Return the function or class of a payload from `dumps_function`, and make its source known to tracebacks."""
     sources, preparations, body = _c_loads(payload)
     for prepare in preparations:
         prepare()
@@ -378,12 +389,12 @@ def loads_function(payload: bytes) -> Any:
 
 
 def digest(payload: bytes) -> bytes:
-    """16 bytes that identify a payload."""
+    """Return the 16 bytes that identify a payload."""
     return hashlib.blake2b(payload, digest_size=16).digest()
 
 
 def _sources_of(files: dict[str, None]) -> Sources:
-    """Name and text of the files that exist in this process only: cells, doctests, what a prompt read."""
+    """Return shown name and text of each file that exists in this process only: cells, doctests, input of a prompt."""
     sources: Sources = {}
     total = 0
     for filename in files:
@@ -393,9 +404,9 @@ def _sources_of(files: dict[str, None]) -> Sources:
         if not text or len(text) > _SOURCE_LIMIT or total + len(text) > _SOURCES_LIMIT:
             continue
         total += len(text)
-        # A worker that sends a function on has received the name that the notebook has for the cell.
+        # A worker that passes a function on has received the notebook's name of the cell with the function.
         shown = tracebacks.display_name(filename) or tracebacks.received_names().get(filename)
-        # The same object, not an equal one: pickle writes the two differently.
+        # Reuse the object `filename` where the names are equal: pickle writes an equal, different object differently.
         sources[filename] = (filename if shown in (None, filename) else shown, text)
     return sources
 
@@ -404,7 +415,7 @@ def _sources_of(files: dict[str, None]) -> Sources:
 
 
 def _not_picklable(value: Any, names: Sequence[str], error: Exception) -> TypeError:
-    """The error to raise: which part of `value` is to blame, what it is, and what pickle said."""
+    """Return the error to raise: the part of `value` that is to blame, its type, and the message of pickle's error."""
     path, part = diagnosis.find(value, names, _picklable)
     kind = type(part)
     shown = kind.__qualname__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__qualname__}"
@@ -413,14 +424,14 @@ def _not_picklable(value: Any, names: Sequence[str], error: Exception) -> TypeEr
 
 
 def _found(value: Any, names: Sequence[str], error: IPyRemoteError) -> IPyRemoteError:
-    """The error of a ref or handle, with a note of where in `value` that is."""
+    """Return the error of a ref or handle, with a note that says where in `value` the ref or handle is."""
     path, _ = diagnosis.find(value, names, _picklable)
     error.add_note(f"It was found in {path}.")
     return error
 
 
 def _without_picklers(error: Exception) -> Exception:
-    """The error that pickling raised, without the frames of the picklers, which tell a user nothing."""
+    """Return the error that pickling raised without the frames of the picklers, which do not help a user."""
     trace = error.__traceback__
     while trace is not None and trace.tb_frame.f_code.co_filename in (__file__, _PICKLER_FILE):
         trace = trace.tb_next
@@ -432,17 +443,19 @@ def _picklable(part: Any) -> bool:
 
 
 def why_not(part: Any) -> Exception | None:
-    """Why a value cannot be pickled; None: it can."""
+    """Return the error that pickling a value raises, or None if the value can be pickled."""
     left_out: list[pickle.PickleBuffer] = []
     with collecting():
         try:
             head = _dumps_reduced(part, _PROTOCOL, buffer_callback=left_out.append)
             by_value = b"__main__" in head or _by_value_modules()
-        except Exception:  # user code raised it; so does the next line, if it is to blame
+        except (
+            Exception
+        ):  # user code may raise anything; cloudpickle is tried next and raises again if it fails, too
             by_value = True
         try:
             if by_value:
                 _ByValuePickler(io.BytesIO(), left_out.append).dump(part)
-        except Exception as problem:  # the answer
+        except Exception as problem:  # the pickle hooks of user code may raise anything
             return problem
     return None
