@@ -1,4 +1,4 @@
-"""The named actors of a session, as the scheduler knows them. Drivers, tasks and actors ask, and wait for an answer."""
+"""The named actors of a session, as the scheduler knows them. Drivers, tasks and actors ask, and wait for the reply."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def creation(
     record: bytes = b"",
     request: int = 0,
 ) -> m.CreateActor:
-    """The message that starts an actor. Needs the channel's lock; the caller is about to make its handle."""
+    """Return the message that starts an actor. Needs the channel's lock; the caller is about to make the handle."""
     name = options.name or exported.name
     spec = submitter.spec(exported.digest, name, packed, options, environment=environment)
     return m.CreateActor(spec, spec_of(actor, record), request)
 
 
 class SchedulerActorNames:
-    """See the module docstring. Method contracts are those of `backend.ActorNames`."""
+    """Names of actors, looked up and given by the scheduler. `backend.ActorNames` has the contracts of the methods."""
 
     def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.Names]) -> None:
-        """`ask` sends the message that is made from a request number, and waits for the answer."""
+        """`ask(message)` sends `message(request number)`, and returns the reply."""
         self._submitter = submitter
         self._ask = ask
 
     @property
     def namespace(self) -> str:
-        # Nobody's name: what counts is the answer's own namespace.
+        # No actor has this name: only the namespace in the reply matters.
         return self._look_up(name="\0").namespace
 
     def use(self, namespace: str) -> None:
@@ -72,7 +72,7 @@ class SchedulerActorNames:
             (named,) = self._ask(message).actors
             created = named.actor_id == minted[0]
         finally:
-            # Refused, or interrupted: there will be no handle.
+            # If the name was refused or the call interrupted, no handle will ever release the new actor.
             submitter.channel.released.extend(minted if not created else ())
             if packed.object_id:
                 submitter.channel.released.append(packed.object_id)

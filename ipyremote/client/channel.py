@@ -1,14 +1,14 @@
 """The channel between a client and the scheduler: sending, receiving, waiting, and the end.
 
 Threads. `lock` guards the connection and all tables of the client; it is held for microseconds and never while user
-code runs. Whoever waits reads the socket itself (`wait_until`); while nobody waits, the thread of `io_thread.py` does.
-Deliveries to the listener happen in order under `_delivery`, and whoever waits passes through that lock before it goes
-on, so a task's text is out before its result is.
+code runs. A thread that waits reads the socket itself (`wait_until`); while no thread waits, the thread of
+`io_thread.py` reads it. Deliveries to the listener happen in order under `_delivery`, and a waiting thread passes
+through that lock before it goes on, so a task's text is out before the task's result is.
 
 Interrupts. A KeyboardInterrupt may strike the main thread between any two bytecodes. Handling a message is therefore
 repeatable, and a frame is forgotten only after its last message was handled (see `wire/connection.py`).
 
-Finalizers only append to `released`; the ids are worked off at the next turn.
+Finalizers only append ids to `released`; the next `flush` releases the ids.
 """
 
 from __future__ import annotations
@@ -43,56 +43,60 @@ __all__ = ["Channel", "Owner", "WorkerHooks"]
 
 T = TypeVar("T")
 
-#: A batch is sent when it has so many messages or is so old (seconds).
+#: Number of messages with which a batch is sent at once.
 BATCH: Final = 64
+#: Time since the last flush after which a message is sent at once, in seconds.
 BATCH_SECONDS: Final = 0.001
-#: A waiting thread looks again at least so often: its messages may have been read by another thread.
+#: Longest sleep of a thread that waits alone, in seconds. Another thread may have read its messages.
 SLICE_SECONDS: Final = 0.02
+#: Longest sleep of a thread that waits beside others, in seconds.
 CROWDED_SLICE_SECONDS: Final = 0.002
-#: A thread that has waited alone for so many slices goes on in long ones: it dozes, until nudged by who has read.
+#: Number of slices after which a thread that waits alone dozes: it sleeps in long slices, until a thread that has read
+#: the socket nudges it.
 PATIENT_SLICES: Final = 15
+#: Longest sleep of a thread that dozes, in seconds.
 LONG_SLICE_SECONDS: Final = 0.5
 
 
 class Owner(Protocol):
-    """Whoever started the scheduler, from the client's point of view."""
+    """The part of this process that started the scheduler."""
 
     def call_off(self) -> bool:
-        """End a scheduler that has not begun to listen; whether it was one."""
+        """End the scheduler if it has not begun to listen. Returns whether it was ended."""
 
     def stop(self) -> None:
-        """The client said goodbye: see the scheduler end, and clean up."""
+        """Wait for the end of the scheduler, to which the client has said goodbye, and clean up."""
 
     def obituary(self) -> str:
-        """What is known about an unexpected end of the scheduler; cleans up as well."""
+        """Return what is known about an unexpected end of the scheduler, and clean up."""
 
 
 class WorkerHooks(Protocol):
-    """The worker around a client: gets the messages that only workers get. Called with the lock held."""
+    """The worker around a client. Its methods are called with the lock held, unless they say otherwise."""
 
     def connect(self, link: Channel) -> None:
-        """Answer through this channel. Comes before everything else, without the lock."""
+        """Take the channel for all replies. Called before every other method, without the lock."""
 
     def on_message(
         self, message: m.Define | m.RunTask | m.Recall | m.CancelRun | m.Exit | m.StreamDemand
     ) -> None:
-        """Take note; must be repeatable."""
+        """Take note of a message that only workers get. Must be repeatable."""
 
     def hand_back(self) -> tuple[int, ...]:
-        """The running task is about to wait: give up the tasks that have not started."""
+        """Give up the runs that have not started, because the running task is about to wait. Returns their ids."""
 
     def before_call(self) -> None:
-        """Code here submits something, without the lock: its text so far goes first."""
+        """Send the task's text so far, because its code is about to submit something. Called without the lock."""
 
     def attend(self) -> bool:
-        """Called by the background thread now and then, without the lock. True: again within 20 ms."""
+        """Do periodic work on the io thread, without the lock. Returns whether to call again within 20 ms."""
 
     def on_lost(self) -> NoReturn:
-        """The scheduler is gone."""
+        """End the process, because the scheduler is gone."""
 
 
 class Channel:
-    """See the module docstring."""
+    """The connection of one client with its lock, tables and io thread. The module's docstring has the rules."""
 
     def __init__(
         self,
@@ -105,29 +109,30 @@ class Channel:
         owner: Owner | None,
         host: WorkerHooks | None,
     ) -> None:
-        """`alive`: a file descriptor that becomes readable (end of file) when the scheduler is gone."""
+        """`alive` is a file descriptor that becomes readable (end of file) when the scheduler is gone."""
         self.lock = threading.Lock()
         self.objects = Objects()
-        #: Ids whose ref or mapping died.
+        #: Ids of which a ref or mapping has died, once for each such death.
         self.released: deque[int] = deque()
+        #: Worker around this client; None in a driver.
         self.host = host
         self._store = store
         self._alive = alive
         self._owner = owner
         self._pid = os.getpid()
         self._delivery = threading.RLock()
-        #: For the listener, in order, as soon as the lock is free.
+        #: Messages for the listener, in order, to be delivered as soon as the lock is free.
         self._deliveries: deque[Delivery] = deque()
         self._plain = PlainListener()
         self.listener: Listener = self._plain
         #: Replies that nobody has taken yet, by request number.
         self.replies: dict[int, m.Reply] = {}
-        #: Why the channel cannot be used any more; empty while it can.
+        #: Reason why the channel cannot be used any more; empty while it can.
         self.ended = ""
         self._lost = False
         self._forked = False
         self._last_flush = 0.0
-        #: Threads inside `wait_until`. A set of their idents: adding and discarding are atomic and repeatable.
+        #: Idents of the threads inside `wait_until`. Adding to a set and discarding from it are atomic and repeatable.
         self.callers: set[int] = set()
         #: Ident of the thread that waits in long slices, or 0.
         self.dozing = 0
@@ -135,10 +140,10 @@ class Channel:
         self.pumps = 0
         #: `pumps` after the last turn of the io thread.
         self._pumps_known = -1
-        #: Process id of the scheduler, once it has greeted.
+        #: Process id of the scheduler; 0 until the scheduler has greeted.
         self.scheduler_pid = 0
         if host is not None:
-            # Before the greeting: the answer to it may be a task already.
+            # Before the greeting, because the reply to the greeting may be a task already.
             host.connect(self)
         with contextlib.ExitStack() as on_error:
             #: Ends the long slice of the thread that dozes.
@@ -148,7 +153,7 @@ class Channel:
                 socket_path, secret, m.Hello(client_id, self._pid, "worker" if host else "driver")
             )
             on_error.callback(self.connection.close, quickly=True)
-            #: Moves segments to disk.
+            #: Mover of segments to disk.
             self.spiller = Spiller(store.disk, partial(self.send, now=True))
             self._io_thread = self._make_io_thread()
             on_error.callback(self._io_thread.stop)
@@ -164,7 +169,7 @@ class Channel:
             raise ClusterLostError(self.ended)
 
     def send(self, message: m.FromClient, *, now: bool = False) -> None:
-        """Queue a message; `now`: do not wait for company."""
+        """Queue a message. `now`: send it at once, without waiting for further messages."""
         with self.lock:
             self.connection.queue(message)
             if now:
@@ -174,7 +179,7 @@ class Channel:
                 self.after_queue()
 
     def after_queue(self) -> None:
-        """Send at once when nothing was sent lately, else when there is enough. Needs the lock."""
+        """Send at once if the last flush was BATCH_SECONDS ago or a batch is full. Needs the lock."""
         now = time.monotonic()
         if self.connection.unsent >= BATCH or now - self._last_flush >= BATCH_SECONDS:
             self._last_flush = now
@@ -189,14 +194,17 @@ class Channel:
         self._io_thread.wake_if_asleep()
 
     def wake(self) -> None:
-        """Have the background thread attend to things soon."""
+        """Have the io thread look for work soon."""
         self._io_thread.wake_if_asleep()
 
     def flush(self) -> None:
-        """Send, and handle what arrived meanwhile (the socket's descriptor will not tell again). Needs the lock."""
+        """Send the queued messages, and handle all messages that have arrived. Needs the lock.
+
+        The socket's descriptor does not become readable again for the messages that have arrived.
+        """
         connection = self.connection
         if self.released:
-            # With each batch: a loop that puts and drops large values finds the memory of the last ones recycled.
+            # Released with each batch, so that a loop that puts and drops large values can reuse their memory.
             gone = self.objects.count_down(self.released)
             if gone:
                 connection.queue(m.Release(tuple(gone)))
@@ -204,7 +212,7 @@ class Channel:
             connection.flush()
             for message in connection.messages():
                 self._handle(message)
-            # Handling may have queued answers.
+            # Handling may have queued replies.
             if not connection.unsent:
                 break
         if self.dozing and self.dozing != threading.get_ident():
@@ -213,7 +221,7 @@ class Channel:
     # --------------------------------------------------------------------------------------------------- receiving
 
     def pump(self) -> None:
-        """Everything that is due: releases, sends, receives. Needs the lock."""
+        """Do one turn of releasing, sending and receiving. Needs the lock."""
         self.pumps += 1
         if self.ended:
             return
@@ -262,21 +270,21 @@ class Channel:
         elif self.host is not None:
             self.objects.ahead[object_id] = value
         elif type(value) is m.Failure:
-            # Its last ref died on the way.
+            # The object's last ref died while the failure was on its way.
             self.objects.on_failure(object_id, value)
 
     def take_ahead(self, object_id: int) -> Value | None:
-        """A value that came ahead of its run, or one that is here anyway. Needs the lock."""
+        """Return a value that was sent ahead of its run or is here anyway; None if there is none. Needs the lock."""
         return self.objects.ahead.get(object_id) or self.objects.ready.get(object_id)
 
     def forget_ahead(self) -> None:
-        """The run has taken its values. Needs the lock."""
+        """Forget the values that were sent ahead, after the run has taken them. Needs the lock."""
         self.objects.ahead.clear()
 
     def deliver(self) -> None:
-        """Tell the listener, then run callbacks. Without the lock."""
-        # Taken also when there is nothing to deliver: another thread may be in the middle of a delivery that precedes
-        # what the caller waited for.
+        """Deliver the listener's messages, then run the due callbacks. Called without the lock."""
+        # The lock is taken even if there is nothing to deliver: another thread may be in the middle of a delivery that
+        # must be over before the caller goes on with its result.
         with self._delivery:
             while self._deliveries:
                 deliver(self._deliveries.popleft(), self.listener)
@@ -287,13 +295,13 @@ class Channel:
                 _call(callback, object_id)
 
     def listen(self, listener: Listener | None) -> None:
-        """Deliver to this listener from now on; None: to stdout and stderr."""
+        """Deliver to this listener from now on, or to stdout and stderr if it is None."""
         self.listener = listener or self._plain
 
     # ----------------------------------------------------------------------------------------------------- waiting
 
     def holds(self, condition: Callable[[], T]) -> T:
-        """`condition()` with the lock held, without reading the socket."""
+        """Return `condition()`, called with the lock held. Does not read the socket."""
         with self.lock:
             return condition()
 
@@ -302,7 +310,10 @@ class Channel:
         self.wait_until(lambda: waiter.done, deadline)
 
     def wait_until(self, condition: Callable[[], bool], deadline: float | None = None) -> None:
-        """Read the socket until `condition()`, which is called with the lock held, or the deadline, or the end."""
+        """Read the socket until `condition()` is true, the deadline (monotonic) has passed, or the channel has ended.
+
+        `condition` is called with the lock held.
+        """
         poller = self.poller()
         poller.register(self._nudge.fd, select.POLLIN)
         thread = threading.get_ident()
@@ -324,7 +335,7 @@ class Channel:
                 elif self.dozing == thread:
                     seconds = LONG_SLICE_SECONDS
                 else:
-                    # Whoever read the socket before this line gave no nudge, so look once more.
+                    # A thread that read the socket before this line gave no nudge, so look once more.
                     self.dozing = thread
                     continue
                 if deadline is not None:
@@ -340,7 +351,7 @@ class Channel:
                 self._io_thread.wake_if_asleep()
 
     def block(self, task_id: int, done: Callable[[], bool]) -> int:
-        """Report that the running task waits: its CPU is free for others until `Unblocked` is sent.
+        """Report that the running task waits, so that its CPU is free for others until `Unblocked` is sent.
 
         Hands back the runs that have not started in this worker. Returns the task's id, or 0 if nothing was reported,
         because no task runs here or `done()`, which is called with the lock held, is true already.
@@ -354,21 +365,21 @@ class Channel:
         return task_id
 
     def step(self, seconds: float) -> None:
-        """Read the socket once, waiting at most so long for something to come."""
+        """Read the socket once, after waiting at most so many seconds for a message."""
         deadline = time.monotonic() + seconds
         pumps = self.pumps
         self.wait_until(lambda: self.pumps > pumps + 1, deadline)
         self.check()
 
     def poller(self) -> select.poll:
-        """What a thread polls before it looks again."""
+        """Return a poll object for the socket and the end of the scheduler."""
         poller = select.poll()
         poller.register(self.connection.fd, select.POLLIN)
         poller.register(self._alive, select.POLLIN)
         return poller
 
     def watch_alive(self, events: list[tuple[int, int]]) -> None:
-        """Notice the end of the scheduler among what `poll` gave."""
+        """Handle the end of the scheduler, or a nudge, if it is among these events of `poll`."""
         for fd, _ in events:
             if fd == self._alive:
                 self._on_lost()
@@ -396,7 +407,7 @@ class Channel:
         return bool(self.callers) or self.pumps != pumps
 
     def _attend(self, events: list[tuple[int, int]]) -> bool:
-        """Do what is due after these events. True: something is due again soon."""
+        """Do the work that is due after these events. Returns whether work is due again soon."""
         self.watch_alive(events)
         if self.ended:
             return False
@@ -427,7 +438,7 @@ class Channel:
         self.deliver()
 
     def on_forked(self) -> None:
-        """This is a copy in a forked child: it must not touch the sockets of its parent."""
+        """End this copy of a channel in a forked child, which must not touch its parent's sockets."""
         self._forked = True
         self.ended = (
             f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {self._pid}), "
@@ -435,7 +446,7 @@ class Channel:
         )
 
     def leave(self) -> None:
-        """This process is about to exit, and the session goes on: what it has said must arrive."""
+        """Close the channel of a process that is about to exit while the session goes on. Queued messages arrive."""
         self._io_thread.stop()
         with self.lock:
             self.ended = "This process is leaving."
@@ -443,12 +454,12 @@ class Channel:
             self._close_nudge()
 
     def _close_nudge(self) -> None:
-        # A thread that waits in a long slice looks up, and finds that the channel has ended.
+        # A thread that waits in a long slice wakes, and finds that the channel has ended.
         self._nudge.set()
         self._nudge.close()
 
     def close(self) -> None:
-        """End the session that this client has started. Idempotent; nothing in a forked child."""
+        """End the session that this client has started. Idempotent; does nothing in a forked child."""
         if self._forked:
             return
         with self.lock:
@@ -474,11 +485,11 @@ class Channel:
 def _call(callback: Callable[[int], None], object_id: int) -> None:
     try:
         callback(object_id)
-    except Exception:  # somebody else's error: whoever happens to deliver must not get it
+    except Exception:  # the callback's error, which must not reach the thread that happens to deliver
         traceback.print_exc()
 
 
-#: The channels of this process, to be told when it is forked.
+#: Channels of this process, which are told when the process is forked.
 _channels: weakref.WeakSet[Channel] = weakref.WeakSet()
 
 

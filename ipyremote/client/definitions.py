@@ -16,16 +16,20 @@ __all__ = ["Definitions"]
 
 
 class Definitions:
-    """By the function or class itself. Guarded by the channel's lock where that matters."""
+    """The definitions of one client. Thread-safe."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
-        #: Those that came here.
+        #: Functions and classes that came here with tasks.
         self.known: dict[Any, Exported] = {}
+        #: Digests of the definitions that were sent or came here.
         self._digests: set[bytes] = set()
 
     def define(self, target: Callable[..., Any], name: str) -> Exported:
-        """See `Backend`. A function that arrived here with a task is known already."""
+        """Pickle a function or class, and send the pickle once (`backend.Backend.define`).
+
+        A function that came here with a task is neither pickled nor sent.
+        """
         channel = self._channel
         channel.check()
         with contextlib.suppress(TypeError):  # an unhashable callable
@@ -42,7 +46,7 @@ class Definitions:
         return Exported(target, name, digest)
 
     def adopt(self, target: Callable[..., Any], digest: bytes, name: str) -> None:
-        """Remember under which digest a function came here, so that calling it remotely needs no pickling."""
+        """Remember the digest under which a function came here, so that calling it remotely needs no pickling."""
         with contextlib.suppress(TypeError):
             self.known[target] = Exported(target, name, digest)
             self._digests.add(digest)

@@ -1,11 +1,11 @@
-"""A driver's part in a session that outlives it: it says in time which of its names stand for objects and actors.
+"""A driver's part in a session that outlives the driver: telling which names stand for which objects and actors.
 
-A name counts when its value is an `ObjectRef`, an `ActorHandle`, or a list, tuple or dict (of these, too) that holds
+A name counts when its value is an `ObjectRef`, an `ActorHandle`, or a list, tuple or dict (also nested) that holds
 nothing else. Names that begin with an underscore do not count, nor do a notebook's `In` and `Out`.
 
-Rules. A driver may be killed at any moment, so names are looked through now and then by a thread of their own, and not
-only when somebody says that they have changed. Looking holds no value of the program that is not a container of refs:
-were the last reference to it dropped here, its finalizer would run in the wrong thread.
+Rules. A driver may be killed at any moment, so a thread looks through the names at intervals, and not only when the
+program says that names have changed. A look holds no value of the program except containers of refs: if a look dropped
+the last reference to another value, the value's finalizer would run in the wrong thread.
 """
 
 from __future__ import annotations
@@ -30,39 +30,41 @@ __all__ = ["DetachedDriver", "contents", "kept_names"]
 
 log = logging.getLogger(__name__)
 
-#: How often the names are looked through, in seconds; less often when that takes more than a hundredth of the time.
+#: Shortest pause between two looks through the names, in seconds.
 LOOK_SECONDS: Final = 1.0
+#: Largest share of the time that looks may take; slow looks make the pause longer.
 LOOK_SHARE: Final = 0.01
-#: Containers inside containers are looked into so deep.
+#: Largest depth of containers inside containers.
 DEPTH: Final = 4
 
 _LEAVES: Final = frozenset({ObjectRef, ActorHandle})
 _KINDS: Final = frozenset({*_LEAVES, list, tuple, dict})
-#: Types of a dict's keys that are compared and pickled without any code of the user's.
+#: Types of dict keys that are compared and pickled without any code of the user's.
 _KEYS: Final = frozenset({str, int, float, bool, bytes, type(None)})
+#: Names that never count.
 _PASSED_OVER: Final = frozenset({"In", "Out"})
 
-#: (ids in order, what else tells two containers apart)
+#: (ids in order, types, lengths and keys that tell two containers apart)
 Contents = tuple[tuple[int, ...], tuple[Any, ...]]
 
 
 class DetachedDriver:
-    """Follows the names of one program in one session. Any thread may call it."""
+    """The follower of one program's names in one session. Thread-safe."""
 
     def __init__(self, backend: Backend, channel: Channel, requests: SchedulerRequests) -> None:
         self._backend = backend
         self._channel = channel
         self._requests = requests
         self._lock = threading.Lock()
-        #: What the scheduler was told.
+        #: Contents that the scheduler was told, by name.
         self._told: dict[str, Contents] = {}
-        #: Where the names are.
+        #: Mappings from names to values.
         self._names: Sequence[Mapping[str, Any]] = ()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
 
     def watch(self, names: Sequence[Mapping[str, Any]]) -> None:
-        """Look through the names in these mappings now, and from now on now and then."""
+        """Look through the names in these mappings now, and at intervals from now on."""
         with self._lock:
             self._names = names
             if self._thread is None and not self._stopping.is_set():
@@ -74,7 +76,7 @@ class DetachedDriver:
         self.look()
 
     def look(self) -> None:
-        """Tell the scheduler what has changed. Does nothing when the session has ended."""
+        """Tell the scheduler which names have changed. Does nothing when the session has ended."""
         with self._lock:
             if self._channel.ended:
                 return
@@ -96,14 +98,14 @@ class DetachedDriver:
             self._told = told
 
     def close(self) -> None:
-        """Look no more. Idempotent."""
+        """End the thread that looks. Idempotent."""
         self._stopping.set()
         thread = self._thread
         if thread is not None and thread is not threading.current_thread():
             thread.join()
 
     def at_exit(self) -> None:
-        """Look a last time and say no goodbye: this process is about to exit, and the session is to go on."""
+        """Look a last time, and leave the session running, because this process is about to exit."""
         self.close()
         try:
             self.look()
@@ -111,15 +113,15 @@ class DetachedDriver:
             self.leave()
 
     def left(self) -> KeptNames:
-        """Be the session's driver, in place of one that has ended; return what is left of that one's names."""
+        """Make this process the session's driver, in place of one that has ended; return the names that it left."""
         return kept_names(self._requests.claim())
 
     def take(self, names: Sequence[str]) -> None:
-        """Tell the scheduler that this process holds what these names stand for."""
+        """Tell the scheduler that this process holds the objects and actors of these names."""
         self._channel.send(Taken(tuple(names)), now=True)
 
     def has_refs(self, ids: Sequence[int]) -> bool:
-        """Return whether this process has a ref to each of these."""
+        """Return whether this process has a ref or handle for each of these ids."""
         counts = self._channel.objects.counts
         return all(any_id in counts for any_id in ids)
 
@@ -133,13 +135,13 @@ class DetachedDriver:
             began = time.perf_counter()
             try:
                 self.look()
-            except Exception:  # names that changed meanwhile, say: the next look will do
+            except Exception:  # such as names that changed during the look: the next look repeats it
                 log.debug("looking through the names failed", exc_info=True)
             pause = max(LOOK_SECONDS, (time.perf_counter() - began) / LOOK_SHARE)
 
 
 def kept_names(reply: KeptReply) -> KeptNames:
-    """Return what a scheduler has told of the names that it keeps."""
+    """Return the names in a scheduler's reply about the names that it keeps."""
     names = (
         KeptName(saved.bound.name, saved.bound.ids, saved.bound.payload, saved.label, saved.state)
         for saved in reply.saved
@@ -148,8 +150,8 @@ def kept_names(reply: KeptReply) -> KeptNames:
 
 
 def _candidates(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    """Names whose values may count, one at a time."""
-    # All in C, and the values are not kept; see the module docstring. A mapping that is changed meanwhile raises.
+    """Yield the names whose values may count, with these values, one at a time."""
+    # This line runs in C, and keeps no value (see the module's docstring). A mapping that changes meanwhile raises.
     kinds = list(zip(names, map(type, names.values()), strict=True))
     for name, kind in kinds:
         if kind in _KINDS and not name.startswith("_") and name not in _PASSED_OVER:
@@ -157,17 +159,17 @@ def _candidates(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _entry(name: str, value: Any) -> Bound | None:
-    """A name for the scheduler; None if its value cannot be pickled."""
+    """Return the entry of a name for the scheduler; None if the name's value cannot be pickled."""
     try:
         pickled = pickling.dumps_whole(value)
-    except Exception:  # of an actor's class, perhaps, which is the user's
+    except Exception:  # such as an error of the user's class of an actor
         log.debug("%s cannot be kept", name, exc_info=True)
         return None
     return Bound(name, pickled.refs, pickled.head)
 
 
 def contents(value: Any, backend: Backend) -> Contents | None:
-    """What a value refers to, if it is nothing but refs and handles of this backend; else None."""
+    """Return the contents of a value that is made of refs and handles of this backend only; None for other values."""
     ids: list[int] = []
     shape: list[Any] = []
     return (tuple(ids), tuple(shape)) if _gather(value, backend, ids, shape, DEPTH) and ids else None
@@ -186,7 +188,7 @@ def _gather(value: Any, backend: Backend, ids: list[int], shape: list[Any], dept
             return False
         shape.append(tuple(value))
         parts = value.values()
-    # The first of a long list of other things is enough.
+    # The first item of a long list of other values is enough to reject the list.
     if type(next(iter(parts), None)) not in _KINDS:
         return not value and depth < DEPTH
     parts = tuple(parts)

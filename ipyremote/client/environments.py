@@ -1,9 +1,11 @@
-"""The environments that a client asks for: what each comes to on this machine, and the one that its own code runs in.
+"""The environments (`runtime_env`) of a client's submissions, worked out for this machine.
 
-A submission that asks for none has that of the code that submits it: a driver's is the one of `init`, a worker's the
-one that it was started in. What is asked for beyond that is merged with it. Rules. What an environment comes to is
-worked out, and announced to the scheduler, when it is first used, and again in each notebook cell, since files may have
-changed; so it costs a task next to nothing. Directories and modules are copied then (`snapshots.py`).
+A submission that asks for no environment has the environment of the code that submits it: in a driver the environment
+of `init`, in a worker the environment that the worker was started in. A submission's own wishes are merged with it.
+
+Rules. An environment is worked out and announced to the scheduler when it is first used, and again in each notebook
+cell, because files may have changed; further tasks of a cell cost next to nothing. Directories and modules are copied
+at the same time (`snapshots.py`).
 """
 
 from __future__ import annotations
@@ -26,51 +28,52 @@ from ipyremote.store.directory import SPILL_LINK
 __all__ = ["EnvironmentRequests", "run_hook"]
 
 _HOOK: Final = "worker_process_setup_hook"
-#: Environments whose keys are remembered.
+#: Largest number of environments whose keys are remembered.
 _KNOWN: Final = 1_000
 
 
 class EnvironmentRequests:
-    """Those of one client. Thread-safe."""
+    """The environments of one client's submissions. Thread-safe."""
 
     def __init__(self, channel: Channel, directory: Path) -> None:
         self._channel = channel
         self._directory = directory
-        #: The one that the code here runs in, or that a driver's submissions have.
+        #: Environment of the code here, which a driver's submissions have, too.
         self._own = EnvironmentSpec()
-        #: Its key.
+        #: Key of this environment.
         self.key = ""
-        #: Keys by what was asked for and when.
+        #: Environments that were asked for, with their keys, by text, id of the setup hook, and epoch of exports.
         self._known: dict[tuple[str, int, int], tuple[RuntimeEnv, str]] = {}
+        #: Keys that the scheduler knows.
         self._announced: set[str] = {""}
 
     @property
     def runtime_env(self) -> RuntimeEnv:
-        """The one that the code here runs in, or that a driver's submissions have."""
+        """Environment of the code here, which a driver's submissions have, too."""
         return RuntimeEnv.deserialize(self._own.text)
 
     def sets(self, name: str) -> bool:
-        """Whether the one that the code here runs in sets this variable."""
+        """Return whether the environment of the code here sets this variable."""
         return any(variable == name for variable, _ in self._own.variables)
 
     def use(self, asked: RuntimeEnv) -> None:
-        """What this driver submits has this one unless it asks for something else. Raises ValueError and OSError."""
+        """Give this environment to submissions of this driver that ask for no other. Raises ValueError and OSError."""
         environment = self._resolved(asked)
         config = asked.get("config") or RuntimeEnvConfig()
         self._announce(environment, eager=config["eager_install"])
         self.inherit(environment)
 
     def inherit(self, environment: EnvironmentSpec) -> None:
-        """This is the one that the code here runs in."""
+        """Take note of the environment that the code here runs in."""
         self._own, self.key = environment, environment.key
         self._announced.add(environment.key)
         self._known.clear()
 
     def key_of(self, asked: RuntimeEnv | None) -> str:
-        """The key of what a task asks for, which the scheduler knows from now on. Raises ValueError and OSError."""
+        """Return the key of a task's environment, and announce it to the scheduler. Raises ValueError and OSError."""
         if not asked:
             return self.key
-        # A function is known by its identity: it is kept here, so that no other one gets that.
+        # A hook is known by its `id`, and `_known` keeps the hook alive, so that no other function gets the same `id`.
         signature = (asked.serialize(), id(asked.get(_HOOK)), exports.epoch())
         known = self._known.get(signature)
         if known is None:
@@ -91,8 +94,8 @@ class EnvironmentRequests:
     # ---------------------------------------------------------------------------------------------- what it comes to
 
     def _resolved(self, asked: Mapping[str, Any]) -> EnvironmentSpec:
-        """What was asked for on top of what the code here has."""
-        # Imported here: most programs copy nothing, and all would wait for it.
+        """Return an environment on top of the environment of the code here."""
+        # Imported here, because most programs copy nothing, and all programs would wait for the import.
         from ipyremote.client import snapshots
 
         own = self._own
@@ -128,13 +131,13 @@ class EnvironmentRequests:
         )
 
     def _place(self) -> Path:
-        """Where copies go: to a disk, if the session has a directory there."""
+        """Return the directory for copies, which is on a disk if the session has a directory there."""
         linked = self._directory / SPILL_LINK
         return linked.resolve() if linked.is_dir() else self._directory
 
 
 def run_hook(environment: EnvironmentSpec) -> None:
-    """What each worker of an environment calls first. Raises what that raises."""
+    """Call the setup hook of an environment, as its workers do first. Raises whatever the hook raises."""
     if environment.hook:
         pickling.loads_function(environment.hook)()
 
@@ -156,7 +159,7 @@ def _packages(asked: Mapping[str, Any]) -> Packages | None:
 
 
 def _fingerprint(requirement: str) -> str:
-    """Of what lies here and may change while it is called the same."""
+    """Return digits that change with the files of a requirement that is a path; empty for other requirements."""
     from ipyremote.client import snapshots
 
     path = requirement.removeprefix("-e ").removeprefix("--editable ").split("[")[0].strip()
@@ -177,7 +180,7 @@ def _pickled(hook: Callable[[], Any] | str) -> bytes:
 
 
 def _title(env: Mapping[str, Any]) -> str:
-    """A few words that tell environments apart."""
+    """Return a few words that tell environments apart."""
     words = []
     for installer in ("pip", "uv"):
         if installer in env:

@@ -1,7 +1,7 @@
-"""The files of a directory that a copy of the directory leaves out: patterns as in `.gitignore` files.
+"""Patterns, as in `.gitignore` files, for the files that a copy of a directory leaves out.
 
-The patterns themselves are understood by `pathspec`. This module knows which patterns win: those of an inner directory
-over those of the directories around it, and the last of one directory over the earlier ones.
+`pathspec` understands the patterns. This module knows which patterns win: the patterns of an inner directory over the
+patterns of the directories around it, and the last pattern of a directory over the earlier ones.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Exclusions:
         return other
 
     def excludes(self, path: str, *, is_directory: bool) -> bool:
-        """Whether the file or directory at this path is left out."""
+        """Return whether the file or directory at this path is left out."""
         for directory, spec in reversed(self._specs):
             if path.startswith(directory):
                 below = path[len(directory) :]
@@ -50,7 +50,7 @@ class Exclusions:
 
 
 def _is_pattern(line: str) -> bool:
-    """Whether a line can be understood. One that cannot, such as a range from z to a, fits nothing, as in git."""
+    """Return whether a line is a valid pattern. Other lines, such as a range from z to a, fit nothing, as in git."""
     from pathspec import GitIgnoreSpec
 
     try:

@@ -1,7 +1,7 @@
-"""What a client has submitted, by the order of its ids, and which of its failures nobody has asked for.
+"""The submissions of a client, in the order of their ids, and the failures that nobody has asked for.
 
-For a layer above that cares about the user: which tasks are not over, and whose failures went unnoticed. It costs
-nothing as long as tasks succeed.
+A layer above tells the user which tasks are not over, and whose failures went unnoticed. Tasks that succeed cost
+nothing here.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from ipyremote.messages import Failure
 
 __all__ = ["ClientHistory"]
 
-#: Ids of submissions without a ref that are looked at.
+#: Number of the latest ids that are looked at, whether or not there are refs to their objects.
 _LATEST: Final = 10_000
 
 
 class ClientHistory:
-    """See the module docstring. Thread-safe."""
+    """The submissions and unnoticed failures of one client. Thread-safe."""
 
     def __init__(self, channel: Channel, submitter: Submitter) -> None:
         self._submitter = submitter
@@ -32,13 +32,13 @@ class ClientHistory:
 
     @property
     def next_id(self) -> int:
-        """All that is submitted from now on has this id or a higher one."""
+        """Id of the next submission; later submissions have higher ids."""
         return self._ids.next_id
 
     def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
-        """Ids from `first` up to `last` (0: the latest) of objects made here that have no value yet.
+        """Return the ids, from `first` to before `last` (0: to the latest), of objects made here without a value yet.
 
-        Among the latest ones also such that no ref is left of, which may have ended.
+        Among the latest ids are also objects that have no ref any more. Their tasks may have ended.
         """
         objects = self._objects
         with self._lock:
@@ -53,21 +53,24 @@ class ClientHistory:
         return sorted(found)
 
     def tell(self, on_news: Callable[[int], None] | None) -> None:
-        """Call `on_news(object_id)` about failures that nobody asked for; see `unretrieved.py`. It must be quick."""
+        """Call `on_news(object_id)` about failures that nobody has asked for (see `unretrieved.py`).
+
+        The callback must be quick. None: call nobody.
+        """
         with self._lock:
             self._objects.unretrieved.on_news = on_news
 
     def has_ref(self, object_id: int) -> bool:
-        """Whether there is a ref to it in this process."""
+        """Return whether this process has a ref to the object."""
         return object_id in self._objects.counts
 
     def failure(self, object_id: int) -> IPyRemoteError | None:
-        """Why it has no value; None if it has one or there is none yet. Not a way of asking."""
+        """Return the failure of an object; None if it has a value or has not ended. Does not count as asking."""
         value = self._objects.ready.get(object_id)
         return exception_of(value) if isinstance(value, Failure) else None
 
     def failures(self, ids: Sequence[int]) -> list[Failure]:
-        """Those of these that have failed so far. Somebody will be told of all of them."""
+        """Return the failures among these objects so far, all of which, and later ones, count as asked for."""
         ready = self._objects.ready
         failed = [value for object_id in ids if isinstance(value := ready.get(object_id), Failure)]
         if failed:
@@ -77,7 +80,7 @@ class ClientHistory:
         return failed
 
     def is_unretrieved(self, object_id: int) -> bool:
-        """Whether it failed and nobody has asked."""
+        """Return whether the object has failed and nobody has asked for the failure."""
         return object_id in self._objects.unretrieved.failures
 
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
@@ -90,7 +93,7 @@ class ClientHistory:
         return exception_of(failure)
 
     def ask(self, ids: Sequence[int]) -> None:
-        """Somebody will be told of these."""
+        """Count the failures of these objects as asked for."""
         unretrieved = self._objects.unretrieved
         if unretrieved.failures:
             with self._lock:

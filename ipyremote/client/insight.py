@@ -1,7 +1,7 @@
-"""What a client can tell about the whole session: the scheduler's answers in the words of the door.
+"""Status, runs and rows of the whole session: the scheduler's replies in the words of `backend.Insight`.
 
-The scheduler filters and cuts, so a condition is put into the scheduler's words here: ids as numbers, and no condition
-at all on a column that is the same for all rows (a session is one job and has one node).
+The scheduler filters and cuts the rows, so a condition is put into the scheduler's words here: ids become numbers, and
+conditions on a column that is the same in all rows (a session is one job on one node) are decided here.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
 
 __all__ = ["LOOPBACK", "SessionInsight"]
 
-#: Address of this machine, where a session does not listen to the network.
+#: Address of this machine for a session, which does not listen to the network.
 LOOPBACK: Final = "127.0.0.1"
 #: An id that nothing has.
 _NOTHING: Final = -1
 
 
 class SessionInsight:
-    """Answers about one session. Method contracts are those of `backend.Insight`."""
+    """The status, runs and rows of one session. `backend.Insight` has the contracts of the methods."""
 
     def __init__(self, key: str, requests: SchedulerRequests) -> None:
         self._key = key
@@ -60,10 +60,10 @@ class SessionInsight:
 
 
 class _Site(NamedTuple):
-    """The session that is asked, and how its ids and its clock are told. No id, and no time, is told as None."""
+    """The session of the rows, and the form of its ids and times. Where the scheduler has 0, the form is None."""
 
     key: str
-    #: Seconds to add to a time of the scheduler's clock for the seconds since 1970.
+    #: Difference between seconds since 1970 and the scheduler's clock, in seconds.
     offset: float = 0.0
 
     @property
@@ -89,7 +89,7 @@ class _Site(NamedTuple):
 
 # ------------------------------------------------------------------------------------------------------- conditions
 
-#: Reads the value of a condition: (the session, the column, the value) to the scheduler's value.
+#: Function from (session, column, value) of a condition to the scheduler's value. Raises ValueError.
 _Read: TypeAlias = Callable[[_Site, str, Any], int | str]
 
 
@@ -129,13 +129,13 @@ def _id(site: _Site, column: str, value: Any) -> int:
 
 
 class _Table(NamedTuple):
-    """A kind of rows."""
+    """The columns of one kind of rows."""
 
-    #: By column: the name of the scheduler's column, and how the value of a condition is read.
+    #: By column, the name of the scheduler's column and the reader of a condition's value.
     asked: Mapping[str, tuple[str, _Read]]
-    #: Columns that are the same in all rows.
+    #: Columns that are the same in all rows, with their value.
     fixed: Mapping[str, Callable[[_Site], str]]
-    #: Makes the columns of one row, with or without details.
+    #: Function from (session, row, whether with details) to the columns of the row.
     columns: Callable[[_Site, Any, bool], dict[str, Any]]
 
 

@@ -51,10 +51,10 @@ class IoThread:
     ) -> None:
         """All callables are called on the thread itself, without any lock, from `start` on.
 
-        `poller` gives a new poll object with the channel's descriptors. `others_read` says whether another thread has
-        read the socket since the last call, or reads it now; `is_dozing`, whether that thread waits in long slices.
-        `needs_sweeps` says whether the channel may have work that wakes nobody. `attend` does whatever is due after
-        these events of `poll`, and says whether something is due again soon.
+        `poller` makes a new poll object with the channel's descriptors. `others_read` returns whether another thread
+        has read the socket since the last call, or reads it now; `is_dozing`, whether that thread waits in long slices.
+        `needs_sweeps` returns whether the channel may have work that wakes no thread. `attend` does the work that is
+        due after these events of `poll`, and returns whether work is due again soon.
         """
         self._open_poller = poller
         self._has_ended = has_ended
@@ -76,7 +76,7 @@ class IoThread:
         )
 
     def start(self) -> None:
-        """Begin to serve the channel, whose every attribute must be there by now."""
+        """Begin to serve the channel, whose attributes must all exist by now."""
         self._thread.start()
 
     def wake_if_asleep(self) -> None:
@@ -87,7 +87,7 @@ class IoThread:
 
     def stop(self) -> None:
         """End the thread, if it has started, and wait for its end. Idempotent; not for the thread itself."""
-        # Whoever is interrupted in the middle of these lines calls `stop` again: each line can be repeated.
+        # A caller that is interrupted between these lines calls `stop` again, so each line can be repeated.
         self._stopping.set()
         self._wake.set()
         if self._thread.ident is not None:
@@ -107,17 +107,18 @@ class IoThread:
                 else:
                     self._stopping.wait(PARK_SECONDS)
                 continue
-            # Set before the look at the queue, so that whoever queues after the look wakes this thread.
+            # Set before the look at the queue, so that a thread that queues after the look wakes this thread.
             self._asleep = True
             self._quiet = 0 if self._has_unsent() else self._quiet + 1
             if self._quiet < QUIET_TURNS:
-                # More will come, and being woken for each batch would cost the submitting thread more than these turns.
+                # More messages will come, and a wake-up for each batch would cost the submitting thread more than
+                # these turns.
                 self._asleep = False
                 timeout: int | None = LATE_MS
             elif soon:
                 timeout = ATTEND_MS
             else:
-                # Set before the look at the refs: whoever makes the first ref then wakes this thread.
+                # Set before the look at the refs, so that a thread that makes the first ref wakes this thread.
                 self.endless = True
                 due = self._needs_sweeps()
                 timeout = SWEEP_MS if due else None
@@ -140,13 +141,13 @@ class IoThread:
             self._serve([])
 
     def _serve(self, events: list[tuple[int, int]]) -> bool:
-        """Do what is due. True: something is due again soon."""
+        """Do the work that is due after these events. Returns whether work is due again soon."""
         for fd, _ in events:
             if fd == self._wake.fd:
                 self._wake.clear()
                 self._quiet = 0
         try:
             return self._attend(events)
-        except Exception:  # of a listener or a closed stream, say: other threads need this thread alive
+        except Exception:  # such as an error of a listener: other threads need this thread alive
             traceback.print_exc()
             return True

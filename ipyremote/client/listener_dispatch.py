@@ -1,4 +1,4 @@
-"""What a driver's channel tells its listener: output, displays, progress, states and notices, one call each."""
+"""The calls of a driver's listener: output, displays, progress, states and notices, one call for each message."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from ipyremote.backend import BarState, DisplayReport, Listener, ProgressReport,
 
 __all__ = ["Delivery", "deliver"]
 
-#: The messages that are for the listener.
+#: Messages for the listener.
 Delivery: TypeAlias = m.OutputText | m.DisplayContent | m.ProgressUpdate | m.TaskUpdate | m.Notice
 
 
 def deliver(message: Delivery, listener: Listener) -> None:
-    """Make the call."""
+    """Call the listener's method for a message."""
     match message:
         case m.OutputText(cell, label, stream, text, task_id):
             listener.on_output(TextReport(cell, label, stream, text, task_id))

@@ -1,11 +1,11 @@
-"""What one process knows of objects and actors: how many refs it has, and the values that have arrived.
+"""The objects and actors that one process knows: the number of refs to each, and the values that have arrived.
 
-Pure bookkeeping, guarded by the channel's lock. An id is here from its first ref (or mapping) to its last; what happens
-to an object beyond that is the scheduler's affair.
+Pure bookkeeping, guarded by the channel's lock. An id is here from its first ref (or mapping) to its last; the rest of
+an object's life is known to the scheduler only.
 
 A stream is named by minus its task's id: in `counts`, where its generator counts as a ref; and in `ready`, while the
-generator's next step needs no waiting, so that whoever waits for objects can wait for streams too. The end of a stream
-is the value of its task's object; if that value is a failure, one more ref to the object is the last item.
+generator's next step needs no waiting, so that `wait` works for streams as for objects. The end of a stream is the
+value of its task's object; if that value is a failure, one more ref to the object is the last item.
 """
 
 from __future__ import annotations
@@ -21,41 +21,44 @@ from ipyremote.messages import DYNAMIC, Failure, Inline, Stored
 
 __all__ = ["FREED", "STEP", "ClientStream", "Objects", "Value"]
 
-#: What is left of a value that was freed by hand.
+#: Stands in the place of a value that was freed with `free()`.
 FREED: Final = Failure(
     "object_freed", "The value was freed by hand, with free(). Call that only for what nobody needs any more."
 )
-#: What an object can turn out to be.
+#: A value of an object, or the failure in its place.
 Value: TypeAlias = Inline | Stored | Failure
 #: Stands in `ready` for a stream whose next step needs no waiting.
 STEP: Final = Inline(b"")
 
 
 class ClientStream:
-    """One stream whose generator lives. Guarded by the channel's lock."""
+    """A stream whose generator is alive in this process. Guarded by the channel's lock."""
 
     __slots__ = ("_ended", "_items", "_task_id", "limited", "next")
 
     def __init__(self, task_id: int, *, limited: bool) -> None:
         self._task_id = task_id
-        #: Whether the producer waits for what is taken.
+        #: Whether the producer waits for items to be taken.
         self.limited = limited
         #: Index of the next item to be taken.
         self.next = 0
-        #: Objects that have arrived, by index.
+        #: Ids of the items that have arrived and were not taken, by index.
         self._items: dict[int, int] = {}
-        #: Whether its failure was given as the last item.
+        #: Whether the task's failure was taken as the last item.
         self._ended = False
 
     def add(self, index: int, object_id: int) -> bool:
-        """An item has arrived; whether that is news."""
+        """Note an item that has arrived. Returns whether the item is new."""
         if index < self.next or index in self._items:
             return False
         self._items[index] = object_id
         return True
 
     def take(self, objects: Objects) -> int:
-        """The next item, for whom its hold is from now on; 0: none is there."""
+        """Take the next item, and return its id, of which the caller has one hold; 0 if there is no item yet.
+
+        Raises ObjectRefStreamEndOfStreamError after the last item.
+        """
         object_id = self._items.get(self.next, 0)
         if object_id:
             self.next += 1
@@ -72,40 +75,40 @@ class ClientStream:
         return object_id
 
     def is_finished(self, objects: Objects) -> bool:
-        """Whether it has ended and all was taken."""
+        """Return whether the stream has ended and all items were taken."""
         end = objects.ready.get(self._task_id)
         return end is not None and not self._items and (self._ended or type(end) is not Failure)
 
     def holds(self) -> list[int]:
-        """What its generator holds besides the stream."""
+        """Return the ids that the generator holds besides the stream."""
         return [*self._items.values(), self._task_id]
 
 
 class Objects:
-    """See the module docstring."""
+    """The objects and actors of one process. The module's docstring has the rules."""
 
     def __init__(self) -> None:
-        #: Python refs and mappings of each object or actor in this process; absent when there are none.
+        #: Number of Python refs and mappings of each object or actor in this process; ids without any are absent.
         self.counts: dict[int, int] = {}
-        #: Those that came from elsewhere: their values are sent only on request.
+        #: Ids that came from elsewhere. Their values are sent only on request.
         self.borrowed: set[int] = set()
-        #: Values that have arrived, of objects that are in `counts`.
+        #: Values that have arrived, of objects in `counts`.
         self.ready: dict[int, Value] = {}
         #: Values sent ahead of the run that needs them, in a worker.
         self.ahead: dict[int, Value] = {}
-        #: What to call when an object has its value.
+        #: Functions to call when an object has its value.
         self.callbacks: dict[int, list[Callable[[int], None]]] = {}
-        #: Callbacks to be run as soon as the lock is free.
+        #: Callbacks to be run as soon as the lock is free, with the ids of their objects.
         self.due: deque[tuple[Callable[[int], None], int]] = deque()
-        #: Threads that wait.
+        #: One waiter for each thread that waits.
         self.waiters: list[Waiter] = []
         #: Failures that nobody has asked for.
         self.unretrieved = Unretrieved()
-        #: Streams whose generator lives, by the id of their task.
+        #: Streams whose generator is alive, by task id.
         self.streams: dict[int, ClientStream] = {}
 
     def expect(self, first: int, returns: int) -> None:
-        """A submission with these return objects, each with one ref."""
+        """Count one ref to each return object of a submission."""
         if returns == 1:
             self.counts[first] = 1
         else:
@@ -113,13 +116,13 @@ class Objects:
                 self.counts[object_id] = 1
 
     def expect_stream(self, task_id: int, stream: int) -> None:
-        """The submission yields (`TaskSpec.stream`): its generator holds the stream and its task's object."""
+        """Count the refs of a submission's generator (`TaskSpec.stream`) to the stream and to the task's object."""
         if stream != DYNAMIC:
             self.streams[task_id] = ClientStream(task_id, limited=stream > 0)
             self.counts[-task_id] = 1
 
     def add_item(self, task_id: int, index: int, object_id: int, value: Inline | Stored | None) -> bool:
-        """An item of a stream has arrived. Harmless when repeated. False: nobody holds it."""
+        """Note an item of a stream that has arrived. Repeatable. Returns False if nobody here holds the item."""
         stream = self.streams.get(task_id)
         if stream is None:
             return object_id in self.counts
@@ -132,12 +135,12 @@ class Objects:
         return True
 
     def add(self, object_id: int, value: Inline | Stored | Failure) -> None:
-        """An object made here, with one ref."""
+        """Note an object made here, with one ref."""
         self.counts[object_id] = 1
         self.ready[object_id] = value
 
     def hold(self, any_id: int) -> bool:
-        """One more ref or mapping. True: it is the first in this process."""
+        """Count one more ref or mapping. Returns whether it is the first in this process."""
         count = self.counts.get(any_id, 0)
         self.counts[any_id] = count + 1
         if not count:
@@ -145,7 +148,7 @@ class Objects:
         return not count
 
     def count_down(self, released: deque[int]) -> list[int]:
-        """Empty `released`, in which each id stands for one ref or mapping less; those that have none left."""
+        """Count one ref or mapping less for each id in `released`, and empty it. Returns the ids without any left."""
         gone: list[int] = []
         counts = self.counts
         while released:
@@ -166,13 +169,13 @@ class Objects:
         return gone
 
     def free(self, ids: Sequence[int]) -> None:
-        """Nobody needs these values. Those that are not here yet are the scheduler's affair."""
+        """Replace the values of these objects that are here by `FREED`. The scheduler frees the other values."""
         for object_id in ids:
             if not isinstance(self.ready.get(object_id, FREED), Failure):
                 self.ready[object_id] = FREED
 
     def resolve(self, object_id: int, value: Value) -> None:
-        """A value has arrived. Harmless when repeated."""
+        """Note a value that has arrived. Repeatable."""
         if object_id not in self.counts:
             return
         self.ready[object_id] = value
@@ -186,12 +189,12 @@ class Objects:
             self.due.extend((callback, object_id) for callback in self.callbacks.pop(object_id, ()))
 
     def on_failure(self, object_id: int, failure: Failure) -> None:
-        """A failure has arrived, perhaps for an object without refs."""
+        """Note a failure that has arrived, perhaps for an object without refs."""
         if self.unretrieved.arrived(object_id, failure) and self.unretrieved.on_news is not None:
             self.due.append((self.unretrieved.on_news, object_id))
 
     def wait_for(self, waiter: Waiter, ids: Sequence[int]) -> None:
-        """Tell this waiter about these from now on. `waiters.remove` ends that."""
+        """Tell this waiter about these objects until it is removed from `waiters`."""
         ready = self.ready
         waiter.missing.update(i for i in ids if i not in ready)
         if waiter.strict:
@@ -199,6 +202,6 @@ class Objects:
         self.waiters.append(waiter)
 
     def fail_callbacks(self, failure: Failure) -> None:
-        """No value will come any more: whoever asked to be called is called."""
+        """Run all callbacks with a failure, because no value will come any more."""
         for object_id in list(self.callbacks):
             self.resolve(object_id, failure)

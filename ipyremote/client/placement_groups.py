@@ -1,4 +1,4 @@
-"""The placement groups of a session, as the scheduler knows them. Whoever asks waits for the answer."""
+"""The placement groups of a session, as the scheduler knows them. A caller that asks waits for the reply."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ipyremote.client.submitter import Submitter
 
 __all__ = ["SchedulerPlacementGroups"]
 
-#: Ids are random, so that a group of another session is not taken for one of this.
+#: Number of random bits of an id, so that a group of another session is not taken for a group of this session.
 _ID_BITS: Final = 62
 
 
 class SchedulerPlacementGroups:
-    """Method contracts are those of `backend.PlacementGroups`."""
+    """Placement groups, made by the scheduler. `backend.PlacementGroups` has the contracts of the methods."""
 
     def __init__(self, submitter: Submitter, ask: Callable[[Callable[[int], Any]], m.GroupsReply]) -> None:
-        """`ask` sends the message that is made from a request number, and waits for the answer."""
+        """`ask(message)` sends `message(request number)`, and returns the reply."""
         self._submitter = submitter
         self._ask = ask
 

@@ -1,7 +1,7 @@
-"""A client's session: the `Backend` that speaks to the scheduler. The driver has one, and so has each worker.
+"""A client's session: the `Backend` that speaks to the scheduler. A driver has one, and so has each worker.
 
-It turns calls into messages: it mints ids and labels, packs values, and asks. What it knows of objects is local
-(`objects.py`); sending, waiting and the threads are the channel's (`channel.py`), whose lock guards everything here.
+The session turns calls into messages, and makes requests. Objects are looked up in this process (`objects.py`);
+sending, waiting and the threads are the channel's (`channel.py`), whose lock guards everything here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ __all__ = ["Session"]
 
 
 class Session:
-    """See the module docstring. Method contracts are those of `backend.Backend`."""
+    """The session of one client. `backend.Backend` has the contracts of the methods."""
 
     def __init__(
         self,
@@ -71,9 +71,9 @@ class Session:
         host: WorkerHooks | None = None,
         address: str = "",
     ) -> None:
-        """`alive`: a file descriptor that becomes readable (end of file) when the scheduler is gone.
+        """`alive` is a file descriptor that becomes readable (end of file) when the scheduler is gone.
 
-        `address`: where other processes find the session, for a driver.
+        `address` is the address at which other processes find a driver's session.
         """
         self.key = key
         self.address = address
@@ -88,7 +88,7 @@ class Session:
             host=host,
         )
         self.released = channel.released
-        #: Counts a Python ref less. Finalizers call it, so it is the append of a deque itself.
+        #: Function that counts a Python ref less. Finalizers call the function, so it is the append of a deque itself.
         self.release: Callable[[int], None] = channel.released.append
         self._lock = channel.lock
         self._objects = channel.objects
@@ -100,7 +100,7 @@ class Session:
         #: Source of ids, labels and packed arguments.
         self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
         self.streams = ClientStreams(channel)
-        #: What was submitted here, and whose failures went unnoticed.
+        #: Submissions of this client, and the failures that nobody has asked for.
         self.history = ClientHistory(channel, self.submitter)
         self.requests = SchedulerRequests(
             channel, lambda ids, seconds: self._wait(ids, 0, seconds, strict=False)
@@ -108,18 +108,18 @@ class Session:
         self.named_actors = SchedulerActorNames(self.submitter, self.requests.names)
         self.placement_groups = SchedulerPlacementGroups(self.submitter, self.requests.groups)
         self.insight = SessionInsight(key, self.requests)
-        #: Who answers what code in this worker asks about itself; None in a driver.
+        #: Task that runs in this worker, for code that asks about itself; None in a driver.
         self.current_task: CurrentTask | None = None
         self._recovery: DetachedDriver | None = None
         self._definitions = Definitions(channel)
-        #: The functions and classes that came here with tasks.
+        #: Functions and classes that came here with tasks.
         self.defined = self._definitions.known
 
     # ------------------------------------------------------------------------------------------------- submissions
 
     @property
     def running(self) -> Running:
-        """On whose behalf the calling code runs."""
+        """Task or driver on whose behalf the calling code runs."""
         return concurrent.get() or self.submitter.process_running
 
     @running.setter
@@ -128,7 +128,7 @@ class Session:
 
     @property
     def cell(self) -> int:
-        """The notebook cell that what is submitted now belongs to."""
+        """Token of the notebook cell to which new submissions belong."""
         return self.running.cell
 
     @cell.setter
@@ -145,7 +145,7 @@ class Session:
 
     @property
     def recovery(self) -> Recovery | None:
-        """How the session outlives this program; None in a worker."""
+        """Part of this driver in a session that outlives it; None in a worker."""
         if self._recovery is None and self.channel.host is None:
             from ipyremote.client.detached import DetachedDriver
 
@@ -170,7 +170,7 @@ class Session:
         return Identity(self.client_id) if task is None else task.identity()
 
     def origin(self) -> Origin:
-        # A copy has the cell of this moment, and shares the numbers of the labels.
+        # The copy keeps the cell of this moment, and shares the counters of labels.
         frozen = copy.copy(self.running)
         return lambda: concurrently(frozen)
 
@@ -178,7 +178,7 @@ class Session:
         return self._definitions.define(target, name)
 
     def adopt(self, target: Callable[..., Any], digest: bytes, name: str) -> None:
-        """Remember under which digest a function came here, so that calling it remotely needs no pickling."""
+        """Remember the digest under which a function came here, so that calling it remotely needs no pickling."""
         self._definitions.adopt(target, digest, name)
 
     def submit(
@@ -259,7 +259,7 @@ class Session:
         if not all(object_id in ready for object_id in ids):
             self._get_wait(ids, timeout)
         else:
-            # The text of their tasks first.
+            # The text of the objects' tasks comes first.
             self.channel.deliver()
         try:
             return [self._open(object_id) for object_id in ids]
@@ -285,7 +285,7 @@ class Session:
         return ready
 
     def _first_ready(self, ids: Sequence[int], count: int) -> list[int]:
-        """The first `count` of these that have a value, fewer if there are fewer."""
+        """Return the first `count` of these ids that have a value; fewer, if fewer have one."""
         return list(islice(filter(self._objects.ready.__contains__, ids), count))
 
     def _open(self, object_id: int) -> Any:
@@ -299,7 +299,7 @@ class Session:
         return self.open(object_id, value)
 
     def open(self, object_id: int, value: m.Inline | m.Stored) -> Any:
-        """The Python value of a wire value."""
+        """Return the Python value of a wire value."""
         return self._values.open(object_id, value, self.hold)
 
     def is_ready(self, object_id: int) -> bool:
@@ -321,7 +321,7 @@ class Session:
 
     def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
         self.channel.check()
-        # Not each at once: of many tasks, many are cancelled in one go.
+        # Not sent at once, so that the cancellations of many tasks travel together.
         self.channel.send(m.CancelTask(object_id, force, recursive))
 
     def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
@@ -356,7 +356,7 @@ class Session:
     # ----------------------------------------------------------------------------------------------------- waiting
 
     def _wait(self, ids: Sequence[int], target: int, timeout: float | None, *, strict: bool) -> Waiter:
-        """Wait until at most `target` of `ids` are not ready."""
+        """Wait until at most `target` of `ids` are not ready. Returns the waiter, which may have timed out."""
         channel = self.channel
         channel.check()
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -375,7 +375,7 @@ class Session:
             channel.wait_for(waiter, deadline)
         finally:
             with self._lock:
-                # An interrupt may have come before it was there.
+                # An interrupt may have come before the waiter was there.
                 if waiter in objects.waiters:
                     objects.waiters.remove(waiter)
             if blocked and not channel.ended:
@@ -389,16 +389,16 @@ class Session:
 
     @property
     def ended(self) -> str:
-        """Why the session cannot be used any more; empty while it can."""
+        """Reason why the session cannot be used any more; empty while it can."""
         return self.channel.ended
 
     @property
     def scheduler_pid(self) -> int:
-        """Process id of the scheduler; 0 until it has greeted."""
+        """Process id of the scheduler; 0 until the scheduler has greeted."""
         return self.channel.scheduler_pid
 
     def shutdown(self) -> None:
-        # A task must not end the session of everybody else.
+        # A task must not end the session for all other programs.
         if self.channel.host is None:
             self.channel.close()
             self._store.close()

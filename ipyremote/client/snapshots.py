@@ -1,8 +1,8 @@
 """Copies of directories, archives and modules as they are when an environment asks for them.
 
-They lie in the session's directory, and go with it. A copy is named by what it was made from: paths, sizes and times of
-change. So there is one of each state, however many tasks and processes ask for it, and files that are edited make
-another one. Processes share a copy, and what they write there, as in Ray.
+Copies lie in the session's directory, and are removed with it. A copy is named by the paths, sizes and times of change
+of its source, so there is one copy of each state, however many tasks and processes ask for it, and edited files make
+another copy. Processes share a copy, including the files that they write there, as in Ray.
 """
 
 from __future__ import annotations
@@ -22,34 +22,36 @@ from ipyremote.client.exclusions import Exclusions
 
 __all__ = ["fingerprint", "of_module", "of_working_dir"]
 
-#: The most that is copied, as in Ray.
+#: Largest size of a copy, in bytes, as in Ray.
 LIMIT_BYTES: Final = 500 << 20
-#: Left out at any depth, as in Ray.
+#: Names of files and directories that are left out at any depth, as in Ray.
 USUAL: Final = (".git", ".venv", "venv", "__pycache__")
 _IGNORED: Final = ".gitignore"
-#: Large files that are named when it is too much.
+#: Number of large files that the error about too large a copy names.
 _NAMED: Final = 3
-#: Parts of a wheel that lie where modules are looked for.
+#: Directories in a wheel's data whose files an installer puts beside the modules.
 _WHEEL_DATA: Final = ("purelib", "platlib")
 
 
 class _File(NamedTuple):
-    #: Relative to what is copied.
+    #: Path relative to the copied directory.
     path: str
+    #: Size in bytes.
     size: int
+    #: Time of the last change, in nanoseconds.
     changed: int
     mode: int
 
 
 def of_working_dir(path: Path, place: Path, excludes: Sequence[str]) -> Path:
-    """A copy of a directory, or what is in a .zip file. Raises ValueError when that is too much, and OSError."""
+    """Return a copy of a directory or of a .zip file's content. Raises OSError, and ValueError if it is too large."""
     if path.is_dir():
         return _of_directory(path, place, excludes, "working_dir", "")
     return _of_archive(path, place, "working_dir")
 
 
 def of_module(path: Path, place: Path, excludes: Sequence[str]) -> Path:
-    """A directory in which a copy of a package, of a .py file, or of what is in a wheel lies. Raises the same."""
+    """Return a directory with a copy of a package, a .py file, or a wheel's content. Raises OSError and ValueError."""
     if path.is_dir():
         return _of_directory(path, place, excludes, "py_modules", path.name)
     if path.suffix == ".whl":
@@ -60,7 +62,7 @@ def of_module(path: Path, place: Path, excludes: Sequence[str]) -> Path:
 
 
 def fingerprint(path: Path) -> str:
-    """Digits that change with what lies there."""
+    """Return digits that change with the file or directory at a path."""
     if path.is_dir():
         return _digest(path, sorted(_files(path, Exclusions(USUAL))), "")
     status = path.stat()
@@ -87,7 +89,7 @@ def _of_archive(path: Path, place: Path, what: str) -> Path:
 def _files(
     root: Path, exclusions: Exclusions, below: str = "", inside: tuple[str, ...] = ()
 ) -> Iterator[_File]:
-    """The files of a directory that are not left out, links to files and directories as what they lead to."""
+    """Yield the files of a directory that are not left out. Links are followed, except those back to a parent."""
     real = os.path.realpath(root / below)
     if real in inside:
         return
@@ -102,7 +104,7 @@ def _files(
         if entry.is_dir():
             yield from _files(root, exclusions, path, (*inside, real))
             continue
-        # Gone meanwhile, or a link that leads nowhere.
+        # The file may be gone meanwhile, or be a link that leads nowhere.
         with contextlib.suppress(FileNotFoundError):
             status = entry.stat()
             if stat.S_ISREG(status.st_mode):
@@ -126,7 +128,7 @@ def _digest(path: Path, files: list[_File], below: str) -> str:
 
 
 def _made(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
-    """The copy with this name, which is there or is made now. It has its name when it is whole."""
+    """Return the copy with this digest, which `fill` makes if it is not there. Only a whole copy has its name."""
     copy = place / f"env-{digest}"
     if copy.is_dir():
         return copy
@@ -135,7 +137,7 @@ def _made(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
         fill(hidden)
         os.rename(hidden, copy)
     except OSError:
-        # Another process was faster.
+        # Another process may have been faster.
         if not copy.is_dir():
             raise
     finally:

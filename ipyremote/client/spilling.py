@@ -1,8 +1,9 @@
-"""The thread that moves this client's share of the store to disk, and removes what lies there.
+"""The thread that moves this client's share of the store to disk, and removes segments from the disk.
 
-It exists only while it has something to do, plus a moment. Moving takes as long as the disk needs, so nobody who holds
-the channel's lock does it, and neither does the thread that asked for room: an interrupt of that one cannot leave the
-scheduler without an answer. It answers every order, whatever happens; what it could not move is reported as failed.
+The thread exists only while it has work, and for a moment after. Moving takes as long as the disk needs, so no thread
+moves segments while it holds the channel's lock. Nor does the thread that asked for room, because an interrupt of that
+thread must not leave the scheduler without a reply. Every order gets a reply; segments that could not be moved are
+reported as failed.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ from ipyremote.store.spill import DiskFull, SpillStore
 
 __all__ = ["Spiller"]
 
-#: How long the thread waits for more to do, in seconds.
+#: Time that the thread waits for further work before it ends, in seconds.
 IDLE_SECONDS: Final = 0.5
 
 
 class Spiller:
-    """See the module docstring."""
+    """The mover of one client's segments, with its thread. Thread-safe."""
 
     def __init__(self, disk: SpillStore, report: Callable[[Spilled], None]) -> None:
-        """`report` is called without any lock."""
+        """`report` sends the reply to an order. It is called without any lock."""
         self._disk = disk
         self._report = report
         self._orders: deque[Spill | tuple[str, ...]] = deque()
@@ -34,12 +35,13 @@ class Spiller:
         self._thread: threading.Thread | None = None
         self._closed = False
         self._working = False
-        #: Number of `Spill` orders that were answered, and how many segments were moved for them.
+        #: Number of `Spill` orders that were carried out.
         self.rounds = 0
+        #: Number of segments that were moved for these orders.
         self.moved = 0
 
     def take(self, order: Spill | tuple[str, ...]) -> None:
-        """Move segments to disk, or remove those of these names from it, soon. Harmless when repeated."""
+        """Move the segments of a `Spill` to disk soon, or remove the segments of these names from it. Repeatable."""
         with self._news:
             if self._closed:
                 return
@@ -51,11 +53,11 @@ class Spiller:
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is being moved or waits for it."""
+        """Whether an order is being carried out or waits."""
         return self._working or bool(self._orders)
 
     def wait(self, rounds: int, seconds: float) -> None:
-        """Wait until more than so many rounds are over, at most so long."""
+        """Wait until more than `rounds` orders were carried out, at most so many seconds."""
         with self._news:
             self._news.wait_for(lambda: self.rounds > rounds or self._closed, seconds)
 
@@ -92,7 +94,7 @@ class Spiller:
         failed: list[str] = []
         for stored in order.values:
             moved = False
-            # Gone, or not to be read or written: it stays where it is.
+            # A segment that is gone, or that cannot be read or written, stays where it is.
             with contextlib.suppress(OSError, DiskFull):
                 moved = not self._closed and self._disk.copy(stored)
             (done if moved else failed).append(stored.segment)

@@ -1,7 +1,7 @@
-"""When the store is full: move cold objects to disk, or wait until others give back what they keep to use again.
+"""Room in a full store: cold objects are moved to disk, or other clients give back memory that they keep for reuse.
 
-Where the session has a spill directory, nothing fails as long as the disk has room: what cannot get room in memory,
-because everything there is in use, is made on disk itself. Elsewhere it is a short wait, and then ObjectStoreFullError.
+Where the session has a spill directory, nothing fails as long as the disk has room: a value is written to the disk if
+everything in memory is in use. Elsewhere a client waits for a short time, and then raises ObjectStoreFullError.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from ipyremote.store.spill import DiskFull
 
 __all__ = ["pack_when_room"]
 
-#: How long to wait for room where nothing can be moved to disk.
+#: Longest wait for room where nothing can be moved to disk, in seconds.
 ROOM_SECONDS: Final = 2.0
-#: How long to wait for the room that was made by moving: somebody else may have been faster.
+#: Longest wait for the room that a move has made, in seconds. Another client may have been faster.
 EVICT_SECONDS: Final = 0.3
-#: The same, where only others could give back what they keep.
+#: Longest wait for memory that other clients give back, where nothing was moved, in seconds.
 TRIM_SECONDS: Final = 0.05
-#: When everything in memory is in use, so long the next ones go to disk without asking.
+#: Time for which values go to disk without a request for room, after everything in memory was in use, in seconds.
 CROWDED_SECONDS: Final = 1.0
-#: How long to leave the socket alone while segments are copied.
+#: Longest time between two looks at the socket while segments are copied, in seconds.
 BUSY_SECONDS: Final = 0.05
-#: How long to wait for a scheduler that does not say what to move.
+#: Longest wait for the scheduler's order to move objects, in seconds.
 ORDER_SECONDS: Final = 10.0
-#: How often to ask for more to be moved.
+#: Largest number of requests to move objects, for one value.
 ROUNDS: Final = 8
-#: At a time, the capacity's share that is moved at least: it costs the same for one object as for many.
+#: Smallest amount to move at a time, as a divisor of the store's capacity. Many objects cost no more than one.
 SHARE: Final = 8
 
 
 def pack_when_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inline | m.Stored:
-    """`values.pack` as soon as there is room. Raises ObjectStoreFullError, or OutOfDiskError where there is a disk."""
+    """Pack a value as soon as there is room. Raises ObjectStoreFullError, or OutOfDiskError where there is a disk."""
     if not values.spills:
         return _wait_for_room(channel, values, pickled)
     if pickled.size <= values.capacity and time.monotonic() >= values.crowded_until:
@@ -56,14 +56,14 @@ def pack_when_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inli
 
 
 def _move_others(channel: Channel, values: Values, pickled: Pickled) -> m.Inline | m.Stored | None:
-    """Have cold objects moved to disk until there is room. None: whatever was moved, there was none."""
+    """Have cold objects moved to disk until there is room, and pack a value. Returns None if there is still no room."""
     spiller = channel.spiller
     needed = max(pickled.size + pickled.size // 8, values.capacity // SHARE)
     for _ in range(ROUNDS):
         rounds, moved = spiller.rounds, spiller.moved
         channel.send(m.NoRoom(needed), now=True)
         deadline = time.monotonic() + ORDER_SECONDS
-        # A copy takes as long as it takes.
+        # Copying has no deadline, because a disk may be slow.
         while spiller.rounds == rounds and (spiller.is_busy or time.monotonic() < deadline):
             if spiller.is_busy:
                 spiller.wait(rounds, BUSY_SECONDS)
@@ -100,7 +100,7 @@ def _wait_for_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inli
 def _pack_after(
     channel: Channel, values: Values, pickled: Pickled, seconds: float
 ) -> m.Inline | m.Stored | None:
-    """Read the socket for a moment, then try again. None: still no room."""
+    """Read the socket for at most so many seconds, then try to pack. Returns None if there is still no room."""
     channel.step(seconds)
     try:
         return values.pack(pickled)

@@ -1,6 +1,6 @@
-"""What a session answers about its streams: the next item, and whether there will be one.
+"""The streams of a session, as generators use them: the next item, and whether there will be one.
 
-What has arrived of each stream, and how a stream is named among the objects, is in `objects.py`.
+`objects.py` has the items that have arrived, and the names of streams among the objects.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["ClientStreams"]
 
 
 class ClientStreams:
-    """Method contracts are those of `backend.Streams`."""
+    """The streams of one client. `backend.Streams` has the contracts of the methods."""
 
     def __init__(self, channel: Channel) -> None:
         self._channel = channel

@@ -1,7 +1,7 @@
-"""What every submission of a client is made from: ids, the label, packed arguments, the `TaskSpec`.
+"""The parts of every submission of a client: ids, the label, packed arguments, the `TaskSpec`.
 
 `Session` submits tasks and calls through a `Submitter`, and so do the client's actor names and placement groups, which
-therefore need no session. Waiting for what was submitted is not its business.
+therefore need no session. A submitter waits for no result.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["Submitter"]
 
 
 class Submitter:
-    """See the module docstring. Methods that need the channel's lock say so."""
+    """The source of one client's submissions. Methods that need the channel's lock say so."""
 
     def __init__(
         self,
@@ -45,14 +45,14 @@ class Submitter:
         #: Source of the ids of this client's tasks, objects and actors.
         self.ids = IdSource(client_id)
         self._id_of = id_of
-        #: On whose behalf the process runs, where it runs one task at a time: the source of labels and origins.
+        #: Task or driver on whose behalf the process runs, unless several tasks run at a time: the source of labels.
         self.process_running = Running(driver=client_id)
         #: Calls that can be repeated; None until `remember_calls`.
         self.repeatable_calls: RepeatableCalls | None = None
 
     @property
     def running(self) -> Running:
-        """On whose behalf the calling code runs."""
+        """Task or driver on whose behalf the calling code runs."""
         return concurrent.get() or self.process_running
 
     def remember_calls(self) -> None:
@@ -62,7 +62,7 @@ class Submitter:
     # --------------------------------------------------------------------------------------------------- preparation
 
     def pack_arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PackedArguments:
-        """Make arguments ready for the wire; large ones become an object that the caller must release."""
+        """Make arguments ready for the wire. Large arguments become an object that the caller must release."""
         if self.channel.host is not None:
             self.channel.host.before_call()
         pickled, deps = pack_arguments(args, kwargs, self._id_of)
@@ -74,14 +74,14 @@ class Submitter:
         return PackedArguments((*deps, object_id), (), NO_ARGUMENTS, object_id)
 
     def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
-        """Make a wire value. Waits a little for room in the store; raises ObjectStoreFullError."""
+        """Make a wire value of a pickle. Waits a little for room in the store; raises ObjectStoreFullError."""
         try:
             return self._values.pack(pickled)
         except StoreFull:
             return pack_when_room(self.channel, self._values, pickled)
 
     def put(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
-        """Make an object of a wire value; returns its id, with one hold for the caller."""
+        """Make an object of a wire value, and return the object's id, of which the caller has one hold."""
         channel = self.channel
         with channel.lock:
             object_id = self.ids.take()
@@ -142,6 +142,6 @@ class Submitter:
         if self.repeatable_calls is not None and type(message) is m.Submit:
             self.repeatable_calls.add(message.spec)
         if packed.object_id:
-            # The queued task holds its arguments; released any earlier, the arguments could be gone before the task.
+            # Released only now that the queued task holds the arguments, so that they cannot be gone before the task.
             channel.released.append(packed.object_id)
         channel.after_queue()

@@ -1,9 +1,10 @@
 """Failures that have arrived and that nobody has asked for.
 
 A failure is *unretrieved* from its arrival until somebody opens its object, or another object that failed for the same
-reason. A failure that arrives after a `get` of its list has raised another failure is never unretrieved: somebody has
-asked.
-Pure bookkeeping, guarded by the channel's lock; nothing is kept unless somebody wants the news.
+reason. A failure that arrives after a `get` of its list has raised another failure is never unretrieved, because
+somebody has asked for it.
+
+Pure bookkeeping, guarded by the channel's lock. Nothing is kept unless there is a callback, `on_news`.
 """
 
 from __future__ import annotations
@@ -16,26 +17,29 @@ from ipyremote.messages import Failure
 
 __all__ = ["Unretrieved"]
 
-#: Failures that are remembered at a time, and those that were heard of.
+#: Largest number of failures that are remembered, and as many texts and expected objects.
 _REMEMBERED: Final = 10_000
-#: Nothing to tell anybody about: the user did it, or is told otherwise.
+#: Kinds of failures that are never unretrieved: the user has caused them, or is told in another way.
 _SILENT: Final = frozenset({"task_cancelled", "cluster_lost", "object_freed"})
 
 
 class Unretrieved:
-    """See the module docstring."""
+    """The unretrieved failures of one client. The module's docstring has the rules."""
 
     __slots__ = ("_expected", "_heard", "failures", "on_news")
 
     def __init__(self) -> None:
+        #: Unretrieved failures by object id, oldest first.
         self.failures: OrderedDict[int, Failure] = OrderedDict()
+        #: Texts of the failures that somebody was told of, oldest first.
         self._heard: OrderedDict[str, None] = OrderedDict()
+        #: Ids of objects that somebody has asked for before they had a value, oldest first.
         self._expected: OrderedDict[int, None] = OrderedDict()
-        #: Called with an object's id when its failure has arrived, and when its last ref has died; None: nobody cares.
+        #: Function to call with an object's id when its failure has arrived and when its last ref has died, if any.
         self.on_news: Callable[[int], None] | None = None
 
     def arrived(self, object_id: int, failure: Failure) -> bool:
-        """A failure came. True: that is news."""
+        """Note a failure that has arrived. Returns whether the failure is unretrieved."""
         if self.on_news is None or failure.kind in _SILENT or failure.text in self._heard:
             return False
         if object_id in self._expected:
@@ -47,7 +51,7 @@ class Unretrieved:
         return True
 
     def ask(self, object_id: int, failure: Failure) -> None:
-        """Somebody has been told of it."""
+        """Note that somebody is told of a failure."""
         if self.on_news is None:
             return
         self.failures.pop(object_id, None)
@@ -56,7 +60,7 @@ class Unretrieved:
             self._heard.popitem(last=False)
 
     def expect(self, object_ids: Iterable[int]) -> None:
-        """Somebody has asked for these before they had a value."""
+        """Note that somebody has asked for these objects before they had a value."""
         if self.on_news is None:
             return
         self._expected.update(dict.fromkeys(object_ids))
@@ -64,6 +68,6 @@ class Unretrieved:
             self._expected.popitem(last=False)
 
     def take(self, object_id: int) -> tuple[Failure | None, bool]:
-        """(the failure if it is still unretrieved, whether others have been told the same)."""
+        """Take out a failure. Returns (the failure, if it is still unretrieved; whether somebody was told its text)."""
         failure = self.failures.pop(object_id, None)
         return failure, failure is not None and failure.text in self._heard

@@ -1,7 +1,7 @@
-"""Values between Python and the wire: small ones inline, large ones through the store.
+"""Values on their way between Python and the wire: small values inline, large values through the store.
 
-`Values` packs arguments and results and opens what comes back. It keeps no objects: whoever opens a stored value is
-told whether a new mapping was made, because a mapping is something to hold the object for.
+`Values` packs arguments and results, and opens wire values. It keeps no objects: the caller that opens a stored value
+is told whether memory was mapped for it, because the caller must hold the object as long as the mapping exists.
 """
 
 from __future__ import annotations
@@ -55,8 +55,9 @@ class PackedArguments:
         self.deps = deps
         #: Ids of the refs inside other arguments.
         self.refs = refs
+        #: The arguments, unless they became an object.
         self.inline = inline_args
-        #: The object that large arguments became; it is then the last of `deps`.
+        #: Id of the object that large arguments became, which is the last of `deps`; 0 for inline arguments.
         self.object_id = object_id
 
 
@@ -71,14 +72,14 @@ def inline(pickled: Pickled) -> Inline:
 
 @lru_cache(maxsize=256)
 def retry_types(retry: bool | tuple[type[BaseException], ...]) -> bytes:
-    """`TaskSpec.retry_on` for a task's `retry_exceptions`."""
+    """Return `TaskSpec.retry_on` for a task's option `retry_exceptions`."""
     if isinstance(retry, bool):
         return b"*" if retry else b""
     return dumps_whole(retry).head
 
 
 def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
-    """An actor's options on the wire."""
+    """Return an actor's options as they travel on the wire."""
     return ActorSpec(
         class_name=actor.class_name,
         resources=actor.resources,
@@ -96,14 +97,14 @@ def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
 
 
 class Values:
-    """Opens and packs values of one process with its segment store."""
+    """The values of one process, packed into its segment store and opened from it."""
 
     def __init__(self, store: SegmentStore, released: deque[int]) -> None:
         self._store = store
         self._released = released
-        #: How full the store was when it last had no room, in words.
+        #: Words on how full the store was when it last had no room.
         self.full = ""
-        #: Until then (monotonic) it is not worth asking for room.
+        #: Time before which a request for room would be in vain, in seconds of the monotonic clock.
         self.crowded_until = 0.0
 
     @property
@@ -117,18 +118,21 @@ class Values:
         return self._store.disk.exists
 
     def pack_on_disk(self, pickled: Pickled) -> Stored:
-        """Raises DiskFull."""
+        """Write a value to the disk. Raises DiskFull."""
         return self._store.disk.write(pickled.head, pickled.buffers)
 
     def pack(self, pickled: Pickled) -> Inline | Stored:
-        """Raises StoreFull where a large value has no room."""
+        """Make a wire value of a pickle. Raises StoreFull if a large value has no room."""
         if inline_size(pickled) <= INLINE_LIMIT:
             return inline(pickled)
         return self._store.write(pickled.head, pickled.buffers)
 
     def open(self, object_id: int, value: Inline | Stored, on_mapped: Callable[[int], None]) -> Any:
-        """The Python value. `on_mapped(object_id)` is called when memory was mapped for it: until the id appears in
-        `released`, something in this process may look at that memory. Raises ObjectLostError."""
+        """Return the Python value of a wire value. Raises ObjectLostError.
+
+        `on_mapped(object_id)` is called when memory was mapped for the value: until the id appears in `released`,
+        something in this process may look at that memory.
+        """
         if type(value) is Inline:
             return loads_inline(value)
         assert isinstance(value, Stored)

@@ -1,7 +1,7 @@
-"""Who waits for what: one small record for each thread inside `get` or `wait`.
+"""Waiters: a small record for each thread inside `get` or `wait`.
 
-The session tells a waiter about each object that gets its value; the waiter knows when enough have. It is pure
-bookkeeping, guarded by the session's lock.
+The client tells a waiter about each object that gets its value; the waiter knows when the wait is over. Pure
+bookkeeping, guarded by the channel's lock.
 """
 
 from __future__ import annotations
@@ -12,26 +12,27 @@ __all__ = ["Waiter"]
 
 
 class Waiter:
-    """Waits until at most `target` of `missing` are left, or, if it is strict, until one of them failed."""
+    """A wait until at most `target` of `missing` are left or, if the wait is strict, until one of them has failed."""
 
     __slots__ = ("failed", "missing", "strict", "target")
 
     def __init__(self, missing: Iterable[int], *, target: int = 0, strict: bool = False) -> None:
-        #: Not known to have a value yet.
+        #: Ids of the objects that are not known to have a value yet.
         self.missing = set(missing)
+        #: Number of missing objects at which the wait is over.
         self.target = target
-        #: Whether one failure is enough (`get`) or counts like a value (`wait`).
+        #: Whether one failure ends the wait (`get`) or counts like a value (`wait`).
         self.strict = strict
-        #: The first object that failed, or 0.
+        #: Id of the first object that has failed, or 0.
         self.failed = 0
 
     @property
     def done(self) -> bool:
-        """Whether to stop waiting."""
+        """Whether the wait is over."""
         return len(self.missing) <= self.target or (self.strict and self.failed != 0)
 
     def resolve(self, object_id: int, failed: bool) -> None:
-        """The object has its value. Harmless when repeated."""
+        """Note that an object has its value. Repeatable."""
         if object_id in self.missing:
             self.missing.discard(object_id)
             if failed and not self.failed:

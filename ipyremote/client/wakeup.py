@@ -11,12 +11,12 @@ __all__ = ["Wakeup"]
 
 #: The number 1 as an eventfd takes it; a pipe takes any bytes.
 _ONE: Final = (1).to_bytes(8, sys.byteorder)
-#: Bytes that are read at once: an eventfd gives 8, a pipe one `_ONE` for each call of `set`.
+#: Largest number of bytes to read at once: an eventfd gives 8, a pipe one `_ONE` for each call of `set`.
 _READ_BYTES: Final = 4096
 
 
 class Wakeup:
-    """Set by any thread; readable, at `fd`, until somebody clears it."""
+    """A signal that any thread can set: `fd` is readable until somebody clears the signal."""
 
     __slots__ = ("_write_fd", "fd")
 
