@@ -1,4 +1,4 @@
-"""A scheduler of a few lines in a thread of the test: it records what a session says and answers as it is told."""
+"""A scheduler of a few lines in a thread of the test, which records a session's messages and sends given replies."""
 
 from __future__ import annotations
 
@@ -25,15 +25,17 @@ _SECRET = bytes(32)
 
 
 def value_of(value: Any) -> Inline:
-    """A small value as it travels."""
+    """Return a small value as it travels on the wire."""
     return inline(dumps(value))
 
 
 class FakeScheduler:
-    """See the module docstring. `answer(message)` gives what to send back."""
+    """The scheduler of one session in a directory."""
 
     def __init__(self, directory: SessionDirectory) -> None:
+        #: Messages of the session so far.
         self.heard: list[FromClient] = []
+        #: Function from a message of the session to the replies.
         self.answer: Callable[[FromClient], list[ToClient]] = lambda message: []
         self._outbox: list[ToClient] = []
         self._lock = threading.Lock()
@@ -56,7 +58,7 @@ class FakeScheduler:
                 for answer in self.answer(message):
                     self._server.send(client_id, answer)
             with self._lock:
-                # To a client that has not greeted nothing can be sent.
+                # Nothing can be sent to a client before its greeting.
                 for message in self._outbox if greeted else ():
                     self._server.send(DRIVER, message)
                 if greeted:
@@ -67,30 +69,30 @@ class FakeScheduler:
         self._server.close(0)
 
     def say(self, *messages: ToClient) -> None:
-        """Send these."""
+        """Send these messages as soon as the session has greeted."""
         with self._lock:
             self._outbox.extend(messages)
 
     def wait_heard(self, kind: type, count: int = 1) -> list[Any]:
-        """All messages of one kind, once there are so many."""
+        """Wait until the session has sent `count` messages of a kind; return all messages of this kind so far."""
         until(lambda: len(self.all_of(kind)) >= count, f"{count} x {kind.__name__} arrive", 10)
         return self.all_of(kind)
 
     def all_of(self, kind: type) -> list[Any]:
-        """Messages of one kind so far."""
+        """Return the messages of a kind so far."""
         return [message for message in list(self.heard) if isinstance(message, kind)]
 
     def order(self, *kinds: type) -> list[str]:
-        """Names of the messages of these kinds, in the order heard."""
+        """Return the names of the messages of these kinds, in the order of their arrival."""
         return [type(message).__name__ for message in list(self.heard) if isinstance(message, kinds)]
 
     def submitted(self, number: int = 0) -> Submit:
-        """The submission with this number."""
+        """Wait for the submission with this number, counted from 0, and return it."""
         found: Submit = self.wait_heard(Submit, number + 1)[number]
         return found
 
     def stop(self) -> None:
-        """The scheduler is gone."""
+        """End the scheduler's thread and close its socket."""
         self._stop = True
         self._thread.join()
 
@@ -114,7 +116,7 @@ class _Owner:
 def scheduler_and_session(
     capacity: int = 64 << 20,
 ) -> Iterator[tuple[FakeScheduler, Session, Callable[[], None]]]:
-    """Both, connected, and a function that makes the scheduler's process seem to end."""
+    """Give a scheduler, a session connected to it, and a function that makes the scheduler's process seem to end."""
     directory = SessionDirectory.create(capacity)
     alive, alive_end = os.pipe()
     ends = [alive_end]

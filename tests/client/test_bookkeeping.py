@@ -1,4 +1,4 @@
-"""What a client keeps for itself: waiters and counts."""
+"""The bookkeeping of a client: waiters, and counts of refs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_strict_waiter_is_done_at_the_first_failure_and_names_it() -> None:
     assert patient.done
 
 
-def test_a_waiter_for_what_is_there_already_is_done() -> None:
+def test_a_waiter_for_objects_that_are_ready_is_done_at_once() -> None:
     objects = Objects()
     objects.expect(1, 1)
     objects.expect(2, 1)
@@ -42,7 +42,7 @@ def test_a_waiter_for_what_is_there_already_is_done() -> None:
     assert objects.waiters == [waiter]
 
 
-def test_what_is_released_as_often_as_it_was_held_is_gone() -> None:
+def test_an_object_that_is_released_as_often_as_it_was_held_is_gone() -> None:
     objects = Objects()
     objects.expect(5, 3)
     assert (objects.hold(5), objects.hold(99)) == (False, True)

@@ -1,4 +1,4 @@
-"""What a worker's host may rely on."""
+"""Promises of a channel to the worker around it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipyremote.client.channel import Channel
 
 
 class Recorder:
-    """A host that only notes that it was connected."""
+    """A worker that only notes the channel that it was connected to."""
 
     def __init__(self) -> None:
         self.link: Channel | None = None
@@ -33,7 +33,7 @@ class Recorder:
         raise SystemExit
 
 
-def test_a_host_is_connected_before_the_scheduler_can_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_is_connected_before_the_scheduler_can_reply(monkeypatch: pytest.MonkeyPatch) -> None:
     host = Recorder()
 
     class Greeted(Exception):

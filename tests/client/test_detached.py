@@ -1,4 +1,4 @@
-"""Which names count, and what the scheduler is told of them."""
+"""The names of a driver that its session keeps: values that count, and messages to the scheduler."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support import leaks
 
 @pytest.fixture
 def backend() -> Any:
-    """The inline backend: any will do to make refs."""
+    """The inline backend, which stands for any backend that makes refs."""
     ray.init(backend="inline")
     yield ray.put(1)._backend
     ray.shutdown()
@@ -38,7 +38,7 @@ def test_refs_handles_and_containers_of_them_count(backend: Any) -> None:
         assert contents(value, backend) is not None
 
 
-def test_other_values_do_not(backend: Any) -> None:
+def test_other_values_do_not_count(backend: Any) -> None:
     one = ray.put(1)
 
     class Other(list):  # type: ignore[type-arg]
@@ -64,7 +64,7 @@ def test_other_values_do_not(backend: Any) -> None:
         assert contents(value, backend) is None
 
 
-def test_refs_of_another_session_do_not(backend: Any) -> None:
+def test_refs_of_another_session_do_not_count(backend: Any) -> None:
     one = ray.put(1)
     assert contents(one, None) is None  # type: ignore[arg-type]
 
@@ -77,7 +77,7 @@ def test_containers_that_differ_are_told_apart(backend: Any) -> None:
 
 @pytest.fixture
 def told() -> Iterator[tuple[Any, Any, DetachedDriver]]:
-    """A session whose scheduler records what it hears, and its names' keeper."""
+    """A scheduler that records the messages of a session, the session, and the follower of its names."""
     with leaks.leakless(), scheduler_and_session() as (scheduler, session, _):
         current.install(session)
         keeping = DetachedDriver(session, session.channel, session.requests)
@@ -91,7 +91,7 @@ def _put(session: Any) -> ObjectRef[Any]:
     return ObjectRef(any_id, session, label)
 
 
-def test_the_scheduler_is_told_what_has_changed_and_nothing_else(told: Any) -> None:
+def test_the_scheduler_is_told_of_changed_names_only(told: Any) -> None:
     scheduler, session, keeping = told
     one, two = _put(session), _put(session)
     names = {"a": one, "b": [one, two, one], "_c": two, "n": 3, "Out": {1: one}, "In": [two]}
@@ -113,7 +113,7 @@ def test_the_scheduler_is_told_what_has_changed_and_nothing_else(told: Any) -> N
     assert pickling.loads(second.bound[0].payload) == [one, two, one, two]
 
 
-def test_names_are_looked_through_now_and_then(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_new_name_is_found_without_a_call_of_look(told: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, session, keeping = told
     monkeypatch.setattr("ipyremote.client.detached.LOOK_SECONDS", 0.02)
     names: dict[str, Any] = {}
@@ -123,7 +123,7 @@ def test_names_are_looked_through_now_and_then(told: Any, monkeypatch: pytest.Mo
     assert [bound.name for bound in told_of.bound] == ["late"]
 
 
-def test_a_value_that_cannot_be_pickled_keeps_no_other_from_being_kept(told: Any) -> None:
+def test_other_names_are_kept_beside_a_value_that_cannot_be_pickled(told: Any) -> None:
     scheduler, session, keeping = told
     odd = _put(session)
     fine = {"odd": {("key",): odd}, "good": _put(session)}
@@ -135,7 +135,7 @@ def test_a_value_that_cannot_be_pickled_keeps_no_other_from_being_kept(told: Any
     assert [bound.name for bound in heard.bound] == ["odd", "good"]
 
 
-def test_nothing_is_told_after_the_end(told: Any) -> None:
+def test_the_scheduler_is_told_nothing_after_the_end_of_the_session(told: Any) -> None:
     scheduler, session, keeping = told
     keeping.watch([{}])
     session.shutdown()

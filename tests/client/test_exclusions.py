@@ -1,4 +1,4 @@
-"""Patterns as in `.gitignore` files."""
+"""Patterns, as in `.gitignore` files, for the files that a copy leaves out."""
 
 from __future__ import annotations
 
@@ -31,19 +31,21 @@ from ipyremote.client.exclusions import Exclusions
         (["!", "[z-a]", "*.log"], ["a.log"], ["a", "!"]),
     ],
 )
-def test_which_paths_a_pattern_leaves_out(patterns: list[str], left_out: list[str], kept: list[str]) -> None:
+def test_patterns_leave_out_the_paths_that_git_ignores(
+    patterns: list[str], left_out: list[str], kept: list[str]
+) -> None:
     exclusions = Exclusions(patterns)
     paths = [*left_out, *kept]
     assert left_out == [path for path in paths if exclusions.excludes(path, is_directory=False)]
 
 
-def test_a_slash_at_the_end_means_directories_only() -> None:
+def test_a_pattern_with_a_slash_at_its_end_is_for_directories_only() -> None:
     exclusions = Exclusions(["build/"])
     assert exclusions.excludes("deep/build", is_directory=True)
     assert not exclusions.excludes("build", is_directory=False)
 
 
-def test_patterns_of_a_directory_stand_for_what_lies_in_it_and_are_stronger() -> None:
+def test_patterns_of_an_inner_directory_are_stronger_and_hold_inside_it_only() -> None:
     outer = Exclusions(["*.log"])
     inner = outer.copy()
     inner.add(["!*.log", "/x"], "deep")
@@ -54,7 +56,7 @@ def test_patterns_of_a_directory_stand_for_what_lies_in_it_and_are_stronger() ->
     assert outer.excludes("deep/a.log", is_directory=False)
 
 
-def test_a_directory_can_be_taken_back_from_the_patterns_around_it() -> None:
+def test_a_later_pattern_can_include_a_directory_again() -> None:
     exclusions = Exclusions(["build/", "!keep/build/"])
     assert exclusions.excludes("build", is_directory=True)
     assert exclusions.excludes("deep/build", is_directory=True)

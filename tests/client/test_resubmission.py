@@ -1,4 +1,4 @@
-"""Calls that are submitted again: which ones can be, and what is said about the others."""
+"""Calls that are submitted again, and the errors about calls that cannot be."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_repeated_call_is_the_same_call_with_a_new_id(scheduler: FakeScheduler
     ref = submit(session, "argument", returns=2)
     scheduler.say(m.ObjectReady(ref._id, m.Failure("worker_crashed", "killed")))
     until(lambda: session.is_ready(ref._id), "the task has failed")
-    new = ObjectRef(session.history.retry(ref._id), session, "again")
+    new: ObjectRef[Any] = ObjectRef(session.history.retry(ref._id), session, "again")
     old, again = (message.spec for message in scheduler.wait_heard(m.Submit, 2))
     assert again == m.replace(old, task_id=new._id)
     assert scheduler.wait_heard(m.Release)[0].ids == (new._id + 1,)
@@ -75,7 +75,9 @@ def test_a_call_without_a_ref_or_with_a_value_is_forgotten_by_a_sweep(
     for any_id in (done._id, dropped_id):
         with pytest.raises(ValueError, match="not remembered any more"):
             session.history.retry(any_id)
-    again = [ObjectRef(session.history.retry(ref._id), session, "again") for ref in (failed, running)]
+    again: list[ObjectRef[Any]] = [
+        ObjectRef(session.history.retry(ref._id), session, "again") for ref in (failed, running)
+    ]
     assert len(scheduler.wait_heard(m.Submit, 6)) == 4 + len(again)
 
 

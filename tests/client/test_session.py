@@ -1,4 +1,4 @@
-"""A session against a fake scheduler: what it says in which order, how it waits, and how it ends."""
+"""A session against a fake scheduler: the order of its messages, its waiting, and its end."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def submit(session: Session, *args: Any) -> ObjectRef[Any]:
 
 
 def echo(message: m.FromClient) -> list[m.ToClient]:
-    """Each task gives its number of dependencies."""
+    """Reply to each submission with the number of its dependencies as the task's value."""
     if isinstance(message, m.Submit):
         return [m.ObjectReady(message.spec.task_id, value_of(len(message.spec.deps)))]
     return []
@@ -94,7 +94,7 @@ def test_large_arguments_are_released_only_after_their_submission(
     del ref
 
 
-def test_large_arguments_are_one_object_and_the_last_of_what_the_task_needs(
+def test_large_arguments_are_one_object_and_the_last_dependency_of_the_task(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     first = submit(session)
@@ -104,7 +104,7 @@ def test_large_arguments_are_one_object_and_the_last_of_what_the_task_needs(
     assert (spec.deps, spec.refs, spec.args.data) == ((first._id, put.object_id), (), b"")
 
 
-def test_a_value_that_holds_a_ref_holds_it_before_anything_is_released(
+def test_a_ref_inside_a_value_is_held_before_the_value_is_released(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     inner = 1 << 41 | 5
@@ -113,13 +113,13 @@ def test_a_value_that_holds_a_ref_holds_it_before_anything_is_released(
     scheduler.say(m.ObjectReady(box._id, value_of([foreign])))
     (mine,) = session.get([box._id], timeout=10)[0]
     assert mine._id == inner
-    foreign._backend = None  # never counted here: it only stood in for another client's
+    foreign._backend = None  # the ref was never counted here, because it stood for the ref of another client
     del box
     gc.collect()
     scheduler.wait_heard(m.Release)
     assert scheduler.order(m.Hold, m.Release) == ["Hold", "Release"]
     assert scheduler.all_of(m.Hold)[0].ids == (inner,)
-    # It came from elsewhere, so its value is asked for.
+    # The ref came from elsewhere, so the session asks for its value.
     assert not session.is_ready(inner)
     assert session.wait([inner], 1, timeout=0.05) == []
     assert scheduler.wait_heard(m.Want)[0].ids == (inner,)
@@ -129,30 +129,32 @@ def test_a_value_that_holds_a_ref_holds_it_before_anything_is_released(
     assert inner in [any_id for message in scheduler.wait_heard(m.Release, 2) for any_id in message.ids]
 
 
-def test_the_last_of_several_refs_releases(scheduler: FakeScheduler, session: Session) -> None:
+def test_an_object_is_released_with_the_last_of_several_refs(
+    scheduler: FakeScheduler, session: Session
+) -> None:
     ref = submit(session)
     session.hold(ref._id)
     other = ObjectRef(ref._id, session, "again")
     object_id = ref._id
     del ref
-    until(lambda: not session.released, "the first was worked off")
+    until(lambda: not session.released, "the session has counted the first ref down")
     assert scheduler.all_of(m.Release) == []
     del other
     assert scheduler.wait_heard(m.Release)[0].ids == (object_id,)
 
 
-def test_a_ref_that_is_dropped_is_released_although_nothing_else_happens(
+def test_a_dropped_ref_is_released_although_nothing_else_happens(
     scheduler: FakeScheduler, session: Session
 ) -> None:
-    # A put is answered by nobody, and the thread that looks for releases was asleep until something happens.
-    until(lambda: session.channel._io_thread.endless, "the thread sleeps")
+    # Nobody replies to a put, so only the put itself can wake the io thread, which looks for released ids.
+    until(lambda: session.channel._io_thread.endless, "the io thread sleeps")
     object_id, label = session.put(1)
     ref = ObjectRef(object_id, session, label)
     del ref
     assert scheduler.wait_heard(m.Release)[0].ids == (object_id,)
 
 
-def test_get_gives_values_in_the_order_asked(scheduler: FakeScheduler, session: Session) -> None:
+def test_get_returns_values_in_the_order_of_its_ids(scheduler: FakeScheduler, session: Session) -> None:
     scheduler.answer = echo
     dependency = session.put(1)[0]
     ref = ObjectRef(dependency, session, "put#1")
@@ -160,7 +162,7 @@ def test_get_gives_values_in_the_order_asked(scheduler: FakeScheduler, session: 
     assert session.get([r._id for r in refs], timeout=10) == [0, 2, 1]
 
 
-def test_get_raises_at_the_first_failure_and_wait_counts_it(
+def test_get_raises_at_the_first_failure_and_wait_counts_the_failure_as_ready(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     slow, bad = submit(session), submit(session)
@@ -170,7 +172,9 @@ def test_get_raises_at_the_first_failure_and_wait_counts_it(
     assert session.wait([slow._id, bad._id], 1, timeout=10) == [bad._id]
 
 
-def test_timeouts_are_kept_and_zero_means_look_once(scheduler: FakeScheduler, session: Session) -> None:
+def test_timeouts_are_kept_and_a_timeout_of_zero_looks_once(
+    scheduler: FakeScheduler, session: Session
+) -> None:
     ref = submit(session)
     for timeout in (0, 0.05):
         began = time.monotonic()
@@ -180,7 +184,7 @@ def test_timeouts_are_kept_and_zero_means_look_once(scheduler: FakeScheduler, se
     assert session.wait([ref._id], 1, timeout=0) == []
 
 
-def test_a_callback_is_called_once_and_a_failing_one_hurts_nobody(
+def test_a_callback_is_called_once_and_a_failing_callback_stops_no_other(
     scheduler: FakeScheduler, session: Session, capsys: pytest.CaptureFixture[str]
 ) -> None:
     called: list[int] = []
@@ -192,15 +196,15 @@ def test_a_callback_is_called_once_and_a_failing_one_hurts_nobody(
     session.on_ready(first._id, fail)
     session.on_ready(second._id, called.append)
     scheduler.say(m.ObjectReady(first._id, value_of(1)))
-    until(lambda: session.is_ready(first._id), "the first has its value")
+    until(lambda: session.is_ready(first._id), "the first object has its value")
     scheduler.say(m.ObjectReady(second._id, value_of(2)), m.ObjectReady(second._id, value_of(2)))
-    until(lambda: called == [second._id], "the second is called")
+    until(lambda: called == [second._id], "the second callback is called")
     session.on_ready(second._id, called.append)
     assert called == [second._id] * 2
     assert "a bad callback" in capsys.readouterr().err
 
 
-def test_a_lost_scheduler_ends_every_wait_and_tells_every_callback(
+def test_a_lost_scheduler_ends_every_wait_and_calls_every_callback(
     scheduler: FakeScheduler, session: Session, end: Callable[[], None]
 ) -> None:
     ref, ready = submit(session), submit(session)
@@ -212,7 +216,7 @@ def test_a_lost_scheduler_ends_every_wait_and_tells_every_callback(
     timer.start()
     with pytest.raises(ClusterLostError, match="faked"):
         session.get([ref._id], timeout=10)
-    until(lambda: called == [ref._id], "the callback is told")
+    until(lambda: called == [ref._id], "the callback is called")
     assert session.get([ready._id]) == ["kept"]
     for call in (
         lambda: submit(session),
@@ -225,7 +229,9 @@ def test_a_lost_scheduler_ends_every_wait_and_tells_every_callback(
     timer.join()
 
 
-def test_a_wait_of_many_slices_is_woken_at_once(scheduler: FakeScheduler, session: Session) -> None:
+def test_a_thread_that_waits_in_long_slices_is_woken_at_once(
+    scheduler: FakeScheduler, session: Session
+) -> None:
     ref = submit(session)
     got: list[float] = []
 
@@ -235,36 +241,36 @@ def test_a_wait_of_many_slices_is_woken_at_once(scheduler: FakeScheduler, sessio
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: session.channel.dozing != 0, "it waits in long slices")
+    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
     scheduler.say(m.ObjectReady(ref._id, value_of(1)))
     began = time.monotonic()
     thread.join()
     assert got[0] - began < 0.3
 
 
-def test_a_message_that_another_thread_reads_wakes_the_one_that_waits(
+def test_a_message_that_another_thread_reads_wakes_the_waiting_thread(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     ref = submit(session)
     thread = threading.Thread(target=lambda: session.get([ref._id], timeout=30))
     thread.start()
-    until(lambda: session.channel.dozing != 0, "it waits in long slices")
+    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
     began = time.monotonic()
     scheduler.say(m.ObjectReady(ref._id, value_of(1)))
     while thread.is_alive():
-        # Each of these reads the socket, too.
+        # Each call of `watch` reads the socket, too.
         session.watch([ref._id])
         assert time.monotonic() - began < 5
     assert time.monotonic() - began < 0.4
 
 
-def test_what_is_sent_while_another_thread_waits_is_not_held_up(
+def test_a_submission_is_sent_at_once_while_another_thread_waits(
     scheduler: FakeScheduler, session: Session
 ) -> None:
     ref = submit(session)
     thread = threading.Thread(target=lambda: session.wait([ref._id], 1, timeout=3))
     thread.start()
-    until(lambda: session.channel.dozing != 0, "it waits in long slices")
+    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
     began = time.monotonic()
     refs = [submit(session) for _ in range(5)]
     scheduler.wait_heard(m.Submit, 6)
@@ -274,7 +280,9 @@ def test_what_is_sent_while_another_thread_waits_is_not_held_up(
     assert len(refs) == 5
 
 
-def test_threads_that_wait_at_once_each_get_theirs(scheduler: FakeScheduler, session: Session) -> None:
+def test_threads_that_wait_at_the_same_time_each_get_their_own_value(
+    scheduler: FakeScheduler, session: Session
+) -> None:
     scheduler.answer = echo
     wrong: list[Any] = []
 
@@ -305,7 +313,7 @@ def test_a_shutdown_ends_the_wait_of_another_thread(scheduler: FakeScheduler, se
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: bool(session._objects.waiters), "it waits")
+    until(lambda: bool(session._objects.waiters), "the thread waits")
     session.shutdown()
     session.shutdown()
     thread.join()
@@ -314,7 +322,7 @@ def test_a_shutdown_ends_the_wait_of_another_thread(scheduler: FakeScheduler, se
 
 
 @pytest.mark.processes
-def test_a_forked_child_is_refused_at_once(scheduler: FakeScheduler, session: Session) -> None:
+def test_a_session_refuses_a_forked_child_at_once(scheduler: FakeScheduler, session: Session) -> None:
     ref = submit(session)
     scheduler.submitted()
     heard = len(scheduler.heard)
@@ -338,7 +346,7 @@ def test_a_forked_child_is_refused_at_once(scheduler: FakeScheduler, session: Se
 
 
 class _Gate:
-    """A listener that takes its time with the first text."""
+    """A listener that blocks at the first text until `open` is set."""
 
     def __init__(self) -> None:
         self.entered = threading.Event()
@@ -360,13 +368,15 @@ class _Gate:
         """Nothing is watched."""
 
     def on_notice(self, cell: int, text: str) -> None:
-        """There are none."""
+        """There are no notices."""
 
     def on_lost(self, reason: str) -> None:
-        """It is not lost."""
+        """The session is not lost."""
 
 
-def test_a_tasks_text_is_out_before_get_gives_its_value(scheduler: FakeScheduler, session: Session) -> None:
+def test_the_text_of_a_task_is_out_before_get_returns_its_value(
+    scheduler: FakeScheduler, session: Session
+) -> None:
     gate = _Gate()
     session.listen(gate)
     ref = submit(session)
@@ -387,7 +397,7 @@ def test_a_tasks_text_is_out_before_get_gives_its_value(scheduler: FakeScheduler
     assert shown_at_get == [["text"]]
 
 
-def test_whoever_asked_to_be_called_is_called_when_the_session_is_shut_down(session: Session) -> None:
+def test_a_future_fails_when_the_session_is_shut_down(session: Session) -> None:
     ref = submit(session)
     future = ref.future()
     session.shutdown()

@@ -1,4 +1,4 @@
-"""Copies of directories, archives and modules."""
+"""Copies of directories, archives and modules for environments."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def names(copy: Path) -> list[str]:
     return sorted(path.relative_to(copy).as_posix() for path in copy.rglob("*") if path.is_file())
 
 
-def test_a_copy_has_what_is_there_and_is_made_once_for_each_state(root: Path, place: Path) -> None:
+def test_a_copy_has_all_files_and_is_made_once_for_each_state(root: Path, place: Path) -> None:
     (root / "run.sh").write_text("#!/bin/sh\n")
     (root / "run.sh").chmod(0o755)
     copy = snapshots.of_working_dir(root, place, ())
@@ -47,7 +47,7 @@ def test_a_copy_has_what_is_there_and_is_made_once_for_each_state(root: Path, pl
     assert [path for path in place.iterdir() if path.name.startswith(".")] == []
 
 
-def test_what_is_ignored_or_usual_is_left_out(root: Path, place: Path) -> None:
+def test_a_copy_leaves_out_ignored_files_and_the_usual_directories(root: Path, place: Path) -> None:
     for name in (".git", ".venv", "venv", "__pycache__"):
         (root / "deep" / name).mkdir()
         (root / "deep" / name / "file").touch()
@@ -58,7 +58,9 @@ def test_what_is_ignored_or_usual_is_left_out(root: Path, place: Path) -> None:
     assert names(copy) == [".gitignore", "deep/.gitignore", "deep/a.txt"]
 
 
-def test_links_are_what_they_lead_to_and_circles_end(root: Path, place: Path, tmp_path: Path) -> None:
+def test_links_are_copied_as_their_targets_and_circles_of_links_end(
+    root: Path, place: Path, tmp_path: Path
+) -> None:
     (tmp_path / "outside.txt").write_text("outside")
     (root / "link.txt").symlink_to(tmp_path / "outside.txt")
     (root / "nowhere").symlink_to(tmp_path / "absent")
@@ -70,13 +72,13 @@ def test_links_are_what_they_lead_to_and_circles_end(root: Path, place: Path, tm
     assert names(copy) == ["a.txt", "deep/b.txt", "deep/er/c.txt", "link.txt"]
 
 
-def test_names_of_any_bytes_are_copied(root: Path, place: Path) -> None:
+def test_a_file_whose_name_is_not_utf_8_is_copied(root: Path, place: Path) -> None:
     odd = os.fsdecode(b"\xff odd")
     (root / odd).write_text("odd")
     assert (snapshots.of_working_dir(root, place, ()) / odd).read_text() == "odd"
 
 
-def test_too_much_is_refused_and_the_largest_are_named(
+def test_too_large_a_directory_is_refused_and_its_largest_files_are_named(
     root: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(snapshots, "LIMIT_BYTES", 1 << 20)
@@ -91,14 +93,14 @@ def test_too_much_is_refused_and_the_largest_are_named(
         snapshots.of_working_dir(packed, place, ())
 
 
-def test_what_is_no_archive_is_refused(root: Path, place: Path) -> None:
+def test_a_file_that_is_no_archive_is_refused(root: Path, place: Path) -> None:
     broken = root / "broken.zip"
     broken.write_text("no archive")
     with pytest.raises(ValueError, match="no archive"):
         snapshots.of_working_dir(broken, place, ())
 
 
-def test_an_archive_cannot_write_elsewhere(root: Path, place: Path) -> None:
+def test_an_archive_cannot_write_outside_its_copy(root: Path, place: Path) -> None:
     packed = root / "packed.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         archive.writestr("../../escaped.txt", "x")
@@ -107,14 +109,14 @@ def test_an_archive_cannot_write_elsewhere(root: Path, place: Path) -> None:
     assert not (place / "escaped.txt").exists()
 
 
-def test_a_package_lies_in_the_copy_under_its_name(root: Path, place: Path) -> None:
+def test_the_copy_of_a_package_has_a_directory_with_the_packages_name(root: Path, place: Path) -> None:
     package = snapshots.of_module(root / "deep", place, ())
     assert names(package) == ["deep/b.txt", "deep/er/c.txt"]
     single = snapshots.of_module(root / "a.txt", place, ())
     assert names(single) == ["a.txt"]
 
 
-def test_a_wheel_is_unpacked_as_an_installer_does(place: Path, tmp_path: Path) -> None:
+def test_a_wheel_is_unpacked_as_by_an_installer(place: Path, tmp_path: Path) -> None:
     wheel = tmp_path / "x-1.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("x/__init__.py", "")
@@ -124,7 +126,7 @@ def test_a_wheel_is_unpacked_as_an_installer_does(place: Path, tmp_path: Path) -
     assert {"x/__init__.py", "y.py"} <= set(names(found))
 
 
-def test_those_who_copy_at_the_same_time_get_the_same_copy(root: Path, place: Path) -> None:
+def test_threads_that_copy_at_the_same_time_get_the_same_copy(root: Path, place: Path) -> None:
     for number in range(200):
         (root / f"file-{number}").write_text(str(number))
     copies: list[Path] = []
@@ -142,7 +144,7 @@ def test_those_who_copy_at_the_same_time_get_the_same_copy(root: Path, place: Pa
     assert list(place.iterdir()) == [copies[0]]
 
 
-def test_a_fingerprint_changes_with_what_lies_there(root: Path) -> None:
+def test_a_fingerprint_changes_with_the_files_at_its_path(root: Path) -> None:
     before = snapshots.fingerprint(root)
     assert snapshots.fingerprint(root) == before
     (root / "deep" / "b.txt").write_text("bb")

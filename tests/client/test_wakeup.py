@@ -1,4 +1,4 @@
-"""Ending the poll of another thread, on systems with and without eventfd."""
+"""A wakeup ends the poll of another thread, on systems with and without eventfd."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.waiting import until
 
 @pytest.fixture(params=["eventfd", "pipe"], autouse=True)
 def system(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A system with eventfd, and one without, which leaks no descriptor."""
+    """A system with eventfd, and a system without. No test leaks a descriptor."""
     if request.param == "pipe":
         monkeypatch.delattr(os, "eventfd", raising=False)
     elif not hasattr(os, "eventfd"):
