@@ -492,15 +492,15 @@ class ActorMethod(Generic[P, R_co]):
         handle, record, options = self._handle, self._record, self._options
         class_name, backend = handle._record.class_name, handle._backend
         pending.admit(backend, f"{class_name}.{record.name}")
-        # One without returns ends unheard, so it is given one.
-        heard = options if options.returns else replace(options, returns=1)
-        first, label = backend.call(handle._id, class_name, record.name, args, kwargs, heard)
+        # The end of a call without returns is not reported to the caller, so the call is given one return.
+        observed = options if options.returns else replace(options, returns=1)
+        first, label = backend.call(handle._id, class_name, record.name, args, kwargs, observed)
         if options.stream:
             given = stream_of(first, label, backend, options, handle._id)
             # Not the generator, whose items would be kept.
             pending.add(first, given.completed() if isinstance(given, ObjectRefGenerator) else given, backend)
             return given
-        refs = refs_of(first, label, backend, heard, handle._id)
+        refs = refs_of(first, label, backend, observed, handle._id)
         pending.add(first, refs, backend)
         return refs if options.returns else None
 

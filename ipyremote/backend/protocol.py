@@ -215,10 +215,10 @@ class History(Protocol):
         """Return whether the object's task failed and nobody has asked for the result."""
 
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
-        """Return the failure that nobody has asked for or heard of, which from now on counts as asked for."""
+        """Return the failure if it is unretrieved and its text is new; from now on the failure counts as retrieved."""
 
     def ask(self, ids: Sequence[int]) -> None:
-        """Count the failures of these objects as asked for."""
+        """Count the failures of these objects as retrieved."""
 
     def remember_calls(self) -> None:
         """Remember calls from now on, so that `retry` can repeat them."""

@@ -84,10 +84,10 @@ class ClientHistory:
         return object_id in self._objects.unretrieved.failures
 
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
-        """Return a failure that nobody has asked for or heard of; from now on the failure counts as asked for."""
+        """Return the failure if it is unretrieved and its text is new; from now on the failure counts as retrieved."""
         with self._lock:
-            failure, heard = self._objects.unretrieved.take(object_id)
-            if failure is None or heard:
+            failure, is_known = self._objects.unretrieved.take(object_id)
+            if failure is None or is_known:
                 return None
             self._objects.unretrieved.ask(object_id, failure)
         return exception_of(failure)

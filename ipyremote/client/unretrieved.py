@@ -26,13 +26,13 @@ _SILENT: Final = frozenset({"task_cancelled", "cluster_lost", "object_freed"})
 class Unretrieved:
     """The unretrieved failures of one client. The module's docstring has the rules."""
 
-    __slots__ = ("_expected", "_heard", "failures", "on_news")
+    __slots__ = ("_expected", "_retrieved", "failures", "on_news")
 
     def __init__(self) -> None:
         #: Unretrieved failures by object id, oldest first.
         self.failures: OrderedDict[int, Failure] = OrderedDict()
-        #: Texts of the failures that somebody was told of, oldest first.
-        self._heard: OrderedDict[str, None] = OrderedDict()
+        #: Texts of retrieved failures, oldest first. Another failure with such a text is not unretrieved.
+        self._retrieved: OrderedDict[str, None] = OrderedDict()
         #: Ids of objects that somebody has asked for before they had a value, oldest first.
         self._expected: OrderedDict[int, None] = OrderedDict()
         #: Function to call with an object's id when its failure has arrived and when its last ref has died, if any.
@@ -40,7 +40,7 @@ class Unretrieved:
 
     def arrived(self, object_id: int, failure: Failure) -> bool:
         """Note a failure that has arrived. Returns whether the failure is unretrieved."""
-        if self.on_news is None or failure.kind in _SILENT or failure.text in self._heard:
+        if self.on_news is None or failure.kind in _SILENT or failure.text in self._retrieved:
             return False
         if object_id in self._expected:
             del self._expected[object_id]
@@ -55,9 +55,9 @@ class Unretrieved:
         if self.on_news is None:
             return
         self.failures.pop(object_id, None)
-        self._heard[failure.text] = None
-        if len(self._heard) > _REMEMBERED:
-            self._heard.popitem(last=False)
+        self._retrieved[failure.text] = None
+        if len(self._retrieved) > _REMEMBERED:
+            self._retrieved.popitem(last=False)
 
     def expect(self, object_ids: Iterable[int]) -> None:
         """Note that somebody has asked for these objects before they had a value."""
@@ -70,4 +70,4 @@ class Unretrieved:
     def take(self, object_id: int) -> tuple[Failure | None, bool]:
         """Take out a failure. Returns (the failure, if it is still unretrieved; whether somebody was told its text)."""
         failure = self.failures.pop(object_id, None)
-        return failure, failure is not None and failure.text in self._heard
+        return failure, failure is not None and failure.text in self._retrieved

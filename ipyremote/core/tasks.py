@@ -16,7 +16,7 @@ from ipyremote.core.resources import intern_shape
 from ipyremote.core.state import Function, Ledger, Object, Task
 from ipyremote.core.state.history import attempt_of
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
-from ipyremote.core.unretrieved import tell_unheard
+from ipyremote.core.unretrieved import notify_unretrieved
 from ipyremote.messages import Failure, TaskSpec, Value, share_parts
 
 __all__ = [
@@ -162,7 +162,7 @@ def finish(
         if obj is None:
             discard_value(ledger, value, creator)
             if not index and type(value) is Failure:
-                tell_unheard(ledger, task, value)
+                notify_unretrieved(ledger, task, value)
             continue
         obj.seconds = seconds
         settle_value(ledger, task, obj, value, refs[index] if index < len(refs) else (), creator)
@@ -195,7 +195,7 @@ def fail(
             obj.seconds = seconds
             seal(ledger, obj, failure)
         elif obj is None and not index:
-            tell_unheard(ledger, task, failure)
+            notify_unretrieved(ledger, task, failure)
     end(ledger, task, state)
     past = attempt_of(task, worker=None, state=state, ended=ledger.now, failure=failure)
     ledger.past.unrun.append(past)

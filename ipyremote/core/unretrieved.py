@@ -11,7 +11,7 @@ from ipyremote.core.commands import Send
 from ipyremote.core.state import Ledger, Task
 from ipyremote.messages import Failure, Notice
 
-__all__ = ["tell_unheard"]
+__all__ = ["notify_unretrieved"]
 
 #: Failures told of one cell, and cells that are counted.
 _TOLD: Final = 5
@@ -20,15 +20,15 @@ _CELLS: Final = 1_000
 _KINDS: Final = frozenset({"task_error", "worker_crashed", "out_of_memory", "store_full"})
 
 
-def tell_unheard(ledger: Ledger, task: Task, failure: Failure) -> None:
+def notify_unretrieved(ledger: Ledger, task: Task, failure: Failure) -> None:
     """A task failed, and its result is gone already."""
     spec = task.spec
     if failure.kind not in _KINDS or spec.driver not in ledger.clients:
         return
     key = (spec.driver, spec.cell)
-    count = ledger.unheard[key] = ledger.unheard.get(key, 0) + 1
-    if len(ledger.unheard) > _CELLS:
-        del ledger.unheard[next(iter(ledger.unheard))]
+    count = ledger.unretrieved[key] = ledger.unretrieved.get(key, 0) + 1
+    if len(ledger.unretrieved) > _CELLS:
+        del ledger.unretrieved[next(iter(ledger.unretrieved))]
     if count <= _TOLD:
         text = f"{spec.label} failed, and nobody has asked for its result. {failure.line}"
     elif count == _TOLD + 1:

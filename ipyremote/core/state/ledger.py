@@ -55,7 +55,7 @@ class Ledger:
         "tasks",
         "total",
         "touched",
-        "unheard",
+        "unretrieved",
         "waiting_groups",
         "woken",
         "workers",
@@ -119,7 +119,7 @@ class Ledger:
         #: Segments to be dropped at the end of the present `handle`, by creator.
         self.lost_segments: dict[int, list[str]] = {}
         #: Number of failures that nobody can retrieve, by driver and cell.
-        self.unheard: dict[tuple[int, int], int] = {}
+        self.unretrieved: dict[tuple[int, int], int] = {}
         #: Streams of tasks that yield.
         self.streams = StreamTable()
         #: Tasks, actors and workers that are over, for lists.
