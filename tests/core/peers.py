@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ipyremote import messages as m
 from ipyremote.ids import IdSource
+from tests.core.transcript import EXIT_CODE_0
 
 if TYPE_CHECKING:
     from tests.core.simulation import World
@@ -182,7 +183,7 @@ class SimWorker:
         """Go on with the present run, or begin the next, or leave."""
         if self.current is None:
             if not self.queue:
-                self.world.end_worker(self.id, "exited", survives=None)
+                self.world.end_worker(self.id, EXIT_CODE_0, survives=None)
                 return
             self.current = self.queue.popleft()
             self.cancelled = False

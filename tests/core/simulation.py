@@ -35,10 +35,11 @@ from ipyremote.core import (
     WorkerExited,
     WorkerStarted,
 )
+from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd
 from ipyremote.ids import DRIVER, SCHEDULER, IdSource
 from tests.core.files import Files
 from tests.core.peers import CPU, Plan, SimDriver, SimWorker, inline, read, spec_of
-from tests.core.transcript import end_of
+from tests.core.transcript import KILLED, NO_PROCESS
 
 #: What may come of a task when workers die, and when tasks are cancelled or actors killed.
 LOSSES = {"worker_crashed", "actor_died", "actor_unavailable"}
@@ -46,6 +47,9 @@ CANCELS = {"task_cancelled", "actor_died", "task_error"}
 #: What may come of a task when a placement group is removed.
 REMOVALS = {*LOSSES, "task_error", "task_placement_group_removed", "actor_placement_group_removed"}
 SECOND_DRIVER = 1 << 22
+#: Ends of the workers of a lost environment: one that was not started any more, and one that was killed.
+NO_ENVIRONMENT = WorkerEnd(NOT_STARTED, 0, "its environment has ended")
+ENVIRONMENT_LOST = WorkerEnd(SIGNALLED, 9, "its environment was lost")
 
 
 class World:
@@ -115,7 +119,7 @@ class World:
                 self.where[worker_id] = environment
                 if environment and environment not in self.open:
                     assert environment in self.lost, "a worker was started in an environment that is not open"
-                    self.exits.append(WorkerExited(worker_id, end_of("its environment has ended")))
+                    self.exits.append(WorkerExited(worker_id, NO_ENVIRONMENT))
                     self.up[worker_id] = deque()
                     self.down[worker_id] = deque()
                 else:
@@ -128,7 +132,7 @@ class World:
                 self.open.discard(key)
             case StopWorker(worker_id, how):
                 if how == "kill":
-                    self.end_worker(worker_id, "signal 9 (SIGKILL)", survives=None)
+                    self.end_worker(worker_id, KILLED, survives=None)
                 elif worker_id in self.down:
                     self.down[worker_id].append(m.Exit())
             case DropSegment():
@@ -180,7 +184,7 @@ class World:
         if fails:
             # After five in a row ready tasks fail.
             self.faults |= {"system", "actor_died"}
-            self.feed([WorkerExited(worker_id, end_of("no memory"))])
+            self.feed([WorkerExited(worker_id, NO_PROCESS)])
             return
         self.workers[worker_id] = SimWorker(self, worker_id, IdSource(worker_id), self.where[worker_id])
         self.up[worker_id] = deque()
@@ -211,19 +215,19 @@ class World:
         self.lost.append(key)
         for worker_id in self._members(key):
             if worker_id in self.workers:
-                self.end_worker(worker_id, "its environment was lost", survives=None)
+                self.end_worker(worker_id, ENVIRONMENT_LOST, survives=None)
             elif worker_id in self.starts:
                 self.starts.remove(worker_id)
                 self.up[worker_id] = deque()
                 self.down[worker_id] = deque()
-                self.exits.append(WorkerExited(worker_id, end_of("its environment was lost")))
+                self.exits.append(WorkerExited(worker_id, ENVIRONMENT_LOST))
 
     def deliver_loss(self, key: str) -> None:
         """The core learns of it, after the ends of its workers."""
         self.lost.remove(key)
         self.feed([EnvironmentLost(key, "gone")])
 
-    def end_worker(self, worker_id: int, reason: str, *, survives: int | None) -> None:
+    def end_worker(self, worker_id: int, end: WorkerEnd, *, survives: int | None) -> None:
         """A worker's process ends. Of what it has sent, `survives` messages arrive (None: all)."""
         worker = self.workers.pop(worker_id, None)
         if worker is None:
@@ -252,7 +256,7 @@ class World:
             charged.add(worker.actor_id)
         self.charges.update(charged)
         reports = tuple(sorted(worker.kept.items()))
-        self.exits.append(WorkerExited(worker_id, end_of(reason), worker.started, worker.finished, reports))
+        self.exits.append(WorkerExited(worker_id, end, worker.started, worker.finished, reports))
 
     def deliver_exit(self, index: int = 0) -> None:
         """The core learns of a worker's end, after all that the worker has sent."""

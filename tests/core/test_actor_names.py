@@ -11,6 +11,7 @@ from ipyremote.core import ClientGone, ClientJoined, Log, Received, Send, StartW
 from ipyremote.core.actor_names import SLACK
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
+    EXIT_CODE_0,
     W2,
     W3,
     W4,
@@ -33,7 +34,6 @@ from tests.core.transcript import (
 MAKE = task(1, name="A", number="1")
 HOME = "anonymous-1"
 OTHER, NEXT = 1 << 22, (1 << 22) + 1
-KILLED = "signal 9 (SIGKILL)"
 
 
 def make(number: int, *, client: int = DRIVER, request: int = 7, driver: int = 0, **fields: Any) -> Received:
@@ -255,7 +255,7 @@ def test_an_actor_does_not_die_with_a_worker_that_was_idle_for_too_long() -> Non
     t >> done(W3, task(9)) << ready(9)
     # The pool stops spare workers that have nothing to do in this way.
     t.core._pool.stop(t.core._ledger.workers[W3], kill=False)
-    t >> exited(W3, 1, 1, "exit code 0") << StartWorker(W5)
+    t >> exited(W3, 1, 1, EXIT_CODE_0) << StartWorker(W5)
     t >> submit(child_call(5)) << run(W2, child_call(5), 2)
 
 
@@ -269,7 +269,7 @@ def test_an_actor_dies_with_the_actor_that_created_it_however_the_creator_ends()
     t >> Received(W3, m.KillActor(ident(1)))
     t.taken()
     assert {"dead": 1, "alive": 1} == t.core.status().actors
-    t >> exited(W3, 1, 1, "exit code 0") << StopWorker(W4, "kill")
+    t >> exited(W3, 1, 1, EXIT_CODE_0) << StopWorker(W4, "kill")
 
 
 # ---- keep_alive

@@ -11,6 +11,7 @@ from ipyremote.core.lifetimes import lost
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     CPU,
+    EXIT_CODE_0,
     W2,
     W3,
     W4,
@@ -202,7 +203,7 @@ def test_an_actor_that_leaves_runs_no_more_calls() -> None:
     t >> Received(W2, m.KillActor(ident(1))) << Send(W2, m.CancelRun(ident(3), 0)) << StopWorker(W2, "exit")
     t << ready(2, m.Failure("actor_died", left))
     t << ready(3, m.Failure("actor_died", f"A.m#3 had not started: {left}"))
-    t >> exited(W2, 2, 2, "exit code 0")
+    t >> exited(W2, 2, 2, EXIT_CODE_0)
     t.quiet()
 
 

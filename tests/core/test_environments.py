@@ -20,12 +20,15 @@ from ipyremote.core import (
     StartWorker,
     StopWorker,
 )
+from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd
 from ipyremote.core.state import Environment, move_environment
 from ipyremote.core.transitions import ENVIRONMENT_MOVES
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
+    EXIT_CODE_0,
+    EXIT_CODE_1,
     FN,
-    SIGKILL,
+    KILLED,
     W2,
     W3,
     W4,
@@ -170,7 +173,7 @@ def test_an_actor_in_a_failed_environment_is_dead_and_its_calls_say_why() -> Non
 def test_spare_workers_of_an_environment_stop_and_an_unneeded_environment_is_closed() -> None:
     t = opened()
     t.later(5.0) << StopWorker(W3, "exit")
-    t >> exited(W3, 1, 1, "exit code 0")
+    t >> exited(W3, 1, 1, EXIT_CODE_0)
     t.later(54.0)
     t.quiet()
     t.later(6.0) << CloseEnvironment(E)
@@ -195,11 +198,15 @@ def test_tasks_of_an_environment_whose_process_is_lost_run_again_in_a_new_proces
     spec = inside(2, max_retries=1)
     t >> submit(spec) << run(W3, spec, 2)
     t.later(5.0)
-    t >> exited(W3, 2, 1, "the process that had started it was lost") << StartWorker(W4, E)
-    t >> exited(W4, reason="the process that would have started it has ended")
+    (
+        t
+        >> exited(W3, 2, 1, WorkerEnd(SIGNALLED, 9, "the process that had started it was lost"))
+        << StartWorker(W4, E)
+    )
+    t >> exited(W4, end=WorkerEnd(NOT_STARTED, 0, "the process that would have started it has ended"))
     t << Log("a worker could not be started (1 in a row): the process that would have started it has ended")
-    t >> EnvironmentLost(E, SIGKILL)
-    t << Log(f"the environment env_vars: E1 was lost: {SIGKILL}") << OpenEnvironment(described())
+    t >> EnvironmentLost(E, KILLED.text)
+    t << Log(f"the environment env_vars: E1 was lost: {KILLED.text}") << OpenEnvironment(described())
     t >> EnvironmentOpened(E) << StartWorker(5, E)
     t >> started(5) << define(5) << run(5, spec, 1, attempt=1)
 
@@ -208,7 +215,7 @@ def test_an_environment_that_is_lost_right_after_its_opening_has_failed() -> Non
     t = Transcript(cpus=1)
     t >> announce(eager=True) << OpenEnvironment(described())
     t >> EnvironmentOpened(E)
-    t >> EnvironmentLost(E, SIGKILL) << Log(f"the environment env_vars: E1 was lost: {SIGKILL}")
+    t >> EnvironmentLost(E, KILLED.text) << Log(f"the environment env_vars: E1 was lost: {KILLED.text}")
     t >> submit(inside(1))
     (command,) = t.taken()
     assert failure_of(command).kind == "runtime_env_setup"
@@ -219,9 +226,9 @@ def test_two_failed_starts_of_workers_are_a_failed_set_up() -> None:
     t >> announce()
     t >> submit(inside(1)) << OpenEnvironment(described())
     t >> EnvironmentOpened(E) << StartWorker(W3, E)
-    t >> exited(W3, reason="exit code 1") << Log("a worker could not be started (1 in a row): exit code 1")
+    t >> exited(W3, end=EXIT_CODE_1) << Log("a worker could not be started (1 in a row): exit code 1")
     t.later(0.1) << StartWorker(W4, E)
-    t >> exited(W4, reason="exit code 1") << Log("a worker could not be started (2 in a row): exit code 1")
+    t >> exited(W4, end=EXIT_CODE_1) << Log("a worker could not be started (2 in a row): exit code 1")
     t << CloseEnvironment(E)
     (command,) = t.taken()
     assert failure_of(command).text.endswith("could not be set up: exit code 1")
@@ -234,9 +241,9 @@ def test_failed_starts_of_workers_beside_a_living_actor_fail_tasks_and_not_the_a
     t >> done(W3, make) << ready(2)
     t.later(1.0)
     t >> submit(inside(3)) << StartWorker(W4, E)
-    t >> exited(W4, reason="exit code 1") << Log("a worker could not be started (1 in a row): exit code 1")
+    t >> exited(W4, end=EXIT_CODE_1) << Log("a worker could not be started (1 in a row): exit code 1")
     t.later(0.1) << StartWorker(5, E)
-    t >> exited(5, reason="exit code 1") << Log("a worker could not be started (2 in a row): exit code 1")
+    t >> exited(5, end=EXIT_CODE_1) << Log("a worker could not be started (2 in a row): exit code 1")
     (command,) = t.taken()
     assert failure_of(command).kind == "runtime_env_setup"
     assert t.core.status().actors == {"alive": 1}
@@ -300,7 +307,7 @@ def test_the_environment_that_has_had_nothing_to_do_for_longest_is_closed_first(
         t >> done(worker, spec) << ready(number + 1)
         worker += 1
     t << StopWorker(W3, "exit")
-    t >> exited(W3, 1, 1, "exit code 0") << CloseEnvironment(keys[0])
+    t >> exited(W3, 1, 1, EXIT_CODE_0) << CloseEnvironment(keys[0])
     t >> announce()
     t.quiet()
 

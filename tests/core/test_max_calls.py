@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipyremote import messages as m
 from ipyremote.core import Received, StartWorker, StopWorker
 from tests.core.transcript import (
+    EXIT_CODE_0,
     FN,
     W2,
     W3,
@@ -30,7 +31,7 @@ def test_a_worker_leaves_after_so_many_runs_and_is_replaced_at_once() -> None:
     t >> done(W2, one) << ready(1)
     t >> submit(two) << run(W2, two, 2)
     t >> [done(W2, two), submit(three)] << ready(2) << StopWorker(W2, "exit") << StartWorker(W3)
-    t >> exited(W2, 2, 2, "exit code 0")
+    t >> exited(W2, 2, 2, EXIT_CODE_0)
     t >> started(W3) << define(W3) << run(W3, three, 1)
 
 
@@ -66,7 +67,7 @@ def test_a_run_that_raised_or_is_retried_counts() -> None:
     spec = task(1, max_calls=1, max_retries=1, retry_on=b"*")
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
     t >> Received(W2, m.TaskFailed(ident(1), 0, failure)) << StopWorker(W2, "exit") << StartWorker(W3)
-    t >> exited(W2, 1, 1, "exit code 0")
+    t >> exited(W2, 1, 1, EXIT_CODE_0)
     t >> started(W3) << define(W3) << run(W3, spec, 1, attempt=1)
     t >> done(W3, spec, failure, attempt=1) << ready(1, failure) << StopWorker(W3, "exit") << StartWorker(4)
 
@@ -83,7 +84,7 @@ def test_actors_that_such_a_task_has_made_go_on_when_its_worker_leaves() -> None
     # The task hands its actor on.
     t >> done(W3, spec, m.Inline(b"handle"), refs=((ident(1, W3),),))
     t.taken()
-    t >> exited(W3, 1, 1, "exit code 0")
+    t >> exited(W3, 1, 1, EXIT_CODE_0)
     t.taken()
     assert t.core.status().actors == {"alive": 1}
 

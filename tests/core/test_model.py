@@ -17,6 +17,7 @@ from ipyremote import messages as m
 from ipyremote.backend.placement import Place
 from tests.core.peers import CPU, Plan, SimDriver
 from tests.core.simulation import CANCELS, LOSSES, SECOND_DRIVER, World
+from tests.core.transcript import KILLED
 
 NAMES = st.sampled_from("abcdefgh")
 RETRIES = st.sampled_from([-1, -1, 0, 3])
@@ -219,7 +220,7 @@ class Cluster(RuleBasedStateMachine):
     def worker_dies(self, pick: int, survives: int) -> None:
         self.world.faults |= {*LOSSES, "task_error"}
         workers = sorted(self.world.workers)
-        self.world.end_worker(workers[pick % len(workers)], "signal 9 (SIGKILL)", survives=survives)
+        self.world.end_worker(workers[pick % len(workers)], KILLED, survives=survives)
 
     @precondition(lambda self: self.world.opening)
     @rule(fails=st.booleans())

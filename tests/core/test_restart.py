@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import Received, Send, StartWorker, StopWorker
+from ipyremote.core.events import SIGNALLED, WorkerEnd
 from ipyremote.ids import DRIVER
 from tests.core.test_actors import MAKE, ONE_CPU, alive
 from tests.core.transcript import (
@@ -126,7 +127,7 @@ def test_kill_with_restart_is_a_crash() -> None:
     t >> Received(DRIVER, m.KillActor(ident(1), no_restart=False)) << StopWorker(W2, "kill")
     t >> submit(call(5, 1))
     t.quiet()
-    t >> exited(W2, 2, 1, "signal 9 (SIGKILL) by the scheduler")
+    t >> exited(W2, 2, 1, WorkerEnd(SIGNALLED, 9, "signal 9 (SIGKILL) by the scheduler"))
     assert "actor_unavailable" == failure_of(t.taken()[0]).kind
     t >> done(W3, MAKE, attempt=1)
     for number in (3, 4, 5):

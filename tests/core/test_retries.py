@@ -6,8 +6,10 @@ import pytest
 
 from ipyremote import messages as m
 from ipyremote.core import DropSegment, Log, Received, Send, StartWorker, Tick, WorkerExited
+from ipyremote.core.events import OUT_OF_MEMORY, WorkerEnd
 from tests.core.transcript import (
-    SIGKILL,
+    KILLED,
+    NO_PROCESS,
     W2,
     W3,
     W4,
@@ -15,7 +17,6 @@ from tests.core.transcript import (
     Transcript,
     define,
     done,
-    end_of,
     exited,
     failure_of,
     ident,
@@ -109,7 +110,11 @@ def test_endless_retries_do_not_end() -> None:
 def test_the_want_of_memory_is_named() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
-    t >> exited(W2, 1, reason="out of memory: signal 9 (SIGKILL) from the kernel's OOM killer")
+    t >> exited(
+        W2,
+        1,
+        end=WorkerEnd(OUT_OF_MEMORY, 9, "out of memory: signal 9 (SIGKILL) from the kernel's OOM killer"),
+    )
     assert "out_of_memory" == failure_of(t.taken()[0]).kind
 
 
@@ -157,19 +162,19 @@ def test_a_worker_that_does_not_start_is_tried_again_later_and_later() -> None:
     t = Transcript(cpus=1, start=False)
     t >> Tick() << StartWorker(W2)
     t >> submit(task(1))
-    t >> exited(W2, reason="no memory") << Log("a worker could not be started (1 in a row): no memory")
+    t >> exited(W2, end=NO_PROCESS) << Log("a worker could not be started (1 in a row): no memory")
     assert 0.1 == t.core.deadline()
     assert "f#1 waits for a worker; the last one could not be started: no memory" == t.core.explain(ident(1))
     t.later(0.1) << StartWorker(W3)
-    t >> exited(W3, reason="no memory") << Log("a worker could not be started (2 in a row): no memory")
+    t >> exited(W3, end=NO_PROCESS) << Log("a worker could not be started (2 in a row): no memory")
     t.later(0.2) << StartWorker(W4)
-    t >> exited(W4, reason="no memory") << Log("a worker could not be started (3 in a row): no memory")
+    t >> exited(W4, end=NO_PROCESS) << Log("a worker could not be started (3 in a row): no memory")
     notice = "Workers cannot be started: no memory. Trying again every second; tasks wait meanwhile."
     t << Send(1, m.Notice(notice))
     t.later(0.4) << StartWorker(W5)
-    t >> exited(W5, reason="no memory") << Log("a worker could not be started (4 in a row): no memory")
+    t >> exited(W5, end=NO_PROCESS) << Log("a worker could not be started (4 in a row): no memory")
     t.later(0.8) << StartWorker(6)
-    t >> exited(6, reason="no memory") << Log("a worker could not be started (5 in a row): no memory")
+    t >> exited(6, end=NO_PROCESS) << Log("a worker could not be started (5 in a row): no memory")
     t << ready(1, m.Failure("system", "f#1 cannot run: no worker can be started: no memory"))
     t >> Received(1, m.Define(b"function", b"code"))
     t >> submit(task(2))
@@ -183,7 +188,7 @@ def test_a_report_that_a_lost_worker_left_behind_counts() -> None:
     first = m.TaskDone(ident(1), 0, (value("x"),))
     unknown = m.TaskDone(ident(2), 0, (value("y"),), ((ident(77),),))
     stale = m.TaskDone(ident(9), 0, (value("z"),))
-    t >> WorkerExited(W2, end_of(SIGKILL), 3, 3, ((1, stale), (2, first), (3, unknown)))
+    t >> WorkerExited(W2, KILLED, 3, 3, ((1, stale), (2, first), (3, unknown)))
     t << ready(1, value("x")) << StartWorker(W3)
     t >> started(W3) << define(W3) << run(W3, two, 1, attempt=1) << run(W3, three, 2)
     assert one.task_id not in t.core._ledger.tasks
@@ -191,9 +196,9 @@ def test_a_report_that_a_lost_worker_left_behind_counts() -> None:
 
 def test_a_worker_that_is_lost_right_after_its_start_is_replaced_at_once_but_not_again_and_again() -> None:
     t = Transcript(cpus=1)
-    t >> exited(W2) << Log(f"a worker could not be started (1 in a row): {SIGKILL}") << StartWorker(W3)
+    t >> exited(W2) << Log(f"a worker could not be started (1 in a row): {KILLED.text}") << StartWorker(W3)
     t >> started(W3)
-    t >> exited(W3) << Log(f"a worker could not be started (2 in a row): {SIGKILL}")
+    t >> exited(W3) << Log(f"a worker could not be started (2 in a row): {KILLED.text}")
     t.later(0.2) << StartWorker(W4)
     t >> started(W4)
     t.later(1.0)

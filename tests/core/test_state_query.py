@@ -6,6 +6,7 @@ import pytest
 
 from ipyremote import messages as m
 from ipyremote.core import ClientJoined, Received, Send, state_query
+from ipyremote.core.events import OUT_OF_MEMORY, WorkerEnd
 from ipyremote.core.state import history
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
@@ -375,7 +376,11 @@ def test_the_end_of_a_worker_has_a_kind() -> None:
         row.exit_type for row in asked(t, "workers").workers if not row.is_alive
     ]
     t = Transcript(cpus=1)
-    given(t, submit(task(1)), exited(W2, 1, reason="out of memory: killed by the kernel"))
+    given(
+        t,
+        submit(task(1)),
+        exited(W2, 1, end=WorkerEnd(OUT_OF_MEMORY, 9, "out of memory: killed by the kernel")),
+    )
     assert ["NODE_OUT_OF_MEMORY"] == [
         row.exit_type for row in asked(t, "workers").workers if not row.is_alive
     ]

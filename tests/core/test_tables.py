@@ -27,12 +27,12 @@ from ipyremote.core.transitions import ACTOR_MOVES, ENDED, GROUP_MOVES, OBJECT_M
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     FN,
+    KILLED,
     W2,
     W3,
     Transcript,
     create,
     done,
-    end_of,
     exited,
     group,
     ident,
@@ -340,7 +340,7 @@ OBJECT_INPUTS: dict[str, Event] = {
     "no room": Received(DRIVER, m.NoRoom(1)),
     "spilled": Received(DRIVER, m.Spilled(("seg-2-1",))),
     "done": done(W2, task(1)),
-    "crash": WorkerExited(W2, end_of("signal 9"), 1, 0),
+    "crash": WorkerExited(W2, KILLED, 1, 0),
 }
 
 OBJECT_ENDS = {

@@ -22,14 +22,18 @@ from ipyremote.core import (
     WorkerExited,
     WorkerStarted,
 )
-from ipyremote.core.events import EXITED, NOT_STARTED, OUT_OF_MEMORY, SIGNALLED, WorkerEnd
+from ipyremote.core.events import EXITED, NOT_STARTED, SIGNALLED, WorkerEnd
 from ipyremote.ids import COUNTER_BITS, DRIVER
 
 CPU = m.RESOURCE_UNIT
 #: The first workers of every core, and the next to be started after them in a core of two processors.
 W2, W3, W4, W5 = 2, 3, 4, 5
 FN = b"function"
-SIGKILL = "signal 9 (SIGKILL)"
+#: Ends of workers: killed by a signal, left with an exit code, and no process for want of memory.
+KILLED = WorkerEnd(SIGNALLED, 9, "signal 9 (SIGKILL)")
+EXIT_CODE_0 = WorkerEnd(EXITED, 0, "exit code 0")
+EXIT_CODE_1 = WorkerEnd(EXITED, 1, "exit code 1")
+NO_PROCESS = WorkerEnd(NOT_STARTED, 0, "no memory")
 
 
 class Transcript:
@@ -150,15 +154,9 @@ def started(worker: int) -> Event:
     return WorkerStarted(worker, 100 + worker)
 
 
-def end_of(text: str) -> WorkerEnd:
-    """How a worker ended, by the words that the tests use for it."""
-    kind = SIGNALLED if "signal" in text else NOT_STARTED if "start" in text else EXITED
-    return WorkerEnd(OUT_OF_MEMORY if text.startswith("out of memory") else kind, 0, text)
-
-
-def exited(worker: int, start: int = 0, finish: int = 0, reason: str = SIGKILL) -> Event:
-    """A worker's process ends."""
-    return WorkerExited(worker, end_of(reason), start, finish)
+def exited(worker: int, start: int = 0, finish: int = 0, end: WorkerEnd = KILLED) -> Event:
+    """Return the event that a worker's process has ended, by default by SIGKILL."""
+    return WorkerExited(worker, end, start, finish)
 
 
 def submit(spec: m.TaskSpec, sender: int = DRIVER) -> Event:
