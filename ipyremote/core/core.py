@@ -19,7 +19,7 @@ from ipyremote.core.audit import audit
 from ipyremote.core.commands import Command, Log, Quit, Send
 from ipyremote.core.detached import Detached
 from ipyremote.core.dispatch import detach, move, rest
-from ipyremote.core.environments import EnvironmentRules
+from ipyremote.core.environments import EnvironmentLifecycle
 from ipyremote.core.events import (
     ClientGone,
     ClientJoined,
@@ -33,16 +33,16 @@ from ipyremote.core.events import (
 )
 from ipyremote.core.output_routing import show
 from ipyremote.core.placement import Placement
-from ipyremote.core.placement_groups import GroupRules
+from ipyremote.core.placement_groups import GroupLifecycle
 from ipyremote.core.queues import push, put_back
 from ipyremote.core.reports import Reports
 from ipyremote.core.state import SESSION, Client, Ledger, Task
 from ipyremote.core.state_query import StateQueries
-from ipyremote.core.streams import StreamRules
+from ipyremote.core.streams import StreamLifecycle
 from ipyremote.core.task_log import Step, told
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import READY, WAITING, InvalidTransition
-from ipyremote.core.worker_loss import Losses
+from ipyremote.core.worker_loss import WorkerLossHandler
 from ipyremote.core.worker_pool import WorkerPool
 
 __all__ = ["Core"]
@@ -73,15 +73,15 @@ class Core:
         self._pool = WorkerPool(ledger, max_workers)
         self._actors = Actors(ledger, self._pool)
         self._timeline = Timeline()
-        self._runs = Reports(ledger, self._pool, self._actors, self._timeline)
-        self._losses = Losses(ledger, self._pool, self._actors, self._timeline)
+        self._reports = Reports(ledger, self._pool, self._actors, self._timeline)
+        self._worker_loss = WorkerLossHandler(ledger, self._pool, self._actors, self._timeline)
         self._placement = Placement(ledger, self._pool, self._actors)
         self._names = ActorNameTable(ledger)
-        self._keeping = Detached(ledger, self._pool, self._names, keep_alive)
-        self._groups = GroupRules(ledger, self._pool, self._actors, self._names)
-        self._setups = EnvironmentRules(ledger, self._pool, self._actors)
-        self._yields = StreamRules(ledger)
-        self._listings = StateQueries(ledger, self._timeline, self._names)
+        self._detached = Detached(ledger, self._pool, self._names, keep_alive)
+        self._groups = GroupLifecycle(ledger, self._pool, self._actors, self._names)
+        self._environments = EnvironmentLifecycle(ledger, self._pool, self._actors)
+        self._streams = StreamLifecycle(ledger)
+        self._state_queries = StateQueries(ledger, self._timeline, self._names)
         #: Pairs (client, question) of the questions for runs in the present `handle`. They are answered at its end
         #: with all runs that are known then, so that a client's next question goes on from that moment.
         self._asked_spans: list[tuple[int, m.Spans]] = []
@@ -94,7 +94,7 @@ class Core:
         ledger.out = out
         woken = ledger.woken
         orphans = ledger.orphans
-        for event in (Tick(), *events) if self._keeping.is_due() else events:
+        for event in (Tick(), *events) if self._detached.is_due() else events:
             try:
                 if type(event) is Received:
                     self._on_message(event.sender, event.message)
@@ -107,11 +107,11 @@ class Core:
         if ledger.touched:
             self._settle_actors()
         while ledger.streams.left or self._groups.tend():
-            self._yields.settle()
+            self._streams.settle()
             self._settle()
             self._settle_actors()
         if ledger.environments:
-            self._setups.settle()
+            self._environments.settle()
             self._settle()
             self._settle_actors()
         self._place()
@@ -124,9 +124,9 @@ class Core:
     def deadline(self) -> float | None:
         """Return the time for a `Tick` to `handle` if no event comes before; None: none is needed."""
         deadlines: tuple[float | None, ...]
-        deadlines = (self._pool.deadline(), self._placement.deadline, self._keeping.deadline)
+        deadlines = (self._pool.deadline(), self._placement.deadline, self._detached.deadline)
         if self._ledger.environments:
-            deadlines = (*deadlines, self._setups.deadline())
+            deadlines = (*deadlines, self._environments.deadline())
         return min((deadline for deadline in deadlines if deadline is not None), default=None)
 
     @property
@@ -176,21 +176,21 @@ class Core:
                     self._pool.on_started(worker_id, pid)
             case WorkerExited():
                 self._take_last_reports(event)
-                self._losses.on_worker_exited(event)
+                self._worker_loss.on_worker_exited(event)
             case EnvironmentOpened(key):
-                self._setups.on_opened(key)
+                self._environments.on_opened(key)
             case EnvironmentLost(key, reason):
-                self._setups.on_lost(key, reason)
+                self._environments.on_lost(key, reason)
             case ClientJoined(client_id, pid):
                 ledger.clients.setdefault(client_id, Client(client_id)).pid = pid
             case ClientGone(client_id):
                 if client_id == ledger.owner:
-                    self._keeping.on_owner_gone(client_id)
+                    self._detached.on_owner_gone(client_id)
                 elif client_id not in ledger.workers:
-                    self._losses.on_client_gone(client_id)
+                    self._worker_loss.on_client_gone(client_id)
                     self._groups.on_driver_gone(client_id)
             case Tick():
-                self._keeping.tend()
+                self._detached.tend()
             case _:
                 assert_never(event)
 
@@ -202,7 +202,7 @@ class Core:
         # The most frequent messages come first.
         match message:
             case m.TaskDone():
-                self._runs.on_done(sender, message)
+                self._reports.on_done(sender, message)
             case m.Submit(spec):
                 if spec.actor_id:
                     self._actors.on_call(sender, spec)
@@ -217,17 +217,17 @@ class Core:
             case m.Put():
                 lifetimes.put(ledger, sender, message)
             case m.Output() | m.Display() | m.Progress():
-                show(ledger, self._keeping, self._names, message)
+                show(ledger, self._detached, self._names, message)
             case m.Yield():
-                self._yields.on_yield(sender, message)
+                self._streams.on_yield(sender, message)
             case m.Blocked():
-                self._runs.on_blocked(sender, message)
+                self._reports.on_blocked(sender, message)
             case m.Unblocked():
-                self._runs.on_unblocked(sender, message)
+                self._reports.on_unblocked(sender, message)
             case m.Returned():
-                self._runs.on_returned(sender, message)
+                self._reports.on_returned(sender, message)
             case m.TaskFailed():
-                self._runs.on_failed(sender, message)
+                self._reports.on_failed(sender, message)
             case _:
                 self._on_rare_message(sender, message)
 
@@ -240,7 +240,7 @@ class Core:
                     function.define = message
                     lifetimes.hold_all(ledger, refs, SESSION)
             case m.DefineEnvironment():
-                self._setups.on_define(message)
+                self._environments.on_define(message)
             case m.CreateActor(spec, actor):
                 if not self._names.is_taken(sender, message):
                     self._actors.on_create(sender, spec, actor)
@@ -263,11 +263,11 @@ class Core:
                 if sender == ledger.owner:
                     ledger.out.append(Quit())
             case m.Bind():
-                self._keeping.on_bind(sender, message)
+                self._detached.on_bind(sender, message)
             case m.Kept():
-                self._keeping.on_kept(sender, message)
+                self._detached.on_kept(sender, message)
             case m.Taken():
-                self._keeping.on_taken(sender, message)
+                self._detached.on_taken(sender, message)
             case m.UseNamespace(namespace):
                 self._names.use(sender, namespace)
             case m.LookUp():
@@ -281,7 +281,7 @@ class Core:
             case m.Titled(title):
                 self._names.on_titled(sender, title)
             case m.Consumed():
-                self._yields.on_consumed(sender, message)
+                self._streams.on_consumed(sender, message)
             case m.NoRoom():
                 spilling.on_no_room(ledger, sender, message)
             case m.Spilled():
@@ -289,7 +289,7 @@ class Core:
             case m.Free(ids):
                 lifetimes.free(ledger, ids)
             case m.ListState() | m.Summarize():
-                self._listings.on_question(sender, message)
+                self._state_queries.on_question(sender, message)
             case _:
                 assert_never(message)
 

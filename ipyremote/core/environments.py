@@ -24,7 +24,7 @@ from ipyremote.core.transitions import CLOSED, FAILED, OPEN, OPENING, READY
 from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import RESOURCE_UNIT, DefineEnvironment, Failure
 
-__all__ = ["EnvironmentRules"]
+__all__ = ["EnvironmentLifecycle"]
 
 #: Seconds after a set-up that failed before which it is not tried again.
 AGAIN_SECONDS: Final = 10.0
@@ -43,7 +43,7 @@ SETTLED_SECONDS: Final = 1.0
 HOPELESS_FAILURES: Final = 2
 
 
-class EnvironmentRules:
+class EnvironmentLifecycle:
     """The rules in the module docstring. The records are in the ledger; nothing is kept here."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors) -> None:

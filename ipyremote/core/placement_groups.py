@@ -24,13 +24,13 @@ from ipyremote.core.transitions import DEAD, REMOVED, STOPPING
 from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import CreateGroup, Failure, GroupsReply, LookUpGroups, Notice
 
-__all__ = ["GroupRules"]
+__all__ = ["GroupLifecycle"]
 
 #: Removed groups that are remembered.
 REMEMBERED: Final = 100
 
 
-class GroupRules:
+class GroupLifecycle:
     """See the module docstring."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, names: ActorNameTable) -> None:

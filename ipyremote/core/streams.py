@@ -21,10 +21,10 @@ from ipyremote.core.transitions import BLOCKED, CANCELLING, READY, RUNNING, SENT
 from ipyremote.ids import SCHEDULER, IdSource
 from ipyremote.messages import DYNAMIC, ENDLESS, Consumed, Forward, StreamDemand, StreamItem, Yield
 
-__all__ = ["StreamRules"]
+__all__ = ["StreamLifecycle"]
 
 
-class StreamRules:
+class StreamLifecycle:
     """Reacts to what concerns streams. Keeps the source of the items' ids."""
 
     def __init__(self, ledger: Ledger) -> None:

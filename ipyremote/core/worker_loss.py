@@ -24,14 +24,14 @@ from ipyremote.core.transitions import CANCELLED, CANCELLING, GONE, READY, STOPP
 from ipyremote.core.worker_pool import WorkerPool
 from ipyremote.messages import Failure
 
-__all__ = ["Losses"]
+__all__ = ["WorkerLossHandler"]
 
 #: A task with the usual number of retries that was the end of this many workers does not get another one.
 POISON_CRASHES: Final = 3
 USUAL_RETRIES: Final = 3
 
 
-class Losses:
+class WorkerLossHandler:
     """Reacts to the end of workers and clients. Keeps nothing itself."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, timeline: Timeline) -> None:
