@@ -431,7 +431,7 @@ class Channel:
             self._lost = True
             self.ended = (
                 f"The cluster is gone: its scheduler (pid {self.scheduler_pid}) ended unexpectedly. "
-                f"Call init() to start a new one; results that were not fetched are lost.{reason}"
+                f"Call init() to start a new cluster; results that were not fetched are lost.{reason}"
             )
             self.objects.fail_callbacks(m.Failure("cluster_lost", self.ended))
         self.listener.on_lost(self.ended)
@@ -441,15 +441,15 @@ class Channel:
         """End this copy of a channel in a forked child, which must not touch its parent's sockets."""
         self._forked = True
         self.ended = (
-            f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {self._pid}), "
-            "which it cannot use. Start work from the original process, or pass results back to it."
+            f"This process (pid {os.getpid()}) was forked from a process with an ipyremote session (pid {self._pid}), "
+            "and cannot use that session. Start work from the original process, or pass results back to it."
         )
 
     def leave(self) -> None:
         """Close the channel of a process that is about to exit while the session goes on. Queued messages arrive."""
         self._io_thread.stop()
         with self.lock:
-            self.ended = "This process is leaving."
+            self.ended = "This process is about to exit, and has left its session."
             self.connection.close()
             self._close_nudge()
 

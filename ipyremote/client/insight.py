@@ -102,7 +102,7 @@ def _number(site: _Site, column: str, value: Any) -> int:
         return int(value)
     except (TypeError, ValueError):
         raise ValueError(
-            f"the column {column!r} has whole numbers, and the filter asks for {value!r}"
+            f"the column {column!r} has whole numbers, but the filter asks for {value!r}"
         ) from None
 
 
@@ -110,7 +110,7 @@ def _truth(site: _Site, column: str, value: Any) -> int:
     word = str(value).lower()
     if word in ("true", "1", "false", "0"):
         return int(word in ("true", "1"))
-    raise ValueError(f"the column {column!r} is True or False, and the filter asks for {value!r}")
+    raise ValueError(f"the column {column!r} is True or False, but the filter asks for {value!r}")
 
 
 def _role(site: _Site, column: str, value: Any) -> int:

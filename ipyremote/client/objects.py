@@ -23,7 +23,7 @@ __all__ = ["FREED", "STEP", "ClientStream", "Objects", "Value"]
 
 #: Stands in the place of a value that was freed with `free()`.
 FREED: Final = Failure(
-    "object_freed", "The value was freed by hand, with free(). Call that only for what nobody needs any more."
+    "object_freed", "The value was freed by hand, with free(). Free only values that no code needs any more."
 )
 #: A value of an object, or the failure in its place.
 Value: TypeAlias = Inline | Stored | Failure

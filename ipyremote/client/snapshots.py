@@ -83,7 +83,7 @@ def _of_archive(path: Path, place: Path, what: str) -> Path:
             file = _File("", status.st_size, status.st_mtime_ns, 0)
             return _made(place, _digest(path, [file], ""), lambda into: _unpack(archive, into))
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{what}={str(path)!r} is no archive that can be unpacked: {error}") from None
+        raise ValueError(f"{what}={str(path)!r} is no archive, or a broken archive: {error}") from None
 
 
 def _files(
@@ -117,8 +117,8 @@ def _check_size(what: str, path: Path, sizes: list[tuple[int, str]]) -> None:
         return
     largest = ", ".join(f"{name} ({size >> 20} MiB)" for size, name in sorted(sizes, reverse=True)[:_NAMED])
     raise ValueError(
-        f"{what}={str(path)!r} has {total >> 20} MiB in {len(sizes):,} files, and {LIMIT_BYTES >> 20} MiB is the most. "
-        f"Leave files out by runtime_env['excludes'] or a .gitignore. The largest: {largest}."
+        f"{what}={str(path)!r} has {total >> 20} MiB in {len(sizes):,} files; at most {LIMIT_BYTES >> 20} MiB can be "
+        f"copied. Leave files out by runtime_env['excludes'] or a .gitignore. The largest files: {largest}."
     )
 
 

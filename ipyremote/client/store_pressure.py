@@ -51,7 +51,7 @@ def pack_when_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inli
         raise OutOfDiskError(
             f"No room for an object of {pickled.size / 1e6:,.1f} MB: the object store is full, and there is {full}. "
             "Drop refs that are not needed any more, make room on the disk, or start the cluster with "
-            "object_spilling_directory= on another one."
+            "object_spilling_directory= on another disk."
         ) from None
 
 

@@ -116,7 +116,7 @@ def _free_if_idle(ledger: Ledger, obj: Object) -> None:
         obj.creator = 0
     move_object(obj, FAILED)
     text = f"the value of {obj.label or hex(obj.id)} was freed by hand, with free()."
-    obj.value = Failure("object_freed", f"{text} Call that only for what nobody needs any more.")
+    obj.value = Failure("object_freed", f"{text} Free only values that no code needs any more.")
     ready = ObjectReady(obj.id, obj.value)
     ledger.out.extend(Send(client, ready) for client in sorted(holders) if client in ledger.clients)
     refs, obj.refs = obj.refs, ()

@@ -83,7 +83,7 @@ def test_too_large_a_directory_is_refused_and_its_largest_files_are_named(
 ) -> None:
     monkeypatch.setattr(snapshots, "LIMIT_BYTES", 1 << 20)
     (root / "deep" / "large.bin").write_bytes(bytes(3 << 20))
-    with pytest.raises(ValueError, match=r"has 3 MiB in 4 files, and 1 MiB .*deep/large.bin \(3 MiB\)"):
+    with pytest.raises(ValueError, match=r"has 3 MiB in 4 files; at most 1 MiB .*deep/large.bin \(3 MiB\)"):
         snapshots.of_working_dir(root, place, ())
     snapshots.of_working_dir(root, place, ["*.bin"])
     packed = root / "packed.zip"
