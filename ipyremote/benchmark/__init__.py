@@ -1,17 +1,17 @@
-"""`python -m ipyremote.benchmark`: how fast ipyremote is here, alone or beside other engines.
+"""`python -m ipyremote.benchmark`: a program that measures ipyremote on this machine, alone or beside other engines.
 
-It is a program, not part of the API, and it uses only what any user can: the top package. Other engines are
-imported inside functions, so it runs where none of them is installed.
+The benchmark is not part of the API and uses only the public top package. Other engines are imported inside
+functions, so the benchmark runs where no other engine is installed.
 
-engine.py      what a case may ask of an engine
-engines/       one adapter for each engine, and their registry
+engine.py      the interface of an engine for the cases
+engines/       one adapter for each engine, and the registry of adapters
 workloads.py   the functions and actor classes that run in workers
 cases.py       the rows: each a generator of samples, written once for all engines
 engine_processes.py
-               the processes of an engine: their memory, their end
+               the processes of an engine: finding, measuring and ending them
 child.py       one engine in a fresh process
-rounds.py      starts children in turns, watches their time, collects their samples
-results.py     what was measured
+rounds.py      the parent: starts children in turns, enforces the time limit, collects samples
+results.py     the records of the measurements
 report.py      results -> table or JSON (pure)
 profiling.py   one case of ipyremote under cProfile
 arguments.py   the command line

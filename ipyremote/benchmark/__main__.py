@@ -1,4 +1,4 @@
-"""`python -m ipyremote.benchmark`."""
+"""Entry point of `python -m ipyremote.benchmark`."""
 
 import signal
 import sys
@@ -8,7 +8,7 @@ from ipyremote.benchmark.arguments import main
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    """End as if by an error, so that the engine that runs now is ended too."""
+    """Exit with an exception, so that the `finally` blocks end the running engine too."""
     sys.exit(128 + number)
 
 

@@ -1,4 +1,4 @@
-"""The command line: what is asked for, checked before anything starts."""
+"""The command line of the benchmark, checked completely before an engine starts."""
 
 import argparse
 import sys
@@ -13,18 +13,18 @@ from ipyremote.benchmark.rounds import Plan, run
 
 
 def peers(text: str) -> list[str]:
-    """The names after --against."""
+    """Return the names of peers after --against."""
     return _names(text, PEERS, "engine")
 
 
 def cases(text: str) -> list[Case]:
-    """The cases after --cases, in the order of the report."""
+    """Return the cases after --cases, in the order of the report."""
     names = _names(text, tuple(BY_NAME), "case")
     return [case for case in CASES if case.name in names]
 
 
 def _names(text: str, known: Sequence[str], what: str) -> list[str]:
-    """Comma-separated names, each known, each once."""
+    """Return the comma-separated names in `text`, each once; an unknown name is an ArgumentTypeError."""
     names = list(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
     for name in names:
         if name not in known:
@@ -35,14 +35,14 @@ def _names(text: str, known: Sequence[str], what: str) -> list[str]:
 
 
 def positive(text: str) -> int:
-    """A whole number above zero."""
+    """Return the whole number in `text`, which must be above zero."""
     if not text.isdecimal() or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a whole number above zero")
     return int(text)
 
 
 def seconds(text: str) -> float:
-    """A time above zero."""
+    """Return the number of seconds in `text`, which must be above zero."""
     try:
         value = float(text)
     except ValueError:
@@ -53,7 +53,7 @@ def seconds(text: str) -> float:
 
 
 def parser() -> argparse.ArgumentParser:
-    """All options."""
+    """Return the parser with all options."""
     made = argparse.ArgumentParser(
         prog="python -m ipyremote.benchmark",
         description="How fast ipyremote is on this machine, alone or beside other engines.",
@@ -71,7 +71,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run what the command line asks for; 1 if ipyremote itself failed at a case, else 0."""
+    """Run the command line and return the exit status: 1 if ipyremote failed at a case, else 0."""
     made = parser()
     asked = made.parse_args(argv)
     if asked.list:
@@ -100,6 +100,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def exit_status(results: Results) -> int:
-    """1 if a case of ipyremote raised or hung: what becomes of the peers is not our failure."""
+    """Return 1 if a case of ipyremote raised or hung, else 0; failures of peers do not count."""
     bad = (CaseStatus.ERROR, CaseStatus.TIMEOUT)
     return int(any(cell.status in bad for cell in results.columns[0].cells.values()))

@@ -1,8 +1,8 @@
 """The rows of the benchmark, written once for all engines.
 
-A case is a generator of samples. What comes before its first `yield` is setting up and warming up and is
-not timed; whoever runs it takes as many samples as there is time for and closes it. What a case made goes
-when it is closed, so the next one meets an idle engine.
+A case is a generator of samples. The code before its first `yield` sets up and warms up and is not timed. The runner
+takes as many samples as there is time for and closes the generator. Closing drops all objects and actors of the case,
+so the next case begins with an idle engine.
 """
 
 import gc
@@ -25,28 +25,28 @@ GIB_IN_MIB = 1024
 
 @dataclass(frozen=True, slots=True)
 class Sizes:
-    """How much a case does."""
+    """The sizes of all cases."""
 
-    #: The most samples of one case in one round.
+    #: Maximum number of samples of one case in one round.
     repeats: int = 5
-    #: Seconds after which a case takes no new sample; it always takes one.
+    #: Time after which a case takes no further sample, in seconds; a case always takes one sample.
     budget: float = 4.0
-    #: Seconds over which the rate of a single operation is taken.
+    #: Time over which the rate of a single operation is measured, in seconds.
     window: float = 0.3
-    #: Tasks or calls in a batch.
+    #: Number of tasks or calls in a batch.
     batch: int = 1_000
-    #: Tasks in a burst.
+    #: Number of tasks in a burst.
     burst: int = 50_000
-    #: Reference arguments of one task.
+    #: Number of reference arguments of one task.
     refs: int = 10_000
-    #: MiB of the large array.
+    #: Size of the large array, in MiB.
     mib: int = 100
-    #: Large objects that come and go before one is timed: a store on fresh memory is ten times slower, and Ray's
-    #: takes more than a dozen of 100 MiB until it is warm.
+    #: Number of large objects stored and dropped before one is timed: a store on fresh memory is ten times slower, and
+    #: Ray's store needs more than a dozen objects of 100 MiB until its memory is warm.
     warming: int = 20
-    #: Actors created together.
+    #: Number of actors created together.
     actors: int = 10
-    #: Depth of the nested tree; it has 2 ** (depth + 1) - 1 tasks.
+    #: Depth of the nested tree, which has 2 ** (depth + 1) - 1 tasks.
     depth: int = 5
 
 
@@ -58,37 +58,40 @@ QUICK = Sizes(
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """Where a case runs."""
+    """The engine, sizes and process data that a case runs with."""
 
     engine: BenchmarkEngine
     sizes: Sizes
     workers: int
-    #: The mark of the engine's processes.
+    #: Value of the environment variable that marks the engine's processes.
     token: str
-    #: MiB of the driver before the engine was imported.
+    #: Memory of the driver before the engine was imported, in MiB.
     driver_before: float
 
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One row: its name on the command line, its title (with sizes to fill in), and what it does."""
+    """One row of the report: its name on the command line, its title with placeholders of sizes, and its samples."""
 
     name: str
     title: str
     unit: str
     samples: Callable[[Setting], Iterator[float]]
     more_is_better: bool = True
-    #: False where the case starts the engine by itself.
+    #: Whether the engine must be started before the case; False if the case starts the engine by itself.
     needs_engine: bool = True
 
     def row(self, sizes: Sizes) -> Row:
-        """The case as the report names it."""
+        """Return the row of the case in the report, with the sizes in its title."""
         title = self.title.format(**asdict(sizes), tree=2 ** (sizes.depth + 1) - 1)
         return Row(self.name, title, self.unit, self.more_is_better)
 
 
 def rate(operation: Callable[[], Any], seconds: float) -> float:
-    """Operations a second, over about so many seconds; the clock is read between growing runs of them."""
+    """Return the number of operations per second, measured over about `seconds`.
+
+    Runs of operations grow, and the clock is read only between runs.
+    """
     done, run = 0, 1
     start = perf_counter()
     while True:
@@ -102,29 +105,29 @@ def rate(operation: Callable[[], Any], seconds: float) -> float:
 
 
 def seconds_of(operation: Callable[[], Any]) -> float:
-    """How long one operation takes."""
+    """Return the duration of one operation, in seconds."""
     start = perf_counter()
     operation()
     return perf_counter() - start
 
 
 def warm(engine: BenchmarkEngine, call: Callable[[], Any]) -> None:
-    """Enough calls that every worker has imported and run the function."""
+    """Make enough calls that each worker has imported and run the function."""
     engine.get_all([call() for _ in range(100)])
 
 
 def startup(setting: Setting) -> Iterator[float]:
-    """A fresh interpreter from `import` to the first result, without the interpreter's own start."""
+    """Measure a fresh interpreter from `import` to the first result, without the interpreter's own start."""
     program, stop = setting.engine.first_result_program(setting.workers)
     while True:
         yield fresh_process(program, stop)
 
 
 def fresh_process(program: str, stop: str) -> float:
-    """Run the program in an interpreter that has imported nothing, and return the seconds it took.
+    """Run the program in an interpreter that has imported nothing, and return its duration, in seconds.
 
-    It runs from a string, so engines that import the main module again in their workers find nothing to
-    import. It reports by a pipe, because engines write to stdout as they please.
+    The program runs from a string, so engines that import the main module again in their workers find no module to
+    import. The program reports through a pipe, because engines write to stdout.
     """
     reader, writer = os.pipe()
     text = (
@@ -137,7 +140,7 @@ def fresh_process(program: str, stop: str) -> float:
     )
     os.set_blocking(reader, False)
     try:
-        # A file, not a pipe: a process that the engine leaves behind would hold a pipe open.
+        # stderr is a file, because a process that the engine leaves behind would hold a pipe open.
         with tempfile.TemporaryFile() as errors:
             command = [sys.executable, "-c", text]
             status = subprocess.run(
@@ -154,7 +157,7 @@ def fresh_process(program: str, stop: str) -> float:
 
 
 def memory(setting: Setting) -> Iterator[float]:
-    """What the engine holds at rest, after first results from a function that imports nothing of ours."""
+    """Measure the engine's memory at rest, after results of a function that imports nothing of ipyremote."""
     engine = setting.engine
     call = engine.task(posixpath.basename)
     engine.get_all([call("a/b") for _ in range(4 * setting.workers)])
@@ -165,7 +168,7 @@ def memory(setting: Setting) -> Iterator[float]:
 
 
 def task_round_trip(setting: Setting) -> Iterator[float]:
-    """One task at a time, waited for."""
+    """Measure one task at a time, each waited for."""
     engine = setting.engine
     call = engine.task(workloads.nothing)
     warm(engine, call)
@@ -174,12 +177,12 @@ def task_round_trip(setting: Setting) -> Iterator[float]:
 
 
 def _batch(engine: BenchmarkEngine, call: Callable[[], Any], size: int) -> float:
-    """Calls a second, submitted together and then waited for together."""
+    """Return the number of calls per second of a batch: all calls are submitted, then all results are waited for."""
     return size / seconds_of(lambda: engine.get_all([call() for _ in range(size)]))
 
 
 def task_batch(setting: Setting) -> Iterator[float]:
-    """Many tasks, then all their values."""
+    """Measure a batch of tasks up to all their values."""
     call = setting.engine.task(workloads.nothing)
     warm(setting.engine, call)
     while True:
@@ -187,7 +190,7 @@ def task_batch(setting: Setting) -> Iterator[float]:
 
 
 def task_burst(setting: Setting) -> Iterator[float]:
-    """The same, so many that queues and ledgers grow."""
+    """Measure a burst of tasks up to all their values: so many tasks that queues and tables grow."""
     call = setting.engine.task(workloads.nothing)
     warm(setting.engine, call)
     while True:
@@ -195,7 +198,7 @@ def task_burst(setting: Setting) -> Iterator[float]:
 
 
 def submit(setting: Setting) -> Iterator[float]:
-    """The driver's side of a submission alone; the results are fetched off the clock."""
+    """Measure only the driver's part of a submission; the results are fetched outside the measured time."""
     engine, size = setting.engine, setting.sizes.batch
     call = engine.task(workloads.nothing)
     warm(engine, call)
@@ -208,7 +211,7 @@ def submit(setting: Setting) -> Iterator[float]:
 
 
 def actor_round_trip(setting: Setting) -> Iterator[float]:
-    """One call of an actor at a time, waited for."""
+    """Measure one actor call at a time, each waited for."""
     engine = setting.engine
     call = _actor_call(engine, workloads.CountingActor)
     while True:
@@ -216,21 +219,21 @@ def actor_round_trip(setting: Setting) -> Iterator[float]:
 
 
 def actor_batch(setting: Setting) -> Iterator[float]:
-    """Many calls of one actor, then all their values."""
+    """Measure a batch of calls of one actor up to all their values."""
     call = _actor_call(setting.engine, workloads.CountingActor)
     while True:
         yield _batch(setting.engine, call, setting.sizes.batch)
 
 
 def async_actor_batch(setting: Setting) -> Iterator[float]:
-    """Many calls of a coroutine method, then all their values."""
+    """Measure a batch of calls of one coroutine method up to all their values."""
     call = _actor_call(setting.engine, workloads.AsyncCounter)
     while True:
         yield _batch(setting.engine, call, setting.sizes.batch)
 
 
 def _actor_call(engine: BenchmarkEngine, cls: type) -> Callable[[], Any]:
-    """The method of a new actor that has answered; the actor lives as long as the callable."""
+    """Return a method of a new actor that has answered once; the actor lives as long as the callable."""
     actor = engine.actor(cls)
     call = engine.method(actor, "add")
 
@@ -242,7 +245,7 @@ def _actor_call(engine: BenchmarkEngine, cls: type) -> Callable[[], Any]:
 
 
 def get_small(setting: Setting) -> Iterator[float]:
-    """The value of a small object that is ready, again and again."""
+    """Measure repeated `get` calls of one small object that is ready."""
     engine = setting.engine
     handle = engine.put(b"x" * 100)
     engine.get(handle)
@@ -251,7 +254,7 @@ def get_small(setting: Setting) -> Iterator[float]:
 
 
 def put_small(setting: Setting) -> Iterator[float]:
-    """A small object, dropped at once."""
+    """Measure `put` of a small object whose handle is dropped at once."""
     engine, value = setting.engine, b"x" * 100
     engine.put(value)
     while True:
@@ -259,7 +262,7 @@ def put_small(setting: Setting) -> Iterator[float]:
 
 
 def put_large(setting: Setting) -> Iterator[float]:
-    """A large array, dropped at once, on memory as warm as the engine keeps it."""
+    """Measure `put` of a large array whose handle is dropped at once, after warming up the engine's memory."""
     engine, sizes, array = setting.engine, setting.sizes, _array(setting)
     for _ in range(sizes.warming):
         engine.put(array)
@@ -268,7 +271,7 @@ def put_large(setting: Setting) -> Iterator[float]:
 
 
 def get_large(setting: Setting) -> Iterator[float]:
-    """A large array, again and again."""
+    """Measure repeated `get` calls of one large array."""
     engine = setting.engine
     handle = engine.put(_array(setting))
     engine.get(handle)
@@ -277,7 +280,7 @@ def get_large(setting: Setting) -> Iterator[float]:
 
 
 def large_argument(setting: Setting) -> Iterator[float]:
-    """One task at a time that takes a large array by its handle."""
+    """Measure one task at a time that takes a large array by its handle."""
     engine = setting.engine
     handle = engine.put(_array(setting))
     call = engine.task(workloads.size)
@@ -287,7 +290,7 @@ def large_argument(setting: Setting) -> Iterator[float]:
 
 
 def large_result(setting: Setting) -> Iterator[float]:
-    """One task at a time that makes a large array and returns it; making it is part of the time."""
+    """Measure one task at a time that makes and returns a large array; the time includes making the array."""
     engine, sizes = setting.engine, setting.sizes
     call = engine.task(workloads.fresh_array)
     engine.get_all([call(1) for _ in range(4 * setting.workers)])
@@ -298,14 +301,14 @@ def large_result(setting: Setting) -> Iterator[float]:
 
 
 def _array(setting: Setting) -> Any:
-    """The large array; numpy is imported only by the cases that use it."""
+    """Return the large array; only the cases that use the array import numpy."""
     import numpy as np
 
     return np.ones(setting.sizes.mib * workloads.MIB // 8)
 
 
 def wait_each(setting: Setting) -> Iterator[float]:
-    """A batch of tasks taken as they get ready, one wait for each."""
+    """Measure a batch of tasks whose results are taken in order of completion, with one wait for each."""
     engine, size = setting.engine, setting.sizes.batch
     call = engine.task(workloads.nothing)
     engine.wait_any([call()])
@@ -321,7 +324,7 @@ def wait_each(setting: Setting) -> Iterator[float]:
 
 
 def many_refs(setting: Setting) -> Iterator[float]:
-    """One task whose arguments are very many small objects."""
+    """Measure one task that takes many small objects by their handles."""
     engine = setting.engine
     handles = engine.put_all(list(range(setting.sizes.refs)))
     call = engine.task(workloads.count)
@@ -331,7 +334,7 @@ def many_refs(setting: Setting) -> Iterator[float]:
 
 
 def actor_creation(setting: Setting) -> Iterator[float]:
-    """New actors, each asked once; they are dropped off the clock."""
+    """Measure the creation of actors up to one answer of each; the actors are dropped outside the measured time."""
     engine, size = setting.engine, setting.sizes.actors
     actors: list[Any] = []
 
@@ -347,7 +350,7 @@ def actor_creation(setting: Setting) -> Iterator[float]:
 
 
 def nested_tree(setting: Setting) -> Iterator[float]:
-    """Tasks that start tasks and wait for them, deeper than there are workers."""
+    """Measure tasks that start tasks and wait for them, nested more deeply than there are workers."""
     engine, depth = setting.engine, setting.sizes.depth
     engine.tree(1)
     while True:

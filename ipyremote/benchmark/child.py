@@ -1,12 +1,12 @@
-"""One engine in a fresh process: runs the named cases and says what it does, one JSON line at a time.
+"""The child process of the benchmark: runs the named cases on one engine and reports each step as a JSON line.
 
-    {"doing": "start" | "stop" | "exit" | <case>}               before every step, so that a hang has a name
-    {"case": <case>, "status": ..., "samples": [...], "detail": ...}    after every case
+    {"doing": "start" | "stop" | "exit" | <case>}               before each step, so that a hang has a name
+    {"case": <case>, "status": ..., "samples": [...], "detail": ...}    after each case
     {"failed": <one line>}                                      the engine did not start
 
-The lines go to a file descriptor of their own, because engines write to stdout and stderr as they please.
-The parent watches the time, nothing here does. The process is started from a string (`COMMAND`), not with
--m, so that engines that import the main module again in their workers do not import this.
+The lines go to a file descriptor of their own, because engines write to stdout and stderr. Only the parent enforces
+time limits. The process is started from a string (`COMMAND`), not with -m, so that engines that import the main module
+again in their workers do not import this module.
 """
 
 import gc
@@ -29,13 +29,13 @@ COMMAND = "from ipyremote.benchmark.child import main; main()"
 
 
 def one_line(error: BaseException) -> str:
-    """The type of an exception and the first line of its text."""
+    """Return the type of an exception and the first line of its text."""
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0]}" if lines else type(error).__name__
 
 
 def samples_of(case: Case, setting: Setting) -> list[float]:
-    """As many samples as the sizes allow, and at least one."""
+    """Return as many samples of a case as the sizes allow, and at least one."""
     sizes = setting.sizes
     end = monotonic() + sizes.budget
     samples: list[float] = []
@@ -52,24 +52,24 @@ def samples_of(case: Case, setting: Setting) -> list[float]:
 
 
 def outcome_of(case: Case, setting: Setting) -> CaseOutcome:
-    """The case, whatever becomes of it."""
+    """Run a case and return its outcome; an exception of the case is an outcome too."""
     try:
         return CaseOutcome(CaseStatus.MEASURED, tuple(samples_of(case, setting)))
     except (Unsupported, NotImplementedError) as error:
         return CaseOutcome(CaseStatus.UNSUPPORTED, detail=one_line(error))
-    except Exception as error:  # One case that fails must not take the others with it.
+    except Exception as error:  # A case that fails must not stop the other cases.
         return CaseOutcome(CaseStatus.ERROR, detail=one_line(error))
 
 
 def run_cases(cases: Sequence[Case], setting: Setting, report: Callable[[dict[str, Any]], None]) -> None:
-    """Run them in order; the engine starts before the first case that needs it."""
+    """Run the cases in order; the engine starts before the first case that needs the engine."""
     started = False
     for case in cases:
         if case.needs_engine and not started:
             report({"doing": "start"})
             try:
                 setting.engine.start(setting.workers)
-            except Exception as error:  # Whatever an engine fails with is the result.
+            except Exception as error:  # An engine may fail with any exception: the failure is the result.
                 report({"failed": one_line(error)})
                 return
             started = True
@@ -83,7 +83,7 @@ def run_cases(cases: Sequence[Case], setting: Setting, report: Callable[[dict[st
 
 
 def main() -> None:
-    """The process; its arguments are made by run.py and by nobody else."""
+    """Run the child process with the arguments that `rounds.Child` makes."""
     adapter, pipe, workers, token, size, *names = sys.argv[1:]
     descriptor = int(pipe)
     os.set_inheritable(descriptor, False)

@@ -1,8 +1,8 @@
-"""What a case may ask of an engine.
+"""The interface of an engine for the cases.
 
-The vocabulary is task, handle and actor; an adapter translates it to whatever its engine calls these
-things. An adapter does nothing else: no caching of results and no batching that a user of the engine would
-not write. What the engine has no notion of raises `Unsupported`, and the cell of the table is then "-".
+The interface speaks of tasks, handles and actors, and an adapter translates these to the calls of its engine. An
+adapter does nothing else: no caching of results and no batching that a user of the engine would not write. A method
+without a counterpart in the engine raises `Unsupported`, and the cell of the table is then "-".
 """
 
 from collections.abc import Callable, Sequence
@@ -10,47 +10,47 @@ from typing import Any, Protocol
 
 
 class Unsupported(Exception):
-    """The engine has no such notion, so it takes no part in the case."""
+    """Raised by an adapter whose engine lacks the feature, so that the case is skipped for the engine."""
 
 
 class BenchmarkEngine(Protocol):
-    """An engine on this machine: constructing one costs nothing, `start` imports and starts it."""
+    """An engine on this machine; the constructor is cheap, and `start` imports and starts the engine."""
 
-    #: Whether a part of the engine (a scheduler, say) lives in the driver and its memory counts.
+    #: Whether a part of the engine, such as a scheduler, runs in the driver, so that the driver's memory counts.
     lives_in_driver: bool
 
     def first_result_program(self, workers: int) -> tuple[str, str]:
-        """The shortest program from `import` to a first result, and what stops the engine again."""
+        """Return the shortest program from `import` to a first result, and the code that stops the engine again."""
 
     def start(self, workers: int) -> None:
-        """Import the engine and start it here with so many workers, without a dashboard."""
+        """Import the engine and start it on this machine with `workers` workers, without a dashboard."""
 
     def stop(self) -> None:
         """Stop everything that `start` started."""
 
     def task(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        """The callable that submits one call of `fn` and returns its handle at once."""
+        """Return a callable that submits one call of `fn` and returns its handle at once."""
 
     def get(self, handle: Any) -> Any:
-        """The value behind one handle, waited for."""
+        """Wait for the value of one handle and return the value."""
 
     def get_all(self, handles: Sequence[Any]) -> list[Any]:
-        """The values behind many handles, the way the engine likes to be asked for many."""
+        """Wait for the values of many handles and return them, with the engine's own call for many values."""
 
     def wait_any(self, handles: list[Any]) -> list[Any]:
-        """Wait until one is ready; the handles without that one."""
+        """Wait until one handle is ready, and return the other handles."""
 
     def put(self, value: Any) -> Any:
-        """A handle of a value that tasks take as an argument without sending it again."""
+        """Store a value and return its handle, which tasks take as an argument without sending the value again."""
 
     def put_all(self, values: list[Any]) -> list[Any]:
-        """A handle of each value."""
+        """Store the values and return a handle of each."""
 
     def actor(self, cls: type) -> Any:
-        """A new actor, perhaps not ready yet. It goes when the last reference to it goes."""
+        """Start an actor and return it, perhaps before it is ready. The actor ends with the last reference to it."""
 
     def method(self, actor: Any, name: str) -> Callable[..., Any]:
-        """The callable that submits one call of the actor's method and returns its handle at once."""
+        """Return a callable that submits one call of the actor's method and returns its handle at once."""
 
     def tree(self, depth: int) -> int:
-        """Run tasks that each start two more and wait for them, down to `depth`; how many tasks ran."""
+        """Run a tree of tasks that each start two tasks and wait for them, and return the number of tasks that ran."""

@@ -1,7 +1,8 @@
-"""The processes of an engine: which they are, what memory they hold, and how they are ended.
+"""The processes of an engine: finding them, measuring their memory, and ending them.
 
-An engine's processes are the descendants of its driver, and those whose environment carries the run's mark: a
-process whose parent died is nobody's descendant, and one that rewrote its title has lost its environment.
+An engine's processes are the descendants of its driver and all processes whose environment has the run's mark. Neither
+rule finds all processes: a process whose parent died has left the tree of the driver, and a process that rewrote its
+title has lost its environment.
 """
 
 import os
@@ -15,17 +16,17 @@ MIB = 2**20
 
 
 def marked(token: str) -> dict[str, str]:
-    """The environment for a process that is to carry the mark, and all that it starts or forks with it.
+    """Return an environment with the mark, for a process whose descendants inherit the mark.
 
-    The process must be born with it: one that is forked shows the environment its parent was started with.
+    Setting the variable later is not enough: a forked process shows the environment that its parent was started with.
     """
     return {**os.environ, MARK: token}
 
 
 def family(pid: int | None, token: str) -> list[psutil.Process]:
-    """The descendants of `pid` and all processes with the mark, without `pid` and this process.
+    """Return the descendants of `pid` and all processes with the mark, without `pid` and this process.
 
-    `pid` is None where the driver is gone and only the mark is left to go by.
+    `pid` is None if the driver is gone, so that only the mark identifies the processes.
     """
     found: dict[int, psutil.Process] = {}
     if pid is not None:
@@ -36,7 +37,7 @@ def family(pid: int | None, token: str) -> list[psutil.Process]:
 
 
 def _carries(process: psutil.Process, token: str) -> bool:
-    """Whether the process carries the mark; one that is gone or not ours does not."""
+    """Return whether a process has the mark; False for a process that is gone or belongs to another user."""
     try:
         return process.environ().get(MARK) == token
     except (psutil.Error, OSError):
@@ -44,10 +45,11 @@ def _carries(process: psutil.Process, token: str) -> bool:
 
 
 def end(processes: list[psutil.Process]) -> None:
-    """Kill them, and wait a moment until they are gone.
+    """Kill the processes, and wait up to ten seconds until they are gone.
 
-    Resource trackers (of multiprocessing, of loky) go last and by themselves: they end when nobody is left to serve,
-    and unlink the named semaphores of the others on the way, which would stay in /dev/shm for ever.
+    Resource trackers (of multiprocessing and loky) are not killed at first. A tracker ends by itself after the last
+    process that uses it, and unlinks the named semaphores of these processes, which would else stay in /dev/shm for
+    ever.
     """
     _kill([process for process in processes if not _tracks_resources(process)])
     _, alive = psutil.wait_procs(processes, timeout=5)
@@ -56,14 +58,14 @@ def end(processes: list[psutil.Process]) -> None:
 
 
 def _kill(processes: list[psutil.Process]) -> None:
-    """Send each a SIGKILL, if it is still there."""
+    """Send SIGKILL to each process that still exists."""
     for process in processes:
         with suppress(psutil.Error):
             process.kill()
 
 
 def _tracks_resources(process: psutil.Process) -> bool:
-    """Whether it is a resource tracker; one that is gone is not."""
+    """Return whether a process is a resource tracker; False for a process that is gone."""
     try:
         return any("resource_tracker" in argument for argument in process.cmdline())
     except psutil.Error:
@@ -71,7 +73,7 @@ def _tracks_resources(process: psutil.Process) -> bool:
 
 
 def memory(processes: list[psutil.Process]) -> float:
-    """MiB that the processes hold: proportional shares, so that shared pages count once in the sum."""
+    """Return the memory of the processes in MiB, as proportional shares: shared pages count once in the sum."""
     total = 0
     for process in processes:
         with suppress(psutil.Error):
@@ -81,12 +83,16 @@ def memory(processes: list[psutil.Process]) -> float:
 
 
 def driver_memory() -> float:
-    """MiB of this process."""
+    """Return the memory of this process, in MiB."""
     return memory([psutil.Process()])
 
 
 def idle_memory(token: str, patience: float = 10.0) -> float:
-    """MiB of this driver's engine at rest: when two readings half a second apart are within one percent."""
+    """Return the memory of this driver's engine at rest, in MiB.
+
+    The engine is at rest when two readings half a second apart differ by at most one percent, or after `patience`
+    seconds.
+    """
     deadline = time.monotonic() + patience
     before = memory(family(os.getpid(), token))
     while True:

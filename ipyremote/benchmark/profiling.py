@@ -1,4 +1,4 @@
-"""One case of ipyremote under cProfile, in this process as the driver; only the calling thread is profiled."""
+"""Profile of one case of ipyremote with cProfile: this process is the driver, and only the calling thread counts."""
 
 import cProfile
 import pstats
@@ -7,14 +7,17 @@ from io import StringIO
 from ipyremote.benchmark.cases import FULL, QUICK, Case, Setting
 from ipyremote.benchmark.engine import BenchmarkEngine
 
-#: Lines of the profile that are worth reading.
+#: Number of functions that the profile shows.
 TOP = 30
 
 
 def profile(case: Case, engine: BenchmarkEngine, workers: int, quick: bool) -> str:
-    """The functions that take the most time of one sample, after a first sample that is not profiled."""
+    """Return a table of the functions that take most of the time of one sample.
+
+    The first sample is not profiled.
+    """
     sizes = QUICK if quick else FULL
-    # No case that looks at processes is profiled, so there is no mark to look for.
+    # The cases that look for marked processes cannot be profiled, so the setting needs no token.
     setting = Setting(engine, sizes, workers, token="", driver_before=0.0)
     profiler = cProfile.Profile()
     engine.start(workers)

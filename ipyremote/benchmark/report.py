@@ -1,4 +1,4 @@
-"""Results as a table for people or as JSON for programs. Pure: results in, text out."""
+"""Formatting of results as a table for people or as JSON for programs, by pure functions from results to text."""
 
 import json
 import platform
@@ -8,12 +8,12 @@ from typing import Any
 
 from ipyremote.benchmark.results import CaseResult, CaseStatus, Column, Results, ratio
 
-#: Error texts in a cell are cut to this many characters; the notes under the table have the whole line.
+#: Maximum length of an error text in a cell, in characters; the notes under the table have the whole line.
 CELL_WIDTH = 24
 
 
 def number(value: float) -> str:
-    """About three significant digits, never in scientific notation."""
+    """Return a number with about three significant digits, never in scientific notation."""
     if value >= 100:
         return f"{value:,.0f}"
     if value >= 10:
@@ -22,7 +22,7 @@ def number(value: float) -> str:
 
 
 def cell_text(cell: CaseResult) -> str:
-    """`median (min..max)`, or why there is no number."""
+    """Return `median (min..max)`, or the reason why there is no number."""
     match cell.status:
         case CaseStatus.MEASURED:
             samples = cell.samples
@@ -41,7 +41,7 @@ def cell_text(cell: CaseResult) -> str:
 
 
 def table(results: Results) -> str:
-    """The measures, then the ratios, then a note for each cell that needs one."""
+    """Return the table of measures, the table of ratios, and a note for each engine or cell without numbers."""
     parts = [_heading(results), "", *_aligned(_measures(results))]
     if len(results.columns) > 1:
         parts += ["", "ipyremote / peer (above 1: ipyremote is better)", "", *_aligned(_ratios(results))]
@@ -52,7 +52,7 @@ def table(results: Results) -> str:
 
 
 def to_json(results: Results) -> str:
-    """The same with every sample of every round."""
+    """Return the results as JSON, with each sample of each round."""
     ours = results.columns[0]
     return json.dumps(
         {
@@ -82,7 +82,7 @@ def to_json(results: Results) -> str:
 
 
 def _as_json(cell: CaseResult) -> dict[str, Any]:
-    """A cell, with the summary only where there are samples."""
+    """Return the JSON record of a cell, with a summary only if there are samples."""
     record: dict[str, Any] = {"status": cell.status.value}
     if cell.detail:
         record["detail"] = cell.detail
@@ -94,19 +94,19 @@ def _as_json(cell: CaseResult) -> dict[str, Any]:
 
 
 def _heading(results: Results) -> str:
-    """The conditions of the run, in one line."""
+    """Return the conditions of the run as one line."""
     times = "1 round" if results.rounds == 1 else f"{results.rounds} rounds"
     quick = ", quick (smaller sizes: compare with quick runs only)" if results.quick else ""
     return f"median (min..max), {results.workers} workers, {times}{quick}"
 
 
 def _column_title(column: Column) -> str:
-    """Name and version."""
+    """Return the engine's name and version."""
     return f"{column.engine} {column.version}" if column.version else column.engine
 
 
 def _measures(results: Results) -> list[list[str]]:
-    """The lines of the first table."""
+    """Return the lines of the table of measures."""
     lines = [["case", "unit", *map(_column_title, results.columns)]]
     for row in results.rows:
         cells = [cell_text(column.cells[row.name]) for column in results.columns]
@@ -115,7 +115,7 @@ def _measures(results: Results) -> list[list[str]]:
 
 
 def _ratios(results: Results) -> list[list[str]]:
-    """The lines of the second table."""
+    """Return the lines of the table of ratios."""
     ours, *peers = results.columns
     lines = [["case", *(peer.engine for peer in peers)]]
     for row in results.rows:
@@ -125,7 +125,7 @@ def _ratios(results: Results) -> list[list[str]]:
 
 
 def _notes(results: Results) -> list[str]:
-    """Engines that are missing, and the whole text of every failure with the cases that it befell."""
+    """Return a note for each engine that is not installed, and for each failure with its cases and its whole text."""
     notes = [f"{c.engine}: not installed" for c in results.columns if c.version is None]
     for column in results.columns:
         failures: dict[str, list[str]] = {}
@@ -138,7 +138,7 @@ def _notes(results: Results) -> list[str]:
 
 
 def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    """Columns of equal width, the first flush left and the others flush right, a rule under the head."""
+    """Return the lines with a rule under the head and aligned columns: the first flush left, others flush right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     texts = [
         "  ".join(

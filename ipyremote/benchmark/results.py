@@ -18,65 +18,65 @@ class CaseStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A case as the report names it."""
+    """A row of the report: the name, title and unit of a case."""
 
     name: str
     title: str
     unit: str
-    #: True for rates; False for seconds and memory, where less is better.
+    #: Whether a larger number is better: True for rates, False for seconds and memory.
     more_is_better: bool
 
 
 @dataclass(frozen=True, slots=True)
 class CaseOutcome:
-    """One case on one engine in one round."""
+    """The outcome of one case on one engine in one round."""
 
     status: CaseStatus
     samples: tuple[float, ...] = ()
-    #: What went wrong, in one line, or nothing.
+    #: Description of the failure in one line; empty if there was none.
     detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class CaseResult:
-    """One case on one engine: its outcomes, one for each round that ran."""
+    """The outcomes of one case on one engine, one for each round in which the case ran."""
 
     outcomes: tuple[CaseOutcome, ...]
 
     @property
     def status(self) -> CaseStatus:
-        """MEASURED if every round was; otherwise that of the last round, because none follows a bad one."""
+        """Status of the last round; MEASURED therefore means all rounds, because no round follows a bad one."""
         return self.outcomes[-1].status
 
     @property
     def detail(self) -> str:
-        """The detail of the last round."""
+        """Detail of the last round."""
         return self.outcomes[-1].detail
 
     @property
     def samples(self) -> list[float]:
-        """The samples of all rounds."""
+        """Samples of all rounds."""
         return [sample for outcome in self.outcomes for sample in outcome.samples]
 
     @property
     def round_medians(self) -> list[float]:
-        """The median of each round."""
+        """Median of each round."""
         return [median(outcome.samples) for outcome in self.outcomes]
 
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One engine: its cells by case name."""
+    """One engine's column of the report: its cells by name of the case."""
 
     engine: str
-    #: The installed version, or None where the engine is not installed.
+    #: Installed version; None if the engine is not installed.
     version: str | None
     cells: dict[str, CaseResult]
 
 
 @dataclass(frozen=True, slots=True)
 class Results:
-    """All of one call; the first column is ipyremote."""
+    """All results of one run of the program; the first column is ipyremote."""
 
     workers: int
     rounds: int
@@ -86,10 +86,10 @@ class Results:
 
 
 def ratio(row: Row, ours: CaseResult, theirs: CaseResult) -> float | None:
-    """How many times better `ours` is than `theirs` (above 1: better), or None if one of them has no number.
+    """Return how many times better `ours` is than `theirs` (above 1: better), or None if a result has no number.
 
-    Each round is compared with itself and the median taken: a machine that slows down from one round to the
-    next does not change it.
+    The ratio is the median of the ratios of each round, so a machine that slows down between rounds does not change
+    the ratio.
     """
     if ours.status is not CaseStatus.MEASURED or theirs.status is not CaseStatus.MEASURED:
         return None

@@ -1,9 +1,8 @@
-"""Runs engines in fresh processes, in turns, and collects what they measure.
+"""The parent process of the benchmark: runs engines in fresh child processes, in turns, and collects their samples.
 
-Each round runs every engine once, one after another, so that a machine that slows down slows all of them. A
-child that says nothing for `limit` seconds is ended with all the processes of its engine; the case it was
-at is a timeout, and a new child goes on with the next case. A case that gave no number is not run again in
-later rounds.
+Each round runs each engine once, one after another, so that a machine that slows down slows all engines. A child that
+reports nothing for `limit` seconds is ended with all processes of its engine: the child's current case is a timeout,
+and a new child continues with the next case. A case without a number is not run again in later rounds.
 """
 
 import json
@@ -24,30 +23,30 @@ from ipyremote.benchmark.child import COMMAND
 from ipyremote.benchmark.engines import Spec
 from ipyremote.benchmark.results import CaseOutcome, CaseResult, CaseStatus, Column, Results
 
-#: Seconds that an engine has for stopping; its measures are safe by then.
+#: Time limit for stopping an engine, in seconds; all samples have been reported before.
 PATIENCE = 20.0
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to run; the first engine is ipyremote."""
+    """The engines, cases and limits of a run; the first engine is ipyremote."""
 
     engines: Sequence[Spec]
     cases: Sequence[Case]
     rounds: int
     workers: int
     quick: bool
-    #: Seconds for one case on one engine in one round, and for the start of an engine.
+    #: Time limit for one case on one engine in one round, and for the start of an engine, in seconds.
     limit: float
 
 
 class Child:
-    """A running child: its lines, with a deadline for each, and its end."""
+    """A running child process: reads its lines, each with a deadline, and ends the process with its engine."""
 
     def __init__(self, adapter: str, names: Sequence[str], plan: Plan) -> None:
         self._token = uuid.uuid4().hex
         self._reader, writer = os.pipe()
-        # Closed by `close`: it is read after the child has ended.
+        # `close` closes the file, because the file is read after the child has ended.
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         self._text = b""
         size = "quick" if plan.quick else "full"
@@ -66,10 +65,9 @@ class Child:
             os.close(writer)
 
     def line(self, seconds: float) -> dict[str, Any] | None:
-        """The next line, or None if the child has ended; TimeoutError if neither happens in time.
+        """Return the next line, or None if the child has ended; raise TimeoutError if neither happens in time.
 
-        The end of the pipe does not tell that the child has ended: a process that it forked may hold the
-        pipe open.
+        The end of the child is not always the end of the pipe: a process that the child forked may hold the pipe open.
         """
         deadline = monotonic() + seconds
         while b"\n" not in self._text:
@@ -80,7 +78,7 @@ class Child:
                     self._text += chunk
                     continue
                 if not ended:
-                    # On a closed pipe select returns at once for ever: wait for the process instead.
+                    # `select` on a closed pipe would always return at once, so wait for the process instead.
                     self._wait(deadline)
                 return None
             if ended:
@@ -92,14 +90,14 @@ class Child:
         return record
 
     def _wait(self, deadline: float) -> None:
-        """Wait for the end of the process."""
+        """Wait for the end of the process, or raise TimeoutError at the deadline."""
         try:
             self._process.wait(max(0.1, deadline - monotonic()))
         except subprocess.TimeoutExpired as late:
             raise TimeoutError from late
 
     def last_words(self) -> str:
-        """How the child ended, and the last line it wrote to stderr."""
+        """Return the child's exit status and the last line of its stderr, as text."""
         self._errors.seek(0)
         lines = self._errors.read().decode(errors="replace").strip().splitlines()
         status = self._process.poll()
@@ -107,21 +105,21 @@ class Child:
 
     def close(self) -> None:
         """End the child and every process of its engine."""
-        # The number of a process that was waited for may already be another's.
+        # The process id of a child that was waited for may already belong to another process.
         alive = self._process.poll() is None
         engine = engine_processes.family(self._process.pid if alive else None, self._token)
-        # The child goes first, or it would replace the workers that it loses.
+        # The child is killed first, because a living child would replace the workers that it loses.
         self._process.kill()
         self._process.wait()
         engine_processes.end(engine)
-        # What was started between the look and the end of the child.
+        # Processes may have been started after the first search and before the end of the child.
         engine_processes.end(engine_processes.family(None, self._token))
         os.close(self._reader)
         self._errors.close()
 
 
 def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[str, CaseOutcome]]:
-    """Run the cases in one child and yield what becomes of each, until the child ends or hangs."""
+    """Run the cases in one child and yield (name, outcome) of each, until the child ends or hangs."""
     child = Child(adapter, names, plan)
     doing = "start"
     try:
@@ -149,7 +147,10 @@ def one_child(adapter: str, names: Sequence[str], plan: Plan) -> Iterator[tuple[
 
 
 def _broken(doing: str, names: Sequence[str], outcome: CaseOutcome) -> Iterator[tuple[str, CaseOutcome]]:
-    """What a child that ended or hung leaves behind: its case, or all of them if the engine did not start."""
+    """Yield the outcome of the current case of a child that ended or hung; of all cases if the engine did not start.
+
+    A child that ended or hung while stopping has reported all its cases already.
+    """
     match doing:
         case "start":
             yield from ((name, outcome) for name in names)
@@ -160,11 +161,11 @@ def _broken(doing: str, names: Sequence[str], outcome: CaseOutcome) -> Iterator[
 
 
 def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, CaseOutcome]:
-    """All the cases on one engine: in one child if nothing hangs, otherwise in as many as it takes."""
+    """Run all cases on one engine and return their outcomes; each child that ends or hangs is followed by another."""
     outcomes: dict[str, CaseOutcome] = {}
     while left := [name for name in names if name not in outcomes]:
         for name, outcome in one_child(adapter, left, plan):
-            # A start that fails says nothing about the cases that ran before it.
+            # A failed start must not replace the outcomes of cases that ran before the start.
             outcomes.setdefault(name, outcome)
         if not any(name in outcomes for name in left):
             for name in left:
@@ -173,7 +174,7 @@ def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, CaseO
 
 
 def run(plan: Plan, progress: Callable[[str], None]) -> Results:
-    """Every engine once in each round, in turns."""
+    """Run the plan: each engine once in each round, in turns."""
     versions = {spec.name: spec.version() for spec in plan.engines}
     installed = [spec for spec in plan.engines if versions[spec.name] is not None]
     outcomes: dict[tuple[str, str], list[CaseOutcome]] = {}
@@ -201,5 +202,5 @@ def run(plan: Plan, progress: Callable[[str], None]) -> Results:
 
 
 def _is_due(before: Sequence[CaseOutcome] | None) -> bool:
-    """Whether the case is worth running: nothing went wrong with it so far."""
+    """Return whether a case runs in this round: no earlier round of the case went wrong."""
     return not before or before[-1].status is CaseStatus.MEASURED

@@ -1,7 +1,7 @@
 """The functions and actor classes that run in workers.
 
-They live at the top of a module of their own because engines that pickle by reference must be able to
-import them. They do next to nothing: what is measured is the engine around them.
+The functions and classes are at the top level of a module, because engines that pickle by reference must be able to
+import them. Each does almost nothing, so that the time measured is the engine's.
 """
 
 import importlib
@@ -11,28 +11,28 @@ MIB = 2**20
 
 
 def nothing() -> None:
-    """The empty task."""
+    """Do nothing."""
 
 
 def size(array: Any) -> int:
-    """Touch an array only by its header, so that the cost of handing it over is all there is."""
+    """Return the size of an array in bytes, without touching its data: only the transfer of the array costs time."""
     return int(array.nbytes)
 
 
 def fresh_array(mib: int) -> Any:
-    """A new array of so many MiB, its pages untouched: filling them would cost more than handing them over."""
+    """Return a new array of `mib` MiB with untouched pages: filling the pages would cost more than the transfer."""
     import numpy as np
 
     return np.zeros(mib * MIB // 8)
 
 
 def count(*values: Any) -> int:
-    """How many arguments arrived."""
+    """Return the number of arguments."""
     return len(values)
 
 
 def tree(api: str, depth: int) -> int:
-    """A node of a blocking binary tree, for engines whose module `api` has the functions of Ray."""
+    """Run a node of a blocking binary tree and return its number of nodes; module `api` has the functions of Ray."""
     if depth == 0:
         return 1
     engine = importlib.import_module(api)
@@ -42,7 +42,7 @@ def tree(api: str, depth: int) -> int:
 
 
 class CountingActor:
-    """The actor: state that each call changes."""
+    """An actor class with state that each call changes."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -54,7 +54,7 @@ class CountingActor:
 
 
 class AsyncCounter:
-    """The same with a coroutine, which makes the actor an async one."""
+    """An actor class like `CountingActor` with a coroutine method, which makes the actor an async actor."""
 
     def __init__(self) -> None:
         self.calls = 0

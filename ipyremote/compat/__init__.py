@@ -1,4 +1,4 @@
-"""Programs written for others: `install_as_ray` lets one that says `import ray` run unchanged."""
+"""Compatibility with programs written for Ray: `install_as_ray` lets a program with `import ray` run unchanged."""
 
 from ipyremote.compat.aliases import install_as_ray
 

@@ -1,7 +1,8 @@
-"""What programs written for Ray may ask for and do not find here, each with what serves instead.
+"""The features of Ray that ipyremote does not have, each with a replacement.
 
-Rules. Nothing of this is pretended: asking for it says its name and a way out, as a NotImplementedError that is also
-what such a failure usually is (an AttributeError, an ImportError), so that `hasattr` and `try: import` go on working.
+Rules. No feature is faked: using an absent name raises a NotImplementedError whose text has the name and the
+replacement. The error is also the usual error for a missing name (an AttributeError or an ImportError), so that
+`hasattr` and `try: import` work.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ __all__ = ["ABSENT", "AbsentFeature", "AbsentModule", "advice"]
 _DATA: Final = "pandas or pyarrow inside tasks, with put() for what many tasks read"
 _JOBS: Final = "a notebook or a script: it starts its own session"
 
-#: Names below `ray` (dots for submodules) and what to use instead.
+#: Replacement of each absent name below `ray`; dots separate submodules.
 ABSENT: Final = {
     "air": "tasks and actors directly",
     "autoscaler": "init(num_cpus=...): a session has one machine",
@@ -61,7 +62,7 @@ class AbsentModule(NotImplementedError, ImportError):
 
 
 def advice(name: str) -> str | None:
-    """Return a sentence about an absent name below `ray`, or a name below that; None: the name is not known."""
+    """Return a sentence about `name`, an absent name below `ray` or below such a name; None for other names."""
     parts = name.split(".")
     for length in range(1, len(parts) + 1):
         instead = ABSENT.get(".".join(parts[:length]))

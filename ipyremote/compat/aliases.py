@@ -1,8 +1,9 @@
 """ipyremote under the name `ray`, as PyMySQL offers itself under the name `MySQLdb`.
 
-Each module `ray.x` is the module of ours that has that part of Ray's API: the same object, so that classes and
-exceptions are one. Rules. Ray itself and this cannot be in one process. What Ray has and ipyremote has not is an
-`AbsentModule`, which says what to use instead. Workers do the same before they run a function from such a process.
+Each module `ray.x` is the module of ipyremote that has that part of Ray's API. Both names are the same module object,
+so classes and exceptions are the same, too. Rules. Ray and the aliases cannot be in one process. Importing a module
+that only Ray has raises an `AbsentModule`, whose text has the replacement. Workers install the aliases before they run
+a function from a process that has installed the aliases.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ __all__ = ["install_as_ray"]
 _RAY: Final = "ray"
 _OURS: Final = "ipyremote"
 
-#: Modules of Ray's whose part of the API lies under another name here. The rest is found under its own.
+#: Modules of Ray whose counterpart in ipyremote has another name. All other modules have the same name.
 _MOVED: Final = {
     "ray.experimental": "ipyremote.util",
     "ray.experimental.tqdm_ray": "ipyremote.util.bars",
@@ -35,10 +36,10 @@ _MOVED: Final = {
 
 
 class _Aliases(MetaPathFinder, Loader):
-    """A finder of `ray` and of the modules below it among the modules of ipyremote."""
+    """A finder and loader of `ray` and its submodules that returns the modules of ipyremote."""
 
     def __init__(self) -> None:
-        #: The modules' own specs, which the import system is about to replace.
+        #: Original spec of each module that is being imported, because the import system replaces the spec; by alias.
         self._specs: dict[str, ModuleSpec | None] = {}
 
     def find_spec(
@@ -50,7 +51,7 @@ class _Aliases(MetaPathFinder, Loader):
         _refuse(below)
         try:
             found = importlib.util.find_spec(_counterpart(fullname))
-        except ModuleNotFoundError:  # below a module that is no package
+        except ModuleNotFoundError:  # the parent module is no package
             found = None
         if found is None:
             return None
@@ -62,12 +63,12 @@ class _Aliases(MetaPathFinder, Loader):
         return module
 
     def exec_module(self, module: ModuleType) -> None:
-        # It has been executed under its own name; the import system has given it the spec of the other one.
-        assert module.__spec__ is not None, "the import system has just set it"
+        # The module was executed under its own name. The import system has replaced its spec by the spec of the alias.
+        assert module.__spec__ is not None, "the import system has just set the spec"
         name = module.__spec__.name
         module.__spec__ = self._specs.pop(name)
-        # A function may have the name of the submodule that it is from. The import system would put the module in its
-        # place, if it had to look for that.
+        # A function may have the same name as its submodule. A later import of the submodule's alias would replace the
+        # function by the submodule, unless `sys.modules` has the alias already.
         for child, value in vars(module).items():
             submodule = sys.modules.get(f"{module.__name__}.{child}")
             if submodule is not None and submodule is not value:
@@ -75,7 +76,7 @@ class _Aliases(MetaPathFinder, Loader):
 
 
 class _Absences(MetaPathFinder):
-    """A finder that is asked last: `from ray import serve` looks for `ipyremote.serve`, as the module is named."""
+    """The last finder, for names that no module has: `from ray import serve` looks for `ipyremote.serve`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -100,7 +101,7 @@ _aliases = _Aliases()
 
 
 def install_as_ray() -> None:
-    """Give ipyremote under the name `ray`, in this process and in the functions that it sends to workers.
+    """Make ipyremote importable under the name `ray`, in this process and in workers that run its functions.
 
     A second call changes nothing. Raises RuntimeError when Ray itself has been imported.
     """
@@ -115,5 +116,5 @@ def install_as_ray() -> None:
     sys.meta_path.insert(0, _aliases)
     sys.meta_path.append(_Absences())
     pickling.before_loading(_RAY, install_as_ray)
-    # What was exported before does not know it.
+    # Functions exported before would not install the aliases in workers, so each must be exported again.
     exports.bump_epoch()

@@ -1,4 +1,4 @@
-"""The engines by name. An adapter has a function `engine()` and imports its engine only inside functions."""
+"""The registry of engines. An adapter has a function `engine()` and imports its engine only inside functions."""
 
 import importlib
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ OURS = "ipyremote"
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """Where an engine and its adapter are found."""
+    """The name, adapter and required modules of an engine."""
 
     name: str
-    #: The module of the adapter.
+    #: Name of the adapter's module.
     adapter: str
-    #: The modules that must be importable; the first is named like the distribution that has the version.
+    #: Modules that must be importable; the first has the name of the distribution whose version is reported.
     requires: tuple[str, ...] = ()
 
     def version(self) -> str | None:
-        """The installed version, or None if something is missing."""
+        """Return the installed version (empty if unknown), or None if a required module is missing."""
         if any(find_spec(module) is None for module in self.requires):
             return None
         try:
@@ -31,7 +31,7 @@ class Spec:
             return ""
 
     def load(self) -> BenchmarkEngine:
-        """A new engine, not started."""
+        """Return a new engine that is not started."""
         return cast("BenchmarkEngine", importlib.import_module(self.adapter).engine())
 
 

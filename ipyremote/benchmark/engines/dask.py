@@ -1,7 +1,7 @@
 """Dask's distributed scheduler with a LocalCluster of one-threaded worker processes.
 
-The scheduler lives in the driver, so a part of the driver's memory is the engine's. Actors run inside the two
-workers: creating one starts no process.
+The scheduler runs in the driver, so a part of the driver's memory is the engine's. Actors run inside the workers, so
+creating an actor starts no process.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ OPTIONS = {"threads_per_worker": 1, "processes": True, "dashboard_address": None
 
 
 def _tree(depth: int) -> int:
-    """A node of the blocking tree: the worker's client gives the thread back while it waits."""
+    """Run a node of the blocking tree and return its number of nodes; `worker_client` frees the waiting thread."""
     from distributed import worker_client
 
     if depth == 0:
@@ -26,7 +26,7 @@ def _tree(depth: int) -> int:
 
 
 class DaskEngine:
-    """An `BenchmarkEngine` made of a `distributed.Client`."""
+    """A `BenchmarkEngine` that uses a `distributed.Client`."""
 
     lives_in_driver = True
 
@@ -55,7 +55,7 @@ class DaskEngine:
         self._cluster.close()
 
     def task(self, fn: Callable[..., Any]) -> Callable[..., Any]:
-        # Pure tasks with equal arguments would run once and be one future.
+        # Pure tasks with equal arguments would run only once and share one future.
         return partial(self._client.submit, fn, pure=False)
 
     def get(self, handle: Any) -> Any:
@@ -76,7 +76,7 @@ class DaskEngine:
         return [handle for handle in handles if handle is not ready]
 
     def put(self, value: Any) -> Any:
-        # By default equal values get one key and are sent once.
+        # With the default `hash=True`, equal values would get one key and be sent only once.
         return self._client.scatter(value, hash=False)
 
     def put_all(self, values: list[Any]) -> list[Any]:
@@ -96,5 +96,5 @@ class DaskEngine:
 
 
 def engine() -> BenchmarkEngine:
-    """One thread for each worker, as the other engines have."""
+    """Return a Dask engine whose workers have one thread each, like the workers of the other engines."""
     return DaskEngine()

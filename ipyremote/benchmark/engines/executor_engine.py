@@ -1,4 +1,4 @@
-"""The adapter of every engine that is a `concurrent.futures.Executor`: tasks, and nothing else."""
+"""The adapter of engines that are a `concurrent.futures.Executor`, which have tasks only."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Executor, wait
@@ -9,13 +9,13 @@ from ipyremote.benchmark.engine import Unsupported
 
 
 class ExecutorEngine:
-    """An `BenchmarkEngine` made of `submit`; `make` is called with the number of workers."""
+    """A `BenchmarkEngine` that uses `Executor.submit`; `make` returns an executor with the given number of workers."""
 
     lives_in_driver = False
 
     def __init__(self, make: Callable[[int], Executor], program: str) -> None:
         self._make = make
-        #: Makes `executor` of `workers`, as text.
+        #: Source text that makes `executor` from `workers`.
         self._program = program
         self._executor: Executor | None = None
 

@@ -1,4 +1,4 @@
-"""ipyparallel with a local controller, through a load-balanced view: tasks, and nothing else."""
+"""ipyparallel with a local controller and a load-balanced view, which has tasks only."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, wait
@@ -9,7 +9,7 @@ from ipyremote.benchmark.engine import BenchmarkEngine, Unsupported
 
 
 class IpyparallelEngine:
-    """An `BenchmarkEngine` made of a `LoadBalancedView`."""
+    """A `BenchmarkEngine` that uses a `LoadBalancedView`."""
 
     lives_in_driver = False
 
@@ -71,5 +71,5 @@ class IpyparallelEngine:
 
 
 def engine() -> BenchmarkEngine:
-    """Engines on this machine."""
+    """Return an ipyparallel engine with a cluster on this machine."""
     return IpyparallelEngine()

@@ -13,12 +13,12 @@ executor = ProcessPoolExecutor(workers)
 
 
 def _make(workers: int) -> Executor:
-    """The plain executor: the reusable one would time its idle workers out."""
+    """Return a plain executor, because the reusable executor ends idle workers after a time."""
     from loky import ProcessPoolExecutor
 
     return cast("Executor", ProcessPoolExecutor(workers))
 
 
 def engine() -> BenchmarkEngine:
-    """Defaults."""
+    """Return a loky engine with default options."""
     return ExecutorEngine(_make, PROGRAM)

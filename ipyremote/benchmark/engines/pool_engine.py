@@ -1,4 +1,4 @@
-"""The standard library's ProcessPoolExecutor, started by a fork server."""
+"""The standard library's ProcessPoolExecutor with the fork server."""
 
 from concurrent.futures import Executor, ProcessPoolExecutor
 from multiprocessing import get_context
@@ -14,10 +14,10 @@ executor = ProcessPoolExecutor(workers, mp_context=get_context('forkserver'))
 
 
 def _make(workers: int) -> Executor:
-    """The executor; its workers start with its first tasks."""
+    """Return an executor, whose workers start with the first tasks."""
     return ProcessPoolExecutor(workers, mp_context=get_context("forkserver"))
 
 
 def engine() -> BenchmarkEngine:
-    """The fork server, because forking a program that has threads is not safe."""
+    """Return a pool engine with the fork server, because forking a program with threads is not safe."""
     return ExecutorEngine(_make, PROGRAM)

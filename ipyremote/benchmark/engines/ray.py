@@ -1,11 +1,11 @@
-"""Ray on this machine only: without its dashboard and without the copying of workers' output to ours."""
+"""Ray on this machine only, without its dashboard and without copying the output of workers to the driver."""
 
 from ipyremote.benchmark.engine import BenchmarkEngine
 from ipyremote.benchmark.engines.ray_api import RayApi
 
 
 def engine() -> BenchmarkEngine:
-    """A session of its own, even where another one runs."""
+    """Return a Ray engine that starts a session of its own, even if another session runs."""
     return RayApi(
         "ray",
         {"address": "local", "include_dashboard": False, "log_to_driver": False, "logging_level": "error"},

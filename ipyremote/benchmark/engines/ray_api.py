@@ -1,4 +1,4 @@
-"""The adapter of every engine whose module has the functions of Ray: Ray itself, and ipyremote."""
+"""The adapter of engines whose module has the functions of Ray: Ray itself, and ipyremote."""
 
 import importlib
 from collections.abc import Callable, Mapping, Sequence
@@ -8,14 +8,14 @@ from ipyremote.benchmark import workloads
 
 
 class RayApi:
-    """An `BenchmarkEngine` made of `module.init`, `.remote`, `.get` and so on."""
+    """A `BenchmarkEngine` that uses `module.init`, `.remote`, `.get` and so on."""
 
     lives_in_driver = False
 
     def __init__(self, module: str, options: Mapping[str, Any]) -> None:
         self._module = module
         self._options = options
-        #: The engine's module, from `start` on.
+        #: The engine's module; None before `start`.
         self._api: Any = None
 
     def first_result_program(self, workers: int) -> tuple[str, str]:
