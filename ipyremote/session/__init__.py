@@ -1,1 +1,1 @@
-"""The session of this process: its beginning, its end, and what `init` is asked for."""
+"""The session of this process: its beginning, its end, and the arguments of `init`."""

@@ -1,7 +1,8 @@
-"""`ClusterContext`: what `init` returns.
+"""`ClusterContext`, the result of `init`.
 
-It is a context manager (leaving it shuts the session down) and tells what runs. Rules. Making and showing one asks
-nobody, so it never waits for a cluster that is still starting; its text holds no id, path or time.
+A `ClusterContext` describes the session, and is a context manager whose end shuts the session down. Rules. Making and
+showing a `ClusterContext` sends no request, so neither waits for a cluster that is still starting. The text of a
+`ClusterContext` has no id, path or time.
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ __all__ = ["ClusterContext"]
 
 
 class ClusterContext(Mapping[str, Any]):
-    """The running session, as `init` returns it. As a context manager it ends the session with the block.
+    """The running session, as `init` returns it. As a context manager, a `ClusterContext` ends the session.
 
-    Reading it as a mapping is deprecated: use `address_info`.
+    Reading a `ClusterContext` as a mapping is deprecated: use `address_info`.
 
     Attributes
     ----------
     address_info : dict
-        `address` (for `init` of other programs), `node_ip_address`, `hostname`, `node_id` and `webui_url`.
+        `address` (for `init` in other programs), `node_ip_address`, `hostname`, `node_id` and `webui_url`.
     dashboard_url : None
         There is no dashboard on the network; see `ipyremote.dashboard`.
     python_version, ipyremote_version : str
@@ -40,13 +41,13 @@ class ClusterContext(Mapping[str, Any]):
     def __init__(
         self, *, kind: str, node_id: str, version: str, stop: Callable[[], None], address: str = ""
     ) -> None:
-        """Made by `init`; `kind` is the backend's name, `stop` ends the session. `address`: for other programs."""
+        """Describe a session. `kind` is the backend's name, `stop` ends the session, other programs join `address`."""
         self._kind = kind
         self._stop = stop
-        #: There is no dashboard.
+        #: None: there is no dashboard on the network.
         self.dashboard_url: str | None = None
         self.python_version = platform.python_version()
-        #: Version of ipyremote, also under the name that programs written for Ray read.
+        #: Version of ipyremote; `ray_version` is the name in programs written for Ray.
         self.ipyremote_version = self.ray_version = version
         self.address_info: dict[str, Any] = {
             "address": address or kind,
@@ -82,7 +83,7 @@ class ClusterContext(Mapping[str, Any]):
     def __len__(self) -> int:
         return len(self.address_info)
 
-    # Two contexts with equal information are still not the same thing.
+    # Contexts are compared by identity, not as mappings: equal information does not mean the same session.
     __eq__ = object.__eq__
     __hash__ = object.__hash__
 

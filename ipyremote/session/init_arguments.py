@@ -1,4 +1,4 @@
-"""What `init` is asked for: which arguments are taken, and what they must be. It starts nothing."""
+"""The arguments of `init` and their checks. Nothing is started here."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ipyremote.declare.options import check_amounts
 
 __all__ = ["check_address", "check_more", "check_terms", "refuse", "seconds_of", "spilling_of"]
 
-#: Arguments of Ray's that are taken for the sake of its programs and change nothing: there is no dashboard,
-#: and the session's directory is not to be chosen here.
+#: Arguments of Ray's `init` that are accepted for programs written for Ray, and have no effect: there is no dashboard,
+#: and the session's directory is chosen by IPYREMOTE_TEMP_DIR.
 _WITHOUT_EFFECT: Final = frozenset(
     {
         "include_dashboard",
@@ -38,9 +38,9 @@ _WITHOUT_EFFECT: Final = frozenset(
     }
 )
 
-#: Arguments of Ray's with an underscore that have an effect.
+#: Arguments of Ray's `init` with an underscore that have an effect.
 _PRIVATE: Final = frozenset({"_memory", "_object_spilling_directory"})
-#: What turns spilling off in Ray's `_system_config`.
+#: Key in Ray's `_system_config` that turns spilling off.
 _SPILLING_SWITCH: Final = "automatic_object_spilling_enabled"
 
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -48,9 +48,9 @@ _PART: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([smhd])")
 
 
 def check_more(more: Mapping[str, Any], namespace: Any, logging: Collection[str] = ()) -> None:
-    """Raise RuntimeError for arguments that nobody knows, TypeError or ValueError for an odd namespace.
+    """Raise RuntimeError for unknown arguments, TypeError or ValueError for a wrong namespace.
 
-    `logging`: those that others look at.
+    `logging` has the names of arguments that are checked elsewhere.
     """
     unknown = [name for name in more if name not in _WITHOUT_EFFECT | _PRIVATE and name not in logging]
     if unknown:
@@ -62,14 +62,14 @@ def check_more(more: Mapping[str, Any], namespace: Any, logging: Collection[str]
 
 
 def refuse(**absent: Any) -> None:
-    """Raise NotImplementedError if any of these is given."""
+    """Raise NotImplementedError if any of these arguments is given."""
     for name, value in absent.items():
         if value:
-            raise NotImplementedError(f"init({name}=...) is not there yet")
+            raise NotImplementedError(f"init({name}=...) is not supported yet")
 
 
 def check_terms(terms: Mapping[str, Any]) -> None:
-    """Raise TypeError, ValueError or NotImplementedError for arguments of `init` that cannot be meant."""
+    """Raise TypeError, ValueError or NotImplementedError for wrong arguments of `init`."""
     kind = terms.get("backend", registry.DEFAULT)
     if not registry.is_known(kind):
         raise ValueError(f"backend is one of {', '.join(map(repr, registry.names()))}, not {kind!r}")
@@ -93,9 +93,9 @@ def check_terms(terms: Mapping[str, Any]) -> None:
 
 
 def spilling_of(directory: Any, more: Mapping[str, Any]) -> str | None:
-    """Where objects go that have no room in memory: a path; "": nowhere; None: nothing was said.
+    """Return the directory for spilled objects; "" if objects are not to be spilled; None if no argument says so.
 
-    Raises TypeError for anything but a path, False and None.
+    Raises TypeError for a `directory` that is no path, False or None.
     """
     if directory is None:
         directory = more.get("_object_spilling_directory")
@@ -112,7 +112,7 @@ def spilling_of(directory: Any, more: Mapping[str, Any]) -> str | None:
 
 
 def seconds_of(keep_alive: Any) -> float | None:
-    """A duration such as 600, "10m", "90 s" or "1h30m" in seconds; None for None and for 0."""
+    """Return a duration such as 600, "10m", "90 s" or "1h30m" in seconds; None for None and for 0."""
     if keep_alive is None:
         return None
     if isinstance(keep_alive, str):
@@ -125,19 +125,22 @@ def seconds_of(keep_alive: Any) -> float | None:
     else:
         raise TypeError(f'keep_alive is a number of seconds or a text like "10m", not {keep_alive!r}')
     if not 0 <= seconds < math.inf:
-        raise ValueError(f"keep_alive is from 0 seconds up, and not for ever: {keep_alive!r}")
+        raise ValueError(f"keep_alive is from 0 seconds up, and finite, not {keep_alive!r}")
     return seconds or None
 
 
 def check_address(address: Any, shape: Mapping[str, Any]) -> None:
-    """Raise TypeError, ValueError or NotImplementedError. `shape`: the other arguments, which only a start can have."""
+    """Raise TypeError, ValueError or NotImplementedError for a wrong address.
+
+    `shape` has the other arguments of `init`, most of which only a session that starts can have.
+    """
     if not isinstance(address, str):
         raise TypeError(f"address is a string, not {type(address).__name__}: {address!r}")
     found = registry.engine_of(address)
     if found is None and "://" in address:
         raise NotImplementedError(
-            f"init(address={address!r}): there is no engine {address.partition('://')[0]!r} to join sessions of other "
-            f"machines by; there are: {', '.join(registry.names())}. A package that brings an engine adds the name."
+            f"init(address={address!r}): there is no engine {address.partition('://')[0]!r} that could join sessions "
+            f"of other machines; there are: {', '.join(registry.names())}. Other packages can add engines."
         )
     if found is None:
         raise NotImplementedError(

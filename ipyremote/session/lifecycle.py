@@ -1,9 +1,9 @@
 """The session of this process: its beginning, at `init` or at first use, and its end, at `shutdown` or at exit.
 
-Rules. `init` with the arguments of the running session, or with none, returns the running one, so that a notebook's
-cell can be run again. A session that was lost is cleared away by the next `init`. A forked child has no session: it can
-neither use its parent's nor end it. One lock guards beginning and end, and an interrupt waits until either is complete:
-half a session has threads, processes and sockets that belong to nobody.
+Rules. `init` with the arguments of the running session, or without arguments, returns the running session, so that a
+notebook's cell can be run again. The next `init` clears away a session that was lost. A forked child has no session: it
+can neither use nor end the session of its parent. One lock guards beginning and end, and an interrupt waits until
+either is complete: half a session would have threads, processes and sockets that nobody ends.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.runtime_env import checked
 from ipyremote.session import init_arguments, logging
 from ipyremote.session.context import ClusterContext
-from ipyremote.session.quiet_listener import Silence
+from ipyremote.session.quiet_listener import QuietListener
 
 __all__ = [
     "adopt",
@@ -45,13 +45,14 @@ class _RunningSession:
     """The session that this process has started or joined."""
 
     backend: Backend
-    #: The explicit arguments of its `init` that shape it; two calls that agree in them mean the same session.
+    #: Arguments given to the session's `init`; a later `init` with equal arguments means the same session.
     shape: dict[str, Any]
     context: ClusterContext
+    #: Id of the process that started or joined the session; a forked child has another id.
     pid: int
-    #: Whether `init` may replace it as long as nothing was done in it.
+    #: Whether `init` may replace the session as long as it is unused.
     tentative: bool = False
-    #: What keeps this program's names, if the session may outlive this process.
+    #: Keeper of this program's names; None unless the session may outlive this process.
     recovery: Recovery | None = None
 
 
@@ -61,10 +62,11 @@ class _SessionSlot:
     def __init__(self) -> None:
         self.session: _RunningSession | None = None
         self.lock = threading.RLock()
+        #: Whether `_at_exit` is registered.
         self.exits = False
-        #: The program's names, for sessions that may outlive this process.
+        #: Namespaces with the program's names, for sessions that may outlive this process.
         self.names: tuple[Mapping[str, Any], ...] = ()
-        #: What a session is started with when nobody has called `init`; None: with nothing.
+        #: Function that returns the arguments for a session that starts without a call of `init`; None: no arguments.
         self.arguments: Callable[[], dict[str, Any]] | None = None
 
     @contextlib.contextmanager
@@ -76,7 +78,7 @@ class _SessionSlot:
 
 @contextlib.contextmanager
 def _interrupts_deferred() -> Iterator[None]:
-    """A SIGINT that comes inside is handled afterwards. Only the main thread is ever interrupted."""
+    """Handle a SIGINT that comes during the block after the block. Only the main thread is ever interrupted."""
     before = signal.getsignal(signal.SIGINT)
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield
@@ -115,51 +117,54 @@ def init(
 ) -> ClusterContext:
     """Start a session, without waiting until its processes are up.
 
-    With a session running, the same arguments, or none, return that session, so a notebook's cell can be run again.
+    If a session with the same arguments is running, or no arguments are given, `init` returns the running session, so a
+    notebook's cell can be run again.
 
     Parameters
     ----------
     address : str, optional
         "local" starts a session (the default). "auto" joins the session that this user has started last on this
-        machine, and `context.address_info["address"]` of a session joins that one; `shutdown` then only leaves. An
-        engine of another package has an address with its own scheme. IPYREMOTE_ADDRESS stands for an address that is
-        not given.
+        machine, and `context.address_info["address"]` of a session joins that session; `shutdown` then only leaves.
+        An engine of another package has addresses with its own scheme. The default is IPYREMOTE_ADDRESS, if set.
     num_cpus, num_gpus : float, optional
         Amounts for tasks and actors; by default what this process may use.
     resources : mapping, optional
         Amounts of resources with names of your own.
     labels : mapping, optional
-        Words with values that the machine has, for `label_selector` and `NodeLabelSchedulingStrategy`.
+        Labels of the machine, names to values, for `label_selector` and `NodeLabelSchedulingStrategy`.
     object_store_memory : int, optional
-        Bytes of memory for large objects. Objects that do not fit are moved to disk.
+        Memory for large objects, in bytes. Objects that do not fit are moved to disk.
     object_spilling_directory : path or False, optional
-        Where on disk; made if missing. By default the temp directory if that is on a disk. False: nowhere.
+        Directory for objects that are moved to disk; made if missing. By default the temp directory if that is on a
+        disk. False: objects are not moved to disk.
     local_mode : bool, default False
-        Not there: use `backend="inline"`.
+        Not supported: use `backend="inline"`.
     ignore_reinit_error : bool, default False
         Return the running session whatever the other arguments are.
     job_config : object, optional
-        Not there: NotImplementedError for anything but None.
+        Not supported: NotImplementedError for a value other than None.
     log_to_driver : bool, optional
-        Whether to show what tasks print; True if IPYREMOTE_LOG_TO_DRIVER does not say otherwise.
+        Whether to show the text that tasks print; True unless IPYREMOTE_LOG_TO_DRIVER turns the text off.
     namespace : str, optional
-        Where the names of this program's actors are. By default a namespace of the session's own.
+        Namespace of the names of this program's actors. By default a namespace of the session's own.
     runtime_env : mapping, optional
         Variables, packages and working directory of this program's tasks and actors; see
-        `ipyremote.runtime_env.RuntimeEnv`. It does not change this process itself.
+        `ipyremote.runtime_env.RuntimeEnv`. This process itself is not changed.
     backend : str, optional
         "local" (processes on this machine, the default) or "inline" (in this process, for debugging).
     keep_alive : float or str, optional
-        Seconds, or a text such as "10m", for which the session outlives this process unless `shutdown` ends it. What
-        the program's names stand for can be had again with `recover`. By default the session ends with this process.
+        Time for which the session outlives this process unless `shutdown` ends the session, in seconds or as a text
+        such as "10m". `recover` gives back the values of the program's names. By default the session ends with this
+        process.
     **more
-        `logging_config`: a `LoggingConfig`. `logging_level`, `logging_format`: of the records of ipyremote itself in
-        this process, unless `configure_logging=False`. Ray's arguments for its dashboard are taken and do nothing.
+        `logging_config`: a `LoggingConfig`. `logging_level`, `logging_format`: level and format of the records of
+        ipyremote itself in this process, unless `configure_logging=False`. Ray's arguments for its dashboard are
+        accepted and have no effect.
 
     Returns
     -------
     ClusterContext
-        The session; as a context manager it ends with the block.
+        The session; as a context manager, the context ends the session with the block.
 
     Raises
     ------
@@ -168,9 +173,9 @@ def init(
     ConnectionError
         There is no session to join.
     ValueError
-        An argument has a wrong value, or is one that a session has which is joined.
+        An argument has a wrong value, or cannot be chosen for a session that is joined.
     NotImplementedError
-        The address is one of another machine.
+        The address belongs to another machine.
 
     Examples
     --------
@@ -205,13 +210,13 @@ def init(
     init_arguments.check_terms(shape)
     with _slot.changing():
         context = _begun(address, shape, ignores=ignore_reinit_error)
-        # After the beginning, which may have been the end of another session.
+        # After the beginning: it may have ended another session, whose end undoes that session's logging.
         logging.configure(more)
         return context
 
 
 def _begun(address: str | None, shape: dict[str, Any], *, ignores: bool) -> ClusterContext:
-    """The session that these arguments mean: the running one, or one that starts or is joined now."""
+    """Return the session of these arguments: the running session, or one that is started or joined now."""
     _check_fork()
     _forget_ended()
     running = _running_session()
@@ -228,14 +233,14 @@ def _begun(address: str | None, shape: dict[str, Any], *, ignores: bool) -> Clus
         if not ignores:
             raise RuntimeError(
                 "Maybe you called init twice by accident? A session is running, with other arguments than these. "
-                "Call shutdown() first, or pass ignore_reinit_error=True to go on with the running one."
+                "Call shutdown() first, or pass ignore_reinit_error=True to go on with the running session."
             )
     running.tentative = False
     return running.context
 
 
 def init_tentatively(**given: Any) -> ClusterContext:
-    """`init`, but a later `init` with other arguments replaces the session if nothing was done in it by then."""
+    """Start a session as `init` does, which a later `init` with other arguments replaces if it is unused by then."""
     with _slot.changing():
         fresh = _running_session() is None
         context = init(**given)
@@ -245,19 +250,20 @@ def init_tentatively(**given: Any) -> ClusterContext:
 
 
 def start_with(arguments: Callable[[], dict[str, Any]] | None) -> None:
-    """What the first task starts a session with, when nobody has called `init`."""
+    """Set the function that returns the arguments for a session that starts without a call of `init`."""
     _slot.arguments = arguments
 
 
 def shutdown(*, wait_for_processes: bool = False) -> None:
-    """End the session: its processes are gone when this returns, its refs and handles are void. Idempotent.
+    """End the session. Its processes have ended when `shutdown` returns; its refs and handles cannot be used any more.
 
-    Remote functions and classes stay usable in the next session. A program that has joined another's session leaves it.
+    Remote functions and classes stay usable in the next session. A program that has joined another program's session
+    leaves the session. A second call does nothing.
 
     Parameters
     ----------
     wait_for_processes : bool, default False
-        Changes nothing, because this always waits.
+        Has no effect, because `shutdown` always waits.
 
     Examples
     --------
@@ -274,16 +280,16 @@ def shutdown(*, wait_for_processes: bool = False) -> None:
         if session is not None and session.recovery is not None:
             session.recovery.close()
         backend.shutdown()
-        # A worker's backend stays as it is: its process serves the session, and the task goes on.
+        # In a worker the backend has not ended: the process serves the session, and the task goes on.
         if backend.ended:
             _slot.session = None
             current.remove(backend)
-        # Freed in here: an interrupt that strikes in a `__del__`, such as that of the scheduler's Popen, is lost.
+        # Dropped while interrupts wait: an interrupt inside a `__del__`, such as that of a Popen object, would be lost.
         del backend, session
 
 
 def is_initialized() -> bool:
-    """Return whether a session is running. Never starts one.
+    """Return whether a session is running. No session is started.
 
     Returns
     -------
@@ -300,15 +306,15 @@ def is_initialized() -> bool:
 
 
 def is_unused(backend: Backend) -> bool:
-    """Whether this process has given the backend nothing yet."""
+    """Return whether this process has not yet given the backend a function, class or value."""
     return exports.last_used() is not backend
 
 
 def remember(*names: Mapping[str, Any]) -> None:
-    """In which mappings the program's names are: a session that outlives this process keeps what they stand for.
+    """Set the mappings with the program's names, whose values a session that outlives this process keeps.
 
-    In such a session, this one or a later one, they are looked through every second, and when this is called. In others
-    it costs nothing.
+    In such a session, the running one or a later one, the mappings are searched now and every second. In other sessions
+    this costs nothing.
     """
     _slot.names = names
     session = _slot.session
@@ -322,9 +328,9 @@ def changing() -> contextlib.AbstractContextManager[None]:
 
 
 def adopt(backend: Backend, shape: Mapping[str, Any]) -> None:
-    """Make a session that was joined the one of this process, in place of an unused one. `shape`: as at its start.
+    """Make a joined session that of this process, in place of an unused one. `shape`: arguments of the session's start.
 
-    Call it inside `changing()`. Raises RuntimeError in a forked child.
+    Must be called inside `changing()`. Raises RuntimeError in a forked child.
     """
     _check_fork()
     own = {}
@@ -342,7 +348,7 @@ def _auto_start() -> Backend:
         if running is None:
             init(**(_slot.arguments() if _slot.arguments is not None else {}))
             running = _running_session()
-            assert running is not None, "it was started a line above"
+            assert running is not None, "the session was started a line above"
         return running.backend
 
 
@@ -356,13 +362,13 @@ def _start(shape: dict[str, Any]) -> _RunningSession:
 def _install(backend: Backend, shape: dict[str, Any]) -> _RunningSession:
     """Make a backend the session of this process."""
     if not _log_to_driver(shape):
-        backend.listen(Silence())
+        backend.listen(QuietListener())
     if "namespace" in shape:
         required(backend.named_actors, backend.capabilities.named_actors).use(shape["namespace"])
     if "runtime_env" in shape:
         try:
             required(backend.environments, backend.capabilities.runtime_env).use(shape["runtime_env"])
-        except BaseException:  # a directory that is too large, say: nobody has this session yet
+        except BaseException:  # a directory is too large, for example; the session is not in use yet
             backend.shutdown()
             raise
     current.install(backend)
@@ -396,7 +402,7 @@ def _log_to_driver(shape: Mapping[str, Any]) -> bool:
 
 
 def log_to_driver() -> bool:
-    """Whether the running session shows what its tasks print, for listeners that replace the default one."""
+    """Return whether the running session shows the text of its tasks, for listeners that replace the default one."""
     session = _slot.session
     return session is None or _log_to_driver(session.shape)
 
@@ -409,18 +415,18 @@ def _stop_if_running(backend: Backend) -> None:
 
 def _at_exit() -> None:
     session = _slot.session
-    # A forked child inherits this, but not the session.
+    # A forked child inherits the handler, but not the session.
     if session is None or session.pid != os.getpid():
         return
     if session.recovery is not None and not session.backend.ended:
-        # A notebook's restart ends the kernel in good order, too.
+        # A notebook's restart ends the kernel in good order, and its session is to be recovered.
         session.recovery.at_exit()
     else:
         shutdown()
 
 
 def _running_session() -> _RunningSession | None:
-    """The running session, also one that somebody else (a worker, a test) made current."""
+    """Return the running session, also one that a worker or a test has made current; None if there is none."""
     backend = current.peek()
     if backend is None:
         return None
@@ -448,17 +454,18 @@ def _check_fork() -> None:
     if session is not None and session.pid != os.getpid():
         raise RuntimeError(
             f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {session.pid}) and "
-            "can neither use it nor start one. Start work from the original process, or start this one afresh."
+            "can neither use that session nor start another. Start work from the original process, or start a new "
+            "process without fork."
         )
 
 
 def _agrees(running: _RunningSession, shape: dict[str, Any]) -> bool:
-    """Whether these arguments mean the running session: none were given, or the same ones."""
+    """Return whether these arguments mean the running session: there are none, or they are the session's own."""
     return not shape or shape == running.shape
 
 
 def _is_elsewhere(running: _RunningSession, address: str | None) -> bool:
-    """Whether an address, which was checked, means another session than the running one."""
+    """Return whether a checked address means another session than the running one."""
     if address is None or address == "auto":
         return False
     return address == "local" or address != running.context.address_info["address"]
@@ -472,6 +479,6 @@ def _at(address: str, given: Mapping[str, Any]) -> _RunningSession:
     if address in (name, f"{name}://"):
         return _start({**given, "backend": name} if name != registry.DEFAULT else dict(given))
     backend, arguments = engine.join(address, given)
-    # As the session was started, but with a namespace of its own.
+    # The arguments of the session's start, except its namespace: a program that joins has one of its own.
     known = {key: value for key, value in arguments.items() if key != "namespace"}
     return _install(backend, {**known, "keep_alive": 0.0, **given})

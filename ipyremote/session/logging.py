@@ -1,9 +1,9 @@
-"""What `init` is asked about logging: the level and form of this process's own records, or a `LoggingConfig` for all.
+"""The arguments of `init` for logging: level and format of ipyremote's own records, or a `LoggingConfig` for all.
 
-Rules. Nobody's logging is touched unless something is asked for, and the end of the session undoes it. A process that
-runs tasks takes a `LoggingConfig` over with the first function that comes from a program which has one; where several
-programs share a session, the latest counts. A record is written to where `sys.stderr` is at that moment, so that those
-of a task appear below its cell, and making one never waits for the scheduler.
+Rules. No logger is changed without such an argument, and the end of the session undoes the changes. A process that runs
+tasks adopts a `LoggingConfig` with the first function that comes from a program with one; where several programs share
+a session, the latest counts. A record is written to `sys.stderr` of the moment, so that the records of a task appear
+below the task's cell. Formatting a record never waits for the scheduler.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from ipyremote.declare import exports
 
 __all__ = ["OPTIONS", "LoggingConfig", "check", "configure"]
 
-#: The arguments of `init` that are dealt with here.
+#: The arguments of `init` that this module handles.
 OPTIONS: Final = frozenset({"configure_logging", "logging_level", "logging_format", "logging_config"})
-#: As in Ray.
+#: Default format of ipyremote's own records, as in Ray.
 FORMAT: Final = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
 ENCODINGS: Final = ("TEXT", "JSON")
-#: What a record knows of itself.
+#: Names of the fields of a log record.
 _ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
-#: Those that are always written.
+#: Names of the fields that are always written.
 _ALWAYS: Final = ("asctime", "levelname", "message", "filename", "lineno")
 _OURS: Final = "ipyremote"
 
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """The form of the log records of a program, of its tasks and of its actors: for `init(logging_config=...)`.
+    """The format of log records in a program, its tasks and its actors: for `init(logging_config=...)`.
 
-    Beside time, level, place and message, a record has the ids of the job, node, process, task and actor. As in Ray.
+    Besides time, level, place and message, a record has the ids of the job, node, process, task and actor. As in Ray.
 
     Parameters
     ----------
@@ -45,12 +45,12 @@ class LoggingConfig:
     log_level : str or int, default "INFO"
         Level of the root logger.
     additional_log_standard_attrs : list of str, optional
-        Fields of a record that are added, such as "name" or "thread".
+        More fields of a record, such as "name" or "thread".
 
     Raises
     ------
     ValueError, TypeError
-        An argument does not fit.
+        An argument is wrong.
 
     Examples
     --------
@@ -73,13 +73,13 @@ class LoggingConfig:
                 )
 
     def apply(self) -> None:
-        """Have this process write its records so. A second call changes nothing."""
+        """Have this process write its records in this format. A second call changes nothing."""
         formatter = _ContextFormatter(self.encoding, tuple(self.additional_log_standard_attrs))
         _attach(logging.getLogger(), formatter, _level_of(self.log_level, "log_level"))
 
 
 class _Handler(logging.StreamHandler[Any]):
-    """Writes to what `sys.stderr` is when a record comes."""
+    """A handler that writes each record to `sys.stderr` of the moment."""
 
     @property
     def stream(self) -> Any:
@@ -87,11 +87,11 @@ class _Handler(logging.StreamHandler[Any]):
 
     @stream.setter
     def stream(self, value: Any) -> None:
-        """The base class sets one."""
+        """Ignore the stream that the base class sets."""
 
 
 class _ContextFormatter(logging.Formatter):
-    """Time, level, place and message of a record, and the ids of the job, process, task and actor that made it."""
+    """A formatter of records with time, level, place, message, and the ids of job, process, task and actor."""
 
     def __init__(self, encoding: str, more: tuple[str, ...]) -> None:
         super().__init__()
@@ -120,13 +120,13 @@ def _json_formatter(fields: tuple[str, ...]) -> logging.Formatter:
     return JsonFormatter(
         " ".join(f"%({name})s" for name in fields),
         json_default=str,
-        # The name that Ray has for the traceback.
+        # Ray's name for the traceback.
         rename_fields={"exc_info": "exc_text"},
     )
 
 
 def _context() -> dict[str, str]:
-    """What is known, without asking anybody, of where the calling code runs."""
+    """Return the ids of the calling code's job, node, process, task and actor, without a request to the scheduler."""
     backend = current.peek()
     if backend is None:
         return {}
@@ -147,7 +147,7 @@ def _context() -> dict[str, str]:
 
 
 def check(given: Mapping[str, Any]) -> None:
-    """Raise TypeError or ValueError for what cannot be meant."""
+    """Raise TypeError or ValueError for a wrong argument."""
     level, form, config = (given.get(f"logging_{name}") for name in ("level", "format", "config"))
     if level is not None:
         _level_of(level, "logging_level")
@@ -160,7 +160,7 @@ def check(given: Mapping[str, Any]) -> None:
 
 
 def configure(given: Mapping[str, Any]) -> None:
-    """Do what checked arguments of `init` ask for, until the session that is running ends."""
+    """Configure logging as checked arguments of `init` say, until the running session ends."""
     fresh = not _undo
     level, form = given.get("logging_level"), given.get("logging_format")
     config: LoggingConfig | None = given.get("logging_config")
@@ -174,7 +174,7 @@ def configure(given: Mapping[str, Any]) -> None:
         current.observe(_on_session)
 
 
-#: How to undo what was done to a logger, by its name. While a session runs, its end is waited for if there is any.
+#: Functions that undo the change of a logger, by the logger's name. The end of the session calls them.
 _undo: dict[str, Callable[[], None]] = {}
 
 
@@ -188,17 +188,17 @@ def _on_session(backend: Backend, begins: bool) -> None:
 
 
 def _have_workers(prepare: Callable[[], object] | None) -> None:
-    """Call this wherever functions of this process arrive from now on."""
+    """Have `prepare` called in each worker before a function of this process is unpickled there; None: nothing."""
     # Imported here, because importing the package should cost little.
     from ipyremote.serialization import pickling
 
     pickling.before_loading(__name__, prepare)
-    # What was exported before does not know it.
+    # Functions that were exported before were pickled without `prepare`, and must be exported again.
     exports.bump_epoch()
 
 
 def _attach(logger: logging.Logger, formatter: logging.Formatter, level: int) -> None:
-    """Have a logger write through one handler of ours, from this level on."""
+    """Have a logger write records of this level or higher through one handler of ours."""
     before = _undo.pop(logger.name, None)
     if before is not None:
         before()

@@ -6,11 +6,11 @@ import sys
 
 from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport
 
-__all__ = ["Silence"]
+__all__ = ["QuietListener"]
 
 
-class Silence:
-    """A listener that drops what tasks print, and keeps what the user must know."""
+class QuietListener:
+    """A listener that drops the output of tasks, and prints sentences for the user."""
 
     def on_output(self, output: TextReport) -> None:
         """Drop the report."""
@@ -25,11 +25,11 @@ class Silence:
         """Drop the report."""
 
     def on_notice(self, cell: int, text: str) -> None:
-        """Print the sentence, which is no output of a task."""
+        """Print the sentence, which is not output of a task."""
         print(f"ipyremote: {text}", file=sys.stderr)
 
     def flush(self) -> None:
         """Do nothing: no text is held back."""
 
     def on_lost(self, reason: str) -> None:
-        """Do nothing: every later call raises an exception that says so."""
+        """Do nothing: every later call raises an exception with the reason."""

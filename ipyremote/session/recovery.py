@@ -1,14 +1,14 @@
-"""`recover`: what a program that has ended left in a session with `keep_alive`, seen and taken by the next one.
+"""`recover`: the values of an ended program's names, which a session with `keep_alive` has kept for the next program.
 
-A restarted kernel is the usual case: the refs and actors that its names stood for are there, tasks that ran go on.
+The usual case is a restarted kernel: the refs and actors of its names are kept, and running tasks go on.
 
-Actors that have names of their own (`.options(name=...)`) are recovered by these, too, and once the session is joined
-`get_actor` finds them where it found them before.
+Actors with names of their own (`.options(name=...)`) are recovered by these names, too. After the session was joined,
+`get_actor` finds the actors in the same namespaces as before.
 
-Rules. Looking (`recover()`, `recoverable()`) takes nothing. The first `recover(name)` joins the kept session, which
-becomes the session of this process, as if it had been started here; that needs that no other one was used. Names stay
-recoverable until they are recovered or their time is over, and what was recovered lives as long as there are refs.
-Sessions that the same program started (for a kernel: the same kernel, before its restart) come first.
+Rules. `recover()` and `recoverable()` list names and change nothing. The first `recover(name)` joins the kept session,
+which becomes the session of this process, as if it had been started here; this process must not have used another
+session. Names stay recoverable until they are recovered or their time is over, and recovered values live as long as
+there are refs. Sessions of the same program (for a kernel: the same kernel before its restart) come first.
 """
 
 from __future__ import annotations
@@ -24,51 +24,51 @@ from ipyremote.backend.registry import Keeper
 from ipyremote.declare.methods import ActorRecord
 from ipyremote.session import lifecycle
 
-__all__ = ["Found", "Recoverable", "joined", "recover", "recoverable"]
+__all__ = ["Recoverable", "RecoverableSession", "joined", "recover", "recoverable"]
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """A kept session without a driver, and what can be recovered from it."""
+class RecoverableSession:
+    """A kept session without a driver, and the names that can be recovered from the session."""
 
-    #: Hex digits that name the session; the first few do for `recover(session=...)`.
+    #: Key of the session, in hexadecimal digits; `recover(session=...)` takes the first few digits.
     key: str
-    #: Name -> (what it is, its state), such as ("train#1", "running") or ("8 refs", "5 done, 3 running").
+    #: Description and state by name, such as ("train#1", "running") or ("8 refs", "5 done, 3 running").
     names: dict[str, tuple[str, str]]
-    #: For how many seconds it is kept.
+    #: Time for which the session is kept from now on, in seconds.
     seconds: float
-    #: Whether this program, or this kernel before its restart, has left it.
+    #: Whether this program, or this kernel before its restart, has left the session.
     is_ours: bool
-    #: Where the program ran that left it.
+    #: Working directory of the program that has left the session.
     directory: str
 
     def __str__(self) -> str:
-        """One sentence about it, for a notice."""
+        """Return a sentence about the session, for a notice."""
         some = ", ".join(list(self.names)[:5]) + (", ..." if len(self.names) > 5 else "")
         who = "the last run" if self.is_ours else f"another program (in {self.directory})"
         return f"{who} has left {some}, kept for {_duration(self.seconds)} more: see ipyremote.recover()"
 
 
 @dataclass(slots=True)
-class _Heritage:
+class _RecoveredSession:
     """The session that this process has joined."""
 
     backend: Backend
     recovery: Recovery
-    #: What this process has recovered, by name.
+    #: Names that this process has recovered.
     taken: dict[str, KeptName]
 
 
-class _HeritageSlot:
-    """The one of this process. One slot; changed inside `lifecycle.changing()` only."""
+class _RecoveredSlot:
+    """The only slot for a joined session of this process; changed inside `lifecycle.changing()` only."""
 
-    heritage: _Heritage | None = None
+    recovered: _RecoveredSession | None = None
 
 
 class Recoverable(Mapping[str, str]):
-    """What `recover()` finds: name -> state. A snapshot."""
+    """The result of `recover()`: a snapshot of the recoverable names with their states."""
 
-    def __init__(self, found: Found | None, others: list[Found]) -> None:
+    def __init__(self, found: RecoverableSession | None, others: list[RecoverableSession]) -> None:
         self._found = found
         self._others = others
 
@@ -87,16 +87,19 @@ class Recoverable(Mapping[str, str]):
 
     @property
     def seconds(self) -> float:
-        """For how many seconds it is kept."""
+        """Time for which the names are kept, in seconds from the snapshot on."""
         return self._found.seconds if self._found is not None else 0.0
 
     def discard(self) -> None:
-        """End the session in which this is kept, at once. Raises RuntimeError when another program has recovered it."""
+        """End the session that keeps the names, at once.
+
+        Raises RuntimeError when another program has recovered the session.
+        """
         if self._found is None:
             return
         with lifecycle.changing():
-            heritage = _heritage()
-            if heritage is not None and heritage.backend.key == self._found.key:
+            recovered = _recovered()
+            if recovered is not None and recovered.backend.key == self._found.key:
                 lifecycle.shutdown()
                 return
             keeper = _keeper()
@@ -108,7 +111,7 @@ class Recoverable(Mapping[str, str]):
         lines = []
         if self._found is None:
             lines.append(
-                "Nothing is kept. A cluster started with init(keep_alive=...) keeps what names stand for when its "
+                "Nothing is kept. A cluster started with init(keep_alive=...) keeps the values of names when its "
                 "program ends."
             )
         else:
@@ -142,20 +145,20 @@ class Recoverable(Mapping[str, str]):
         return f"<div class='ipyremote-recoverable'>{head}{table}{'<br>'.join(rest)}</div>"
 
 
-def recoverable() -> list[Found]:
-    """The kept sessions of this user without a driver, those of this program first, then the latest first.
+def recoverable() -> list[RecoverableSession]:
+    """Return the kept sessions of this user without a driver, those of this program first, then the latest first.
 
-    Takes nothing. Some milliseconds where there are none.
+    The sessions are not changed. The search takes a few milliseconds if there are none.
     """
     return [found for _, found in _found()]
 
 
 def joined() -> list[str]:
-    """The names in the kept session that this process has made its own: those that are left and those it has taken."""
-    heritage = _heritage()
-    if heritage is None:
+    """Return the names in the kept session that this process has joined, recovered names included."""
+    recovered = _recovered()
+    if recovered is None:
         return []
-    return list(dict.fromkeys([*(kept.name for kept in heritage.recovery.left().names), *heritage.taken]))
+    return list(dict.fromkeys([*(kept.name for kept in recovered.recovery.left().names), *recovered.taken]))
 
 
 def recover(
@@ -164,9 +167,9 @@ def recover(
     all: bool = False,
     session: str | None = None,
 ) -> Any:
-    """Return what an ended program left in a session with `init(keep_alive=...)`, such as this kernel's last run.
+    """Return values that an ended program, such as this kernel's last run, left in a session with `keep_alive`.
 
-    The first call with a name makes the kept session the one of this process. `recover()` takes nothing.
+    The first call with a name makes the kept session that of this process. `recover()` only lists the names.
 
     Parameters
     ----------
@@ -175,20 +178,20 @@ def recover(
     all : bool, default False
         Recover every name.
     session : str, optional
-        The first digits of the session's key, where there are several.
+        The first digits of the session's key, if several sessions are kept.
 
     Returns
     -------
     object
-        For one name what the name stood for: a ref, the handle of an actor, or a list, tuple or dict of them. For
-        several names, or `all`, a dict. Without names a table to look at.
+        For one name its value: a ref, the handle of an actor, or a list, tuple or dict of refs and handles. For several
+        names, or `all`, a dict from names to values. Without names a table to look at.
 
     Raises
     ------
     LookupError
-        A name is not kept (any more).
+        A name is not kept, or not any more.
     RuntimeError
-        This process uses another session already, or another process has recovered that one.
+        This process uses another session already, or another process has recovered the kept session.
     TypeError, ValueError
         `names` is not a collection of strings, or is given together with `all`.
 
@@ -209,25 +212,25 @@ def recover(
     if wanted is None and not all:
         return _table(session)
     with lifecycle.changing():
-        heritage = _heritage()
-        if heritage is None or (session is not None and not heritage.backend.key.startswith(session)):
-            heritage = _join(session, "everything" if wanted is None else ", ".join(wanted))
-        taken = _take(heritage, wanted)
+        recovered = _recovered()
+        if recovered is None or (session is not None and not recovered.backend.key.startswith(session)):
+            recovered = _join(session, "everything" if wanted is None else ", ".join(wanted))
+        taken = _take(recovered, wanted)
     return taken[names] if isinstance(names, str) else taken
 
 
 # ---------------------------------------------------------------------------------------------------------- looking
 
 
-def _heritage() -> _Heritage | None:
-    """The session that this process has joined, if it is still the current one."""
-    heritage = _HeritageSlot.heritage
-    if heritage is None or heritage.backend is not current.peek() or heritage.backend.ended:
+def _recovered() -> _RecoveredSession | None:
+    """Return the kept session that this process has joined, if it is still the current session."""
+    recovered = _RecoveredSlot.recovered
+    if recovered is None or recovered.backend is not current.peek() or recovered.backend.ended:
         return None
-    return heritage
+    return recovered
 
 
-def _found() -> list[tuple[KeptSession, Found]]:
+def _found() -> list[tuple[KeptSession, RecoverableSession]]:
     running = current.peek()
     keeper = _keeper()
     found = []
@@ -241,15 +244,15 @@ def _found() -> list[tuple[KeptSession, Found]]:
 
 
 def _keeper() -> Keeper:
-    """How kept sessions are found: by the default engine, whose sessions are the only ones that are kept."""
+    """Return the keeper of the default engine, whose sessions are the only ones that are kept."""
     keeper = registry.engine(registry.DEFAULT).keeper
     assert keeper is not None, "sessions of processes on this machine can be kept"
     return keeper
 
 
-def _as_found(kept: KeptNames, key: str, is_ours: bool, directory: str) -> Found:
+def _as_found(kept: KeptNames, key: str, is_ours: bool, directory: str) -> RecoverableSession:
     names = {name.name: (_described(name), name.state) for name in kept.names}
-    return Found(key, names, kept.seconds, is_ours, directory)
+    return RecoverableSession(key, names, kept.seconds, is_ours, directory)
 
 
 def _described(kept: KeptName) -> str:
@@ -259,29 +262,29 @@ def _described(kept: KeptName) -> str:
 
 def _table(session: str | None) -> Recoverable:
     others = [found for found in recoverable() if session is None or found.key.startswith(session)]
-    heritage = _heritage()
-    if heritage is not None and (session is None or heritage.backend.key.startswith(session)):
-        kept = heritage.recovery.left()
+    recovered = _recovered()
+    if recovered is not None and (session is None or recovered.backend.key.startswith(session)):
+        kept = recovered.recovery.left()
         if kept.names:
-            return Recoverable(_as_found(kept, heritage.backend.key, True, ""), others)
+            return Recoverable(_as_found(kept, recovered.backend.key, True, ""), others)
     return Recoverable(others[0], others[1:]) if others else Recoverable(None, [])
 
 
 # ----------------------------------------------------------------------------------------------------------- taking
 
 
-def _join(key: str | None, what: str) -> _Heritage:
-    """Make a kept session the one of this process."""
+def _join(key: str | None, what: str) -> _RecoveredSession:
+    """Join a kept session, and make it the session of this process. `what` names what is asked for, in errors."""
     running = current.peek()
     keeper = _keeper()
     if running is not None and key is not None and running.key.startswith(key):
-        raise LookupError(f"{what}: this session was started here, so nothing in it is to be recovered.")
+        raise LookupError(f"{what}: this session was started here, so it has nothing to recover.")
     if running is not None and running.is_worker:
         raise RuntimeError("recover() is for the program that starts tasks, not for a task.")
     if running is not None and not lifecycle.is_unused(running) and not running.ended:
         raise RuntimeError(
-            "This process uses a cluster of its own already, and it has one at a time. Call recover() before anything "
-            "else, or shutdown() first, which loses what the present cluster has."
+            "This process uses a cluster of its own already, and a process has one cluster at a time. Call recover() "
+            "before anything else, or shutdown() first, which drops all values of the present cluster."
         )
     found = [pair for pair in _found() if key is None or pair[1].key.startswith(key)]
     if not found:
@@ -289,27 +292,27 @@ def _join(key: str | None, what: str) -> _Heritage:
     chosen, first = found[0]
     if key is None and len(found) > 1 and not first.is_ours:
         keys = ", ".join(f"{other.key[:8]} (in {other.directory})" for _, other in found)
-        raise LookupError(f"Several programs have left something; say which one by session=...: {keys}")
+        raise LookupError(f"Several programs have left sessions; choose one by session=...: {keys}")
     backend = keeper.take_over(chosen)
     recovery = required(backend.recovery, backend.capabilities.keep_alive)
     try:
         lifecycle.adopt(backend, chosen.arguments)
     except BaseException:
-        # A shutdown would end everything in the session: that is left to the end of this process.
+        # A shutdown would end the session. Leaving keeps the session, so that its names can still be recovered.
         recovery.leave()
         raise
-    _HeritageSlot.heritage = heritage = _Heritage(backend, recovery, {})
-    return heritage
+    _RecoveredSlot.recovered = recovered = _RecoveredSession(backend, recovery, {})
+    return recovered
 
 
 def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
-    """The error for there being nothing to join among these."""
+    """Return the error to raise when none of these sessions can be joined."""
     running = current.peek()
     used = [session for session in sessions if running is None or session.key != running.key]
     if any(session.is_ours for session in used):
         return RuntimeError(
             f"{what}: another process has recovered the session of the last run, and a session has one driver at a "
-            "time. What that one still has can be had when it has ended."
+            "time. The saved names can be recovered again after that process has ended."
         )
     others = " (Sessions of other programs are in use, and have nothing to recover.)" if used else ""
     return LookupError(
@@ -317,15 +320,15 @@ def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
     )
 
 
-def _take(heritage: _Heritage, wanted: list[str] | None) -> dict[str, Any]:
-    """The values of these names (None: of all that is left), which this process holds from now on."""
-    recovery = heritage.recovery
+def _take(recovered: _RecoveredSession, wanted: list[str] | None) -> dict[str, Any]:
+    """Return the values of these names (None: of all names that are left), which this process holds from now on."""
+    recovery = recovered.recovery
     left = {kept.name: kept for kept in recovery.left().names}
-    again = {} if wanted is None else heritage.taken
+    again = {} if wanted is None else recovered.taken
     chosen: dict[str, KeptName] = {}
     for name in left if wanted is None else wanted:
         kept = left.get(name) or again.get(name)
-        # What was recovered before can be had again as long as this process has refs to it.
+        # A value that was recovered before is returned again as long as this process has refs to it.
         if kept is None or (name not in left and not recovery.has_refs(kept.ids)):
             has = f"there are: {', '.join(left)}" if left else "nothing is left"
             gone = (
@@ -333,8 +336,8 @@ def _take(heritage: _Heritage, wanted: list[str] | None) -> dict[str, Any]:
             )
             raise LookupError(f"{name!r} {gone}; {has}.")
         chosen[name] = kept
-    values = {name: _revived(heritage.backend, kept) for name, kept in chosen.items()}
-    heritage.taken.update(chosen)
+    values = {name: _revived(recovered.backend, kept) for name, kept in chosen.items()}
+    recovered.taken.update(chosen)
     recovery.take([name for name in chosen if name in left])
     return values
 
@@ -345,14 +348,14 @@ def _revived(backend: Backend, kept: KeptName) -> Any:
     value = pickling.loads(kept.payload)
     if not isinstance(value, ActorRecord):
         return value
-    # An actor's own name, which no name of the program need have stood for.
+    # The record of an actor with a name of its own; a variable's value would be pickled as a handle.
     (actor_id,) = kept.ids
     backend.hold(actor_id)
     return ActorHandle(actor_id, backend, kept.label, value)
 
 
 def _duration(seconds: float) -> str:
-    """Such as "9 min 48 s"."""
+    """Return a time such as "9 min 48 s"."""
     whole = round(seconds)
     hours, minutes = whole // 3600, whole % 3600 // 60
     parts = [f"{hours} h" * bool(hours), f"{minutes} min" * bool(minutes)]

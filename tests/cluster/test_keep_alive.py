@@ -466,7 +466,9 @@ def test_loading_offers_what_an_earlier_kernel_left_and_its_sessions_go_on() -> 
 def test_a_new_session_beside_a_kept_one_of_the_same_name_is_told(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    left = recovery.Found("ab", {"%%remote -s lab": ("CellSession#1", "alive")}, 60.0, True, "/here")
+    left = recovery.RecoverableSession(
+        "ab", {"%%remote -s lab": ("CellSession#1", "alive")}, 60.0, True, "/here"
+    )
     monkeypatch.setattr(sessions, "recoverable", lambda: [left])
     sessions._warn_of_kept("other")
     assert capsys.readouterr().out == ""

@@ -8,11 +8,11 @@ import pytest
 
 import ipyremote as ray
 from ipyremote.backends import discovery
-from ipyremote.session.recovery import Found, Recoverable
+from ipyremote.session.recovery import Recoverable, RecoverableSession
 
 NAMES = {"model": ("train#1", "running"), "parts": ("8 refs", "5 done, 3 running")}
-OURS = Found("ab" * 20, NAMES, 588.0, True, "/home/me")
-THEIRS = Found("cd" * 20, {"<x>": ("put", "done")}, 3661.0, False, "/home/me/other")
+OURS = RecoverableSession("ab" * 20, NAMES, 588.0, True, "/home/me")
+THEIRS = RecoverableSession("cd" * 20, {"<x>": ("put", "done")}, 3661.0, False, "/home/me/other")
 
 
 def test_the_table_lists_names_with_what_they_are() -> None:

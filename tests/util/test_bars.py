@@ -10,12 +10,12 @@ from tqdm.std import tqdm as standard
 
 import ipyremote as ray
 from ipyremote.backend import ProgressReport, current
-from ipyremote.session.quiet_listener import Silence
+from ipyremote.session.quiet_listener import QuietListener
 from ipyremote.util import safe_print, tqdm
 from tests.support.waiting import until
 
 
-class Heard(Silence):
+class Heard(QuietListener):
     """Notes the bars."""
 
     def __init__(self) -> None:
