@@ -4,7 +4,7 @@ session            the `Backend` that speaks to the scheduler: submit, get, wait
 submitter          ids, labels, packed arguments and specs of submissions
 channel            sending, receiving, waiting, and the end; io_thread reads while nobody waits, wakeup ends a wait
 objects            the refs of this process, and the values that have arrived; streams, unretrieved, waiting
-values             arguments and results to wire values and back
+value_packing      arguments and results to wire values and back
 definitions        functions and classes, sent or received; environments: `runtime_env`, with snapshots of files
 requests           requests to the scheduler, with replies; insight, actor_names, placement_groups use these
 history            submissions, and the failures that nobody has asked for; resubmission runs a task again

@@ -8,7 +8,7 @@ from typing import Any
 from ipyremote import messages as m
 from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
 from ipyremote.client.submitter import Submitter
-from ipyremote.client.values import PackedArguments, spec_of
+from ipyremote.client.value_packing import PackedArguments, spec_of
 from ipyremote.serialization import pickling
 
 __all__ = ["SchedulerActorNames", "creation"]

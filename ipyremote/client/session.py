@@ -38,7 +38,7 @@ from ipyremote.client.placement_groups import SchedulerPlacementGroups
 from ipyremote.client.requests import SchedulerRequests
 from ipyremote.client.streams import ClientStreams
 from ipyremote.client.submitter import Submitter
-from ipyremote.client.values import Values
+from ipyremote.client.value_packing import ValuePacker
 from ipyremote.client.waiting import Waiter
 from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
 from ipyremote.engine_kit.failures import exception_of, together
@@ -96,9 +96,9 @@ class Session:
         self._store = store
         self.shared_directory = store.path
         self.environments = EnvironmentRequests(channel, store.path)
-        self._values = Values(store, self.released)
+        self._packer = ValuePacker(store, self.released)
         #: Source of ids, labels and packed arguments.
-        self.submitter = Submitter(client_id, channel, self._values, self.environments, self.id_of)
+        self.submitter = Submitter(client_id, channel, self._packer, self.environments, self.id_of)
         self.streams = ClientStreams(channel)
         #: Submissions of this client, and the failures that nobody has asked for.
         self.history = ClientHistory(channel, self.submitter)
@@ -300,7 +300,7 @@ class Session:
 
     def open(self, object_id: int, value: m.Inline | m.Stored) -> Any:
         """Return the Python value of a wire value."""
-        return self._values.open(object_id, value, self.hold)
+        return self._packer.open(object_id, value, self.hold)
 
     def is_ready(self, object_id: int) -> bool:
         return object_id in self._objects.ready

@@ -11,7 +11,7 @@ from typing import Final
 
 from ipyremote import messages as m
 from ipyremote.client.channel import Channel
-from ipyremote.client.values import Values
+from ipyremote.client.value_packing import ValuePacker
 from ipyremote.exceptions import ObjectStoreFullError, OutOfDiskError
 from ipyremote.serialization.pickling import Pickled
 from ipyremote.store.segments import StoreFull
@@ -37,16 +37,16 @@ ROUNDS: Final = 8
 SHARE: Final = 8
 
 
-def pack_when_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inline | m.Stored:
+def pack_when_room(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m.Inline | m.Stored:
     """Pack a value as soon as there is room. Raises ObjectStoreFullError, or OutOfDiskError where there is a disk."""
-    if not values.spills:
-        return _wait_for_room(channel, values, pickled)
-    if pickled.size <= values.capacity and time.monotonic() >= values.crowded_until:
-        packed = _move_others(channel, values, pickled)
+    if not packer.spills:
+        return _wait_for_room(channel, packer, pickled)
+    if pickled.size <= packer.capacity and time.monotonic() >= packer.crowded_until:
+        packed = _move_others(channel, packer, pickled)
         if packed is not None:
             return packed
     try:
-        return values.pack_on_disk(pickled)
+        return packer.pack_on_disk(pickled)
     except DiskFull as full:
         raise OutOfDiskError(
             f"No room for an object of {pickled.size / 1e6:,.1f} MB: the object store is full, and there is {full}. "
@@ -55,10 +55,10 @@ def pack_when_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inli
         ) from None
 
 
-def _move_others(channel: Channel, values: Values, pickled: Pickled) -> m.Inline | m.Stored | None:
+def _move_others(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m.Inline | m.Stored | None:
     """Have cold objects moved to disk until there is room, and pack a value. Returns None if there is still no room."""
     spiller = channel.spiller
-    needed = max(pickled.size + pickled.size // 8, values.capacity // SHARE)
+    needed = max(pickled.size + pickled.size // 8, packer.capacity // SHARE)
     for _ in range(ROUNDS):
         rounds, moved = spiller.rounds, spiller.moved
         channel.send(m.NoRoom(needed), now=True)
@@ -71,39 +71,39 @@ def _move_others(channel: Channel, values: Values, pickled: Pickled) -> m.Inline
                 channel.step(0.01)
         deadline = time.monotonic() + (EVICT_SECONDS if spiller.moved > moved else TRIM_SECONDS)
         while True:
-            packed = _pack_after(channel, values, pickled, 0.01)
+            packed = _pack_after(channel, packer, pickled, 0.01)
             if packed is not None:
                 return packed
             if time.monotonic() >= deadline:
                 break
         if spiller.moved == moved:
-            values.crowded_until = time.monotonic() + CROWDED_SECONDS
+            packer.crowded_until = time.monotonic() + CROWDED_SECONDS
             return None
     return None
 
 
-def _wait_for_room(channel: Channel, values: Values, pickled: Pickled) -> m.Inline | m.Stored:
+def _wait_for_room(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m.Inline | m.Stored:
     deadline = time.monotonic() + ROOM_SECONDS
     channel.send(m.NoRoom())
     while True:
-        packed = _pack_after(channel, values, pickled, 0.01)
+        packed = _pack_after(channel, packer, pickled, 0.01)
         if packed is not None:
             return packed
         if time.monotonic() >= deadline:
             raise ObjectStoreFullError(
-                f"No room for an object of {pickled.size / 1e6:,.1f} MB: {values.full}. Drop refs that are not needed "
+                f"No room for an object of {pickled.size / 1e6:,.1f} MB: {packer.full}. Drop refs that are not needed "
                 "any more (in a notebook Out[...] and _ keep them too), or start the cluster with a larger "
                 "object_store_memory, or with object_spilling_directory= on a disk."
             )
 
 
 def _pack_after(
-    channel: Channel, values: Values, pickled: Pickled, seconds: float
+    channel: Channel, packer: ValuePacker, pickled: Pickled, seconds: float
 ) -> m.Inline | m.Stored | None:
     """Read the socket for at most so many seconds, then try to pack. Returns None if there is still no room."""
     channel.step(seconds)
     try:
-        return values.pack(pickled)
+        return packer.pack(pickled)
     except StoreFull as full:
-        values.full = str(full)
+        packer.full = str(full)
         return None

@@ -15,7 +15,14 @@ from ipyremote.client.channel import Channel
 from ipyremote.client.environments import EnvironmentRequests
 from ipyremote.client.resubmission import RepeatableCalls
 from ipyremote.client.store_pressure import pack_when_room
-from ipyremote.client.values import EMPTY, NO_ARGUMENTS, PackedArguments, Values, inline, retry_types
+from ipyremote.client.value_packing import (
+    EMPTY,
+    NO_ARGUMENTS,
+    PackedArguments,
+    ValuePacker,
+    inline,
+    retry_types,
+)
 from ipyremote.engine_kit.call_arguments import pack_arguments
 from ipyremote.engine_kit.call_context import Running, concurrent
 from ipyremote.ids import IdSource
@@ -33,7 +40,7 @@ class Submitter:
         self,
         client_id: int,
         channel: Channel,
-        values: Values,
+        packer: ValuePacker,
         environments: EnvironmentRequests,
         id_of: Callable[[ObjectRef[Any]], int],
     ) -> None:
@@ -41,7 +48,7 @@ class Submitter:
         self.channel = channel
         self.environments = environments
         self._objects = channel.objects
-        self._values = values
+        self._packer = packer
         #: Source of the ids of this client's tasks, objects and actors.
         self.ids = IdSource(client_id)
         self._id_of = id_of
@@ -76,9 +83,9 @@ class Submitter:
     def pack(self, pickled: Pickled) -> m.Inline | m.Stored:
         """Make a wire value of a pickle. Waits a little for room in the store; raises ObjectStoreFullError."""
         try:
-            return self._values.pack(pickled)
+            return self._packer.pack(pickled)
         except StoreFull:
-            return pack_when_room(self.channel, self._values, pickled)
+            return pack_when_room(self.channel, self._packer, pickled)
 
     def put(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
         """Make an object of a wire value, and return the object's id, of which the caller has one hold."""

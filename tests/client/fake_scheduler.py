@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ipyremote.client.session import Session
-from ipyremote.client.values import inline
+from ipyremote.client.value_packing import inline
 from ipyremote.ids import DRIVER
 from ipyremote.messages import FromClient, Hello, Inline, Submit, ToClient, Welcome
 from ipyremote.serialization.pickling import dumps

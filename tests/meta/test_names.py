@@ -28,11 +28,6 @@ LAYERS = {
     "timeline": "runs of tasks over time: counted in the core, drawn in a notebook",
     "unretrieved": "failures that nobody asked for: found by the core, told by a client, shown in a notebook",
 }
-#: Names that still stand more than once. A name that is mended goes from here; none is added.
-STILL_CLASSES: set[str] = set()
-STILL_FILES = {
-    "values",
-}
 #: Names of files that Python or a tool gives.
 GIVEN = {"__init__", "__main__"}
 
@@ -53,13 +48,10 @@ def test_every_class_has_a_name_of_its_own() -> None:
         if isinstance(node, ast.ClassDef)
     ]
     assert len(classes) > 300
-    found = repeated(classes)
-    assert {} == {name: paths for name, paths in found.items() if name not in STILL_CLASSES}
-    assert [] == sorted(STILL_CLASSES - set(found)), "no longer repeated: take these from STILL_CLASSES"
+    assert {} == repeated(classes)
 
 
 def test_a_file_name_that_stands_twice_is_one_concept_at_two_layers() -> None:
     found = repeated((path.stem, path) for path in modules() if path.stem not in GIVEN)
-    assert {} == {name: paths for name, paths in found.items() if name not in LAYERS.keys() | STILL_FILES}
-    assert [] == sorted((LAYERS.keys() | STILL_FILES) - set(found)), "no longer repeated: take these away"
-    assert not LAYERS.keys() & STILL_FILES
+    assert {} == {name: paths for name, paths in found.items() if name not in LAYERS}
+    assert [] == sorted(LAYERS.keys() - set(found)), "no longer repeated: take these from LAYERS"

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ipyremote.client.values import inline
+from ipyremote.client.value_packing import inline
 from ipyremote.exceptions import OufOfBandObjectRefSerializationException, tracebacks
 from ipyremote.messages import Inline
 from ipyremote.serialization import nested_refs, pickling

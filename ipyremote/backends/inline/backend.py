@@ -57,7 +57,7 @@ from ipyremote.backends.inline.runner import (
     process_ended,
 )
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
-from ipyremote.client.values import inline
+from ipyremote.client.value_packing import inline
 from ipyremote.declare.methods import record_of
 from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.engine_kit.failures import check_size

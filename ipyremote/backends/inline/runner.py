@@ -14,7 +14,7 @@ from typing import Any
 from ipyremote.backend import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
-from ipyremote.client.values import NO_ARGUMENTS, inline
+from ipyremote.client.value_packing import NO_ARGUMENTS, inline
 from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
 from ipyremote.engine_kit.call_context import Label
 from ipyremote.engine_kit.failures import together

@@ -1,7 +1,7 @@
 """Values on their way between Python and the wire: small values inline, large values through the store.
 
-`Values` packs arguments and results, and opens wire values. It keeps no objects: the caller that opens a stored value
-is told whether memory was mapped for it, because the caller must hold the object as long as the mapping exists.
+`ValuePacker` packs arguments and results, and opens wire values. It keeps no objects: the caller that opens a stored
+value is told whether memory was mapped for it, because the caller must hold the object as long as the mapping exists.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = [
     "EMPTY",
     "NO_ARGUMENTS",
     "PackedArguments",
-    "Values",
+    "ValuePacker",
     "inline",
     "retry_types",
     "spec_of",
@@ -96,8 +96,8 @@ def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
     )
 
 
-class Values:
-    """The values of one process, packed into its segment store and opened from it."""
+class ValuePacker:
+    """The packer and opener of one process's values, with the segment store of the process."""
 
     def __init__(self, store: SegmentStore, released: deque[int]) -> None:
         self._store = store
