@@ -1,7 +1,7 @@
-"""cloudpickle under the name that programs written for Ray know: `ray.cloudpickle.dumps(value)`.
+"""cloudpickle under the name that programs written for Ray use: `ray.cloudpickle.dumps(value)`.
 
-It pickles as the external package does, and knows what `register_serializer` has registered. A ref cannot be pickled
-with it: only ipyremote itself can keep an object alive whose ref travels.
+The functions pickle as the external package does, and use the serializers of `register_serializer`. A ref cannot be
+pickled here: only ipyremote itself can keep an object alive whose ref travels.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ loads = pickle.loads
 
 
 class CloudPickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no type hints
-    """Pickles functions and classes of `__main__` by value."""
+    """A pickler that pickles functions and classes of `__main__` by value."""
 
     dispatch_table = pickling.dispatch_table
 

@@ -1,4 +1,4 @@
-"""What programs written for Ray find in `ray.internal`."""
+"""The names of `ray.internal`, for programs written for Ray."""
 
 from ipyremote.api import free
 

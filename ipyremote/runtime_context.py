@@ -1,7 +1,7 @@
-"""`get_runtime_context()`: where the calling code runs. As in Ray, ids are hexadecimal digits.
+"""The result of `get_runtime_context()`: facts about the calling code. As in Ray, ids are hexadecimal digits.
 
-Rules. The answer is for the code that calls, on its thread and in its coroutine; nothing is remembered but the session.
-Only questions to the scheduler (namespaces, names of actors, labels) wait for an answer.
+Rules. The facts are those of the calling code, on its thread and in its coroutine; only the session is remembered. Only
+requests to the scheduler (namespaces, names of actors, labels) wait.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["RuntimeContext"]
 
 
 class RuntimeContext:
-    """Where the calling code runs: in which session, on behalf of which task or actor."""
+    """The session, task and actor that the calling code belongs to."""
 
     def __init__(self, backend: Backend) -> None:
-        """Made by `get_runtime_context`."""
+        """Describe code in the session of `backend`; `get_runtime_context` makes the object."""
         self._backend = backend
 
     # ------------------------------------------------------------------------------------------------------- session
@@ -38,25 +38,25 @@ class RuntimeContext:
         return self._backend.hex_of("node", 0)
 
     def get_worker_id(self) -> str:
-        """Return the id of the process within the session, also of a driver."""
+        """Return the id of the calling process in the session; drivers have an id, too."""
         return self._backend.hex_of("process", self._identity().client)
 
     def get_node_labels(self) -> dict[str, str]:
-        """Return the labels of the machine: its id, and those of `init`. Asks the scheduler."""
+        """Return the labels of the machine: its id, and the labels of `init`. Asks the scheduler."""
         return self._backend.nodes()[0].labels
 
     def get_temp_dir(self) -> str:
-        """The session's directory, which is removed with it; empty where there is none (`backend="inline"`)."""
+        """Return the session's directory, which is removed with the session; "" if it has none (`backend="inline"`)."""
         return self._backend.address
 
     @property
     def namespace(self) -> str:
-        """Return the namespace in which named actors are looked up. Asks the scheduler."""
+        """The namespace in which named actors are looked up. Asks the scheduler."""
         return required(self._backend.named_actors, self._backend.capabilities.named_actors).namespace
 
     @property
     def runtime_env(self) -> RuntimeEnv:
-        """Return the environment of the code here; in a driver, that of its tasks. Functions are names."""
+        """The environment of the calling code; in a driver, that of its tasks. Functions are given by name."""
         environments = self._backend.environments
         return RuntimeEnv() if environments is None else environments.runtime_env
 
@@ -95,12 +95,12 @@ class RuntimeContext:
 
     @property
     def current_actor(self) -> Any:
-        """Return a handle of the actor that the code runs in, which holds no actor alive. RuntimeError outside."""
+        """A handle of the actor that the code runs in, which does not keep the actor alive. RuntimeError outside."""
         return current_task.current_actor()
 
     @property
     def was_current_actor_reconstructed(self) -> bool:
-        """Return whether the actor that the code runs in was restarted. RuntimeError outside of actors."""
+        """Whether the actor that the code runs in was restarted. RuntimeError outside of actors."""
         identity = self._identity()
         if not identity.actor:
             raise RuntimeError("This code does not run in an actor, so nothing can have been reconstructed.")
@@ -113,7 +113,7 @@ class RuntimeContext:
     # ----------------------------------------------------------------------------------------------------- resources
 
     def get_assigned_resources(self) -> dict[str, float]:
-        """Return the amounts that the running task, or the actor for its life, has. Raises RuntimeError in a driver."""
+        """Return the amounts of the running task, or of the actor for life. Raises RuntimeError in a driver."""
         identity = self._identity()
         if not identity.task:
             raise RuntimeError("Resources are assigned to tasks and actors, and this is a driver.")
@@ -130,11 +130,11 @@ class RuntimeContext:
 
     @property
     def should_capture_child_tasks_in_placement_group(self) -> bool:
-        """Return whether tasks that the calling code submits are placed in its own placement group, too."""
+        """Whether tasks that the calling code submits are placed in its own placement group, too."""
         return self._identity().captures
 
     def get(self) -> dict[str, Any]:
-        """Return the ids that are known without asking anybody, by name, without those that do not apply. As in Ray."""
+        """Return the ids that are known without a request, by name; ids that do not apply are left out. As in Ray."""
         facts = {
             "job_id": self.get_job_id(),
             "node_id": self.get_node_id(),

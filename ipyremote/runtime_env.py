@@ -1,9 +1,10 @@
-"""`RuntimeEnv`: what tasks and actors ask for beyond what all of a session have, as in `ray.runtime_env`.
+"""`RuntimeEnv`, the environment that tasks and actors ask for besides that of the session, as in `ray.runtime_env`.
 
-A dictionary with checks. Rules. What cannot be meant is said where it is written, before anything is started: a wrong
-type is a TypeError, a wrong value or an unknown key a ValueError, a key of Ray's without its effect here a
-NotImplementedError. Paths are made absolute, modules become their paths and files of requirements their lines, so that
-a checked one means the same in every process. What it comes to on this machine is worked out by the client that asks.
+A `RuntimeEnv` is a dictionary with checks. Rules. Errors are raised where the dictionary is written, before anything is
+started: a wrong type is a TypeError, a wrong value or an unknown key a ValueError, and a key of Ray's without effect
+here a NotImplementedError. Paths are made absolute, modules become their paths and files of requirements their lines,
+so that a checked `RuntimeEnv` means the same in every process. The client that asks for the environment works out its
+contents on this machine, such as copies of directories.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from typing import Any, Final
 
 __all__ = ["RuntimeEnv", "RuntimeEnvConfig", "checked", "merged"]
 
-#: For how long packages may take to be installed, as in Ray.
+#: Default time limit for the installation of packages, in seconds, as in Ray.
 SETUP_SECONDS: Final = 600
+#: Suffixes of files that `py_modules` accepts.
 _MODULE_KINDS: Final = (".py", ".whl")
 
-#: Keys of Ray's that have no effect here, and what to use instead.
+#: Keys of Ray's that have no effect here, with the replacement to name in the error.
 _ABSENT: Final = {
     "conda": "pip or uv, which install into an environment of their own on top of this one",
     "container": "pip or uv; workers are processes of this machine, or of the container that the kernel runs in",
@@ -37,13 +39,13 @@ _ABSENT: Final = {
 
 
 class RuntimeEnvConfig(dict[str, Any]):
-    """How an environment is set up: `setup_timeout_seconds` (-1: no limit) and `eager_install`, as in Ray.
+    """The setup of an environment: `setup_timeout_seconds` (-1: no limit) and `eager_install`, as in Ray.
 
-    `eager_install`: the environment of `init` is set up at once, and not when the first task needs it.
+    With `eager_install` the environment of `init` is set up at once, and not when the first task needs it.
     """
 
     def __init__(self, setup_timeout_seconds: int = SETUP_SECONDS, eager_install: bool = True) -> None:
-        """Raises TypeError and ValueError."""
+        """Check the arguments. Raises TypeError and ValueError."""
         if not isinstance(setup_timeout_seconds, int) or isinstance(setup_timeout_seconds, bool):
             raise TypeError(
                 f"setup_timeout_seconds is a whole number of seconds, not {setup_timeout_seconds!r}"
@@ -60,14 +62,15 @@ class RuntimeEnvConfig(dict[str, Any]):
 class RuntimeEnv(dict[str, Any]):
     """The environment of tasks and actors, for `init`, `@remote` and `.options`; a plain dictionary does as well.
 
-    `env_vars`: environment variables, names to texts; `${NAME}` in a text is what NAME was before.
-    `working_dir`: a directory, or a .zip file, a copy of which is the working directory and the first place for
-    imports. It is taken when it is first used, without what its `.gitignore` files and `excludes` (patterns like those)
-    name, and may have 500 MiB. `py_modules`: modules, or paths of packages, .py files and wheels, to be imported.
-    `pip`, `uv`: what to install on top of what is installed here: a list, the path of a file of requirements, or a
+    `env_vars`: environment variables, names to texts; `${NAME}` in a text is the former value of NAME.
+    `working_dir`: a directory or a .zip file, a copy of which is the working directory and the first place for imports.
+    The copy is made at the first use, has at most 500 MiB, and leaves out the files that `.gitignore` files and
+    `excludes` (patterns as in a .gitignore) name.
+    `py_modules`: modules, or paths of packages, .py files and wheels, to be imported.
+    `pip`, `uv`: packages to install on top of those installed here: a list, the path of a file of requirements, or a
     dictionary: `packages`, `pip_check`, `pip_version` and `pip_install_options`, or `packages`, `uv_check`,
-    `uv_version` and `uv_pip_install_options`. It is installed once and kept in the user's cache directory. pip installs
-    what is missing here, uv all that the packages need.
+    `uv_version` and `uv_pip_install_options`. Packages are installed once and kept in the user's cache directory. pip
+    installs only the packages that are missing here, uv all packages that the given ones need.
     `worker_process_setup_hook`: a function without arguments, or "module.function", that each process calls first.
     `config`: a `RuntimeEnvConfig`.
 
@@ -93,23 +96,23 @@ class RuntimeEnv(dict[str, Any]):
             super().__setitem__(key, check(key, value))
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Not key by key: what was checked is not checked again elsewhere.
+        # Not key by key, which would check the values again in the other process.
         return RuntimeEnv._of, (dict(self),)
 
     def to_dict(self) -> dict[str, Any]:
-        """A plain dictionary."""
+        """Return a plain dictionary."""
         return dict(self)
 
     def serialize(self) -> str:
-        """As JSON; a function is its name."""
-        # Imported here, since every program imports this module.
+        """Return the environment as JSON, with functions as their names."""
+        # Imported here, because every program imports this module.
         import json
 
         return json.dumps(self, sort_keys=True, default=_name_of)
 
     @classmethod
     def deserialize(cls, text: str) -> RuntimeEnv:
-        """What `serialize` gave. Nothing is checked."""
+        """Return the environment that `serialize` has made JSON of. Nothing is checked."""
         import json
 
         return cls._of(json.loads(text))
@@ -125,9 +128,9 @@ class RuntimeEnv(dict[str, Any]):
 
 
 def checked(value: Any) -> RuntimeEnv | None:
-    """What a user has written as `runtime_env`; None: nothing is asked for. Raises as `RuntimeEnv` does."""
+    """Return a user's `runtime_env`, checked; None if it asks for nothing. Raises as `RuntimeEnv` does."""
     if value is None or isinstance(value, RuntimeEnv):
-        # A copy: whoever wrote it may change it.
+        # A copy, because the user may change the original.
         return RuntimeEnv._of(value) if value else None
     if not isinstance(value, Mapping):
         raise TypeError(
@@ -140,7 +143,7 @@ def checked(value: Any) -> RuntimeEnv | None:
 
 
 def merged(parent: Mapping[str, Any], child: Mapping[str, Any]) -> RuntimeEnv:
-    """What a child has that asks for this where its parent has that: `env_vars` together, of others the child's."""
+    """Return the environment of a child task: `env_vars` of both, and of the other keys those of the child first."""
     both = {**parent, **child}
     if "env_vars" in parent and "env_vars" in child:
         both["env_vars"] = {**parent["env_vars"], **child["env_vars"]}
@@ -174,22 +177,22 @@ def _env_vars(key: str, value: Any) -> dict[str, str]:
                 f"{key} has texts for names and values, not {name!r}: {text!r} ({type(text).__name__})"
             )
         if not name or "=" in name or "\0" in name or "\0" in text:
-            raise ValueError(f"{key} cannot have {name!r}: {text!r}: no variable is called or is like that")
+            raise ValueError(f"{key} cannot have {name!r}: {text!r}: no variable has such a name or value")
         try:
             f"{name}{text}".encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{key}[{name!r}] is no text that can be sent: {error}") from None
+            raise ValueError(f"{key}[{name!r}] cannot be encoded as UTF-8: {error}") from None
     return dict(value)
 
 
 def _path(key: str, value: Any) -> Path:
-    """An absolute path. Raises for what is none."""
+    """Return an absolute path. Raises TypeError, ValueError or NotImplementedError for a wrong value."""
     if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise TypeError(f"{key} is a path, not {type(value).__name__}: {value!r:.80}")
     text = os.fspath(value)
     if "://" in text:
         raise NotImplementedError(
-            f"{key}={text!r}: nothing is fetched from elsewhere; download it, and give its path here"
+            f"{key}={text!r}: nothing is downloaded here; download the file, and give its path"
         )
     if not text:
         raise ValueError(f"{key} is empty; the directory of this program is '.'")
@@ -217,7 +220,7 @@ def _module_path(key: str, value: Any) -> str:
         place = places[0] if places else getattr(value, "__file__", None)
         if place is None:
             raise ValueError(
-                f"{key}: the module {value.__name__} has no file; it cannot be given to processes"
+                f"{key}: the module {value.__name__} has no file, so it cannot be given to other processes"
             )
         return os.path.abspath(str(place))
     path = _path(key, value)
@@ -244,7 +247,7 @@ def _texts(key: str, value: Any, what: str) -> list[str]:
 
 
 def _installer(key: str, value: Any) -> dict[str, Any]:
-    """What `pip` or `uv` means, as a dictionary."""
+    """Return the value of `pip` or `uv` as a dictionary."""
     fields = dict(value) if isinstance(value, Mapping) else {"packages": value}
     options = {
         "packages": _packages,
@@ -272,7 +275,7 @@ def _packages(key: str, value: Any) -> list[str]:
         except (OSError, UnicodeDecodeError) as error:
             raise ValueError(
                 f"{key}={os.fspath(value)!r} is not a file of requirements that can be read: {error}. "
-                "A single package is a list of one."
+                "Write a single package as a list of one."
             ) from None
         lines = [line.split(" #")[0].strip() for line in lines]
         return [_local(line, path.parent) for line in lines if line and not line.startswith("#")]
@@ -280,7 +283,7 @@ def _packages(key: str, value: Any) -> list[str]:
 
 
 def _local(requirement: str, beside: Path) -> str:
-    """A requirement that is the path of something here means the same in another working directory."""
+    """Return a requirement with an absolute path, if it is a path that exists: workers have other directories."""
     if requirement.startswith((".", "~")):
         path = beside / os.path.expanduser(requirement)
         if path.exists():
@@ -307,12 +310,12 @@ def _options(key: str, value: Any) -> list[str]:
 def _hook(key: str, value: Any) -> Callable[[], Any] | str:
     if isinstance(value, str):
         if "." not in value.strip("."):
-            raise ValueError(f"{key}={value!r} names no function: it is like 'module.function'")
+            raise ValueError(f"{key}={value!r} is not the name of a function, such as 'module.function'")
         return value
     if not callable(value):
         raise TypeError(f"{key} is a function, or 'module.function', not {value!r:.80}")
     hook: Callable[[], Any] = value
-    # A function in C may not say what it takes.
+    # A function in C may have no signature.
     with contextlib.suppress(ValueError):
         try:
             inspect.signature(hook).bind()

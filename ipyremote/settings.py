@@ -1,32 +1,32 @@
-"""What the environment says: the variables that ipyremote obeys, and what this machine or container may use.
+"""Settings from environment variables, and the resources that this machine or container lets this process use.
 
-The only module that reads the environment. It decides nothing about a cluster: the API lets explicit arguments win over
-`Settings`, and `Settings` over what is detected here.
+Only this module reads the environment. It decides nothing about a cluster: in the API, explicit arguments win over
+`Settings`, and `Settings` over detected resources.
 
-Rules. A variable of ours (`IPYREMOTE_*`) with a value that makes no sense is a ValueError that names it; an empty one
-counts as absent. A foreign one (`CPU_LIMIT`, `CUDA_VISIBLE_DEVICES`, ...) or a system file that makes no sense counts
-as absent, too. Detection takes the root of the file system and the environment as arguments, so that tests hand it
-made-up machines. Nothing is kept between calls: users change the environment of a running kernel.
+Rules. A variable of ours (`IPYREMOTE_*`) with a wrong value is a ValueError that names the variable; an empty variable
+counts as absent. A foreign variable (`CPU_LIMIT`, `CUDA_VISIBLE_DEVICES`, ...) or a system file with a wrong value
+counts as absent, too. Detection takes the root of the file system and the environment as arguments, so that tests can
+give it made-up machines. Nothing is cached between calls, because users change the environment of a running kernel.
 
 | variable | meaning | default |
 |---|---|---|
 | `IPYREMOTE_NUM_WORKERS` | CPUs of a cluster that is started without `num_cpus`; a whole number from 1 | detected |
-| `IPYREMOTE_ADDRESS` | which session `init()` joins: "auto", or a session's directory | starts one |
+| `IPYREMOTE_ADDRESS` | session that `init()` joins: "auto", or a session's directory | starts one |
 | `IPYREMOTE_STATIC` | displays wait and show the final state only, without times, for comparing notebooks | off |
 | `IPYREMOTE_ENABLE_AUTO_CONNECT` | the first use starts a cluster | on |
-| `IPYREMOTE_TASK_MAX_RETRIES` | `max_retries` of tasks that say nothing; -1 means without end | 3 |
-| `IPYREMOTE_LOG_TO_DRIVER` | show in the driver what tasks print | on |
+| `IPYREMOTE_TASK_MAX_RETRIES` | default of the option `max_retries` of tasks; -1 means without end | 3 |
+| `IPYREMOTE_LOG_TO_DRIVER` | the driver shows the text that tasks print | on |
 | `IPYREMOTE_TEMP_DIR` | directory for session directories in place of /dev/shm; must exist | none |
-| `IPYREMOTE_object_spilling_directory` | where objects without room in memory go; must exist | the temp directory |
-| `IPYREMOTE_automatic_object_spilling_enabled` | objects may go to disk at all | on |
-| `IPYREMOTE_local_fs_capacity_threshold` | the share of that disk that is filled at most, between 0 and 1 | 0.95 |
+| `IPYREMOTE_object_spilling_directory` | directory for objects moved to disk; must exist | the temp directory |
+| `IPYREMOTE_automatic_object_spilling_enabled` | objects may be moved to disk | on |
+| `IPYREMOTE_local_fs_capacity_threshold` | largest share of that disk that is filled, from 0 to 1 | 0.95 |
 | `IPYREMOTE_allow_out_of_band_object_ref_serialization` | refs may be pickled by other programs | off |
 
-The lower case ones are those of Ray with another beginning.
+The variables in lower case are Ray's, with another beginning.
 
 Also read: `CPU_LIMIT` and `MEM_LIMIT` (JupyterHub), `CUDA_VISIBLE_DEVICES`, `XDG_CACHE_HOME` and
-`PATH`. Written into the environment of a session's processes: `IPYREMOTE_SESSION`, which names the session and lets a
-stray process be found.
+`PATH`. Written into the environment of a session's processes: `IPYREMOTE_SESSION`, the key of the session, by which
+stray processes can be found.
 """
 
 from __future__ import annotations
@@ -59,23 +59,23 @@ __all__ = [
     "store_capacity",
 ]
 
-#: Present in the environment of every process of a session; its value is the session's key.
+#: Name of the variable, in the environment of every process of a session, whose value is the session's key.
 SESSION_VARIABLE: Final = "IPYREMOTE_SESSION"
 
 #: Share of the usable memory that the object store takes.
 STORE_SHARE: Final = 0.3
-#: The store is never planned smaller than this.
+#: Smallest capacity of the object store, in bytes.
 STORE_FLOOR: Final = 64 << 20
-#: A /dev/shm with less free than this (containers: 64 MB) is not worth filling: the store goes to files instead.
+#: Smallest free room of a /dev/shm that the store uses, in bytes; containers often have 64 MB, and use files instead.
 SHM_WORTHWHILE: Final = 1 << 30
 
-#: The share of a disk that spilled objects may fill, as in Ray.
+#: Share of a disk that spilled objects may fill, as in Ray.
 DISK_THRESHOLD: Final = 0.95
-#: A disk with less room than this is not chosen for them by default.
+#: Smallest free room of a disk that is chosen for spilled objects by default, in bytes.
 DISK_WORTHWHILE: Final = 1 << 30
-#: Where systems whose temp directory is memory keep large temporary files.
+#: Directory for large temporary files on systems whose temp directory is in memory.
 LARGE_TEMP_DIR: Final = Path("/var/tmp")
-#: File systems whose files are memory.
+#: Types of file systems whose files take memory.
 _MEMORY_FILE_SYSTEMS: Final = frozenset({"tmpfs", "ramfs", "devtmpfs", "hugetlbfs"})
 
 _ROOT: Final = Path("/")
@@ -85,7 +85,7 @@ _NO: Final = frozenset({"0", "false", "no", "off"})
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """The variables of ours, checked. None: the variable is absent."""
+    """The checked variables of ours. None means that the variable is absent."""
 
     num_workers: int | None = None
     address: str | None = None
@@ -99,7 +99,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str]) -> Settings:
-        """Check and convert. Raises ValueError that names the first variable with a bad value."""
+        """Check and convert the variables. Raises ValueError, which names the first variable with a wrong value."""
         retries = _whole(environ, "IPYREMOTE_TASK_MAX_RETRIES", least=-1)
         return cls(
             num_workers=_whole(environ, "IPYREMOTE_NUM_WORKERS", least=1),
@@ -117,27 +117,27 @@ class Settings:
 
 
 def has_breakpoint_hook() -> bool:
-    """Whether the user has chosen what `breakpoint()` does (`PYTHONBREAKPOINT`, as Python reads it)."""
+    """Return whether the user has chosen a hook for `breakpoint()` by Python's variable `PYTHONBREAKPOINT`."""
     return "PYTHONBREAKPOINT" in os.environ
 
 
 def read() -> Settings:
-    """The settings of this process, as of now."""
+    """Return the settings of this process at this moment."""
     return Settings.from_env(os.environ)
 
 
 def static_display() -> bool:
-    """Whether displays must be static and free of times. Looks at this one variable only."""
+    """Return whether displays must be static and without times. No other variable is read or checked."""
     return _switch(os.environ, "IPYREMOTE_STATIC", False)
 
 
 def allows_out_of_band_refs() -> bool:
-    """Whether refs may be pickled by other programs, which pins their objects for good."""
+    """Return whether refs may be pickled by other programs, which pins their objects for good."""
     return _switch(os.environ, "IPYREMOTE_allow_out_of_band_object_ref_serialization", False)
 
 
 def disk_threshold(environ: Mapping[str, str] | None = None) -> float:
-    """The share of a disk that spilled objects may fill."""
+    """Return the share of a disk that spilled objects may fill."""
     name = "IPYREMOTE_local_fs_capacity_threshold"
     text = (os.environ if environ is None else environ).get(name, "").strip()
     if not text:
@@ -148,14 +148,14 @@ def disk_threshold(environ: Mapping[str, str] | None = None) -> float:
 
 
 def child_environment(session_key: str) -> dict[str, str]:
-    """The environment for the processes of a session: ours, and the mark of the session."""
+    """Return the environment for the processes of a session: that of this process, and the session's key."""
     return {**os.environ, SESSION_VARIABLE: session_key}
 
 
 def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
-    """The environment of this process with other variables; `${NAME}` in a text is what NAME is here, or nothing.
+    """Return the environment of this process with other variables; `${NAME}` in a text is the value of NAME here.
 
-    The mark of the session stays as it is.
+    A NAME that is absent here is replaced by nothing. The variable with the session's key stays as it is.
     """
     known = dict(os.environ)
     changed = {
@@ -167,13 +167,13 @@ def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def cache_directory() -> Path:
-    """Where this user keeps what can be made again. It may not exist yet."""
+    """Return the directory for this user's caches of ipyremote, which may not exist yet."""
     chosen = Path(os.environ.get("XDG_CACHE_HOME", ""))
     return (chosen if chosen.is_absolute() else Path(os.path.expanduser("~/.cache"))) / "ipyremote"
 
 
 def search_path() -> str:
-    """Where programs are looked for."""
+    """Return the search path for programs."""
     return os.environ.get("PATH", os.defpath)
 
 
@@ -195,7 +195,7 @@ def _whole(environ: Mapping[str, str], name: str, *, least: int) -> int | None:
     text = environ.get(name, "").strip()
     if not text:
         return None
-    # Not `int()`, which also takes "1_0" and digits of other scripts.
+    # The pattern is stricter than `int()`, which also accepts "1_0" and digits of other scripts.
     if re.fullmatch(r"-?[0-9]+", text) and int(text) >= least:
         return int(text)
     raise ValueError(f"{name}={text!r} is not a whole number from {least} up: correct it, or unset it")
@@ -213,7 +213,7 @@ def _directory(environ: Mapping[str, str], name: str) -> Path | None:
 
 
 def _foreign_number(environ: Mapping[str, str], name: str) -> float | None:
-    """A positive, finite number that another program put there."""
+    """Return the positive, finite number in a variable of another program; None if there is none."""
     try:
         number = float(environ[name])
     except (KeyError, ValueError):
@@ -227,9 +227,9 @@ def _foreign_number(environ: Mapping[str, str], name: str) -> float | None:
 def detect_cpus(
     root: Path = _ROOT, environ: Mapping[str, str] | None = None, affinity: int | None = None
 ) -> int:
-    """CPUs that this process may use, at least 1; a fraction of one counts as one.
+    """Return the number of CPUs that this process may use, at least 1; a part of a CPU counts as one.
 
-    The least of its affinity, the quotas of its control groups and JupyterHub's `CPU_LIMIT`.
+    The number is the least of the process's affinity, the quotas of its control groups and JupyterHub's `CPU_LIMIT`.
     """
     environ = os.environ if environ is None else environ
     limits: list[float] = [_affinity() if affinity is None else affinity]
@@ -244,9 +244,9 @@ def detect_cpus(
 def detect_memory(
     root: Path = _ROOT, environ: Mapping[str, str] | None = None, total: int | None = None
 ) -> int:
-    """Bytes of memory that this process and its children may use.
+    """Return the amount of memory that this process and its children may use, in bytes.
 
-    The least of the machine's memory, the limits of its control groups and JupyterHub's `MEM_LIMIT`.
+    The amount is the least of the machine's memory, the limits of the control groups and JupyterHub's `MEM_LIMIT`.
     """
     environ = os.environ if environ is None else environ
     limits = [_machine_memory() if total is None else total]
@@ -262,7 +262,7 @@ def detect_memory(
 
 
 def detect_gpus(root: Path = _ROOT, environ: Mapping[str, str] | None = None) -> int:
-    """NVIDIA GPUs that this process may use: those of `CUDA_VISIBLE_DEVICES` if set, else those the driver lists."""
+    """Return the number of NVIDIA GPUs that this process may use: `CUDA_VISIBLE_DEVICES`, else the driver's list."""
     environ = os.environ if environ is None else environ
     visible = environ.get("CUDA_VISIBLE_DEVICES")
     if visible is None:
@@ -280,10 +280,10 @@ def detect_gpus(root: Path = _ROOT, environ: Mapping[str, str] | None = None) ->
 
 
 def store_capacity(memory: int, free: int) -> int:
-    """Bytes for the object store, given the usable memory and what is free in /dev/shm.
+    """Return the capacity of the object store in bytes, given the usable memory and the free room in /dev/shm.
 
-    A share of the memory. It is cut to what /dev/shm can take, unless that is so little that the store is better kept
-    in files elsewhere, at the full size.
+    The capacity is a share of the memory. It is cut to the room in /dev/shm, unless that room is so small that the
+    store is better kept in files elsewhere, at the full size.
     """
     wanted = max(STORE_FLOOR, int(memory * STORE_SHARE))
     if free >= min(wanted, SHM_WORTHWHILE):
@@ -292,7 +292,7 @@ def store_capacity(memory: int, free: int) -> int:
 
 
 def shm_free(path: str = "/dev/shm") -> int:
-    """Bytes free there; 0 where there is no such file system."""
+    """Return the free room of a file system in bytes; 0 if there is no such file system."""
     try:
         status = os.statvfs(path)
     except OSError:
@@ -301,7 +301,7 @@ def shm_free(path: str = "/dev/shm") -> int:
 
 
 def spill_base(candidates: Iterable[Path], root: Path = _ROOT) -> Path | None:
-    """The first of these directories that is on a disk with room; None: there is none."""
+    """Return the first of these directories that is on a disk with room; None if there is none."""
     for path in candidates:
         try:
             status = os.statvfs(path)
@@ -317,7 +317,7 @@ def spill_base(candidates: Iterable[Path], root: Path = _ROOT) -> Path | None:
 
 
 def _is_memory(device: int, root: Path) -> bool:
-    """Whether files on this device take memory, as far as the system tells."""
+    """Return whether the system says that files on this device take memory."""
     number = f"{os.major(device)}:{os.minor(device)}"
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
@@ -327,7 +327,7 @@ def _is_memory(device: int, root: Path) -> bool:
 
 
 def _affinity() -> int:
-    """CPUs that the operating system lets this process run on."""
+    """Return the number of CPUs that the operating system lets this process run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1  # macOS has no affinities
@@ -341,9 +341,10 @@ def _machine_memory() -> int:
 
 
 def _cgroups(root: Path, controller: str) -> Iterator[Path]:
-    """Directories of the groups that limit this process: its own, then each one above, for both versions.
+    """Return the directories of the control groups that limit this process: its own, then each one above.
 
-    A limit may stand at any level (systemd puts it on a slice far above the process), so callers look at all of them.
+    Groups of both versions are included. A limit may be at any level (systemd sets limits on a slice far above the
+    process), so callers look at all directories.
     """
     memberships = _memberships(root)
     for line in _lines(root / "proc/self/mountinfo"):
@@ -362,7 +363,7 @@ def _cgroups(root: Path, controller: str) -> Iterator[Path]:
 
 
 def _memberships(root: Path) -> dict[str, str]:
-    """Controller -> path of this process's group; the key of a version 2 group is empty."""
+    """Return the path of this process's group by controller; the key of a version 2 group is empty."""
     found: dict[str, str] = {}
     for line in _lines(root / "proc/self/cgroup"):
         parts = line.split(":", 2)
@@ -372,9 +373,9 @@ def _memberships(root: Path) -> dict[str, str]:
 
 
 def _upwards(mount: Path, mounted: str, path: str) -> Iterator[Path]:
-    """From the group at `path` up to the mount point, where the group `mounted` is to be seen."""
+    """Return the directories from the group at `path` up to the mount point `mount` of the group `mounted`."""
     inside = os.path.relpath(path, mounted) if path.startswith("/") else "."
-    # A group outside of what is mounted (a container that shares the host's names) is out of sight.
+    # A group outside of the mounted part (in a container that shares the host's names) is not visible here.
     here = mount if inside.split("/")[0] == ".." else mount / inside
     while here != mount:
         yield here
@@ -383,7 +384,7 @@ def _upwards(mount: Path, mounted: str, path: str) -> Iterator[Path]:
 
 
 def _cpu_quota(directory: Path) -> Iterator[float]:
-    """CPUs' worth of time that this group may spend, as far as it has a limit."""
+    """Return the CPU time that this group may use, in CPUs, if the group has a limit."""
     for line in _lines(directory / "cpu.max"):
         quota, _, period = line.partition(" ")
         if quota.isdigit() and period.isdigit() and int(period):
@@ -409,5 +410,5 @@ def _lines(path: Path) -> list[str]:
 
 
 def _unescaped(field: str) -> str:
-    """A mountinfo field, where blanks and the like stand as octal escapes."""
+    """Return a field of mountinfo without its octal escapes, which stand for blanks and the like."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), field)

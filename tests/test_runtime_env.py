@@ -1,4 +1,4 @@
-"""`RuntimeEnv`: what is refused, what it comes to, how parents and children are merged."""
+"""`RuntimeEnv`: refused values, checked values, and the merging of parents and children."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipyremote.runtime_env import RuntimeEnv, RuntimeEnvConfig, checked, merged
 
 
 def hook() -> None:
-    """Does nothing."""
+    """Do nothing."""
 
 
 @pytest.mark.parametrize(
@@ -27,13 +27,13 @@ def hook() -> None:
         ({"env_vars": {"": "x"}}, ValueError, "no variable"),
         ({"env_vars": {"A=B": "x"}}, ValueError, "no variable"),
         ({"env_vars": {"A": "x\0"}}, ValueError, "no variable"),
-        ({"env_vars": {"A": "\udcff"}}, ValueError, "no text"),
+        ({"env_vars": {"A": "\udcff"}}, ValueError, "cannot be encoded"),
         ({"working_dir": 1}, TypeError, "path"),
         ({"working_dir": ""}, ValueError, "'.'"),
         ({"working_dir": "/no/such/place"}, ValueError, "does not exist"),
         ({"working_dir": __file__}, ValueError, "neither a directory nor a .zip"),
-        ({"working_dir": "s3://bucket/x.zip"}, NotImplementedError, "download it"),
-        ({"working_dir": "https://github.com/a/b.zip"}, NotImplementedError, "download it"),
+        ({"working_dir": "s3://bucket/x.zip"}, NotImplementedError, "download the file"),
+        ({"working_dir": "https://github.com/a/b.zip"}, NotImplementedError, "download the file"),
         ({"py_modules": "mypackage"}, TypeError, "list"),
         ({"py_modules": [1]}, TypeError, r"py_modules\[0\]"),
         ({"py_modules": ["/no/such/place"]}, ValueError, "does not exist"),
@@ -43,7 +43,7 @@ def hook() -> None:
         ({"excludes": [1], "working_dir": "."}, TypeError, "patterns"),
         ({"pip": 5}, TypeError, "requirements"),
         ({"pip": [5]}, TypeError, "requirements"),
-        ({"pip": "numpy"}, ValueError, "A single package is a list of one"),
+        ({"pip": "numpy"}, ValueError, "Write a single package as a list of one"),
         ({"pip": {}}, ValueError, "no packages"),
         ({"pip": {"packages": [], "pip_chek": True}}, ValueError, "pip_chek. It has: packages, pip_check"),
         ({"pip": {"packages": [], "pip_check": 1}}, TypeError, "True or False"),
@@ -65,7 +65,7 @@ def hook() -> None:
         ({"nonsense": 1}, ValueError, "no key of runtime_env. Keys are: config, env_vars"),
     ],
 )
-def test_what_cannot_be_meant_is_refused_where_it_is_written(given: Any, error: Any, text: str) -> None:
+def test_a_wrong_environment_is_refused_where_the_user_writes_it(given: Any, error: Any, text: str) -> None:
     with pytest.raises(error, match=text):
         RuntimeEnv(**given)
     with pytest.raises(error, match=text):
@@ -83,7 +83,7 @@ def test_anything_but_a_dictionary_is_refused(odd: Any) -> None:
 @pytest.mark.parametrize(
     "nothing", [None, {}, {"pip": None}, {"conda": None, "env_vars": None}, RuntimeEnv()]
 )
-def test_what_asks_for_nothing_is_nothing(nothing: Any) -> None:
+def test_an_environment_that_asks_for_nothing_is_none(nothing: Any) -> None:
     assert checked(nothing) is None
 
 
@@ -109,13 +109,13 @@ def test_paths_are_absolute_and_files_of_requirements_are_read(
     }
 
 
-def test_modules_are_their_paths() -> None:
+def test_modules_become_their_paths() -> None:
     root = Path(ipyremote.__file__).parent
     env = RuntimeEnv(py_modules=[ipyremote, __import__("ipyremote.ids").ids])
     assert env["py_modules"] == [str(root), str(root / "ids.py")]
 
 
-def test_a_checked_one_means_the_same_elsewhere(tmp_path: Path) -> None:
+def test_a_checked_environment_means_the_same_in_another_process(tmp_path: Path) -> None:
     env = RuntimeEnv(working_dir=tmp_path, config={"setup_timeout_seconds": -1})
     tmp_path.rmdir()
     for other in (pickle.loads(pickle.dumps(env)), copy.deepcopy(env), checked(env)):
@@ -138,7 +138,7 @@ def test_keys_that_are_set_later_are_checked_too() -> None:
     assert type(env.to_dict()) is dict
 
 
-def test_as_json_functions_are_names() -> None:
+def test_functions_in_json_are_names() -> None:
     env = RuntimeEnv(env_vars={"A": "1"}, worker_process_setup_hook=hook)
     assert json.loads(env.serialize()) == {
         "env_vars": {"A": "1"},
@@ -148,7 +148,7 @@ def test_as_json_functions_are_names() -> None:
     assert repr(RuntimeEnv(env_vars={"A": "1"})) == "RuntimeEnv(env_vars={'A': '1'})"
 
 
-def test_variables_of_parent_and_child_come_together_and_of_others_the_childs_count() -> None:
+def test_a_merged_environment_has_the_variables_of_both_and_other_keys_of_the_child() -> None:
     parent = RuntimeEnv(env_vars={"A": "parent", "B": "parent"}, pip=["x"], working_dir="/")
     child = RuntimeEnv(env_vars={"B": "child"}, uv=["y"])
     assert merged(parent, child) == {
@@ -160,5 +160,5 @@ def test_variables_of_parent_and_child_come_together_and_of_others_the_childs_co
     assert merged({}, child) == child
 
 
-def test_it_is_found_where_ray_has_it() -> None:
+def test_runtime_env_is_importable_as_in_ray() -> None:
     assert ipyremote.runtime_env.RuntimeEnv is RuntimeEnv

@@ -1,4 +1,4 @@
-"""Settings: each variable, good and bad, and detection on made-up machines."""
+"""Settings: each variable with right and wrong values, and detection on made-up machines."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_every_variable_is_converted(tmp_path: Path) -> None:
         ("IPYREMOTE_TEMP_DIR", "/nowhere/at/all"),
     ],
 )
-def test_a_bad_value_is_an_error_that_names_the_variable_and_the_value(name: str, value: str) -> None:
+def test_a_wrong_value_is_an_error_that_names_the_variable_and_the_value(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         Settings.from_env({name: value})
     assert repr(value) in str(caught.value)
@@ -82,12 +82,12 @@ def test_static_display_follows_the_environment_and_ignores_other_variables(
     assert not settings.static_display()
 
 
-def test_read_looks_at_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_gives_the_settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYREMOTE_NUM_WORKERS", "7")
     assert settings.read().num_workers == 7
 
 
-def test_children_carry_the_mark_of_their_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_of_children_has_the_key_of_their_session(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOMETHING_ELSE", "kept")
     environment = settings.child_environment("abc")
     assert environment[settings.SESSION_VARIABLE] == "abc"
@@ -114,7 +114,7 @@ def test_importing_settings_imports_nothing_heavy() -> None:
 
 
 class Machine:
-    """A file system with what the kernel says about control groups."""
+    """A file system with the kernel's files about control groups."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -148,7 +148,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def slices(machine: Machine) -> Machine:
-    """Version 2 with systemd's slices: the process three levels down."""
+    """A machine with control groups of version 2 and systemd's slices: the process is three levels down."""
     machine.mount("/sys/fs/cgroup", "cgroup2")
     machine.join("0::/user.slice/user-1000.slice/session.scope")
     return machine
@@ -176,14 +176,14 @@ def test_a_quota_of_version_2_is_rounded_up(slices: Machine, limit: str, expecte
     assert slices.cpus() == expected
 
 
-def test_the_least_quota_on_the_way_up_counts(slices: Machine) -> None:
+def test_the_least_quota_of_all_groups_above_the_process_counts(slices: Machine) -> None:
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/session.scope/cpu.max", "800000 100000")
     slices.write("/sys/fs/cgroup/user.slice/cpu.max", "200000 100000")
     slices.write("/sys/fs/cgroup/other.slice/cpu.max", "100000 100000")
     assert slices.cpus() == 2
 
 
-def test_the_least_memory_limit_on_the_way_up_counts(slices: Machine) -> None:
+def test_the_least_memory_limit_of_all_groups_above_the_process_counts(slices: Machine) -> None:
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/session.scope/memory.max", "max")
     slices.write("/sys/fs/cgroup/user.slice/memory.max", str(8 * GIB))
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/memory.high", str(4 * GIB))
@@ -208,7 +208,7 @@ def test_a_container_with_the_hosts_names_finds_its_group_at_the_mount_point(mac
     assert machine.cpus() == 1
 
 
-def test_a_group_outside_of_what_is_mounted_leaves_the_mount_point(machine: Machine) -> None:
+def test_a_group_outside_of_the_mounted_part_counts_as_the_mount_point(machine: Machine) -> None:
     machine.mount("/sys/fs/cgroup", "cgroup2")
     machine.join("0::/../elsewhere")
     machine.write("/sys/fs/cgroup/cpu.max", "300000 100000")
@@ -226,7 +226,7 @@ def test_limits_of_version_1_count(version_1: Machine) -> None:
     assert version_1.memory() == GIB
 
 
-def test_the_huge_number_that_means_no_limit_in_version_1_is_no_limit(version_1: Machine) -> None:
+def test_the_huge_number_of_version_1_is_no_limit(version_1: Machine) -> None:
     version_1.write("/sys/fs/cgroup/memory/jobs/mine/memory.limit_in_bytes", "9223372036854771712")
     assert version_1.memory(total=2 * GIB) == 2 * GIB
 
@@ -238,25 +238,25 @@ def test_a_mount_point_with_a_blank_is_found(machine: Machine) -> None:
     assert machine.cpus() == 1
 
 
-def test_files_of_nonsense_are_no_limits(machine: Machine) -> None:
+def test_system_files_with_wrong_contents_are_no_limits(machine: Machine) -> None:
     machine.write("/proc/self/mountinfo", "x\n - \n1 2 3 - cgroup2")
     machine.write("/proc/self/cgroup", "y\n\n:")
     assert machine.cpus(affinity=2) == 2
     assert machine.memory(total=GIB) == GIB
 
 
-def test_what_a_jupyterhub_grants_counts(slices: Machine) -> None:
+def test_the_limits_of_a_jupyterhub_count(slices: Machine) -> None:
     assert slices.cpus(CPU_LIMIT="1.5") == 2
     assert slices.memory(MEM_LIMIT=str(GIB)) == GIB
 
 
 @pytest.mark.parametrize("value", ["", "0", "-1", "nan", "inf", "lots"])
-def test_a_grant_that_makes_no_sense_counts_as_absent(machine: Machine, value: str) -> None:
+def test_a_wrong_limit_of_a_jupyterhub_counts_as_absent(machine: Machine, value: str) -> None:
     assert machine.cpus(affinity=3, CPU_LIMIT=value) == 3
     assert machine.memory(total=GIB, MEM_LIMIT=value) == GIB
 
 
-def test_this_machine_can_be_asked() -> None:
+def test_the_resources_of_this_machine_can_be_detected() -> None:
     assert 1 <= settings.detect_cpus() <= (os.cpu_count() or 1)
     assert settings.detect_memory() > 0
     assert settings.detect_gpus() >= 0
@@ -281,7 +281,7 @@ def test_visible_devices_are_counted_as_cuda_does(tmp_path: Path, visible: str, 
     assert settings.detect_gpus(tmp_path, {"CUDA_VISIBLE_DEVICES": visible}) == expected
 
 
-def test_without_that_variable_the_driver_is_asked(tmp_path: Path) -> None:
+def test_without_visible_devices_the_drivers_list_is_counted(tmp_path: Path) -> None:
     assert settings.detect_gpus(tmp_path, {}) == 0
     (tmp_path / "proc/driver/nvidia/gpus/0000:00:04.0").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/gpus/0000:00:05.0").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""The arguments of `init` that concern time; the others are tested through `init`."""
+"""The argument `keep_alive` of `init`; the other arguments are tested through `init`."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from ipyremote.session.init_arguments import seconds_of
         ("2d", 172800.0),
     ],
 )
-def test_durations_are_numbers_or_words(given: Any, expected: float | None) -> None:
+def test_durations_are_numbers_or_texts(given: Any, expected: float | None) -> None:
     assert expected == seconds_of(given)
 
 
 @pytest.mark.parametrize(
     "given", ["", "10", "10 minutes", "m", "1h30", "-5s", -1, float("inf"), float("nan")]
 )
-def test_what_is_no_duration_is_refused(given: Any) -> None:
+def test_a_wrong_duration_is_refused(given: Any) -> None:
     with pytest.raises(ValueError, match="keep_alive"):
         seconds_of(given)
 
 
 @pytest.mark.parametrize("given", [True, [1], b"10m"])
-def test_what_is_of_another_type_is_refused(given: Any) -> None:
+def test_a_duration_of_another_type_is_refused(given: Any) -> None:
     with pytest.raises(TypeError, match="keep_alive"):
         seconds_of(given)
 
 
-def test_a_session_without_processes_cannot_outlive_its_own() -> None:
+def test_an_inline_session_cannot_outlive_its_process() -> None:
     with pytest.raises(ValueError, match="keep_alive needs worker processes"):
         ray.init(backend="inline", keep_alive="10m")
     assert not ray.is_initialized()

@@ -1,4 +1,4 @@
-"""The lines that a `LoggingConfig` with the encoding "JSON" gives."""
+"""The log lines of a `LoggingConfig` with the encoding "JSON"."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ ALWAYS = ["asctime", "levelname", "message", "filename", "lineno"]
 
 @pytest.fixture
 def written(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], list[dict[str, Any]]]]:
-    """Write JSON from now on; a call gives the records of all lines since the last call."""
+    """Write JSON from now on; return a function that gives the records of all lines since its last call."""
     LoggingConfig(encoding="JSON", additional_log_standard_attrs=["name"]).apply()
     yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    # No session runs whose end would undo this.
+    # No session is running whose end would undo the configuration.
     session_logging._undo.pop("root")()
 
 
-def test_a_line_has_the_fields_of_ray_and_those_asked_for(
+def test_a_line_has_the_fields_of_ray_and_the_requested_fields(
     written: Callable[[], list[dict[str, Any]]],
 ) -> None:
     logging.getLogger("mine").info("%s apples", 3)
@@ -49,7 +49,7 @@ def test_a_message_of_any_type_is_a_text(written: Callable[[], list[dict[str, An
     assert [*ALWAYS, "name"] == list(record)
 
 
-def test_a_traceback_is_in_one_line_and_other_handlers_get_the_record_as_it_was(
+def test_a_traceback_is_in_one_line_and_other_handlers_get_the_unchanged_record(
     written: Callable[[], list[dict[str, Any]]],
 ) -> None:
     kept: list[logging.LogRecord] = []

@@ -1,4 +1,4 @@
-"""What `recover()` shows, and its arguments; with processes it is tested in tests/cluster/test_keep_alive.py."""
+"""The table and the arguments of `recover()`; tests/cluster/test_keep_alive.py tests `recover` with processes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ OURS = RecoverableSession("ab" * 20, NAMES, 588.0, True, "/home/me")
 THEIRS = RecoverableSession("cd" * 20, {"<x>": ("put", "done")}, 3661.0, False, "/home/me/other")
 
 
-def test_the_table_lists_names_with_what_they_are() -> None:
+def test_the_table_lists_names_with_their_descriptions() -> None:
     table = Recoverable(OURS, [])
     assert {"model": "running", "parts": "5 done, 3 running"} == dict(table)
     assert repr(table) == (
@@ -25,7 +25,7 @@ def test_the_table_lists_names_with_what_they_are() -> None:
     )
 
 
-def test_what_other_programs_left_is_said_to_be_theirs() -> None:
+def test_the_table_says_which_names_another_program_has_left() -> None:
     assert "kept of a program in /home/me/other for 1 h 1 min more" in repr(Recoverable(THEIRS, []))
     assert 'recover(..., session="cdcdcdcd")' in repr(Recoverable(OURS, [THEIRS]))
 
@@ -36,7 +36,7 @@ def test_the_table_in_a_notebook_is_escaped() -> None:
     assert "<x>" not in html
 
 
-def test_nothing_is_a_table_too() -> None:
+def test_a_table_without_names_says_that_nothing_is_kept() -> None:
     table = Recoverable(None, [])
     assert len(table) == 0
     assert table.seconds == 0.0
@@ -44,7 +44,7 @@ def test_nothing_is_a_table_too() -> None:
     table.discard()
 
 
-def test_what_was_found_is_a_sentence() -> None:
+def test_a_recoverable_session_as_text_is_a_sentence() -> None:
     text = str(OURS)
     assert text == "the last run has left model, parts, kept for 9 min 48 s more: see ipyremote.recover()"
     assert "another program (in /home/me/other)" in str(THEIRS)
@@ -61,7 +61,7 @@ def test_names_and_all_exclude_each_other() -> None:
         ray.recover("x", all=True)
 
 
-def test_where_nothing_is_kept_a_name_is_not_found(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_is_not_found_if_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discovery, "find", list)
     with pytest.raises(LookupError, match="model: nothing is kept"):
         ray.recover("model")
