@@ -1,4 +1,4 @@
-"""Real clusters: each test gets its own and must leave nothing behind."""
+"""Fixtures of real clusters: each test has its own cluster, and must leave no process, file or segment behind."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 
 def wait_for(path: Path) -> None:
-    """Wait in an actor until the test has made this file."""
+    """Wait in an actor until the test has created the file."""
     until(path.exists, f"{path} exists", 60)
 
 
@@ -57,12 +57,12 @@ class Grouped:
         return threading.get_ident()
 
 
-def test_the_calls_of_a_group_run_at_a_time_and_no_more() -> None:
+def test_a_concurrency_group_runs_as_many_calls_at_a_time_as_its_limit() -> None:
     grouped = Grouped.remote()
     assert ray.get([grouped.meet.remote() for _ in range(4)], timeout=30) == ["met"] * 4
 
 
-def test_a_full_group_holds_up_no_other(tmp_path: Path) -> None:
+def test_a_full_concurrency_group_does_not_delay_other_groups(tmp_path: Path) -> None:
     grouped = Grouped.remote()
     gate = tmp_path / "gate"
     held = [grouped.hold.remote(gate, tmp_path / str(number)) for number in range(2000)]
@@ -75,7 +75,7 @@ def test_a_full_group_holds_up_no_other(tmp_path: Path) -> None:
     ray.get(held, timeout=60)
 
 
-def test_the_threads_of_a_group_stay_and_each_group_has_its_own() -> None:
+def test_each_concurrency_group_has_its_own_threads_and_keeps_them() -> None:
     grouped = Grouped.remote()
     assert [ray.get(grouped.count.remote(), timeout=30) for _ in range(5)] == [1, 2, 3, 4, 5]
     lone = {ray.get(grouped.thread.remote(), timeout=30) for _ in range(3)}
@@ -85,7 +85,7 @@ def test_the_threads_of_a_group_stay_and_each_group_has_its_own() -> None:
     assert ray.get(grouped.plain.options(concurrency_group="lone").remote(), timeout=30) in lone
 
 
-def test_a_call_that_waits_in_a_full_group_is_cancelled_at_once(tmp_path: Path) -> None:
+def test_a_call_that_waits_in_a_full_concurrency_group_is_cancelled_at_once(tmp_path: Path) -> None:
     grouped = Grouped.remote()
     gate = tmp_path / "gate"
     held = [grouped.hold.remote(gate, tmp_path / str(number)) for number in range(3)]
@@ -98,7 +98,7 @@ def test_a_call_that_waits_in_a_full_group_is_cancelled_at_once(tmp_path: Path) 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["0", "1", "gate"]
 
 
-def test_a_group_that_there_is_not_is_refused_where_it_is_named() -> None:
+def test_an_unknown_concurrency_group_is_refused_where_the_code_names_it() -> None:
     class Plain:
         @ray.method(concurrency_group="io")
         def m(self) -> None: ...
@@ -111,7 +111,7 @@ def test_a_group_that_there_is_not_is_refused_where_it_is_named() -> None:
         Grouped.options(concurrency_groups={"io": 1})
 
 
-def test_groups_of_an_async_actor_have_loops_of_their_own(tmp_path: Path) -> None:
+def test_each_concurrency_group_of_an_async_actor_has_its_own_event_loop(tmp_path: Path) -> None:
     @ray.remote(concurrency_groups={"io": 2})
     class Later:
         def __init__(self) -> None:
@@ -141,7 +141,7 @@ def test_groups_of_an_async_actor_have_loops_of_their_own(tmp_path: Path) -> Non
     ray.get(blocked, timeout=30)
 
 
-def test_an_async_actor_with_one_call_at_a_time_awaits_too() -> None:
+def test_an_async_actor_with_one_call_at_a_time_can_await() -> None:
     @ray.remote(max_concurrency=1)
     class One:
         async def m(self) -> str:
@@ -152,7 +152,7 @@ def test_an_async_actor_with_one_call_at_a_time_awaits_too() -> None:
     assert ray.get([one.m.remote() for _ in range(3)], timeout=30) == ["done"] * 3
 
 
-def test_order_does_not_matter_where_that_is_allowed(tmp_path: Path) -> None:
+def test_an_actor_with_out_of_order_execution_runs_ready_calls_first(tmp_path: Path) -> None:
     @ray.remote
     def late(gate: Path) -> int:
         wait_for(gate)
@@ -172,7 +172,7 @@ def test_order_does_not_matter_where_that_is_allowed(tmp_path: Path) -> None:
 # ---- max_pending_calls
 
 
-def test_more_pending_calls_of_a_handle_than_allowed_are_refused(tmp_path: Path) -> None:
+def test_calls_beyond_max_pending_calls_of_a_handle_are_refused(tmp_path: Path) -> None:
     @ray.remote(max_pending_calls=3)
     class Slow:
         def hold(self, gate: Path) -> int:
@@ -215,7 +215,7 @@ def _is_taken(handle: Any, gate: Path) -> bool:
 # ---- cancel
 
 
-def test_a_running_method_is_told_that_it_is_cancelled_and_its_value_stands(tmp_path: Path) -> None:
+def test_a_running_method_sees_its_cancellation_and_may_still_return_a_value(tmp_path: Path) -> None:
     @ray.remote
     class Patient:
         def run(self, started: Path) -> str:
@@ -273,7 +273,7 @@ def test_children_of_a_cancelled_method_are_cancelled(tmp_path: Path) -> None:
         ray.get(ref, timeout=30)
 
 
-def test_asking_in_the_wrong_place_says_so() -> None:
+def test_is_canceled_and_current_actor_raise_clear_errors_in_the_wrong_place() -> None:
     with pytest.raises(RuntimeError, match="nobody can cancel this program"):
         is_canceled()
     with pytest.raises(RuntimeError, match="does not run in an actor"):
@@ -316,7 +316,7 @@ class Leaving:
 
 @pytest.mark.parametrize("how", ["leave", "__ray_terminate__"])
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_an_actor_leaves_on_purpose(how: str, concurrency: int, tmp_path: Path) -> None:
+def test_an_actor_can_exit_on_purpose(how: str, concurrency: int, tmp_path: Path) -> None:
     log = tmp_path / "atexit"
     leaving = Leaving.options(max_concurrency=concurrency).remote(log)
     assert ray.get(leaving.m.remote(), timeout=30) == "here"
@@ -333,7 +333,7 @@ def test_an_actor_leaves_on_purpose(how: str, concurrency: int, tmp_path: Path) 
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_async_actor_leaves_although_others_wait(tmp_path: Path) -> None:
+def test_an_async_actor_can_exit_while_other_calls_wait(tmp_path: Path) -> None:
     @ray.remote
     class Later:
         async def forever(self, log: Path) -> None:
@@ -359,7 +359,7 @@ def test_an_async_actor_leaves_although_others_wait(tmp_path: Path) -> None:
     assert time.monotonic() - started < 3.0
 
 
-def test_leaving_in_the_creation_is_the_end_of_it() -> None:
+def test_an_actor_that_exits_in_its_creation_is_dead() -> None:
     @ray.remote
     class Shy:
         def __init__(self) -> None:
@@ -371,7 +371,7 @@ def test_leaving_in_the_creation_is_the_end_of_it() -> None:
         ray.get(Shy.remote().m.remote(), timeout=30)
 
 
-def test_only_an_actor_can_leave() -> None:
+def test_only_an_actor_can_exit_as_an_actor() -> None:
     with pytest.raises(TypeError, match="does not run in one"):
         exit_actor()
 
@@ -386,7 +386,7 @@ def test_only_an_actor_can_leave() -> None:
 # ---- the actor itself
 
 
-def test_an_actor_has_a_weak_handle_of_itself() -> None:
+def test_an_actors_handle_of_itself_is_weak() -> None:
     @ray.remote
     class Me:
         def __init__(self) -> None:
@@ -408,7 +408,7 @@ def test_an_actor_has_a_weak_handle_of_itself() -> None:
     until(lambda: not Path(f"/proc/{pid}").exists(), "its own handles do not keep it")
 
 
-def test_output_of_an_actor_with_a_repr_stands_under_that(capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_of_an_actor_with_a_repr_is_labelled_with_the_repr(capsys: pytest.CaptureFixture[str]) -> None:
     class Plain:
         def __init__(self, index: int) -> None:
             self.index = index
@@ -433,7 +433,9 @@ def test_output_of_an_actor_with_a_repr_stands_under_that(capsys: pytest.Capture
 # ---- restarts
 
 
-def test_a_call_without_retries_during_a_restart_says_that_it_may_come_back(tmp_path: Path) -> None:
+def test_a_call_without_retries_during_a_restart_fails_and_says_that_the_actor_may_come_back(
+    tmp_path: Path,
+) -> None:
     @ray.remote(max_restarts=-1)
     class Slow:
         def __init__(self, gate: Path, log: Path) -> None:
@@ -460,7 +462,7 @@ def test_a_call_without_retries_during_a_restart_says_that_it_may_come_back(tmp_
     assert ray.get(slow.m.remote(), timeout=30) == "here"
 
 
-def test_a_call_in_flight_is_retried_or_said_to_be_unavailable(tmp_path: Path) -> None:
+def test_a_call_in_flight_at_a_crash_is_retried_or_fails_as_unavailable(tmp_path: Path) -> None:
     @ray.remote(max_restarts=1)
     class Fragile:
         def run(self, started: Path) -> str:
@@ -487,7 +489,7 @@ def test_a_call_in_flight_is_retried_or_said_to_be_unavailable(tmp_path: Path) -
                 ray.get(ref, timeout=30)
 
 
-def test_kill_with_restart_ends_it_when_no_restart_is_left() -> None:
+def test_kill_with_restart_ends_an_actor_that_has_no_restarts_left() -> None:
     class Plain:
         def pid(self) -> int:
             return os.getpid()
@@ -511,7 +513,7 @@ def _is_dead(handle: Any) -> bool:
 # ---- options of methods
 
 
-def test_options_of_a_call_precede_those_of_the_method_and_those_the_actors(tmp_path: Path) -> None:
+def test_options_of_a_call_override_options_of_the_method_and_of_the_actor(tmp_path: Path) -> None:
     @ray.remote(max_task_retries=2)
     class Flaky:
         def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Actors that run several calls at a time: coroutines on a loop, and threads."""
+"""Actors that run several calls at a time, as coroutines on an event loop or in threads."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("cluster")
 
 @ray.remote
 class Meeting:
-    """Coroutines that need one another."""
+    """An actor whose coroutines wait for one another."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
@@ -66,20 +66,20 @@ def one() -> int:
     return 1
 
 
-def test_coroutines_run_at_a_time() -> None:
+def test_coroutines_of_an_actor_run_concurrently() -> None:
     meeting = Meeting.remote()
     waiting = [meeting.wait.remote() for _ in range(50)]
     assert ray.get(meeting.release.remote(), timeout=30) == "released"
     assert len(set(ray.get(waiting, timeout=30))) == 1
 
 
-def test_many_calls_are_all_answered() -> None:
+def test_all_of_many_concurrent_calls_are_answered() -> None:
     meeting = Meeting.remote()
     refs = [meeting.count.remote() for _ in range(2000)]
     assert sorted(ray.get(refs, timeout=60)) == list(range(1, 2001))
 
 
-def test_plain_methods_and_errors_and_refs_work_on_the_loop() -> None:
+def test_plain_methods_and_errors_and_refs_work_on_the_event_loop() -> None:
     meeting = Meeting.remote()
     assert isinstance(ray.get(meeting.plain.remote(), timeout=30), int)
     with pytest.raises(ValueError, match="in a coroutine"):
@@ -87,7 +87,7 @@ def test_plain_methods_and_errors_and_refs_work_on_the_loop() -> None:
     assert ray.get(meeting.ask.remote([one.remote()]), timeout=30) == 1
 
 
-def test_text_of_coroutines_goes_under_the_right_label(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_printed_by_a_coroutine_has_the_label_of_its_call(capsys: pytest.CaptureFixture[str]) -> None:
     meeting = Meeting.remote()
     ray.get([meeting.talk.remote(name, 2) for name in "ab"], timeout=30)
     lines = capsys.readouterr().out.splitlines()
@@ -95,7 +95,7 @@ def test_text_of_coroutines_goes_under_the_right_label(capsys: pytest.CaptureFix
     assert [line for line in lines if "#2)" in line] == [f"(Meeting.talk#2) b {i}" for i in range(3)]
 
 
-def test_a_cancelled_coroutine_is_interrupted_and_the_actor_goes_on(tmp_path: Path) -> None:
+def test_a_cancelled_coroutine_is_interrupted_and_the_actor_continues(tmp_path: Path) -> None:
     meeting = Meeting.remote()
     ref = meeting.forever.remote(tmp_path / "log")
     until(lambda: (tmp_path / "log").exists(), "it runs")
@@ -118,7 +118,7 @@ def test_max_concurrency_limits_coroutines() -> None:
         async def enter(self) -> int:
             self.now += 1
             self.most = max(self.most, self.now)
-            # Until two are here at a time, and then long enough for a third one to come in.
+            # Wait until two calls run at a time, and then long enough for a third call to begin.
             while self.most < 2:
                 await asyncio.sleep(0)
             for _ in range(20):
@@ -130,7 +130,7 @@ def test_max_concurrency_limits_coroutines() -> None:
     assert max(ray.get([narrow.enter.remote() for _ in range(20)], timeout=30)) == 2
 
 
-def test_threads_run_at_a_time_and_block_nobody() -> None:
+def test_threads_of_an_actor_run_concurrently_and_do_not_block_each_other() -> None:
     @ray.remote(max_concurrency=3)
     class Threads:
         def __init__(self) -> None:
@@ -148,7 +148,7 @@ def test_threads_run_at_a_time_and_block_nobody() -> None:
     assert ray.get([threads.nested.remote() for _ in range(6)], timeout=30) == [1] * 6
 
 
-def test_a_killed_concurrent_actor_fails_the_calls_that_ran() -> None:
+def test_killing_a_concurrent_actor_fails_its_running_calls() -> None:
     @ray.remote(max_concurrency=4)
     class Doomed:
         def sleep(self, log: str) -> None:

@@ -1,4 +1,4 @@
-"""Cancelling, retrying, resources, and what a store that is full does."""
+"""Cancelling, retrying, resources, and a full object store on a cluster."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def pid() -> int:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_running_task_is_interrupted_and_its_worker_goes_on(tmp_path: Path) -> None:
+def test_a_cancelled_running_task_is_interrupted_and_its_worker_continues(tmp_path: Path) -> None:
     ref = sleep.remote(tmp_path / "log")
     until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() != "", "it runs")
     worker = int((tmp_path / "log").read_text())
@@ -67,7 +67,7 @@ def test_a_cancelled_task_that_has_not_started_never_runs(tmp_path: Path) -> Non
 
 
 @pytest.mark.usefixtures("cluster")
-def test_children_are_cancelled_with_their_parent(tmp_path: Path) -> None:
+def test_child_tasks_are_cancelled_with_their_parent(tmp_path: Path) -> None:
     @ray.remote
     def parent(log: Path) -> None:
         ray.get(sleep.remote(log))
@@ -93,7 +93,7 @@ def test_a_late_cancel_never_hits_the_next_task() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_exception_is_retried_only_if_asked(tmp_path: Path) -> None:
+def test_a_task_is_retried_after_an_exception_only_with_retry_exceptions(tmp_path: Path) -> None:
     def flaky(log: Path, times: int) -> int:
         with log.open("a") as file:
             file.write("x")
@@ -113,7 +113,7 @@ def test_an_exception_is_retried_only_if_asked(tmp_path: Path) -> None:
     assert (tmp_path / "c").read_text() == "xx"
 
 
-def test_gpus_are_assigned_and_visible(start: Callable[..., Any]) -> None:
+def test_a_task_sees_only_its_assigned_gpus(start: Callable[..., Any]) -> None:
     start(num_cpus=2, num_gpus=2)
 
     @ray.remote(num_gpus=1)
@@ -123,7 +123,9 @@ def test_gpus_are_assigned_and_visible(start: Callable[..., Any]) -> None:
     assert set(ray.get([visible.remote() for _ in range(4)], timeout=30)) <= {"0", "1"}
 
 
-def test_custom_resources_limit_what_runs_together(start: Callable[..., Any], tmp_path: Path) -> None:
+def test_custom_resources_limit_how_many_tasks_run_at_a_time(
+    start: Callable[..., Any], tmp_path: Path
+) -> None:
     start(num_cpus=2, resources={"token": 1})
 
     @ray.remote(resources={"token": 1}, num_cpus=0)
@@ -156,7 +158,7 @@ def test_short_tasks_do_not_wait_behind_a_long_one(tmp_path: Path) -> None:
     assert ray.get(refs, timeout=30) == [1] * 100
 
 
-def test_a_full_store_is_a_clear_error_and_room_is_found_again(start: Callable[..., Any]) -> None:
+def test_a_full_store_is_a_clear_error_and_dropping_refs_makes_room(start: Callable[..., Any]) -> None:
     start(num_cpus=1, object_store_memory=80 << 20, object_spilling_directory=False)
     array = np.ones(20 << 20, dtype=np.uint8)
     kept = [ray.put(array) for _ in range(3)]
@@ -170,7 +172,7 @@ def test_a_full_store_is_a_clear_error_and_room_is_found_again(start: Callable[.
 
 
 @pytest.mark.usefixtures("cluster")
-def test_dropped_objects_free_the_store_also_of_dead_workers() -> None:
+def test_dropped_objects_free_the_store_even_if_their_worker_is_dead() -> None:
     from ipyremote.backend import current
 
     @ray.remote
@@ -190,7 +192,7 @@ def test_dropped_objects_free_the_store_also_of_dead_workers() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_nothing_is_kept_of_finished_tasks() -> None:
+def test_no_records_are_kept_of_finished_and_dropped_tasks() -> None:
     from ipyremote.backend import current
 
     session: Any = current.backend()

@@ -1,6 +1,6 @@
-"""The crash matrix as data: {killed, exit, sys.exit, raise} x {where it happens} -> what the caller is told.
+"""The crash matrix as data: {killed, exit, sys.exit, raise} x {place of the crash} -> the error of the caller.
 
-All cases run in one session, which must have all its processors free again after each.
+All cases run in one session, whose CPUs must all be free again after each case.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def _unharmed(shared: None) -> Iterator[None]:
 
 
 class WhenPickled:
-    """Does it while it is being pickled."""
+    """Object that crashes while the object is being pickled."""
 
     def __init__(self, end: End) -> None:
         self.end = end
@@ -63,7 +63,7 @@ class WhenPickled:
 
 
 class WhenUnpickled:
-    """Does it in the process that unpickles it."""
+    """Object that crashes the process that unpickles the object."""
 
     def __init__(self, end: End) -> None:
         self.end = end
@@ -80,7 +80,7 @@ def task(before: Any, end: End | None, wrap: Any) -> Any:
 
 
 class Plain:
-    """An actor that does it in its `__init__` or in a method."""
+    """Actor that crashes in its `__init__` or in a method."""
 
     def __init__(self, end: End | None) -> None:
         if end is not None:
@@ -106,7 +106,7 @@ def in_a_function_that_is_unpickled(end: End) -> Any:
     return uses_it.remote()
 
 
-#: Where it happens in a worker -> a ref of what came of it, and the error if the process dies.
+#: Place of the crash in a worker -> function that returns the ref of the result, and the error if the process dies.
 IN_A_TASK: dict[str, Callable[[End], Any]] = {
     "unpickling the function": in_a_function_that_is_unpickled,
     "unpickling an argument": lambda end: task.remote(WhenUnpickled(end), None, None),
@@ -121,7 +121,7 @@ IN_AN_ACTOR: dict[str, Callable[[End], Any]] = {
     "running a method": lambda end: Actor.remote(None).call.remote(end),
     "pickling the result of a method": lambda end: Actor.remote(None).call.remote(end, WhenPickled),
 }
-#: How the process ends -> what the error says.
+#: Way in which the process ends -> text of the error.
 DEATHS: list[tuple[End, str]] = [
     (kill, r"signal 9 \(SIGKILL\)"),
     (exit_at_once, "exit code 3"),
@@ -131,7 +131,7 @@ DEATHS: list[tuple[End, str]] = [
 
 @pytest.mark.parametrize(("end", "reason"), DEATHS, ids=["killed", "exit", "sys.exit"])
 @pytest.mark.parametrize("place", IN_A_TASK)
-def test_a_task_whose_worker_dies_is_a_crash_with_its_reason(place: str, end: End, reason: str) -> None:
+def test_a_task_whose_worker_dies_fails_as_crashed_with_the_reason(place: str, end: End, reason: str) -> None:
     with pytest.raises(exceptions.WorkerCrashedError, match=reason) as caught:
         ray.get(IN_A_TASK[place](end), timeout=30)
     assert "(pid " in str(caught.value)
@@ -139,13 +139,13 @@ def test_a_task_whose_worker_dies_is_a_crash_with_its_reason(place: str, end: En
 
 @pytest.mark.parametrize(("end", "reason"), DEATHS, ids=["killed", "exit", "sys.exit"])
 @pytest.mark.parametrize("place", IN_AN_ACTOR)
-def test_an_actor_whose_worker_dies_is_dead_with_its_reason(place: str, end: End, reason: str) -> None:
+def test_an_actor_whose_worker_dies_is_dead_with_the_reason(place: str, end: End, reason: str) -> None:
     with pytest.raises(exceptions.ActorDiedError, match=reason):
         ray.get(IN_AN_ACTOR[place](end), timeout=30)
 
 
 @pytest.mark.parametrize("place", IN_A_TASK)
-def test_an_exception_in_a_task_is_told_and_its_worker_goes_on(place: str) -> None:
+def test_an_exception_in_a_task_reaches_the_caller_and_the_worker_continues(place: str) -> None:
     if place == "pickling the result":
         expected: tuple[type[Exception], str] = (TypeError, "Could not serialize value")
     else:
@@ -156,7 +156,7 @@ def test_an_exception_in_a_task_is_told_and_its_worker_goes_on(place: str) -> No
 
 
 @pytest.mark.parametrize("place", IN_AN_ACTOR)
-def test_an_exception_in_an_actor_is_told(place: str) -> None:
+def test_an_exception_in_an_actor_reaches_the_caller(place: str) -> None:
     expected: type[Exception] = ZeroDivisionError
     if "creation" in place or "__init__" in place:
         expected = exceptions.ActorDiedError
@@ -166,7 +166,7 @@ def test_an_exception_in_an_actor_is_told(place: str) -> None:
         ray.get(IN_AN_ACTOR[place](fail), timeout=30)
 
 
-def test_an_exception_in_the_driver_is_raised_where_it_happens() -> None:
+def test_an_exception_in_the_driver_is_raised_at_the_call() -> None:
     with pytest.raises(TypeError, match=r"Could not serialize args\[0\].*no"):
         task.remote(WhenPickled(fail), None, None)
     with pytest.raises(TypeError, match=r"Could not serialize value.*no"):

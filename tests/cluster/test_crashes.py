@@ -1,4 +1,4 @@
-"""What happens when processes die: the crash matrix as data, and each promise about what is left."""
+"""Deaths of processes: ways in which a worker ends as data, and each promise about surviving tasks and objects."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def abort() -> None:
     os.abort()
 
 
-#: How a worker ends, and what the error says about it.
+#: Way in which a worker ends -> text of the error.
 ENDS = [
     (kill_self, "SIGKILL"),
     (segfault, "SIGSEGV"),
@@ -50,7 +50,7 @@ ENDS = [
 
 
 class BadReduce:
-    """Ends its process while it is being pickled."""
+    """Object that ends its process while the object is being pickled."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self.end = end
@@ -61,7 +61,7 @@ class BadReduce:
 
 
 class BadLoad:
-    """Ends the process that unpickles it."""
+    """Object that ends the process that unpickles the object."""
 
     def __init__(self, end: Callable[[], None]) -> None:
         self.end = end
@@ -87,7 +87,7 @@ def take(value: Any) -> Any:
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize(("end", "reason"), ENDS)
-def test_a_worker_that_dies_in_user_code_is_named_with_its_reason(
+def test_the_error_of_a_worker_that_dies_in_user_code_has_the_reason(
     end: Callable[[], None], reason: str
 ) -> None:
     with pytest.raises(exceptions.WorkerCrashedError) as caught:
@@ -111,7 +111,7 @@ def test_only_a_system_exit_ends_the_worker() -> None:
     pid = ray.get(actor.pid.remote(), timeout=30)
     with pytest.raises(exceptions.TaskError, match="GeneratorExit: enough") as caught:
         ray.get(actor.throw.remote(GeneratorExit), timeout=30)
-    # Whoever raises one ends a generator, so the error is not one itself.
+    # Raising a GeneratorExit would end a generator of the caller, so the error is not an instance of GeneratorExit.
     assert not isinstance(caught.value, GeneratorExit)
     with pytest.raises(exceptions.TaskCancelledError, match="KeyboardInterrupt"):
         ray.get(actor.throw.remote(KeyboardInterrupt), timeout=30)
@@ -158,7 +158,7 @@ def test_a_killed_task_is_retried(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_only_the_started_task_of_a_killed_worker_is_charged(tmp_path: Path) -> None:
+def test_only_the_started_task_of_a_killed_worker_uses_up_a_retry(tmp_path: Path) -> None:
     @ray.remote(max_retries=0)
     def mark(path: Path, poison: bool) -> None:
         with path.open("a") as file:
@@ -197,7 +197,7 @@ def test_an_array_outlives_the_worker_that_made_it() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_a_killed_worker_started_goes_with_it() -> None:
+def test_processes_that_a_killed_worker_started_end_with_the_worker() -> None:
     @ray.remote(max_retries=0)
     def start_sleep() -> tuple[int, int]:
         child = subprocess.Popen(["sleep", "1000"])
@@ -209,7 +209,7 @@ def test_what_a_killed_worker_started_goes_with_it() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_restarts_as_often_as_allowed_and_then_is_dead() -> None:
+def test_an_actor_restarts_max_restarts_times_and_then_is_dead() -> None:
     @ray.remote(max_restarts=1)
     class Fragile:
         def pid(self) -> int:
@@ -237,7 +237,7 @@ def _pid_after_restart(actor: Any) -> int:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_killed_actor_fails_its_calls() -> None:
+def test_calls_of_a_killed_actor_fail() -> None:
     @ray.remote
     class Sleeper:
         def sleep(self) -> None:
@@ -255,7 +255,7 @@ def test_a_killed_actor_fails_its_calls() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_whose_init_raises_fails_every_call_with_the_cause() -> None:
+def test_each_call_of_an_actor_whose_init_raises_fails_with_the_cause() -> None:
     @ray.remote
     class Broken:
         def __init__(self) -> None:
@@ -270,7 +270,9 @@ def test_an_actor_whose_init_raises_fails_every_call_with_the_cause() -> None:
             ray.get(actor.call.remote(), timeout=30)
 
 
-def test_a_killed_scheduler_fails_every_wait_and_init_works_again(start: Callable[..., Any]) -> None:
+def test_each_wait_fails_after_the_scheduler_is_killed_and_init_works_again(
+    start: Callable[..., Any],
+) -> None:
     start(num_cpus=2)
 
     @ray.remote

@@ -1,4 +1,4 @@
-"""The driver's end: killed, forked, interrupted, or shut down many times."""
+"""The end of a driver that is killed, forked, interrupted, or shut down many times."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ print("up", flush=True)
         ("1 / 0", None),
     ],
 )
-def test_whatever_ends_the_driver_everything_of_it_is_gone_within_three_seconds(
+def test_all_processes_and_files_of_a_driver_are_gone_three_seconds_after_its_end(
     ending: str, sent: signal.Signals | None
 ) -> None:
     with leaks.leakless(within=3.0):
@@ -67,21 +67,21 @@ def test_whatever_ends_the_driver_everything_of_it_is_gone_within_three_seconds(
         driver.stdout.close()
 
 
-def test_two_hundred_times_init_and_shutdown_leaks_nothing() -> None:
+def test_init_and_shutdown_repeated_two_hundred_times_leak_nothing() -> None:
     with leaks.leakless():
         ray.init(num_cpus=1)
         ray.shutdown()
         before = psutil.Process().memory_info().rss
         for number in range(199):
             ray.init(num_cpus=1)
-            # Most are ended before they have begun, the others have worked.
+            # Most sessions end before their tasks have begun; in the other sessions the tasks have run.
             if number % 8 == 0:
                 assert ray.get(_double.remote(4), timeout=30) == 8
             ray.shutdown()
         assert psutil.Process().memory_info().rss - before < 16 << 20
 
 
-def test_a_session_that_is_only_starting_ends_at_once_and_leaves_nothing() -> None:
+def test_a_session_that_is_still_starting_ends_at_once_and_leaves_nothing() -> None:
     with leaks.leakless():
         ray.init(num_cpus=1, keep_alive=60)
         starting = psutil.Process().children()
@@ -100,7 +100,7 @@ def test_a_session_started_in_a_thread_outlives_the_thread(start: Callable[..., 
     assert ray.get(_double.remote(5), timeout=30) == 10
 
 
-def test_a_forked_child_is_refused_and_harms_nobody(cluster: Any) -> None:
+def test_a_forked_child_of_a_driver_is_refused_and_does_not_disturb_the_driver(cluster: Any) -> None:
     ref = _double.remote(1)
     read, write = os.pipe()
     pid = os.fork()
@@ -143,14 +143,14 @@ def _interrupt_main_when(condition: Callable[[], bool]) -> list[float]:
 
 
 def _main_waits() -> bool:
-    """Whether the main thread waits in a session: an interrupt anywhere else would end the test run."""
+    """Return whether the main thread waits in a session: an interrupt at another place would end the test run."""
     frame = sys._current_frames().get(threading.main_thread().ident or 0)
     while frame is not None and frame.f_code.co_name != "wait_until":
         frame = frame.f_back
     return frame is not None
 
 
-def test_many_threads_share_a_session(cluster: Any) -> None:
+def test_many_threads_can_share_a_session(cluster: Any) -> None:
     wrong: list[Any] = []
 
     def work(base: int) -> None:

@@ -1,4 +1,4 @@
-"""Every wrong use gets a clear error at the place where it was made, and errors of user code read like local ones."""
+"""Each wrong use raises a clear error at the place of the mistake, and errors of user code read like local errors."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_the_wrong_number_of_arguments_is_refused_at_the_call() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_argument_that_cannot_be_pickled_is_named() -> None:
+def test_the_error_names_an_argument_that_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match=r"lock.*_thread\.lock"):
         add.remote({"lock": threading.Lock()})
 
@@ -50,7 +50,7 @@ def test_a_result_that_cannot_be_pickled_fails_the_task() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_direct_call_is_refused() -> None:
+def test_a_direct_call_of_a_remote_function_is_refused() -> None:
     with pytest.raises(TypeError, match=r"add\.remote\(\)"):
         add(1)
 
@@ -65,13 +65,13 @@ def test_an_exception_of_user_code_has_both_types_and_its_frames() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_failed_argument_fails_the_task_that_needs_it_with_the_same_error() -> None:
+def test_a_task_with_a_failed_argument_fails_with_the_error_of_the_argument() -> None:
     with pytest.raises(ValueError, match="upstream"):
         ray.get(add.remote(fail.remote("upstream")), timeout=30)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_get_raises_at_the_first_failure_without_waiting_for_the_rest() -> None:
+def test_get_raises_the_first_failure_without_waiting_for_the_other_values() -> None:
     @ray.remote
     def forever() -> None:
         time.sleep(1000)
@@ -83,7 +83,7 @@ def test_get_raises_at_the_first_failure_without_waiting_for_the_rest() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_class_of_the_caller_is_caught_as_itself() -> None:
+def test_an_exception_class_of_the_caller_is_caught_as_that_class() -> None:
     class Mine(Exception):
         def __init__(self, code: int) -> None:
             super().__init__(f"code {code}")
@@ -112,7 +112,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_get_times_out() -> None:
+def test_get_raises_after_its_timeout() -> None:
     @ray.remote
     def forever() -> None:
         time.sleep(1000)
@@ -142,7 +142,9 @@ def test_too_few_and_too_many_items_for_num_returns_fail_the_task() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_request_that_can_never_be_met_waits_and_says_why(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_task_with_an_impossible_resource_request_waits_and_says_why(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     from ipyremote.backend import current
 
     ref = add.options(num_cpus=1000).remote(1)
@@ -174,7 +176,7 @@ class Holder:
         return value
 
 
-def test_what_holds_a_ref_or_handle_of_an_ended_session_is_refused_with_its_place(
+def test_the_error_says_where_a_value_has_a_ref_or_handle_of_an_ended_session(
     start: Callable[..., Any],
 ) -> None:
     start(num_cpus=1)

@@ -1,4 +1,4 @@
-"""Tasks with GPUs have a process of their own, as in Ray: what libraries keep of a GPU's memory goes with it."""
+"""Tasks with GPUs have their own process, as in Ray: the GPU memory that libraries keep is freed with the process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from typing import Any
 import ipyremote as ray
 
 
-def test_a_task_with_a_gpu_has_a_fresh_process_unless_it_says_otherwise(start: Callable[..., Any]) -> None:
+def test_a_task_with_a_gpu_has_a_fresh_process_unless_max_calls_says_otherwise(
+    start: Callable[..., Any],
+) -> None:
     start(num_cpus=1, num_gpus=1)
 
     def pid() -> int:

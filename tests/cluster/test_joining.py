@@ -1,4 +1,4 @@
-"""Several programs in one session: `init(address=...)`."""
+"""Several programs that share one session by `init(address=...)`."""
 
 from __future__ import annotations
 
@@ -52,10 +52,10 @@ def workers() -> set[int]:
 
 
 @pytest.mark.parametrize("how", ["auto", "address"])
-def test_another_program_joins_works_and_leaves_the_session_as_it_is(
+def test_another_program_can_join_a_session_and_leave_it_unchanged(
     start: Callable[..., Any], how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where no other program has a session.
+    # In a runtime directory where no other program has a session.
     monkeypatch.setenv("IPYREMOTE_TEMP_DIR", str(tmp_path))
     context = start(num_cpus=1)
     address = context.address_info["address"]
@@ -69,7 +69,7 @@ def test_another_program_joins_works_and_leaves_the_session_as_it_is(
     assert workers() == own
 
 
-def test_a_guest_that_is_killed_takes_its_tasks_along_and_nothing_else(start: Callable[..., Any]) -> None:
+def test_the_tasks_of_a_killed_guest_program_end_and_all_others_continue(start: Callable[..., Any]) -> None:
     context = start(num_cpus=1)
     text = """
         import os, signal, time
@@ -87,7 +87,7 @@ def test_a_guest_that_is_killed_takes_its_tasks_along_and_nothing_else(start: Ca
     assert len(workers()) == 1
 
 
-def test_the_environment_says_where_to_join(
+def test_the_address_of_a_session_can_come_from_the_environment(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     address = start(num_cpus=1).address_info["address"]
@@ -96,13 +96,13 @@ def test_the_environment_says_where_to_join(
     assert (done.returncode, done.stdout.strip()) == (0, address)
 
 
-def test_a_session_that_is_joined_has_the_amounts_that_it_has(start: Callable[..., Any]) -> None:
+def test_resource_amounts_of_a_joined_session_cannot_be_chosen(start: Callable[..., Any]) -> None:
     address = start(num_cpus=1).address_info["address"]
     done = program("ray.init(address=sys.argv[1], num_cpus=3)", address)
     assert "ValueError: The session is running, so num_cpus cannot be chosen any more." in done.stderr
 
 
-def test_the_end_of_the_session_is_told_to_guests(start: Callable[..., Any]) -> None:
+def test_guest_programs_are_told_of_the_end_of_the_session(start: Callable[..., Any]) -> None:
     address = start(num_cpus=1).address_info["address"]
     text = """
         ray.init(address=sys.argv[1])
@@ -130,7 +130,9 @@ def test_the_end_of_the_session_is_told_to_guests(start: Callable[..., Any]) -> 
         assert guest.communicate(timeout=30)[0] == "lost\n"
 
 
-def test_the_running_session_is_meant_by_its_own_address(start: Callable[..., Any]) -> None:
+def test_init_with_the_address_of_the_running_session_returns_it(
+    start: Callable[..., Any],
+) -> None:
     context = start(num_cpus=1)
     assert ray.init(address="auto") is context
     assert ray.init(address=context.address_info["address"]) is context

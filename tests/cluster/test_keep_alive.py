@@ -1,4 +1,4 @@
-"""A driver is killed, and what its names stood for is there for the next one."""
+"""Detached sessions: a driver is killed, and the next driver finds the values of its names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.support import leaks
 from tests.support.sources import ROOT
 from tests.support.waiting import until
 
-#: The first driver. Whatever a test needs of it is bound to names at its top level.
+#: Program of the first driver. Names at its top level are bound to all values that a test needs.
 _DRIVER = """
 import sys, time, pathlib
 import numpy as np
@@ -76,13 +76,13 @@ _hidden = double.remote(100)
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """What the first driver's task waits for."""
+    """Return the path of the file that the first driver's task waits for."""
     return tmp_path / "gate"
 
 
 @pytest.fixture(autouse=True)
 def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Sessions of a place of their own: what others on this machine keep is not seen."""
+    """Use a runtime directory of the test's own, so that other detached sessions on this machine are not seen."""
     with tempfile.TemporaryDirectory(dir="/dev/shm", prefix="kept-") as place:
         monkeypatch.setenv("IPYREMOTE_TEMP_DIR", place)
         monkeypatch.setattr(discovery, "places", lambda: {Path(place)})
@@ -92,7 +92,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture
 def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Run a program in a process group of its own until it says "up"; after the test everything is gone."""
+    """Run a program in its own process group until it prints "up"; end the group and its session after the test."""
     programs: list[subprocess.Popen[bytes]] = []
 
     def start(code: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -116,7 +116,7 @@ def spawn() -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
 
 
 def _none_is_kept() -> bool:
-    """End what is kept, as soon as it has noticed that its driver is gone."""
+    """End each detached session, as soon as the session has noticed that its driver is gone."""
     for session in discovery.find():
         with suppress(Exception):
             discovery.join(session)[0].shutdown()
@@ -134,7 +134,7 @@ def drive(spawn: Any, gate: Path) -> Callable[..., subprocess.Popen[bytes]]:
 
 
 def _kill(driver: subprocess.Popen[bytes]) -> None:
-    """As a kernel is killed: with its whole process group."""
+    """Kill a driver with its whole process group, as a kernel is killed."""
     with suppress(ProcessLookupError):
         os.killpg(driver.pid, signal.SIGKILL)
     driver.wait(15)
@@ -146,7 +146,7 @@ def _orphaned() -> None:
     until(lambda: bool(recovery.recoverable()), "the kept session is there")
 
 
-def test_results_and_what_still_runs_are_there_after_the_driver_was_killed(drive: Any, gate: Path) -> None:
+def test_results_and_running_tasks_survive_the_kill_of_the_driver(drive: Any, gate: Path) -> None:
     _kill(drive())
     _orphaned()
     table = ray.recover()
@@ -172,7 +172,9 @@ def test_results_and_what_still_runs_are_there_after_the_driver_was_killed(drive
     until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs free")
 
 
-def test_what_lay_on_disk_is_there_too(drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spilled_objects_survive_the_kill_of_the_driver(
+    drive: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("IPYREMOTE_object_spilling_directory", str(tmp_path))
     body = (
         "ray.shutdown()\n"
@@ -194,21 +196,21 @@ def _triple(value: int) -> int:
     return 3 * value
 
 
-def test_all_of_it_at_once_and_again(drive: Any, gate: Path) -> None:
+def test_recover_returns_all_named_values_once_and_again_after_another_kill(drive: Any, gate: Path) -> None:
     gate.touch()
     _kill(drive())
     _orphaned()
     everything = ray.recover(all=True)
     assert {"running", "later", "done", "array", "parts", "counter"} == set(everything)
     assert {} == ray.recover(all=True)
-    # A cell that is run again, with the ref still there.
+    # A cell that is run again while its ref still exists.
     assert ray.get(ray.recover("done"), timeout=30) == 42
     del everything["done"]
     with pytest.raises(LookupError, match="'other' is not kept; nothing is left"):
         ray.recover("other")
 
 
-def test_what_no_name_stands_for_is_released(drive: Any, gate: Path) -> None:
+def test_objects_without_a_name_are_released(drive: Any, gate: Path) -> None:
     body = """
 hidden = [wait_for.remote(gate), wait_for.remote(gate), wait_for.remote(gate)]
 done = double.remote(1)
@@ -223,7 +225,7 @@ hidden = set(hidden)
     assert ray.get(_triple.remote(1), timeout=30) == 3
 
 
-def test_the_next_driver_owns_it_and_its_shutdown_ends_it(drive: Any) -> None:
+def test_the_next_driver_owns_a_detached_session_and_its_shutdown_ends_the_session(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ray.recover("done")
@@ -250,7 +252,7 @@ time.sleep(1000)
 """
 
 
-def test_the_next_drivers_death_starts_the_time_again(
+def test_the_death_of_the_next_driver_restarts_the_time_limit(
     drive: Any, spawn: Any, gate: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _kill(drive())
@@ -272,7 +274,7 @@ def test_the_next_drivers_death_starts_the_time_again(
     assert ["open", 8, 42] == [ray.get(refs[name], timeout=30) for name in ("mine", "made", "done")]
 
 
-def test_when_two_try_one_is_refused(drive: Any) -> None:
+def test_a_second_driver_cannot_adopt_the_same_detached_session(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     (session,) = discovery.find()
@@ -283,14 +285,14 @@ def test_when_two_try_one_is_refused(drive: Any) -> None:
     first.shutdown()
 
 
-def test_a_driver_that_ends_in_good_order_leaves_it_too(drive: Any) -> None:
+def test_a_driver_that_ends_normally_leaves_a_detached_session_too(drive: Any) -> None:
     driver = drive("done = double.remote(4)", ending="last = double.remote(5)")
     assert driver.wait(30) == 0
     _orphaned()
     assert [8, 10] == ray.get([ray.recover("done"), ray.recover("last")], timeout=30)
 
 
-def test_names_are_found_while_the_driver_is_busy(drive: Any) -> None:
+def test_names_are_recorded_while_the_driver_is_busy(drive: Any) -> None:
     body = "soon = double.remote(8)"
     driver = drive("", ending=body + "\ntime.sleep(1.5); print('bound', flush=True); time.sleep(1000)")
     assert driver.stdout.readline() == b"bound\n"
@@ -299,13 +301,13 @@ def test_names_are_found_while_the_driver_is_busy(drive: Any) -> None:
     assert ray.get(ray.recover("soon"), timeout=30) == 16
 
 
-def test_the_drivers_shutdown_ends_it_at_once(drive: Any) -> None:
+def test_shutdown_of_the_driver_ends_a_session_with_keep_alive_at_once(drive: Any) -> None:
     driver = drive("done = double.remote(4)", ending="ray.shutdown()")
     assert driver.wait(30) == 0
     assert [] == discovery.find()
 
 
-def test_when_its_time_is_over_everything_is_gone(gate: Path, drive: Any) -> None:
+def test_a_detached_session_is_gone_after_its_time_limit(gate: Path, drive: Any) -> None:
     with leaks.leakless(within=6.0):
         driver = drive(keep_alive="2s")
         (session,) = discovery.find()
@@ -318,19 +320,19 @@ def test_when_its_time_is_over_everything_is_gone(gate: Path, drive: Any) -> Non
         ray.recover("done")
 
 
-def test_with_nothing_to_keep_it_is_gone_at_once(drive: Any) -> None:
+def test_a_session_without_named_values_is_gone_at_once(drive: Any) -> None:
     with leaks.leakless(within=3.0):
         _kill(drive("number = 1"))
 
 
-def test_without_keep_alive_it_is_gone_within_three_seconds(drive: Any) -> None:
+def test_a_session_without_keep_alive_is_gone_within_three_seconds(drive: Any) -> None:
     with leaks.leakless(within=3.0):
         driver = drive(keep_alive=None)
         assert [] == discovery.find()
         _kill(driver)
 
 
-def test_a_kept_session_whose_scheduler_is_killed_leaves_nothing(drive: Any) -> None:
+def test_a_detached_session_whose_scheduler_is_killed_leaves_nothing(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     (session,) = discovery.find()
@@ -342,7 +344,7 @@ def test_a_kept_session_whose_scheduler_is_killed_leaves_nothing(drive: Any) -> 
     assert not session.path.exists()
 
 
-def test_the_heir_is_told_of_the_schedulers_death(drive: Any) -> None:
+def test_the_next_driver_is_told_of_the_death_of_the_scheduler(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ref = ray.recover("running")
@@ -353,12 +355,12 @@ def test_the_heir_is_told_of_the_schedulers_death(drive: Any) -> None:
     assert not session.path.exists()
 
 
-def test_an_unused_session_makes_room_and_a_used_one_does_not(drive: Any) -> None:
+def test_an_unused_session_is_replaced_by_a_detached_one_and_a_used_session_is_not(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ray.init(num_cpus=1)
     assert ray.get(ray.recover("done"), timeout=30) == 42
-    # The cell that started the first one is run again.
+    # The cell that started the first session is run again.
     assert ray.init(num_cpus=2, keep_alive="1m") is ray.init()
     assert ray.cluster_resources()["CPU"] == 2.0
     ray.shutdown()
@@ -374,7 +376,7 @@ def test_an_unused_session_makes_room_and_a_used_one_does_not(drive: Any) -> Non
     assert ray.get(_triple.remote(2), timeout=30) == 6
 
 
-def test_output_of_a_task_that_still_runs_comes_to_the_next_driver(
+def test_output_of_a_running_task_reaches_the_next_driver(
     drive: Any, gate: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     body = """
@@ -394,7 +396,7 @@ talking = talk.remote(gate)
     assert "(talk#1) it is open" in capfd.readouterr().out
 
 
-def test_the_mark_is_for_its_user_only(drive: Any) -> None:
+def test_only_the_user_can_read_the_file_that_announces_a_detached_session(drive: Any) -> None:
     drive("done = double.remote(1)")
     (session,) = discovery.find()
     assert (session.path / "session").stat().st_mode & 0o777 == 0o600
@@ -406,8 +408,8 @@ def test_the_mark_is_for_its_user_only(drive: Any) -> None:
 
 
 @pytest.mark.parametrize("now", [False, True], ids=["in good order", "killed"])
-def test_a_kernel_finds_what_it_had_before_its_restart(now: bool) -> None:
-    # The client of the kernel keeps an event loop.
+def test_a_restarted_kernel_finds_its_earlier_values(now: bool) -> None:
+    # The kernel's client keeps an event loop open.
     with leaks.leakless(allowed_descriptors=4):
         manager, client = start_new_kernel()
         try:
@@ -432,13 +434,13 @@ def test_a_kernel_finds_what_it_had_before_its_restart(now: bool) -> None:
             client.context.term()
 
 
-def test_loading_offers_what_an_earlier_kernel_left_and_its_sessions_go_on() -> None:
+def test_loading_the_extension_offers_an_earlier_kernels_detached_session() -> None:
     with leaks.leakless(allowed_descriptors=4):
         manager, client = start_new_kernel()
         try:
             _run(client, "import ipyremote\nipyremote.init(num_cpus=1, keep_alive='1m')\n%load_ext ipyremote")
             _run(client, "%%remote -s lab -b\nkept = 6 * 7")
-            # The scheduler has heard of the session's name.
+            # The scheduler has received the name of the session.
             _run(client, "ipyremote.session.lifecycle.remember(*ipyremote.session.lifecycle._slot.names)")
             _run(client, "ipyremote.cluster_resources()")
             client.stop_channels()
@@ -463,7 +465,7 @@ def test_loading_offers_what_an_earlier_kernel_left_and_its_sessions_go_on() -> 
             client.context.term()
 
 
-def test_a_new_session_beside_a_kept_one_of_the_same_name_is_told(
+def test_init_warns_of_a_detached_session_with_the_same_name(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     left = recovery.RecoverableSession(
@@ -493,7 +495,7 @@ lifecycle.remember(get_ipython().user_ns)
 
 
 def _run(client: Any, code: str) -> str:
-    """Run a cell; what it printed."""
+    """Run a cell and return its printed text."""
     printed: list[str] = []
 
     def hook(message: Any) -> None:
@@ -509,7 +511,7 @@ def _run(client: Any, code: str) -> str:
     return "".join(printed).strip()
 
 
-def test_remember_without_a_session_is_nothing() -> None:
+def test_remember_without_a_session_does_nothing() -> None:
     lifecycle.remember({"x": 1})
     lifecycle.remember()
     assert not ray.is_initialized()

@@ -1,4 +1,4 @@
-"""What `init` is asked about logging, and the records that a program, its tasks and its actors then write."""
+"""Logging options of `init`, and the records that a program, its tasks and its actors write with them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Speaker:
 
 
 def lines(capsys: pytest.CaptureFixture[str], *words: str) -> list[str]:
-    """Lines of stderr with one of these words, without what precedes a task's output."""
+    """Return the lines of stderr with one of these words, without the prefix of a task's output."""
     return [line for line in capsys.readouterr().err.splitlines() if any(word in line for word in words)]
 
 
@@ -75,13 +75,13 @@ def test_records_as_text_have_their_ids_and_tracebacks(
     assert last.endswith("ValueError: a pebble")
 
 
-def test_the_end_of_the_session_is_the_end_of_it(
+def test_the_logging_configuration_ends_with_the_session(
     start: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, ours = logging.getLogger(), logging.getLogger("ipyremote")
     before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in (root, ours)]
     start(num_cpus=1, logging_config=LoggingConfig(), logging_level="ERROR")
-    # The same cell once more.
+    # The same cell is run again.
     start(num_cpus=1, logging_config=LoggingConfig(), logging_level="ERROR")
     assert (root.level, ours.level) == (logging.INFO, logging.ERROR)
     assert len(root.handlers) == len(before[0][2]) + 1
@@ -93,7 +93,7 @@ def test_the_end_of_the_session_is_the_end_of_it(
     assert ["first"] == [word for word in ("first", "second") if lines(capsys, word)]
 
 
-def test_the_own_records_of_the_package_have_a_level_and_a_form(
+def test_log_records_of_the_package_itself_have_the_configured_level_and_format(
     start: Callable[..., Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     start(backend="inline", logging_level=logging.DEBUG, logging_format="<%(message)s>")
@@ -101,7 +101,7 @@ def test_the_own_records_of_the_package_have_a_level_and_a_form(
     assert lines(capsys, "detail") == ["<detail>"]
 
 
-def test_nothing_is_configured_when_it_is_forbidden_or_not_asked_for(start: Callable[..., Any]) -> None:
+def test_logging_is_not_configured_if_forbidden_or_not_requested(start: Callable[..., Any]) -> None:
     ours = logging.getLogger("ipyremote")
     before = ours.level, list(ours.handlers)
     start(backend="inline", configure_logging=False, logging_level="DEBUG")
@@ -121,7 +121,9 @@ def test_nothing_is_configured_when_it_is_forbidden_or_not_asked_for(start: Call
         ({"logging_config": {"encoding": "JSON"}}, TypeError, "LoggingConfig"),
     ],
 )
-def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_logging_options_without_a_meaning_are_refused(
+    wrong: dict[str, Any], error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         ray.init(backend="inline", **wrong)
     assert not ray.is_initialized()
@@ -135,6 +137,8 @@ def test_what_cannot_be_meant_is_refused(wrong: dict[str, Any], error: type[Exce
         ({"additional_log_standard_attrs": ["colour"]}, ValueError, "colour"),
     ],
 )
-def test_a_configuration_is_checked(wrong: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_a_logging_configuration_is_checked(
+    wrong: dict[str, Any], error: type[Exception], match: str
+) -> None:
     with pytest.raises(error, match=match):
         LoggingConfig(**wrong)

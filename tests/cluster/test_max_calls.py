@@ -1,4 +1,4 @@
-"""`max_calls`: processes that leave after so many runs of a function."""
+"""`max_calls`: worker processes that exit after a number of runs of a function."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _is_gone(pid: int) -> bool:
     return not Path(f"/proc/{pid}").exists()
 
 
-def test_a_process_leaves_after_so_many_runs() -> None:
+def test_a_worker_exits_after_max_calls_runs_of_a_function() -> None:
     @ray.remote(max_calls=2)
     def pid() -> int:
         return os.getpid()
@@ -31,7 +31,7 @@ def test_a_process_leaves_after_so_many_runs() -> None:
     until(lambda: all(map(_is_gone, used_up)), "those that ran it twice have left")
 
 
-def test_what_such_a_task_returned_or_stored_outlives_its_process() -> None:
+def test_values_that_a_task_returned_or_stored_outlive_its_exited_worker() -> None:
     @ray.remote(max_calls=1)
     def make() -> Any:
         return os.getpid(), b"x" * 1_000_000, ray.put(b"y" * 1_000_000)
@@ -42,7 +42,7 @@ def test_what_such_a_task_returned_or_stored_outlives_its_process() -> None:
     assert ray.get(ref, timeout=30) == b"y" * 1_000_000
 
 
-def test_runs_that_raise_count_and_others_do_not() -> None:
+def test_runs_that_raise_count_towards_max_calls_and_runs_of_other_functions_do_not() -> None:
     @ray.remote(max_calls=1)
     def fail() -> None:
         raise ValueError(os.getpid())
@@ -57,7 +57,7 @@ def test_runs_that_raise_count_and_others_do_not() -> None:
     assert len(set(ray.get([pid.remote() for _ in range(20)], timeout=30))) <= 2
 
 
-def test_generators_and_nested_calls_have_it_too() -> None:
+def test_max_calls_works_for_generators_and_nested_calls() -> None:
     @ray.remote(max_calls=1)
     def count() -> Any:
         yield os.getpid()

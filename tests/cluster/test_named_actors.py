@@ -1,4 +1,4 @@
-"""Named actors on a cluster: from a driver, a task and an actor; namespaces; detached ones; weak handles."""
+"""Named actors on a cluster: lookups from a driver, a task and an actor; namespaces; detached actors; weak handles."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_an_actor_is_found_by_its_name_from_anywhere(cluster: Any) -> None:
     assert list_named_actors() == ["counter"]
 
 
-def test_a_taken_name_is_refused_where_the_actor_is_created(cluster: Any) -> None:
+def test_a_taken_actor_name_is_refused_where_the_actor_is_created(cluster: Any) -> None:
     first = Counter.options(name="a").remote()
     with pytest.raises(exceptions.ActorAlreadyExistsError, match="Please use a different name") as caught:
         Counter.options(name="a").remote()
@@ -78,7 +78,7 @@ def test_a_taken_name_is_refused_where_the_actor_is_created(cluster: Any) -> Non
     assert ray.get(second.add.remote(), timeout=30) == 6
 
 
-def test_names_that_cannot_be_are_refused(cluster: Any) -> None:
+def test_invalid_actor_names_are_refused(cluster: Any) -> None:
     with pytest.raises(TypeError):
         Counter.options(name=1)
     with pytest.raises(ValueError, match="not empty"):
@@ -97,7 +97,7 @@ def test_names_that_cannot_be_are_refused(cluster: Any) -> None:
         ray.get_actor("a", namespace=1)  # type: ignore[arg-type]
 
 
-def test_get_if_exists_gives_the_one_that_there_is(cluster: Any) -> None:
+def test_get_if_exists_returns_the_existing_actor(cluster: Any) -> None:
     shared = Counter.options(name="shared", get_if_exists=True)
     first = shared.remote(100)
     assert ray.get(first.add.remote(), timeout=30) == 101
@@ -106,7 +106,7 @@ def test_get_if_exists_gives_the_one_that_there_is(cluster: Any) -> None:
     assert ray.available_resources()["CPU"] == 2.0
 
 
-def test_many_that_ask_at_once_agree_on_one(cluster: Any) -> None:
+def test_concurrent_tasks_with_get_if_exists_get_the_same_actor(cluster: Any) -> None:
     @ray.remote(num_cpus=0)
     def ask() -> Any:
         handle = Counter.options(name="one", get_if_exists=True, lifetime="detached").remote()
@@ -116,7 +116,7 @@ def test_many_that_ask_at_once_agree_on_one(cluster: Any) -> None:
     ray.kill(ray.get_actor("one"))
 
 
-def test_many_threads_that_ask_at_once_agree_on_one(cluster: Any) -> None:
+def test_concurrent_threads_with_get_if_exists_get_the_same_actor(cluster: Any) -> None:
     handles: list[Any] = []
 
     def ask() -> None:
@@ -130,7 +130,7 @@ def test_many_threads_that_ask_at_once_agree_on_one(cluster: Any) -> None:
     assert len(set(handles)) == 1
 
 
-def test_large_arguments_of_a_refused_creation_are_let_go(cluster: Any) -> None:
+def test_large_arguments_of_a_refused_actor_creation_are_released(cluster: Any) -> None:
     first = Counter.options(name="a").remote()
     for _ in range(5):
         Counter.options(name="a", get_if_exists=True).remote(b"x" * (1 << 20))
@@ -139,7 +139,7 @@ def test_large_arguments_of_a_refused_creation_are_let_go(cluster: Any) -> None:
     assert backend.insight.status().objects == 1
 
 
-def test_a_handle_of_get_actor_keeps_nothing_alive(cluster: Any) -> None:
+def test_a_handle_from_get_actor_does_not_keep_the_actor_alive(cluster: Any) -> None:
     strong = Counter.options(name="a").remote()
     weak = ray.get_actor("a")
     assert ray.get(weak.add.remote(), timeout=30) == 1
@@ -149,7 +149,7 @@ def test_a_handle_of_get_actor_keeps_nothing_alive(cluster: Any) -> None:
         ray.get(weak.add.remote(), timeout=30)
 
 
-def test_a_weak_handle_stays_weak_elsewhere(cluster: Any) -> None:
+def test_a_weak_handle_is_still_weak_in_another_process(cluster: Any) -> None:
     strong = Counter.options(name="a").remote()
 
     @ray.remote
@@ -164,7 +164,7 @@ def test_a_weak_handle_stays_weak_elsewhere(cluster: Any) -> None:
     until(lambda: is_gone("a"), "the keeper's handle does not count")
 
 
-def test_a_detached_actor_needs_no_handle(cluster: Any) -> None:
+def test_a_detached_actor_lives_without_handles(cluster: Any) -> None:
     Counter.options(name="d", lifetime="detached").remote(1)
     assert ray.get(ray.get_actor("d").add.remote(), timeout=30) == 2
 
@@ -181,7 +181,7 @@ def test_a_detached_actor_needs_no_handle(cluster: Any) -> None:
             ray.get(handle.add.remote(), timeout=30)
 
 
-def test_an_actor_that_is_not_detached_goes_with_its_last_handle(cluster: Any) -> None:
+def test_an_actor_that_is_not_detached_ends_with_its_last_handle(cluster: Any) -> None:
     @ray.remote
     def create() -> None:
         Counter.options(name="short", lifetime="non_detached").remote()
@@ -214,7 +214,7 @@ def test_an_actor_dies_with_the_worker_whose_task_created_it(cluster: Any) -> No
     until(lambda: is_gone("child"), "the child has died with its owner")
 
 
-def test_names_are_seen_in_their_namespace_only(start: Callable[..., Any]) -> None:
+def test_actor_names_are_visible_only_in_their_namespace(start: Callable[..., Any]) -> None:
     start(num_cpus=2, namespace="mine")
     here = Counter.options(name="a").remote(1)
     there = Counter.options(name="a", namespace="other").remote(2)
@@ -234,7 +234,7 @@ def test_names_are_seen_in_their_namespace_only(start: Callable[..., Any]) -> No
     ray.shutdown()
 
 
-def test_a_namespace_that_cannot_be_is_refused() -> None:
+def test_an_invalid_namespace_is_refused() -> None:
     with pytest.raises(ValueError, match="not a valid namespace"):
         ray.init(namespace="")
     with pytest.raises(TypeError):
@@ -242,7 +242,7 @@ def test_a_namespace_that_cannot_be_is_refused() -> None:
     assert not ray.is_initialized()
 
 
-def test_the_namespace_belongs_to_what_shapes_a_session(start: Callable[..., Any]) -> None:
+def test_a_session_cannot_be_reused_with_another_namespace(start: Callable[..., Any]) -> None:
     start(num_cpus=1, namespace="mine")
     assert start(num_cpus=1, namespace="mine")
     with pytest.raises(RuntimeError, match="Maybe you called init twice"):
@@ -277,7 +277,7 @@ os._exit(0)
 """
 
 
-def test_named_actors_are_there_again_after_the_kernels_end(tmp_path: Path) -> None:
+def test_named_actors_survive_the_end_of_the_kernel(tmp_path: Path) -> None:
     with leaks.leakless():
         out = subprocess.run(
             [sys.executable, "-c", _KERNEL], capture_output=True, text=True, timeout=60, cwd=Path.cwd()
@@ -320,7 +320,7 @@ ray.shutdown()
 
 
 @pytest.mark.parametrize("given", ["", "mine"])
-def test_another_program_finds_them_and_leaves_only_what_is_detached(
+def test_another_program_finds_named_actors_and_leaves_only_detached_actors(
     start: Callable[..., Any], given: str
 ) -> None:
     @ray.remote

@@ -1,4 +1,4 @@
-"""What a task's own programs, forks and C code write, which does not go through Python's streams."""
+"""Output that subprocesses, forks and C code of a task write without Python's streams."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_what_a_program_writes_comes_in_order_and_before_the_result(
+def test_output_of_a_subprocess_arrives_in_order_and_before_the_result(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     @ray.remote
@@ -35,7 +35,7 @@ def test_what_a_program_writes_comes_in_order_and_before_the_result(
     assert lines == ["first", "second", "third", "vierté"]
 
 
-def test_what_a_program_writes_comes_while_it_runs(
+def test_output_of_a_subprocess_arrives_while_the_subprocess_runs(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     gate = tmp_path / "gate"
@@ -57,7 +57,7 @@ def test_what_a_program_writes_comes_while_it_runs(
     ray.get(ref, timeout=30)
 
 
-def test_a_flood_of_a_program_arrives(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_flood_of_subprocess_output_arrives_completely(capsys: pytest.CaptureFixture[str]) -> None:
     @ray.remote
     def work() -> None:
         os.write(1, b"x" * 70_000 + b"\n")
@@ -89,7 +89,7 @@ def test_processes_that_a_task_forks_can_print_and_end(capsys: pytest.CaptureFix
     assert out.count("from the child") == 1
 
 
-def test_the_words_of_sys_exit_are_in_the_error() -> None:
+def test_the_message_of_sys_exit_is_in_the_error() -> None:
     @ray.remote(max_retries=0)
     def leave() -> None:
         sys.exit("no such data set")
@@ -98,7 +98,7 @@ def test_the_words_of_sys_exit_are_in_the_error() -> None:
         ray.get(leave.remote(), timeout=30)
 
 
-def test_a_thread_of_a_task_prints_and_calls(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_thread_of_a_task_can_print_and_submit_tasks(capsys: pytest.CaptureFixture[str]) -> None:
     @ray.remote
     def work() -> list[int]:
         found: list[Any] = []
@@ -117,7 +117,7 @@ def test_a_thread_of_a_task_prints_and_calls(capsys: pytest.CaptureFixture[str])
     started = time.monotonic()
     assert ray.get(work.remote(), timeout=30) == [1] * 4
     assert time.monotonic() - started < 20
-    # Lines of threads stay whole unless one is kept from running in the middle of its line for long.
+    # Lines of threads stay whole unless a thread is suspended for long in the middle of its line.
     out = capsys.readouterr().out
     assert (out.count("asking"), out.count("\n")) == (4, 4)
 

@@ -1,4 +1,4 @@
-"""Placement groups on a cluster: from a driver, a task and an actor; what waits for them and what ends with them."""
+"""Placement groups on a cluster: groups of a driver, a task and an actor; waiting for a group, and its end."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def where() -> Any:
 
 @ray.remote
 def held(path: str) -> int:
-    """Run until a file is there."""
+    """Run until the file exists."""
     Path(f"{path}.{os.getpid()}").touch()
     while not os.path.exists(path):
         time.sleep(0.01)
@@ -80,7 +80,7 @@ def state_of(group: PlacementGroup) -> str:
     return state
 
 
-def test_a_group_is_reserved_and_given_back(four: Any) -> None:
+def test_a_placement_group_reserves_its_resources_and_returns_them(four: Any) -> None:
     group = placement_group([{"CPU": 1}, {"CPU": 1, "widget": 1}])
     assert ray.get(group.ready(), timeout=30) == group
     assert group.wait(timeout_seconds=30)
@@ -100,14 +100,14 @@ def test_a_group_is_reserved_and_given_back(four: Any) -> None:
         ray.get(group.ready(), timeout=30)
 
 
-def test_a_fully_reserved_resource_is_absent(four: Any) -> None:
+def test_a_fully_reserved_resource_is_missing_from_the_available_resources(four: Any) -> None:
     group = placement_group([{"CPU": 4, "widget": 2}])
     assert group.wait(30)
     assert not {"CPU", "widget"} & set(ray.available_resources())
     remove_placement_group(group)
 
 
-def test_tasks_and_actors_in_a_group_know_it(four: Any) -> None:
+def test_tasks_and_actors_in_a_placement_group_know_their_group(four: Any) -> None:
     group = placement_group([{"CPU": 2}], strategy="STRICT_PACK")
     found, digits = ray.get(where.options(scheduling_strategy=InGroup(group)).remote(), timeout=30)
     assert found == group
@@ -124,7 +124,7 @@ def test_tasks_and_actors_in_a_group_know_it(four: Any) -> None:
     remove_placement_group(group)
 
 
-def test_tasks_draw_from_their_bundle_only(four: Any, tmp_path: Path) -> None:
+def test_tasks_use_only_the_resources_of_their_bundle(four: Any, tmp_path: Path) -> None:
     group = placement_group([{"CPU": 1}, {"CPU": 1}])
     gate = str(tmp_path / "gate")
     in_first = held.options(scheduling_strategy=InGroup(group, 0))
@@ -142,7 +142,7 @@ def test_tasks_draw_from_their_bundle_only(four: Any, tmp_path: Path) -> None:
     remove_placement_group(group)
 
 
-def test_a_group_waits_for_what_is_used_and_says_so(four: Any, tmp_path: Path) -> None:
+def test_a_placement_group_waits_for_used_resources_and_says_so(four: Any, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
     running = [held.remote(gate) for _ in range(3)]
     until(lambda: free() == 1.0, "three of four CPUs are used")
@@ -161,7 +161,7 @@ def test_a_group_waits_for_what_is_used_and_says_so(four: Any, tmp_path: Path) -
     remove_placement_group(group)
 
 
-def test_a_group_gets_its_turn_among_small_tasks(four: Any) -> None:
+def test_a_placement_group_is_reserved_although_small_tasks_keep_coming(four: Any) -> None:
     @ray.remote
     def short() -> None:
         time.sleep(0.05)
@@ -174,7 +174,7 @@ def test_a_group_gets_its_turn_among_small_tasks(four: Any) -> None:
     ray.get(flood, timeout=60)
 
 
-def test_what_can_never_be_reserved_waits_and_is_said_once(
+def test_a_placement_group_that_can_never_be_reserved_waits_with_one_warning(
     four: Any, capfd: pytest.CaptureFixture[str]
 ) -> None:
     greedy = placement_group([{"CPU": 4}, {"CPU": 1}])
@@ -196,7 +196,7 @@ def test_what_can_never_be_reserved_waits_and_is_said_once(
     assert printed.count("placement_group#2 cannot be reserved") == 1
 
 
-def test_removal_ends_what_is_in_the_group(four: Any, tmp_path: Path) -> None:
+def test_removal_of_a_placement_group_ends_its_tasks_and_actors(four: Any, tmp_path: Path) -> None:
     group = placement_group([{"CPU": 1}, {"CPU": 1}])
     gate = str(tmp_path / "gate")
     in_group = held.options(scheduling_strategy=InGroup(group, 0))
@@ -220,7 +220,7 @@ def test_removal_ends_what_is_in_the_group(four: Any, tmp_path: Path) -> None:
         ray.get(late.add.remote(), timeout=30)
 
 
-def test_a_killed_actor_and_a_crashed_task_give_back_to_their_bundle(four: Any) -> None:
+def test_a_killed_actor_and_a_crashed_task_return_resources_to_their_bundle(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
 
     @ray.remote(max_retries=0)
@@ -238,7 +238,7 @@ def test_a_killed_actor_and_a_crashed_task_give_back_to_their_bundle(four: Any) 
     remove_placement_group(group)
 
 
-def test_children_are_placed_in_the_group_if_that_is_asked_for(four: Any) -> None:
+def test_child_tasks_are_placed_in_the_group_only_with_capture_child_tasks(four: Any) -> None:
     group = placement_group([{"CPU": 2}])
 
     @ray.remote
@@ -269,7 +269,7 @@ def test_children_are_placed_in_the_group_if_that_is_asked_for(four: Any) -> Non
     remove_placement_group(group)
 
 
-def test_a_captured_child_that_fits_into_no_bundle_fails(four: Any) -> None:
+def test_a_captured_child_task_that_fits_into_no_bundle_fails(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
 
     @ray.remote
@@ -282,7 +282,7 @@ def test_a_captured_child_that_fits_into_no_bundle_fails(four: Any) -> None:
     remove_placement_group(group)
 
 
-def test_a_blocked_parent_lends_its_bundle_to_its_children(four: Any) -> None:
+def test_a_blocked_parent_task_lends_its_bundle_resources_to_its_children(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
 
     @ray.remote
@@ -295,7 +295,7 @@ def test_a_blocked_parent_lends_its_bundle_to_its_children(four: Any) -> None:
     remove_placement_group(group)
 
 
-def test_a_group_can_be_pickled_anywhere(four: Any) -> None:
+def test_a_placement_group_can_be_pickled_anywhere(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
     copied = pickle.loads(pickle.dumps(group))
     assert copied == group
@@ -307,7 +307,7 @@ def test_a_group_can_be_pickled_anywhere(four: Any) -> None:
     assert state_of(group) == "REMOVED"
 
 
-def test_a_call_that_is_repeated_stays_in_its_group(four: Any) -> None:
+def test_a_repeated_call_stays_in_its_placement_group(four: Any) -> None:
     group = placement_group([{"CPU": 1}])
     backend: Any = group._owner()
     backend.history.remember_calls()
@@ -325,7 +325,7 @@ def test_a_call_that_is_repeated_stays_in_its_group(four: Any) -> None:
     remove_placement_group(group)
 
 
-def test_a_group_is_found_by_its_name(four: Any) -> None:
+def test_a_placement_group_is_found_by_its_name(four: Any) -> None:
     group = placement_group([{"CPU": 1}], name="mine")
 
     @ray.remote
@@ -346,7 +346,7 @@ def test_a_group_is_found_by_its_name(four: Any) -> None:
     remove_placement_group(again)
 
 
-def test_the_table_has_what_rays_has(four: Any) -> None:
+def test_the_placement_group_table_has_the_keys_of_rays_table(four: Any) -> None:
     group = placement_group([{"CPU": 1}, {"CPU": 0.5}], strategy="SPREAD", name="a")
     assert group.wait(30)
     record = placement_group_table(group)
@@ -368,7 +368,7 @@ def test_the_table_has_what_rays_has(four: Any) -> None:
     assert placement_group_table(PlacementGroup(5, group._key, "nobody")) == {}
 
 
-def test_a_group_ends_with_the_actor_that_created_it(four: Any) -> None:
+def test_a_placement_group_ends_with_the_actor_that_created_it(four: Any) -> None:
     creator = Counter.remote()
     own, detached = ray.get([creator.create.remote(), creator.create.remote(lifetime="detached")], timeout=30)
     assert free() == 2.0
@@ -379,7 +379,7 @@ def test_a_group_ends_with_the_actor_that_created_it(four: Any) -> None:
     remove_placement_group(detached)
 
 
-def test_a_group_of_a_task_stays_when_the_task_has_ended(four: Any) -> None:
+def test_a_placement_group_outlives_the_task_that_created_it(four: Any) -> None:
     @ray.remote
     def create() -> PlacementGroup:
         group = placement_group([{"CPU": 1}])
@@ -403,7 +403,7 @@ ray.shutdown()
 
 
 def _program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run another program to its end."""
+    """Run another program to its end and return its output."""
     return subprocess.run(
         [sys.executable, "-c", code, *arguments],
         capture_output=True,
@@ -414,7 +414,9 @@ def _program(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_a_group_of_another_program_ends_with_it_unless_it_is_detached(start: Callable[..., Any]) -> None:
+def test_a_placement_group_of_another_program_ends_with_the_program_unless_detached(
+    start: Callable[..., Any],
+) -> None:
     address = start(num_cpus=3, namespace="shared").address_info["address"]
     done = _program(_JOINED, address)
     assert done.stdout == "[True, True] 1.0\n", done.stderr
@@ -428,7 +430,7 @@ def test_a_group_of_another_program_ends_with_it_unless_it_is_detached(start: Ca
     ray.shutdown()
 
 
-def test_a_group_of_an_earlier_session_is_refused(start: Callable[..., Any]) -> None:
+def test_a_placement_group_of_an_earlier_session_is_refused(start: Callable[..., Any]) -> None:
     start(num_cpus=1)
     group = placement_group([{"CPU": 1}])
     assert group.wait(30)
@@ -448,7 +450,7 @@ def test_a_group_of_an_earlier_session_is_refused(start: Callable[..., Any]) -> 
     ray.shutdown()
 
 
-def test_the_gpus_of_a_bundle_are_real_indices(start: Callable[..., Any]) -> None:
+def test_gpus_of_a_bundle_are_real_device_indices(start: Callable[..., Any]) -> None:
     start(num_cpus=4, num_gpus=3)
 
     @ray.remote(num_gpus=1, num_cpus=0)
@@ -473,7 +475,7 @@ def test_the_gpus_of_a_bundle_are_real_indices(start: Callable[..., Any]) -> Non
     ray.shutdown()
 
 
-def test_wrong_arguments_are_refused_where_they_stand(four: Any) -> None:
+def test_wrong_placement_arguments_are_refused_at_the_call(four: Any) -> None:
     wrong: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         ([], {}, ValueError, "bundles is a list"),
         ({"CPU": 1}, {}, ValueError, "bundles is a list"),
@@ -509,7 +511,7 @@ def test_wrong_arguments_are_refused_where_they_stand(four: Any) -> None:
     remove_placement_group(empty)
 
 
-def test_groups_outlive_a_kernel_with_the_session_that_is_kept(tmp_path: Path) -> None:
+def test_placement_groups_of_a_detached_session_outlive_the_kernel(tmp_path: Path) -> None:
     from tests.support import leaks
 
     with leaks.leakless():

@@ -1,4 +1,4 @@
-"""The title of a process, read from outside."""
+"""Tests of the title of a process, read by another process."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-#: Calls `set_title` with each argument, and prints what can be read of the process then.
+#: Program that calls `set_title` with each argument, and prints the command line and name of its process each time.
 _PROGRAM = """
 import json, os, subprocess, sys, threading
 from pathlib import Path
@@ -43,7 +43,7 @@ assert seen() == found[-1]
 
 
 def seen(*texts: str) -> list[dict[str, object]]:
-    """What is read after the title "idle", after each of these titles, and in a child with the title "child"."""
+    """Return what is read after the title "idle", after each of `titles`, and in a child with the title "child"."""
     done = subprocess.run(
         [sys.executable, "-c", _PROGRAM, *texts], capture_output=True, text=True, check=True, timeout=60
     )

@@ -1,4 +1,4 @@
-"""The programs of the README and the first notebook, on a real cluster."""
+"""The programs of the README and of the first notebook on a real cluster."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import ipyremote as ray
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_fibonacci_composes_without_a_blocked_worker() -> None:
+def test_fibonacci_from_sums_of_refs_needs_no_blocked_worker() -> None:
     @ray.remote
     def fib(n: int) -> Any:
         if n < 2:
@@ -48,7 +48,7 @@ def test_a_thousand_tasks_give_a_thousand_results() -> None:
     assert ray.get([square.remote(i) for i in range(1000)], timeout=60) == [i * i for i in range(1000)]
 
 
-def test_refs_among_arguments_arrive_as_values_and_nested_ones_as_refs() -> None:
+def test_refs_among_arguments_arrive_as_values_and_nested_refs_as_refs() -> None:
     @ray.remote
     def describe(a: Any, *, b: Any, box: list[Any]) -> tuple[Any, Any, bool, Any]:
         return a, b, isinstance(box[0], ray.ObjectRef), ray.get(box[0])
@@ -73,7 +73,7 @@ def test_a_large_array_is_shared_without_a_copy_and_read_only() -> None:
         mine[0] = 1
 
 
-def test_large_results_come_back_whole() -> None:
+def test_large_results_arrive_complete() -> None:
     @ray.remote
     def ramp(n: int) -> np.ndarray:
         return np.arange(n)
@@ -90,7 +90,7 @@ def test_nested_blocking_gets_of_depth_fifty_finish() -> None:
     assert ray.get(down.remote(50), timeout=100) == 50
 
 
-def test_sum_of_refs_is_a_ref() -> None:
+def test_get_of_a_sum_of_refs_returns_the_sum_of_their_values() -> None:
     @ray.remote
     def one() -> int:
         return 1
@@ -98,7 +98,7 @@ def test_sum_of_refs_is_a_ref() -> None:
     assert ray.get(sum([one.remote() for _ in range(10)]), timeout=30) == 10
 
 
-def test_several_returns_are_several_refs() -> None:
+def test_a_task_with_several_returns_has_several_refs() -> None:
     @ray.remote(num_returns=3)
     def triple() -> tuple[int, int, int]:
         return 1, 2, 3
@@ -107,7 +107,7 @@ def test_several_returns_are_several_refs() -> None:
     assert ray.get([c, a, b], timeout=30) == [3, 1, 2]
 
 
-def test_wait_gives_the_fast_ones_first(tmp_path: Any) -> None:
+def test_wait_returns_the_refs_of_fast_tasks_first(tmp_path: Any) -> None:
     gate = tmp_path / "gate"
 
     @ray.remote
@@ -156,7 +156,7 @@ def test_an_actor_handle_works_in_a_task_and_in_another_actor() -> None:
     assert ray.get(Filler.remote(store).fill.remote(5), timeout=30) == 10
 
 
-def test_await_and_future_give_the_value() -> None:
+def test_await_and_future_of_a_ref_give_its_value() -> None:
     import asyncio
 
     @ray.remote
@@ -170,7 +170,7 @@ def test_await_and_future_give_the_value() -> None:
     assert one.remote().future().result(timeout=30) == 1
 
 
-def test_what_tasks_print_is_out_before_their_result(capsys: pytest.CaptureFixture[str]) -> None:
+def test_printed_text_of_a_task_arrives_before_its_result(capsys: pytest.CaptureFixture[str]) -> None:
     @ray.remote
     def talk(n: int) -> int:
         import sys
@@ -185,7 +185,7 @@ def test_what_tasks_print_is_out_before_their_result(capsys: pytest.CaptureFixtu
     assert sorted(err.splitlines()) == [f"(talk#{i + 1}) warning {i}" for i in range(3)]
 
 
-def test_refs_inside_values_keep_their_objects() -> None:
+def test_refs_inside_values_keep_their_objects_alive() -> None:
     @ray.remote
     def boxed() -> list[Any]:
         return [ray.put(np.ones(100_000)), ray.put("small")]

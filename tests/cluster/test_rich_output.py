@@ -1,4 +1,4 @@
-"""What tasks show besides text arrives at the driver's listener: in order, and before the result."""
+"""Displays, figures and progress bars of tasks, which reach the driver's listener in order and before the result."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PNG = b"\x89PNG"
 
 
 class Recorder:
-    """A listener that notes what it is told, in order."""
+    """A listener that records each call, in order."""
 
     def __init__(self) -> None:
         #: ("text", stream, text) or ("display", content)
@@ -49,20 +49,20 @@ class Recorder:
         )
 
     def on_update(self, update: StateReport) -> None:
-        """Nothing is watched."""
+        """Ignore task updates."""
 
     def on_notice(self, cell: int, text: str) -> None:
-        """There are none."""
+        """Ignore notices."""
 
     def flush(self) -> None:
-        """Nothing is held back."""
+        """Do nothing, because nothing is buffered."""
 
     def on_lost(self, reason: str) -> None:
-        """It is not lost."""
+        """Ignore the loss of the cluster, which does not happen here."""
 
     @property
     def words(self) -> list[str]:
-        """Text and the text of displays, in order."""
+        """Return the printed texts and the plain texts of displays, in order."""
         return [
             item[2].strip() if item[0] == "text" else item[1]["data"].get("text/plain", item[1]["kind"])
             for item in self.shown
@@ -70,7 +70,7 @@ class Recorder:
 
     @property
     def bundles(self) -> list[dict[str, Any]]:
-        """What was displayed."""
+        """Return the data of the displays."""
         return [item[1]["data"] for item in self.shown if item[0] == "display"]
 
 
@@ -83,17 +83,17 @@ def recorder(cluster: Any) -> Iterator[Recorder]:
 
 
 def home() -> None:
-    """Its globals are those of the cell."""
+    """Stand-in for a cell, whose globals the remote cell sees."""
 
 
 def run_remotely(source: str) -> Any:
-    """What `%%remote` does."""
+    """Run code as `%%remote` does."""
     place = FunctionType(home.__code__, {}, "home")
     cell = ray.remote(run_cell)
     return ray.get(cell.remote(Cell(source, "<cell>", "In [1]"), place, ()), timeout=60)
 
 
-def test_text_and_displays_of_a_task_keep_their_order(recorder: Recorder) -> None:
+def test_printed_text_and_displays_of_a_task_keep_their_order(recorder: Recorder) -> None:
     @ray.remote
     def work() -> None:
         from IPython.display import HTML, display
@@ -111,7 +111,7 @@ def test_text_and_displays_of_a_task_keep_their_order(recorder: Recorder) -> Non
     assert (content["kind"], content["metadata"], content["transient"]) == ("display_data", {"a": 1}, {})
 
 
-def test_display_is_there_without_an_import(recorder: Recorder) -> None:
+def test_display_can_be_used_in_a_task_without_an_import(recorder: Recorder) -> None:
     run_remotely(
         "import pandas as pd\ndisplay(pd.DataFrame({'a': [1]}))\nh = display(1, display_id=True)\nh.update(2)"
     )
@@ -147,7 +147,7 @@ print("drawn")
     assert recorder.words == ["0"]
 
 
-def test_a_task_shows_the_figures_that_it_says(recorder: Recorder) -> None:
+def test_a_task_shows_only_the_figures_that_it_displays(recorder: Recorder) -> None:
     @ray.remote
     def work() -> int:
         import matplotlib.pyplot as plt
@@ -163,7 +163,7 @@ def test_a_task_shows_the_figures_that_it_says(recorder: Recorder) -> None:
     assert [sorted(bundle) for bundle in recorder.bundles] == [["image/png", "text/plain"]] * 2
 
 
-def test_a_figure_that_a_task_returns_can_be_drawn_and_a_look_at_it_leaves_none_open_in_the_worker() -> None:
+def test_a_returned_figure_can_be_drawn_and_its_preview_leaves_no_figure_open_in_the_worker() -> None:
     @ray.remote(num_cpus=2)
     def draw() -> Any:
         import matplotlib.pyplot as plt
@@ -188,7 +188,7 @@ def test_a_figure_that_a_task_returns_can_be_drawn_and_a_look_at_it_leaves_none_
     assert not is_open
 
 
-def test_a_figure_can_be_displayed(recorder: Recorder) -> None:
+def test_a_task_can_display_a_figure(recorder: Recorder) -> None:
     @ray.remote
     def work() -> None:
         from matplotlib.figure import Figure
@@ -202,7 +202,7 @@ def test_a_figure_can_be_displayed(recorder: Recorder) -> None:
     assert base64.b64decode(bundle["image/png"]).startswith(PNG)
 
 
-def test_bars_are_reported_and_not_printed(recorder: Recorder) -> None:
+def test_progress_bars_are_reported_and_not_printed(recorder: Recorder) -> None:
     @ray.remote
     def work() -> None:
         for _ in tqdm(range(3), desc="outer"):
@@ -222,7 +222,7 @@ def test_bars_are_reported_and_not_printed(recorder: Recorder) -> None:
     assert len(inner) <= 4
 
 
-def test_a_bar_moves_while_its_task_runs_and_not_too_often(recorder: Recorder) -> None:
+def test_a_progress_bar_is_reported_while_its_task_runs_and_not_too_often(recorder: Recorder) -> None:
     @ray.remote
     def work() -> None:
         bar = tqdm(total=1000, mininterval=0, miniters=1)
@@ -238,7 +238,7 @@ def test_a_bar_moves_while_its_task_runs_and_not_too_often(recorder: Recorder) -
     assert states[-1][-1], "a bar that its task leaves open is closed"
 
 
-def test_warnings_and_logging_come_in_order(recorder: Recorder) -> None:
+def test_warnings_and_log_records_of_a_task_arrive_in_order(recorder: Recorder) -> None:
     @ray.remote
     def work() -> None:
         logging.basicConfig(format="%(message)s", force=True)
@@ -256,7 +256,7 @@ def test_warnings_and_logging_come_in_order(recorder: Recorder) -> None:
 
 
 @pytest.mark.parametrize("ask", [input, getpass.getpass, lambda _: breakpoint()])
-def test_a_task_that_asks_is_told_that_it_cannot(ask: Any) -> None:
+def test_input_in_a_task_is_a_clear_error(ask: Any) -> None:
     @ray.remote
     def work() -> str:
         return str(ask("name? "))
@@ -265,7 +265,7 @@ def test_a_task_that_asks_is_told_that_it_cannot(ask: Any) -> None:
         ray.get(work.remote(), timeout=60)
 
 
-def test_the_runs_of_a_cluster_can_be_asked_for() -> None:
+def test_task_runs_of_a_cluster_can_be_queried() -> None:
     @ray.remote
     def work(seconds: float) -> None:
         time.sleep(seconds)

@@ -1,4 +1,4 @@
-"""`runtime_env` on real clusters: each environment has processes of its own, with what was asked for."""
+"""`runtime_env` on real clusters: each environment has its own worker processes with the requested surroundings."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECONDS = 60
 
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A cache directory of the test's own."""
+    """Give the test its own cache directory and return its path."""
     place = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(place))
     return place
@@ -50,7 +50,9 @@ def env_vars(**variables: str) -> dict[str, Any]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_variables_are_there_when_libraries_look_and_nowhere_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_env_vars_are_set_before_libraries_are_imported_and_only_in_their_environment(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     @ray.remote(runtime_env=env_vars(OMP_NUM_THREADS="3", PYTHONHASHSEED="7", TZ="Asia/Tokyo"))
     def look() -> Any:
         import time
@@ -59,7 +61,7 @@ def test_variables_are_there_when_libraries_look_and_nowhere_else(monkeypatch: p
 
     threads, first, zone, one = ray.get(look.remote(), timeout=SECONDS)
     assert (threads, zone) == ("3", "JST")
-    # Only a fresh interpreter takes a seed of hashes.
+    # Only a fresh interpreter reads the seed of string hashes.
     other = look.options(runtime_env=env_vars(OMP_NUM_THREADS="3", PYTHONHASHSEED="8", TZ="Asia/Tokyo"))
     assert ray.get(other.remote(), timeout=SECONDS)[1] != first
     again = ray.get([look.remote() for _ in range(5)], timeout=SECONDS)
@@ -69,7 +71,7 @@ def test_variables_are_there_when_libraries_look_and_nowhere_else(monkeypatch: p
     assert one != ray.get(pid.remote(), timeout=SECONDS)
 
 
-def test_a_variable_can_be_made_of_what_it_was_before(
+def test_an_env_var_can_refer_to_its_earlier_value(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EXAMPLE", "a")
@@ -77,7 +79,9 @@ def test_a_variable_can_be_made_of_what_it_was_before(
     assert ray.get(variable.remote("EXAMPLE"), timeout=SECONDS) == "a:b"
 
 
-def test_what_is_asked_for_is_merged_with_that_of_init_and_of_parents(start: Callable[..., Any]) -> None:
+def test_the_runtime_env_of_a_task_is_merged_with_that_of_init_and_of_its_parent(
+    start: Callable[..., Any],
+) -> None:
     start(num_cpus=2, runtime_env=env_vars(OUTER="init", BOTH="init"))
 
     @ray.remote
@@ -97,7 +101,7 @@ def test_what_is_asked_for_is_merged_with_that_of_init_and_of_parents(start: Cal
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_lives_in_its_environment_and_what_it_calls_inherits_it() -> None:
+def test_an_actor_runs_in_its_environment_and_its_tasks_inherit_the_environment() -> None:
     @ray.remote(runtime_env=env_vars(WHERE="actor"), max_restarts=1, max_task_retries=1)
     class Looker:
         def look(self) -> Any:
@@ -116,7 +120,7 @@ def test_an_actor_lives_in_its_environment_and_what_it_calls_inherits_it() -> No
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_context_tells_what_was_asked_for() -> None:
+def test_the_runtime_context_has_the_requested_environment() -> None:
     @ray.remote
     def look() -> Any:
         context = ray.get_runtime_context()
@@ -131,20 +135,20 @@ def test_the_context_tells_what_was_asked_for() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_the_same_environment_has_the_same_processes_however_it_was_written() -> None:
+def test_equal_environments_written_differently_share_worker_processes() -> None:
     written = [
         env_vars(A="1", B="2"),
         env_vars(B="2", A="1"),
         RuntimeEnv(env_vars={"A": "1", "B": "2"}),
         {"env_vars": {"A": "1", "B": "2"}, "pip": None, "config": {"eager_install": False}},
     ]
-    # One after the other, so one process does.
+    # The tasks run one after the other, so one process is enough.
     pids = {ray.get(pid.options(runtime_env=env).remote(), timeout=SECONDS) for env in written}
     assert len(pids) == 1
 
 
 @pytest.mark.usefixtures("cluster")
-def test_streams_refs_as_arguments_and_large_values_cross_environments() -> None:
+def test_streams_and_ref_arguments_and_large_values_cross_environments() -> None:
     @ray.remote(runtime_env=env_vars(A="1"))
     def count(limit: int) -> Any:
         for number in range(limit):
@@ -163,15 +167,15 @@ def test_streams_refs_as_arguments_and_large_values_cross_environments() -> None
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_sweep_over_many_environments_leaves_a_few_processes() -> None:
+def test_a_sweep_over_many_environments_leaves_few_processes() -> None:
     refs = [variable.options(runtime_env=env_vars(SEED=str(number))).remote("SEED") for number in range(14)]
     assert ray.get(refs, timeout=2 * SECONDS) == [str(number) for number in range(14)]
-    # One of them is the session's own.
+    # One of the processes belongs to the session's own environment.
     until(lambda: len(scheduler().children()) <= 9, "most environments are closed", SECONDS)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_devices_and_search_paths_can_be_chosen(tmp_path: Path) -> None:
+def test_env_vars_can_choose_devices_and_search_paths(tmp_path: Path) -> None:
     (tmp_path / "beside.py").write_text("NAME = 'beside'\n")
 
     @ray.remote(runtime_env=env_vars(CUDA_VISIBLE_DEVICES="7", PYTHONPATH=str(tmp_path)))
@@ -183,7 +187,7 @@ def test_devices_and_search_paths_can_be_chosen(tmp_path: Path) -> None:
     assert ray.get(look.remote(), timeout=SECONDS) == ("7", "beside")
 
 
-def test_a_driver_that_joins_has_an_environment_of_its_own(start: Callable[..., Any]) -> None:
+def test_a_joining_driver_has_its_own_environment(start: Callable[..., Any]) -> None:
     context = start(num_cpus=2)
     program = f"""
 import os
@@ -201,7 +205,7 @@ print(ray.get(ray.remote(lambda: os.environ["GUEST"]).remote(), timeout=60))
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A directory with a module, data, and what should stay at home."""
+    """Return a directory with a module, data, and files that must not be copied."""
     root = tmp_path / "project"
     (root / "data" / "raw").mkdir(parents=True)
     (root / "helper.py").write_text("VALUE = 1\n")
@@ -221,13 +225,13 @@ def look_around() -> Any:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_working_directory_is_a_copy_without_what_is_ignored(project: Path) -> None:
+def test_a_working_directory_is_a_copy_without_ignored_files(project: Path) -> None:
     inside = look_around.options(runtime_env={"working_dir": str(project)})
     value, cwd, files = ray.get(inside.remote(), timeout=SECONDS)
     assert value == 1
     assert Path(cwd) != project
     assert files == [".gitignore", "data", "data/small.txt", "helper.py"]
-    # It stays as it was when it was first used.
+    # The copy keeps the content of its first use.
     (project / "helper.py").write_text("VALUE = 22\n")
     assert ray.get(inside.remote(), timeout=SECONDS)[:2] == (1, cwd)
     excluding = look_around.options(runtime_env={"working_dir": project, "excludes": ["data/*"]})
@@ -236,7 +240,7 @@ def test_a_working_directory_is_a_copy_without_what_is_ignored(project: Path) ->
     assert other != cwd
 
 
-def test_the_working_directory_of_init_is_for_all_and_relative_paths_are_its_own(
+def test_the_working_directory_of_init_applies_to_all_tasks_and_resolves_relative_paths(
     start: Callable[..., Any], project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(project)
@@ -245,7 +249,7 @@ def test_the_working_directory_of_init_is_for_all_and_relative_paths_are_its_own
 
     @ray.remote
     def nest() -> Any:
-        # Merged with what the parent has: the same copy.
+        # The environment is merged with the parent's, so the task uses the same copy.
         child = look_around.options(runtime_env=env_vars(A="1"))
         return ray.get(child.remote()), os.getcwd()
 
@@ -255,7 +259,7 @@ def test_the_working_directory_of_init_is_for_all_and_relative_paths_are_its_own
     assert os.getcwd() == "/"
 
 
-def test_modules_beside_the_program_are_found_in_another_working_directory(
+def test_modules_beside_the_program_can_be_imported_in_another_working_directory(
     tmp_path: Path, project: Path
 ) -> None:
     (tmp_path / "beside.py").write_text("def name():\n    return 'beside'\n")
@@ -285,7 +289,7 @@ ray.shutdown()
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_task_can_give_its_children_a_directory_that_it_has_made(tmp_path: Path) -> None:
+def test_a_task_can_give_its_children_a_working_directory_that_it_created(tmp_path: Path) -> None:
     @ray.remote
     def make(place: Path) -> Any:
         place.mkdir()
@@ -297,7 +301,7 @@ def test_a_task_can_give_its_children_a_directory_that_it_has_made(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_archive_is_a_working_directory_too(project: Path, tmp_path: Path) -> None:
+def test_an_archive_can_be_a_working_directory(project: Path, tmp_path: Path) -> None:
     packed = tmp_path / "project.zip"
     with zipfile.ZipFile(packed, "w") as archive:
         archive.write(project / "helper.py", "helper.py")
@@ -308,7 +312,7 @@ def test_an_archive_is_a_working_directory_too(project: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("cluster")
-def test_modules_packages_and_wheels_are_there_to_be_imported(
+def test_py_modules_can_be_modules_packages_and_wheels(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = tmp_path / "apart" / "mypackage"
@@ -342,21 +346,23 @@ def test_modules_packages_and_wheels_are_there_to_be_imported(
 
 @ray.remote
 def installed() -> Any:
-    import msgspec  # of the parent's packages
+    import msgspec  # a package of the parent's environment
     import tiny  # type: ignore[import-not-found]  # installed for the environment
 
     return tiny.VERSION, sys.prefix, msgspec.__name__
 
 
 @pytest.mark.usefixtures("cluster")
-def test_packages_are_installed_once_beside_those_that_are_here(tmp_path: Path, cache: Path) -> None:
+def test_packages_are_installed_once_and_add_to_the_packages_of_the_driver(
+    tmp_path: Path, cache: Path
+) -> None:
     old, new = make_wheel(tmp_path, "tiny", "1.0"), make_wheel(tmp_path, "tiny", "2.0")
     first = installed.options(runtime_env={"pip": ["--no-index", str(old)]})
     version, prefix, _ = ray.get(first.remote(), timeout=SECONDS)
     assert version == "1.0"
     assert Path(prefix).is_relative_to(cache)
     made = (Path(prefix) / "complete").stat().st_ctime_ns
-    # The same, written in another way, is the same installation.
+    # The same package list, written in another way, uses the same installation.
     requirements = tmp_path / "requirements.txt"
     requirements.write_text(f"# what is needed\n--no-index\n{old}\n")
     second = installed.options(runtime_env={"pip": str(requirements)})
@@ -379,7 +385,7 @@ def test_packages_are_installed_once_beside_those_that_are_here(tmp_path: Path, 
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_set_up_that_fails_says_why_and_the_next_environment_works(tmp_path: Path) -> None:
+def test_a_failed_set_up_says_why_and_the_next_environment_works(tmp_path: Path) -> None:
     bad = {"pip": ["--no-index", "no-such-package-anywhere"]}
     ref = variable.options(runtime_env=bad).remote("HOME")
     with pytest.raises(RuntimeEnvSetupError, match="no-such-package-anywhere") as caught:
@@ -387,7 +393,7 @@ def test_a_set_up_that_fails_says_why_and_the_next_environment_works(tmp_path: P
     text = str(caught.value)
     assert "pip ended with exit code 1" in text
     assert "variable#1 cannot run: its environment (pip: --no-index, no-such-package-anywhere)" in text
-    # At once, from what is known.
+    # The second task fails at once with the remembered error.
     with pytest.raises(RuntimeEnvSetupError):
         ray.get(variable.options(runtime_env=bad).remote("HOME"), timeout=5)
     good = variable.options(runtime_env=env_vars(A="1"))
@@ -396,14 +402,14 @@ def test_a_set_up_that_fails_says_why_and_the_next_environment_works(tmp_path: P
     @ray.remote(runtime_env=bad)
     class Actor:
         def method(self) -> None:
-            """Never called."""
+            """Do nothing; the method is never called."""
 
     with pytest.raises(RuntimeEnvSetupError):
         ray.get(Actor.remote().method.remote(), timeout=SECONDS)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_task_that_waits_for_a_set_up_says_so_and_a_set_up_has_its_time(tmp_path: Path) -> None:
+def test_a_task_says_that_it_waits_for_a_set_up_and_a_set_up_has_a_timeout(tmp_path: Path) -> None:
     slow = slow_package(tmp_path, seconds=30)
     env = {
         "pip": {
@@ -415,19 +421,19 @@ def test_a_task_that_waits_for_a_set_up_says_so_and_a_set_up_has_its_time(tmp_pa
     ref = variable.options(runtime_env=env).remote("HOME")
     backend: Any = current.backend()
     until(lambda: "waits for its environment (pip: " in backend.explain(ref._id), "it is said")
-    # Others are not held up.
+    # Tasks without the environment are not delayed.
     assert ray.get(variable.remote("HOME"), timeout=5) == os.environ["HOME"]
     with pytest.raises(RuntimeEnvSetupError, match="took too long"):
         ray.get(ref, timeout=SECONDS)
 
 
-def test_an_installation_that_is_under_way_ends_with_its_session(
+def test_a_running_installation_ends_with_its_session(
     start: Callable[..., Any], tmp_path: Path, cache: Path
 ) -> None:
     slow = slow_package(tmp_path, seconds=60)
     options = ["--no-index", "--no-build-isolation", "--no-deps"]
     start(num_cpus=1, runtime_env={"pip": {"packages": [str(slow)], "pip_install_options": options}})
-    # It was begun at once: nothing was submitted.
+    # The installation began at once, although no task was submitted.
     building = tmp_path / "building"
     until(lambda: building.exists() and building.read_text() != "", "it is being built", SECONDS)
     builder = int(building.read_text())
@@ -442,7 +448,7 @@ def test_an_installation_that_is_under_way_ends_with_its_session(
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_hook_is_called_in_each_process_first(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_setup_hook_is_called_first_in_each_worker_process(capfd: pytest.CaptureFixture[str]) -> None:
     def hook() -> None:
         print("the hook was here")
         os.environ["HOOKED"] = str(os.getpid())
@@ -462,7 +468,7 @@ def test_a_hook_is_called_in_each_process_first(capfd: pytest.CaptureFixture[str
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_hook_that_raises_fails_what_waits_for_it() -> None:
+def test_a_setup_hook_that_raises_fails_the_waiting_tasks() -> None:
     def hook() -> None:
         raise ValueError("nothing is set up")
 
@@ -482,7 +488,7 @@ def test_a_hook_that_raises_fails_what_waits_for_it() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_too_much_to_copy_is_said_where_the_task_is_submitted(
+def test_a_working_directory_that_is_too_large_is_refused_at_submission(
     project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ipyremote.client.snapshots.LIMIT_BYTES", 10)
@@ -490,7 +496,7 @@ def test_too_much_to_copy_is_said_where_the_task_is_submitted(
         look_around.options(runtime_env={"working_dir": project}).remote()
 
 
-def test_a_session_that_cannot_have_its_environment_is_not_there(
+def test_init_fails_and_leaves_no_session_if_its_environment_fails(
     project: Path, monkeypatch: pytest.MonkeyPatch, leakless: Any
 ) -> None:
     monkeypatch.setattr("ipyremote.client.snapshots.LIMIT_BYTES", 10)
@@ -499,7 +505,7 @@ def test_a_session_that_cannot_have_its_environment_is_not_there(
     assert not ray.is_initialized()
 
 
-def test_init_with_the_same_environment_is_the_same_session(start: Callable[..., Any]) -> None:
+def test_init_again_with_the_same_environment_returns_the_same_session(start: Callable[..., Any]) -> None:
     first = start(num_cpus=1, runtime_env=env_vars(A="1"))
     assert ray.init(num_cpus=1, runtime_env=env_vars(A="1")) is first
     with pytest.raises(RuntimeError, match="twice"):

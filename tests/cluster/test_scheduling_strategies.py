@@ -51,13 +51,13 @@ class Actor:
         return 1
 
 
-def test_words_mean_anywhere(cluster: Any) -> None:
+def test_strategies_given_as_words_allow_the_only_node(cluster: Any) -> None:
     for strategy in ("DEFAULT", "SPREAD", None):
         assert ray.get(one.options(scheduling_strategy=strategy).remote(), timeout=30) == 1
         assert ray.get(Actor.options(scheduling_strategy=strategy).remote().one.remote(), timeout=30) == 1
 
 
-def test_this_node_runs_and_an_unknown_one_fails(cluster: Any) -> None:
+def test_node_affinity_runs_on_this_node_and_fails_for_an_unknown_node(cluster: Any) -> None:
     here = ray.nodes()[0]["NodeID"]
     assert here == ray.get_runtime_context().get_node_id()
     for node, soft in ((here, False), (here, True), (ELSEWHERE, True)):
@@ -78,7 +78,7 @@ def test_this_node_runs_and_an_unknown_one_fails(cluster: Any) -> None:
         ray.get(nested.remote(), timeout=30)
 
 
-def test_nodes_have_the_keys_of_rays(start: Callable[..., Any]) -> None:
+def test_node_records_have_the_keys_of_rays_node_records(start: Callable[..., Any]) -> None:
     start(num_cpus=2, labels={"region": "us", "example.com/kind": "big"})
     (node,) = ray.nodes()
     assert RAYS_KEYS <= set(node)
@@ -99,7 +99,9 @@ def test_nodes_have_the_keys_of_rays(start: Callable[..., Any]) -> None:
     ray.shutdown()
 
 
-def test_labels_decide_what_can_run(start: Callable[..., Any], capfd: pytest.CaptureFixture[str]) -> None:
+def test_labels_decide_which_tasks_can_run(
+    start: Callable[..., Any], capfd: pytest.CaptureFixture[str]
+) -> None:
     start(num_cpus=2, labels={"region": "us", "market": "spot"})
     node = ray.nodes()[0]["NodeID"]
     met: list[dict[str, Any]] = [
@@ -130,7 +132,7 @@ def test_labels_decide_what_can_run(start: Callable[..., Any], capfd: pytest.Cap
     ray.shutdown()
 
 
-def test_labels_belong_to_a_session_that_is_started(start: Callable[..., Any]) -> None:
+def test_labels_are_accepted_only_by_an_init_that_starts_a_session(start: Callable[..., Any]) -> None:
     address = start(num_cpus=1, labels={"a": "b"}).address_info["address"]
     assert start(num_cpus=1, labels={"a": "b"})
     with pytest.raises(RuntimeError, match="Maybe you called init twice"):
@@ -144,7 +146,7 @@ def test_labels_belong_to_a_session_that_is_started(start: Callable[..., Any]) -
     assert not ray.is_initialized()
 
 
-def test_an_accelerator_that_is_not_there_is_waited_for(start: Callable[..., Any]) -> None:
+def test_a_task_waits_for_a_missing_accelerator(start: Callable[..., Any]) -> None:
     start(num_cpus=1, resources={"accelerator_type:A100": 1})
     assert ray.get(one.options(accelerator_type="A100").remote(), timeout=30) == 1
     ref = one.options(accelerator_type="H100").remote()
@@ -156,7 +158,7 @@ def test_an_accelerator_that_is_not_there_is_waited_for(start: Callable[..., Any
     ray.shutdown()
 
 
-def test_a_resource_that_is_used_up_is_absent(cluster: Any) -> None:
+def test_a_used_up_resource_is_missing_from_the_available_resources(cluster: Any) -> None:
     keeper = Actor.options(num_cpus=2).remote()
     assert ray.get(keeper.one.remote(), timeout=30) == 1
     assert "CPU" not in ray.available_resources()

@@ -1,4 +1,4 @@
-"""Objects beyond the store's capacity go to disk and come back, whoever made them and whoever dies."""
+"""Spilling: objects beyond the store's capacity go to disk and come back, for each creator and after each death."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ CAPACITY = 32 * MIB
 
 @pytest.fixture
 def spilling(start: Callable[..., Any], tmp_path: Path) -> Path:
-    """A cluster with a store of 32 MiB, and where it spills."""
+    """Start a cluster with a store of 32 MiB, and return its spill directory."""
     start(num_cpus=2, object_store_memory=CAPACITY, object_spilling_directory=tmp_path)
     return tmp_path
 
@@ -58,7 +58,7 @@ def put_many(count: int) -> list[Any]:
 
 
 def files(directory: Path) -> list[str]:
-    """What lies in the spill directory."""
+    """Return the files in the spill directory."""
     return sorted(file.name for file in directory.glob("ipyremote-*/*-*"))
 
 
@@ -71,7 +71,7 @@ def all_freed(directory: Path) -> None:
     until(lambda: files(directory) == [], "nothing is left on disk")
 
 
-def test_ten_times_the_capacity_is_kept_and_read_back(spilling: Path) -> None:
+def test_objects_of_ten_times_the_store_capacity_are_kept_and_read_back(spilling: Path) -> None:
     count = 10 * CAPACITY // (2 * MIB)
     refs = []
     for value in range(count):
@@ -97,7 +97,7 @@ def test_results_and_puts_of_workers_are_spilled_too(spilling: Path) -> None:
     all_freed(spilling)
 
 
-def test_what_is_in_use_stays_in_memory_and_new_objects_go_to_disk(spilling: Path) -> None:
+def test_objects_in_use_stay_in_memory_and_new_objects_go_to_disk(spilling: Path) -> None:
     arrays = [ray.get(ray.put(block(value))) for value in range(40)]
     assert session()._store.used_bytes() <= CAPACITY
     assert any(name.startswith("disk-1-") for name in files(spilling))
@@ -106,7 +106,7 @@ def test_what_is_in_use_stays_in_memory_and_new_objects_go_to_disk(spilling: Pat
     all_freed(spilling)
 
 
-def test_an_object_larger_than_the_store_is_made_on_disk(spilling: Path) -> None:
+def test_an_object_larger_than_the_store_is_created_on_disk(spilling: Path) -> None:
     big = ray.put(block(7, 2 * CAPACITY))
     assert is_block(ray.get(big), 7, 2 * CAPACITY)
     assert session().insight.status().spilled_bytes > 2 * CAPACITY
@@ -114,7 +114,7 @@ def test_an_object_larger_than_the_store_is_made_on_disk(spilling: Path) -> None
     assert 14 * CAPACITY == ray.get(total.remote(big), timeout=30)
 
 
-def test_several_clients_may_spill_and_read_at_once(spilling: Path) -> None:
+def test_several_clients_can_spill_and_read_at_the_same_time(spilling: Path) -> None:
     failures: list[Any] = []
 
     def churn(seed: int) -> None:
@@ -129,7 +129,7 @@ def test_several_clients_may_spill_and_read_at_once(spilling: Path) -> None:
                     failures.append((expected, ref))
                 if len(kept) > 25:
                     del kept[rng.randrange(len(kept))]
-        except Exception as error:  # told by the main thread
+        except Exception as error:  # the main thread reports the error
             failures.append(error)
 
     threads = [threading.Thread(target=churn, args=(seed,)) for seed in range(3)]
@@ -162,7 +162,7 @@ def die_while_spilling(when: str) -> None:
 @pytest.mark.parametrize(
     "when", ["before", "with half of it written", "with a copy that it has not reported"]
 )
-def test_a_worker_that_dies_while_it_spills_loses_nothing(spilling: Path, when: str) -> None:
+def test_no_object_is_lost_with_a_worker_that_dies_while_it_spills(spilling: Path, when: str) -> None:
     refs = [ray.put(block(value)) for value in range(15)]
     with pytest.raises(exceptions.WorkerCrashedError):
         ray.get(die_while_spilling.remote(when), timeout=60)
@@ -187,7 +187,7 @@ def test_results_of_a_dead_worker_are_spilled_and_dropped(spilling: Path) -> Non
     all_freed(spilling)
 
 
-def test_objects_dropped_while_they_are_moved_leave_nothing(spilling: Path) -> None:
+def test_objects_dropped_while_they_are_moved_to_disk_leave_no_files(spilling: Path) -> None:
     for _ in range(6):
         refs = [ray.put(block(value)) for value in range(20)]
         del refs
@@ -201,7 +201,7 @@ def test_spilling_can_be_switched_off(start: Callable[..., Any]) -> None:
         _ = [ray.put(block(value)) for value in range(20)]
 
 
-def test_the_environment_can_switch_it_off_and_an_argument_wins(
+def test_an_environment_variable_can_switch_spilling_off_and_an_argument_overrides_it(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("IPYREMOTE_automatic_object_spilling_enabled", "0")
@@ -212,7 +212,7 @@ def test_the_environment_can_switch_it_off_and_an_argument_wins(
     assert session()._store.disk.exists
 
 
-def test_the_environment_says_where(
+def test_an_environment_variable_sets_the_spill_directory(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("IPYREMOTE_object_spilling_directory", str(tmp_path))
@@ -234,7 +234,7 @@ def test_a_full_disk_is_a_clear_error_in_the_driver_and_in_a_task(
         ray.get(make.remote(1), timeout=30)
 
 
-def test_a_directory_that_cannot_be_made_is_refused(tmp_path: Path, leakless: Any) -> None:
+def test_a_spill_directory_that_cannot_be_created_is_refused(tmp_path: Path, leakless: Any) -> None:
     file = tmp_path / "file"
     file.touch()
     with pytest.raises(ValueError, match="cannot be made"):
@@ -260,14 +260,14 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 @pytest.mark.parametrize("who", ["driver", "both"])
-def test_after_a_crash_nothing_is_left_on_disk(tmp_path: Path, who: str, start: Callable[..., Any]) -> None:
+def test_no_spilled_files_are_left_after_a_crash(tmp_path: Path, who: str, start: Callable[..., Any]) -> None:
     with leaks.leakless():
         program = [sys.executable, "-c", _CRASHED, str(tmp_path), who]
         done = subprocess.run(program, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
         assert "1\n" == done.stdout, done.stderr
         if who == "driver":
             until(lambda: list(tmp_path.iterdir()) == [], "the scheduler has removed it")
-        # Those of the zygote and the workers are the last to go, and hold the lock until then.
+        # The zygote and the workers end last, and hold the lock until their end.
         until(lambda: not leaks.processes(), "its processes are gone")
         start(num_cpus=1, object_spilling_directory=False)
         assert [] == list(tmp_path.iterdir())

@@ -52,14 +52,14 @@ class Counter:
 
 
 def running(log: Path) -> Any:
-    """A ref of a task that runs."""
+    """Return the ref of a running task."""
     ref = hang.remote(log)
     until(lambda: log.exists() and log.read_text() != "", "it runs")
     return ref
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_task_is_found_by_its_ref_with_all_that_is_known_of_it() -> None:
+def test_get_task_finds_a_task_by_its_ref_with_all_details() -> None:
     before = time.time()
     ref = square.options(name="nine").remote(3)
     assert ray.get(ref, timeout=30) == 9
@@ -79,7 +79,7 @@ def test_a_task_is_found_by_its_ref_with_all_that_is_known_of_it() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_failure_is_told_with_its_traceback_as_a_detail() -> None:
+def test_a_failed_task_has_its_traceback_as_a_detail() -> None:
     ref = fail.remote()
     ray.wait([ref], timeout=30)
     (task,) = state.list_tasks(filters=[("name", "=", "fail")])
@@ -92,7 +92,7 @@ def test_a_failure_is_told_with_its_traceback_as_a_detail() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_states_of_tasks_are_those_of_ray(tmp_path: Path) -> None:
+def test_task_states_have_the_names_of_rays_states(tmp_path: Path) -> None:
     @ray.remote
     def waits(refs: list[Any]) -> None:
         ray.get(refs[0])
@@ -126,7 +126,7 @@ def test_states_of_tasks_are_those_of_ray(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_attempts_are_told_one_by_one(tmp_path: Path) -> None:
+def test_each_attempt_of_a_task_is_listed(tmp_path: Path) -> None:
     @ray.remote(max_retries=1)
     def once(log: Path) -> str:
         if not log.exists():
@@ -147,7 +147,7 @@ def test_attempts_are_told_one_by_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_parents_are_known() -> None:
+def test_a_task_record_has_its_parent_task() -> None:
     @ray.remote
     def outer() -> int:
         return ray.get(square.remote(4))
@@ -160,7 +160,7 @@ def test_parents_are_known() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_is_listed_dead_or_alive() -> None:
+def test_actors_are_listed_dead_or_alive() -> None:
     counter = Counter.options(name="mine").remote()
     pid = ray.get(counter.pid.remote(), timeout=30)
     (actor,) = state.list_actors()
@@ -173,7 +173,7 @@ def test_an_actor_is_listed_dead_or_alive() -> None:
     dead: Any = state.get_actor(actor.actor_id)
     assert "killed" in dead.death_cause["error_message"]
     del counter
-    # Its last handle is gone, and it is remembered.
+    # The last handle of the actor is gone, but its record is kept.
     assert state.get_actor(actor.actor_id).state == "DEAD"  # type: ignore[union-attr]
     assert state.get_actor("0" * 56) is None
 
@@ -219,7 +219,7 @@ def test_workers_nodes_and_the_job_are_listed() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_placement_groups_are_listed_with_what_is_in_them() -> None:
+def test_placement_groups_are_listed_with_their_bundles() -> None:
     group = ray.util.placement_group([{"CPU": 1}, {"CPU": 1}], name="pair")
     assert group.wait(30)
     (found,) = state.list_placement_groups()
@@ -232,7 +232,7 @@ def test_placement_groups_are_listed_with_what_is_in_them() -> None:
     assert ray.get(refs, timeout=30) == [1, 9]
     inside = [("placement_group_id", "=", group.id.hex())]
     names = {task.name for task in state.list_tasks(filters=inside)}
-    # The group has a task of its own, to be waited for.
+    # `ready()` of the group submits a task, which must be waited for.
     assert names == {"square", "Counter", "ready"}
     assert [actor.class_name for actor in state.list_actors(filters=inside)] == ["Counter"]
     (task,) = state.list_tasks(filters=[*inside, ("name", "=", "square")], detail=True)
@@ -244,7 +244,7 @@ def test_placement_groups_are_listed_with_what_is_in_them() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_list_is_a_data_frame_and_a_record_a_dict() -> None:
+def test_a_list_of_records_converts_to_a_data_frame_and_a_record_to_a_dict() -> None:
     assert ray.get([square.remote(number) for number in range(3)], timeout=30) == [0, 1, 4]
     records = state.list_tasks()
     frame = pd.DataFrame(records)
@@ -261,7 +261,7 @@ def test_a_list_is_a_data_frame_and_a_record_a_dict() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_counts_have_the_form_of_ray() -> None:
+def test_summaries_have_the_form_of_rays_summaries() -> None:
     counter = Counter.remote()
     assert ray.get([counter.add.remote(1), square.remote(2)], timeout=30) == [1, 4]
     ref = ray.put(np.zeros(1 << 17))
@@ -285,7 +285,7 @@ def test_counts_have_the_form_of_ray() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_what_is_cut_off_is_counted_in_a_warning() -> None:
+def test_a_warning_counts_the_records_beyond_the_limit() -> None:
     refs = [square.remote(number) for number in range(120)]
     ray.get(refs, timeout=30)
     with pytest.warns(UserWarning, match="100 of 120 tasks are listed") as caught:
@@ -315,13 +315,13 @@ def test_what_is_cut_off_is_counted_in_a_warning() -> None:
         ({"address": "ray://elsewhere"}, ValueError, "running session"),
     ],
 )
-def test_a_wrong_question_is_refused(wrong: dict[str, Any], error: type[Exception], match: str) -> None:
+def test_a_wrong_state_query_is_refused(wrong: dict[str, Any], error: type[Exception], match: str) -> None:
     with pytest.raises(error, match=match):
         state.list_tasks(**wrong)
 
 
 @pytest.mark.usefixtures("cluster")
-def test_ids_that_cannot_be_are_refused_or_unknown() -> None:
+def test_invalid_ids_are_refused_and_unknown_ids_give_none() -> None:
     with pytest.raises(TypeError, match="hexadecimal"):
         state.get_task(17)  # type: ignore[arg-type]
     assert state.get_task("no digits") is None
@@ -330,7 +330,7 @@ def test_ids_that_cannot_be_are_refused_or_unknown() -> None:
         state.list_workers(filters=[("is_alive", "=", "perhaps")])
 
 
-def test_without_a_session_of_processes_there_is_nothing_to_ask(start: Callable[..., Any]) -> None:
+def test_state_queries_need_a_session_with_processes(start: Callable[..., Any]) -> None:
     with pytest.raises(exceptions.IPyRemoteSystemError, match=r"ipyremote\.init"):
         state.list_tasks()
     start(backend="inline")
@@ -339,7 +339,7 @@ def test_without_a_session_of_processes_there_is_nothing_to_ask(start: Callable[
 
 
 @pytest.mark.usefixtures("cluster")
-def test_tasks_and_actors_can_ask_too() -> None:
+def test_tasks_and_actors_can_query_the_state() -> None:
     @ray.remote
     def asks() -> list[str]:
         return [task.name for task in state.list_tasks(filters=[("state", "=", "RUNNING")])]
@@ -356,7 +356,7 @@ def test_tasks_and_actors_can_ask_too() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_many_tasks_are_looked_through_at_once() -> None:
+def test_a_filter_searches_all_of_many_tasks() -> None:
     gate = square.options(resources={"never": 1}).remote(0)
     refs = [square.options(name=f"n{number % 10}").remote(gate) for number in range(20_000)]
     start = time.monotonic()
@@ -370,6 +370,6 @@ def test_many_tasks_are_looked_through_at_once() -> None:
     ray.wait(refs, num_returns=len(refs), timeout=60)
 
 
-def test_the_functions_say_what_their_arguments_mean() -> None:
+def test_the_docstrings_of_the_functions_describe_each_argument() -> None:
     for name in (name for name in state.__all__ if "_" in name):
         assert "\ntimeout : float" in (inspect.getdoc(getattr(state, name)) or "")

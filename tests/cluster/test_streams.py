@@ -1,4 +1,4 @@
-"""Streams between processes: items while the task runs, backpressure, crashes, and generators that are dropped."""
+"""Streams between processes: items of running tasks, backpressure, crashes, and dropped generators."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.waiting import until
 
 @ray.remote
 def logged(path: Path, n: int, size: int = 0) -> Any:
-    """Yields numbers (or arrays), and writes each into a file before."""
+    """Yield numbers or arrays, and write each number to a file before its yield."""
     try:
         for i in range(n):
             with path.open("a") as log:
@@ -35,7 +35,7 @@ def logged(path: Path, n: int, size: int = 0) -> Any:
 
 @ray.remote
 def held(path: Path, gate: Path) -> Any:
-    """Yields 0; then waits until the gate is there, and yields 1."""
+    """Yield 0, wait until the gate file exists, and yield 1."""
     yield 0
     while not gate.exists():
         time.sleep(0.005)
@@ -45,7 +45,7 @@ def held(path: Path, gate: Path) -> Any:
 
 @ray.remote
 class Gate:
-    """Yields its pid, then a second value after `open`."""
+    """Actor with a stream of its process id, and of a second value after `open`."""
 
     def __init__(self) -> None:
         self.isopen = asyncio.Event()
@@ -71,7 +71,7 @@ def ended() -> bool:
     return not {"running", "ready", "blocked", "cancelling"} & set(current.backend().insight.status().tasks)  # type: ignore[attr-defined]
 
 
-def test_items_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
+def test_items_of_a_stream_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
     gen = held.remote(tmp_path / "log", tmp_path / "gate")
     assert ray.get(next(gen), timeout=15) == 0
     assert not gen.next_ready()
@@ -82,7 +82,7 @@ def test_items_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
     assert [ray.get(ref) for ref in gen] == [1]
 
 
-def test_wait_finds_the_generator_that_is_ready(cluster: Any, tmp_path: Path) -> None:
+def test_wait_returns_the_generator_with_a_ready_item(cluster: Any, tmp_path: Path) -> None:
     quick, slow = (held.remote(tmp_path / "log", tmp_path / name) for name in ("here", "there"))
     for gen in (quick, slow):
         next(gen)
@@ -92,13 +92,13 @@ def test_wait_finds_the_generator_that_is_ready(cluster: Any, tmp_path: Path) ->
     assert [ray.get(next(gen)) for gen in (quick, slow)] == [1, 1]
 
 
-def test_a_producer_runs_ahead(cluster: Any, tmp_path: Path) -> None:
+def test_a_producer_without_a_limit_runs_ahead_of_its_consumer(cluster: Any, tmp_path: Path) -> None:
     gen = logged.remote(tmp_path / "log", 50)
     until(lambda: "closed" in lines(tmp_path / "log"), "the producer has ended")
     assert len(list(gen)) == 50
 
 
-def test_a_limit_holds_the_producer_up(cluster: Any, tmp_path: Path) -> None:
+def test_a_limit_on_unconsumed_items_pauses_the_producer(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=3).remote(tmp_path / "log", 10)
     until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
     assert lines(tmp_path / "log") == ["0", "1", "2"]
@@ -108,7 +108,7 @@ def test_a_limit_holds_the_producer_up(cluster: Any, tmp_path: Path) -> None:
     assert ray.get(list(gen)) == list(range(1, 10))
 
 
-def test_a_producer_that_waits_lends_its_cpu(start: Callable[..., Any], tmp_path: Path) -> None:
+def test_a_paused_producer_lends_its_cpu(start: Callable[..., Any], tmp_path: Path) -> None:
     start(num_cpus=1)
 
     @ray.remote
@@ -119,7 +119,7 @@ def test_a_producer_that_waits_lends_its_cpu(start: Callable[..., Any], tmp_path
     assert ray.get(consume.remote(), timeout=30) == 10
 
 
-def test_a_crash_gives_no_item_twice(cluster: Any, tmp_path: Path) -> None:
+def test_no_item_of_a_stream_arrives_twice_after_a_crash(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(max_retries=1)
     def fragile() -> Any:
         first = not (tmp_path / "crashed").exists()
@@ -137,7 +137,7 @@ def test_a_crash_gives_no_item_twice(cluster: Any, tmp_path: Path) -> None:
     assert [*begun, *(ray.get(ref) for ref in gen)] == [(0, True), (1, True), (2, False), (3, False)]
 
 
-def test_a_crash_of_a_producer_with_a_limit(cluster: Any, tmp_path: Path) -> None:
+def test_a_producer_with_a_limit_recovers_from_a_crash(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(max_retries=1, _generator_backpressure_num_objects=1)
     def fragile() -> Any:
         for i in range(4):
@@ -149,7 +149,7 @@ def test_a_crash_of_a_producer_with_a_limit(cluster: Any, tmp_path: Path) -> Non
     assert [ray.get(ref, timeout=30) for ref in fragile.remote()] == [0, 1, 2, 3]
 
 
-def test_a_crash_without_retries_is_the_last_ref(cluster: Any, tmp_path: Path) -> None:
+def test_a_crash_without_retries_is_the_error_of_the_last_ref(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(max_retries=0)
     def fragile() -> Any:
         yield np.zeros(200_000)
@@ -160,7 +160,7 @@ def test_a_crash_without_retries_is_the_last_ref(cluster: Any, tmp_path: Path) -
     first = next(gen)
     (tmp_path / "arrived").touch()
     (last,) = list(gen)
-    # A large item outlives its worker.
+    # A large item outlives its producer's worker.
     assert ray.get(first).sum() == 0
     with pytest.raises(WorkerCrashedError, match="fragile#1"):
         ray.get(last)
@@ -179,16 +179,14 @@ def test_a_dropped_generator_closes_its_producer(cluster: Any, tmp_path: Path) -
     assert current.backend().insight.status().stored_bytes == 0  # type: ignore[attr-defined]
 
 
-def test_a_dropped_generator_closes_a_producer_that_waits(cluster: Any, tmp_path: Path) -> None:
+def test_a_dropped_generator_closes_a_paused_producer(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
     until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
     del gen
     until(lambda: lines(tmp_path / "log") == ["0", "closed"], "the producer was closed")
 
 
-def test_a_generator_dropped_at_once_starts_nothing_that_has_not_started(
-    cluster: Any, tmp_path: Path
-) -> None:
+def test_a_task_whose_generator_is_dropped_before_its_start_never_runs(cluster: Any, tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     busy = [held.remote(tmp_path / f"log{i}", gate) for i in range(2)]
     for gen in busy:
@@ -200,15 +198,15 @@ def test_a_generator_dropped_at_once_starts_nothing_that_has_not_started(
     assert lines(tmp_path / "log") == []
 
 
-def test_who_waits_for_the_end_lets_the_producer_run(cluster: Any, tmp_path: Path) -> None:
+def test_waiting_for_the_end_of_a_stream_lets_the_producer_continue(cluster: Any, tmp_path: Path) -> None:
     end = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5).completed()
     assert ray.get(end, timeout=15) is None
     assert lines(tmp_path / "log") == ["0", "1", "2", "3", "4", "closed"]
     until(lambda: objects() == 1, "the items are gone")
 
 
-def test_items_are_freed_one_by_one(cluster: Any, tmp_path: Path) -> None:
-    # Four times as much as the store holds.
+def test_items_of_a_stream_are_freed_one_by_one(cluster: Any, tmp_path: Path) -> None:
+    # The items together are four times as large as the store.
     total = 0
     for ref in logged.options(_generator_backpressure_num_objects=2).remote(tmp_path / "log", 40, 3_200_000):
         total += int(ray.get(ref)[0])
@@ -216,7 +214,7 @@ def test_items_are_freed_one_by_one(cluster: Any, tmp_path: Path) -> None:
     assert total == sum(range(40))
 
 
-def test_the_streams_of_a_task_end_with_it(cluster: Any, tmp_path: Path) -> None:
+def test_the_streams_of_a_task_end_with_the_task(cluster: Any, tmp_path: Path) -> None:
     @ray.remote(max_retries=0)
     def lose() -> None:
         gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
@@ -226,11 +224,11 @@ def test_the_streams_of_a_task_end_with_it(cluster: Any, tmp_path: Path) -> None
     with pytest.raises(WorkerCrashedError):
         ray.get(lose.remote(), timeout=15)
     until(lambda: "closed" in lines(tmp_path / "log"), "the producer was closed")
-    # Whether the loss overtook what was consumed or not.
+    # The order of the worker's loss and of the report of consumed items does not matter.
     assert lines(tmp_path / "log") in (["0", "closed"], ["0", "1", "closed"])
 
 
-def test_cancel_interrupts_what_runs_between_items(cluster: Any) -> None:
+def test_cancel_interrupts_code_between_two_items(cluster: Any) -> None:
     @ray.remote
     def sleepy() -> Any:
         yield 1
@@ -245,7 +243,7 @@ def test_cancel_interrupts_what_runs_between_items(cluster: Any) -> None:
         next(gen)
 
 
-def test_cancel_with_force_kills_the_worker(cluster: Any) -> None:
+def test_cancel_with_force_kills_the_worker_of_a_stream(cluster: Any) -> None:
     @ray.remote
     def stubborn() -> Any:
         yield 1
@@ -264,7 +262,7 @@ def test_cancel_with_force_kills_the_worker(cluster: Any) -> None:
 
 @pytest.mark.parametrize("limit", [-1, 1])
 @pytest.mark.parametrize("kind", ["plain", "threads", "loop"])
-def test_methods_can_be_cancelled_and_dropped(cluster: Any, kind: str, limit: int) -> None:
+def test_streams_of_actor_methods_can_be_cancelled_and_dropped(cluster: Any, kind: str, limit: int) -> None:
     @ray.remote
     class Plain:
         def endless(self) -> Any:
@@ -298,12 +296,12 @@ def test_methods_can_be_cancelled_and_dropped(cluster: Any, kind: str, limit: in
     with pytest.raises(TaskCancelledError):
         ray.get(last, timeout=15)
     next(endless.remote())
-    # Its generator was dropped, so the actor is free again.
+    # The generator was dropped, so the actor is free again.
     assert ray.get(actor.alive.remote(), timeout=15)
     until(lambda: objects() <= 3, "the items are gone")
 
 
-def test_streams_of_an_async_actor_run_at_a_time(cluster: Any) -> None:
+def test_streams_of_an_async_actor_run_concurrently(cluster: Any) -> None:
     gate = Gate.remote()
     gens = [gate.wait.remote() for _ in range(3)]
     assert len({ray.get(next(gen)) for gen in gens}) == 1
@@ -312,7 +310,7 @@ def test_streams_of_an_async_actor_run_at_a_time(cluster: Any) -> None:
     assert [ray.get(next(gen), timeout=15) for gen in gens] == ["open"] * 3
 
 
-def test_the_death_of_an_actor_is_the_last_ref(cluster: Any) -> None:
+def test_the_death_of_an_actor_is_the_error_of_the_last_ref(cluster: Any) -> None:
     gate = Gate.remote()
     gen = gate.wait.remote()
     os.kill(ray.get(next(gen)), signal.SIGKILL)
@@ -322,7 +320,7 @@ def test_the_death_of_an_actor_is_the_last_ref(cluster: Any) -> None:
         next(gen)
 
 
-def test_async_for_does_not_block_the_loop(cluster: Any) -> None:
+def test_async_for_over_a_stream_does_not_block_the_event_loop(cluster: Any) -> None:
     gate = Gate.remote()
 
     async def main() -> list[Any]:
@@ -337,7 +335,7 @@ def test_async_for_does_not_block_the_loop(cluster: Any) -> None:
     assert asyncio.run(main()) == [int, "open", []]
 
 
-def test_several_threads_share_a_generator(cluster: Any, tmp_path: Path) -> None:
+def test_several_threads_can_share_a_generator(cluster: Any, tmp_path: Path) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
     gen = logged.remote(tmp_path / "log", 200)
@@ -346,7 +344,7 @@ def test_several_threads_share_a_generator(cluster: Any, tmp_path: Path) -> None
     assert sorted(item for part in parts for item in part) == list(range(200))
 
 
-def test_who_waits_for_an_item_hears_of_the_loss_of_the_cluster(
+def test_waiting_for_an_item_fails_when_the_cluster_is_lost(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     from ipyremote.exceptions import ClusterLostError

@@ -1,4 +1,4 @@
-"""Programs started in odd ways and odd places: without streams, with paths of any bytes, interrupted at the start."""
+"""Programs started in unusual ways: without standard streams, with paths of any bytes, interrupted at the start."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _run(program: str, *, cwd: Path | None = None, **environment: str) -> subpro
         )
 
 
-def test_text_that_the_terminal_cannot_show_fails_nothing(tmp_path: Path) -> None:
+def test_text_that_the_terminal_cannot_show_causes_no_failure(tmp_path: Path) -> None:
     answer = tmp_path / "answer"
     done = _run(
         _PROGRAM.format(answer=str(answer)),
@@ -93,7 +93,7 @@ print("fine")
     assert done.stdout == b"fine\n"
 
 
-def test_interrupts_while_sessions_begin_and_end_leave_nothing(tmp_path: Path) -> None:
+def test_interrupts_while_sessions_start_and_end_leave_no_processes(tmp_path: Path) -> None:
     program = """
 import sys
 import ipyremote as ray
@@ -128,7 +128,9 @@ assert ray.get(double.remote(4), timeout=30) == 8
         assert process.stdout is not None
         process.stdout.readline()
         for number in range(20):
-            time.sleep(0.01 + 0.0131 * number)  # not a wait for anything: the moment of the interrupt
+            time.sleep(
+                0.01 + 0.0131 * number
+            )  # not a wait for a condition: the sleep sets the moment of the interrupt
             process.send_signal(signal.SIGINT)
             process.stdout.readline()
         _, said = process.communicate(timeout=60)

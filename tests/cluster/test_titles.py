@@ -62,7 +62,7 @@ def test_a_worker_is_named_after_its_task_while_the_task_runs(tmp_path: Path) ->
     until(lambda: set(worker_titles()) == {"ipyremote: idle"}, "every worker is idle")
 
 
-def test_the_title_of_a_task_has_the_number_of_the_cell_that_asked(tmp_path: Path) -> None:
+def test_the_title_of_a_task_has_the_number_of_the_submitting_cell(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     backend: Any = current.peek()
     backend.cell = 7
@@ -75,7 +75,7 @@ def test_the_title_of_a_task_has_the_number_of_the_cell_that_asked(tmp_path: Pat
     ray.get(refs, timeout=30)
 
 
-def test_the_worker_of_an_actor_is_named_after_the_method_that_runs_and_else_after_the_actor(
+def test_the_worker_of_an_actor_is_named_after_its_running_method_or_after_the_actor(
     tmp_path: Path,
 ) -> None:
     gate = tmp_path / "gate"
@@ -88,7 +88,7 @@ def test_the_worker_of_an_actor_is_named_after_the_method_that_runs_and_else_aft
     until(lambda: "ipyremote: idle (Counter#1)" in worker_titles(), "the actor is idle again")
 
 
-def test_the_title_of_an_actor_counts_the_calls_that_run_at_a_time(tmp_path: Path) -> None:
+def test_the_title_of_an_actor_counts_its_concurrent_calls(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     meeting = Meeting.remote()
     refs = [meeting.wait.remote(gate) for _ in range(3)]

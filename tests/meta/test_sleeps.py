@@ -26,10 +26,10 @@ MAY = {
     "test_when_the_process_of_an_environment_is_killed_its_tasks_run_again_and_others_do_not_notice": (
         "the age of the environment decides, and age is time"
     ),
-    "tests/cluster/test_surroundings.py::test_interrupts_while_sessions_begin_and_end_leave_nothing": (
+    "tests/cluster/test_surroundings.py::test_interrupts_while_sessions_start_and_end_leave_no_processes": (
         "the moments of the interrupts, twenty different ones"
     ),
-    "tests/cluster/test_streams.py::test_async_for_does_not_block_the_loop.main": (
+    "tests/cluster/test_streams.py::test_async_for_over_a_stream_does_not_block_the_event_loop.main": (
         "time in which something wrong could happen; what is right does not depend on it"
     ),
 }
