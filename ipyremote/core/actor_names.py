@@ -83,9 +83,9 @@ class ActorNameTable:
         if actor is None:
             return
         if spec.detached:
-            self._keep(actor)
+            self._hold_detached(actor)
         if spec.name:
-            self._tidy()
+            self._forget_gone()
             namespace = spec.namespace or self.own_namespace(sender, message.spec.driver)
             self._ids[namespace, spec.name] = actor.id
             self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
@@ -107,18 +107,18 @@ class ActorNameTable:
                         found.append(self._entry(namespace, name, actor))
         self._answer(sender, message.request, own, found)
 
-    def left_by(self, driver: int) -> dict[str, Bound]:
+    def to_be_saved(self, driver: int) -> dict[str, Bound]:
         """Return the names to be saved of a driver that has ended: its named actors, and all detached ones."""
         objects = self._ledger.objects
-        left = {}
+        saved = {}
         for namespace, name in sorted(self._ids):
             actor = self._find(namespace, name)
             if actor is not None and (actor.spec.detached or holds(objects[actor.id], driver)):
                 # Several namespaces may have the same name; the one in the driver's own namespace is saved.
                 own = namespace == self.namespace_of(driver)
-                if own or name not in left:
-                    left[name] = Bound(name, (actor.id,), actor.spec.record)
-        return left
+                if own or name not in saved:
+                    saved[name] = Bound(name, (actor.id,), actor.spec.record)
+        return saved
 
     # ---------------------------------------------------------------------------------------------------------- titles
 
@@ -126,7 +126,7 @@ class ActorNameTable:
         """Set the title under which the output of the sender, an actor, is shown."""
         worker = self._ledger.workers.get(sender)
         if worker is not None and worker.actor is not None:
-            self._tidy()
+            self._forget_gone()
             self._titles[worker.actor.id] = title
 
     def title_of(self, actor_id: int) -> str:
@@ -147,7 +147,7 @@ class ActorNameTable:
     def _answer(self, sender: int, request: int, namespace: str, actors: list[NamedActor]) -> None:
         self._ledger.out.append(Send(sender, Names(request, namespace, tuple(actors))))
 
-    def _keep(self, actor: Actor) -> None:
+    def _hold_detached(self, actor: Actor) -> None:
         ledger = self._ledger
         hold(ledger, ledger.objects[actor.id], DETACHED)
         self._detached.append(actor.id)
@@ -156,7 +156,7 @@ class ActorNameTable:
             release(ledger, [i for i in self._detached if i not in alive], DETACHED)
             self._detached = deque(i for i in self._detached if i in alive)
 
-    def _tidy(self) -> None:
+    def _forget_gone(self) -> None:
         """Forget the names and titles of actors that are gone, now and then."""
         most = 2 * len(self._ledger.actors) + SLACK
         if len(self._ids) > most:

@@ -190,7 +190,7 @@ class Core:
                     self._worker_loss.on_client_gone(client_id)
                     self._groups.on_driver_gone(client_id)
             case Tick():
-                self._detached.tend()
+                self._detached.expire()
             case _:
                 assert_never(event)
 

@@ -50,15 +50,15 @@ class Detached:
         self.deadline: float | None = None
 
     def is_due(self) -> bool:
-        """Return whether `tend` has something to do: the time of the saved names is over."""
+        """Return whether `expire` has something to do: the time of the saved names is over."""
         return self.deadline is not None and self._ledger.now >= self.deadline
 
-    def tend(self) -> None:
+    def expire(self) -> None:
         """Give up the saved names if their time is over, and end the session if nobody owns it."""
         if not self.is_due():
             return
         if self._ledger.owner == NOBODY:
-            self._ledger.out.append(Log("nobody came for what the driver had left; the session ends"))
+            self._ledger.out.append(Log("no driver claimed the saved names in time; the session ends"))
             self._ledger.out.append(Quit())
         self._save({})
 
@@ -75,8 +75,10 @@ class Detached:
         ledger.owner = NOBODY
         self._former.add(client_id)
         self._last = client_id
-        all_names = {**self._names.left_by(client_id), **self._saved, **self._bound} if self._seconds else {}
-        saved = {name: bound for name, bound in all_names.items() if self._is_there(bound)}
+        names: dict[str, Bound] = {}
+        if self._seconds:
+            names = {**self._names.to_be_saved(client_id), **self._saved, **self._bound}
+        saved = {name: bound for name, bound in names.items() if self._is_there(bound)}
         if not saved:
             ledger.out.append(Quit())
             return
@@ -101,9 +103,9 @@ class Detached:
             ledger.owner = sender
         saved: tuple[Saved, ...] = ()
         if not is_taken:
-            saved = tuple(self._described(bound) for bound in self._saved.values())
-        left = max(0.0, self.deadline - ledger.now) if self.deadline is not None else 0.0
-        ledger.out.append(Send(sender, KeptReply(message.request, is_taken, saved, left)))
+            saved = tuple(self._describe(bound) for bound in self._saved.values())
+        seconds_left = max(0.0, self.deadline - ledger.now) if self.deadline is not None else 0.0
+        ledger.out.append(Send(sender, KeptReply(message.request, is_taken, saved, seconds_left)))
 
     def on_taken(self, sender: int, message: Taken) -> None:
         """Give up saved names whose objects and actors the owner holds by now."""
@@ -142,14 +144,14 @@ class Detached:
                 return
         cancel_tree(ledger, self._pool, task)
 
-    def _described(self, bound: Bound) -> Saved:
-        looks = [self._look(any_id) for any_id in bound.ids]
-        if len(looks) == 1:
-            return Saved(bound, *looks[0])
-        counts = Counter(state for _, state in looks)
-        return Saved(bound, str(len(looks)), ", ".join(f"{count} {state}" for state, count in counts.items()))
+    def _describe(self, bound: Bound) -> Saved:
+        found = [self._label_and_state(any_id) for any_id in bound.ids]
+        if len(found) == 1:
+            return Saved(bound, *found[0])
+        counts = Counter(state for _, state in found)
+        return Saved(bound, str(len(found)), ", ".join(f"{count} {state}" for state, count in counts.items()))
 
-    def _look(self, any_id: int) -> tuple[str, str]:
+    def _label_and_state(self, any_id: int) -> tuple[str, str]:
         """Return label and state of an object or actor."""
         obj = self._ledger.objects.get(any_id)
         if obj is None:

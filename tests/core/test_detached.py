@@ -174,7 +174,7 @@ def test_the_session_ends_when_the_time_is_over_and_no_driver_came() -> None:
     t = abandoned()
     assert 60.0 == t.core.deadline()
     t.later(59.9).quiet()
-    t.later(0.1) << Log("nobody came for what the driver had left; the session ends") << Quit()
+    t.later(0.1) << Log("no driver claimed the saved names in time; the session ends") << Quit()
 
 
 def test_objects_that_were_not_taken_are_released_when_the_time_is_over() -> None:
