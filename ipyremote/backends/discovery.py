@@ -321,7 +321,7 @@ class _Joiner:
         except OSError as error:
             raise ClusterLostError("The session has just ended.") from error
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         """Return False: a session that was joined is past its start."""
         return False
 
@@ -335,7 +335,7 @@ class _Joiner:
             self._remove()
         self.close()
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         """Return the last lines of the scheduler's log, for an error message, and remove the directory."""
         words = last_lines(self._path)
         self._remove()

@@ -246,7 +246,7 @@ class _Scheduler:
         """Process id of the scheduler."""
         return self._process.pid
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         """Kill a scheduler that is still starting; return whether it was.
 
         A starting scheduler has no requests yet, and the processes that it has forked end with it.
@@ -271,7 +271,7 @@ class _Scheduler:
         """Stop a scheduler that no driver has joined."""
         self.stop()
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         """Return why the scheduler ended, for an error message; reap its process and remove the directory."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(STOP_SECONDS)

@@ -39,7 +39,7 @@ from ipyremote.exceptions import ClusterLostError
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.connection import Connection
 
-__all__ = ["Channel", "Owner", "WorkerHooks"]
+__all__ = ["Channel", "SchedulerOwner", "WorkerHooks"]
 
 T = TypeVar("T")
 
@@ -58,16 +58,16 @@ PATIENT_SLICES: Final = 15
 LONG_SLICE_SECONDS: Final = 0.5
 
 
-class Owner(Protocol):
+class SchedulerOwner(Protocol):
     """The part of this process that started the scheduler."""
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         """End the scheduler if it has not begun to listen. Returns whether it was ended."""
 
     def stop(self) -> None:
         """Wait for the end of the scheduler, to which the client has said goodbye, and clean up."""
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         """Return what is known about an unexpected end of the scheduler, and clean up."""
 
 
@@ -106,7 +106,7 @@ class Channel:
         secret: bytes,
         store: SegmentStore,
         alive: int,
-        owner: Owner | None,
+        owner: SchedulerOwner | None,
         host: WorkerHooks | None,
     ) -> None:
         """`alive` is a file descriptor that becomes readable (end of file) when the scheduler is gone."""
@@ -123,8 +123,8 @@ class Channel:
         self._delivery = threading.RLock()
         #: Messages for the listener, in order, to be delivered as soon as the lock is free.
         self._deliveries: deque[Delivery] = deque()
-        self._plain = PlainListener()
-        self.listener: Listener = self._plain
+        self._console = PlainListener()
+        self.listener: Listener = self._console
         #: Replies that nobody has taken yet, by request number.
         self.replies: dict[int, m.Reply] = {}
         #: Reason why the channel cannot be used any more; empty while it can.
@@ -133,9 +133,9 @@ class Channel:
         self._forked = False
         self._last_flush = 0.0
         #: Idents of the threads inside `wait_until`. Adding to a set and discarding from it are atomic and repeatable.
-        self.callers: set[int] = set()
+        self.waiting_threads: set[int] = set()
         #: Ident of the thread that waits in long slices, or 0.
-        self.dozing = 0
+        self.dozing_thread = 0
         #: Number of turns of `pump`.
         self.pumps = 0
         #: `pumps` after the last turn of the io thread.
@@ -215,7 +215,7 @@ class Channel:
             # Handling may have queued replies.
             if not connection.unsent:
                 break
-        if self.dozing and self.dozing != threading.get_ident():
+        if self.dozing_thread and self.dozing_thread != threading.get_ident():
             self._nudge.set()
 
     # --------------------------------------------------------------------------------------------------- receiving
@@ -268,18 +268,18 @@ class Channel:
             if object_id in self.objects.streams:
                 self.objects.resolve(-object_id, STEP)
         elif self.host is not None:
-            self.objects.ahead[object_id] = value
+            self.objects.prefetched[object_id] = value
         elif type(value) is m.Failure:
             # The object's last ref died while the failure was on its way.
             self.objects.on_failure(object_id, value)
 
-    def take_ahead(self, object_id: int) -> Value | None:
+    def prefetched_value(self, object_id: int) -> Value | None:
         """Return a value that was sent ahead of its run or is here anyway; None if there is none. Needs the lock."""
-        return self.objects.ahead.get(object_id) or self.objects.ready.get(object_id)
+        return self.objects.prefetched.get(object_id) or self.objects.ready.get(object_id)
 
-    def forget_ahead(self) -> None:
+    def forget_prefetched(self) -> None:
         """Forget the values that were sent ahead, after the run has taken them. Needs the lock."""
-        self.objects.ahead.clear()
+        self.objects.prefetched.clear()
 
     def deliver(self) -> None:
         """Deliver the listener's messages, then run the due callbacks. Called without the lock."""
@@ -296,14 +296,14 @@ class Channel:
 
     def listen(self, listener: Listener | None) -> None:
         """Deliver to this listener from now on, or to stdout and stderr if it is None."""
-        self.listener = listener or self._plain
+        self.listener = listener or self._console
 
     # ----------------------------------------------------------------------------------------------------- waiting
 
-    def holds(self, condition: Callable[[], T]) -> T:
-        """Return `condition()`, called with the lock held. Does not read the socket."""
+    def call_locked(self, function: Callable[[], T]) -> T:
+        """Return `function()`, called with the lock held. Does not read the socket."""
         with self.lock:
-            return condition()
+            return function()
 
     def wait_for(self, waiter: Waiter, deadline: float | None) -> None:
         """Wait until the waiter is done, the deadline (monotonic) has passed, or the channel has ended."""
@@ -319,7 +319,7 @@ class Channel:
         thread = threading.get_ident()
         slices = 0
         try:
-            self.callers.add(thread)
+            self.waiting_threads.add(thread)
             while True:
                 with self.lock:
                     self.pump()
@@ -328,15 +328,15 @@ class Channel:
                 if done or self.ended:
                     return
                 slices += 1
-                if len(self.callers) > 1:
+                if len(self.waiting_threads) > 1:
                     seconds = CROWDED_SLICE_SECONDS
                 elif slices < PATIENT_SLICES:
                     seconds = SLICE_SECONDS
-                elif self.dozing == thread:
+                elif self.dozing_thread == thread:
                     seconds = LONG_SLICE_SECONDS
                 else:
                     # A thread that read the socket before this line gave no nudge, so look once more.
-                    self.dozing = thread
+                    self.dozing_thread = thread
                     continue
                 if deadline is not None:
                     left = deadline - time.monotonic()
@@ -345,9 +345,9 @@ class Channel:
                     seconds = min(seconds, left)
                 self.watch_alive(poller.poll(seconds * 1000))
         finally:
-            self.callers.discard(thread)
-            if self.dozing == thread:
-                self.dozing = 0
+            self.waiting_threads.discard(thread)
+            if self.dozing_thread == thread:
+                self.dozing_thread = 0
                 self._io_thread.wake_if_asleep()
 
     def block(self, task_id: int, done: Callable[[], bool]) -> int:
@@ -394,7 +394,7 @@ class Channel:
             poller=self.poller,
             has_ended=lambda: bool(self.ended),
             others_read=self._others_read,
-            is_dozing=lambda: bool(self.dozing),
+            is_dozing=lambda: bool(self.dozing_thread),
             has_unsent=lambda: connection.unsent > 0,
             # In a worker, programs that a task has started may have written something.
             needs_sweeps=lambda: bool(objects.counts or released) or self.host is not None,
@@ -404,7 +404,7 @@ class Channel:
     def _others_read(self) -> bool:
         """Return whether another thread has read the socket since the last call, or reads the socket now."""
         pumps, self._pumps_known = self._pumps_known, self.pumps
-        return bool(self.callers) or self.pumps != pumps
+        return bool(self.waiting_threads) or self.pumps != pumps
 
     def _attend(self, events: list[tuple[int, int]]) -> bool:
         """Do the work that is due after these events. Returns whether work is due again soon."""
@@ -412,7 +412,7 @@ class Channel:
         if self.ended:
             return False
         soon = self.host is not None and self.host.attend()
-        if self.connection.unsent or not self.callers:
+        if self.connection.unsent or not self.waiting_threads:
             with self.lock:
                 self.pump()
             self.deliver()
@@ -427,7 +427,7 @@ class Channel:
                 return
             if self.host is not None:
                 self.host.on_lost()
-            reason = self._owner.obituary() if self._owner is not None else ""
+            reason = self._owner.explain_end() if self._owner is not None else ""
             self._lost = True
             self.ended = (
                 f"The cluster is gone: its scheduler (pid {self.scheduler_pid}) ended unexpectedly. "
@@ -470,7 +470,9 @@ class Channel:
         self._io_thread.stop()
         self.spiller.close()
         with self.lock:
-            self.connection.close(quickly=self._lost or (self._owner is not None and self._owner.call_off()))
+            self.connection.close(
+                quickly=self._lost or (self._owner is not None and self._owner.cancel_start())
+            )
             self.objects.fail_callbacks(m.Failure("cluster_lost", self.ended))
         self.deliver()
         with self.lock:

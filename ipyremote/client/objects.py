@@ -94,8 +94,8 @@ class Objects:
         self.borrowed: set[int] = set()
         #: Values that have arrived, of objects in `counts`.
         self.ready: dict[int, Value] = {}
-        #: Values sent ahead of the run that needs them, in a worker.
-        self.ahead: dict[int, Value] = {}
+        #: Values that were sent ahead of the run that needs them, in a worker.
+        self.prefetched: dict[int, Value] = {}
         #: Functions to call when an object has its value.
         self.callbacks: dict[int, list[Callable[[int], None]]] = {}
         #: Callbacks to be run as soon as the lock is free, with the ids of their objects.

@@ -37,7 +37,7 @@ class SchedulerPlacementGroups:
         channel.check()
         running = self._submitter.running
         group_id = secrets.randbits(_ID_BITS) + 1
-        label = name or str(channel.holds(lambda: running.label_of("placement_group")))
+        label = name or str(channel.call_locked(lambda: running.label_of("placement_group")))
 
         def message(request: int = 0) -> m.CreateGroup:
             return m.CreateGroup(

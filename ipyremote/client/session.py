@@ -29,7 +29,7 @@ from ipyremote.backend import (
 )
 from ipyremote.client import CAPABILITIES
 from ipyremote.client.actor_names import SchedulerActorNames, creation
-from ipyremote.client.channel import Channel, Owner, WorkerHooks
+from ipyremote.client.channel import Channel, SchedulerOwner, WorkerHooks
 from ipyremote.client.definitions import Definitions
 from ipyremote.client.environments import EnvironmentRequests
 from ipyremote.client.history import ClientHistory
@@ -67,7 +67,7 @@ class Session:
         secret: bytes,
         store: SegmentStore,
         alive: int,
-        owner: Owner | None = None,
+        owner: SchedulerOwner | None = None,
         host: WorkerHooks | None = None,
         address: str = "",
     ) -> None:

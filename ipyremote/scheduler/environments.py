@@ -68,7 +68,7 @@ class EnvironmentLink(ZygoteLink):
         code = self._process.wait()
         return -code if code < 0 else code << 8
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         """Return why the process has ended. Removes the files of the process."""
         status = self.reap()
         try:
@@ -143,10 +143,10 @@ class EnvironmentProcesses:
         """Return why the process of an environment has ended; None if the environment was closed."""
         if link in self._closed:
             self._closed.remove(link)
-            link.obituary()
+            link.explain_end()
             return None
         del self._links[link.key]
-        return link.obituary()
+        return link.explain_end()
 
     def hang_up(self) -> None:
         """Ask all processes to end, with their workers."""

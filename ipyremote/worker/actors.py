@@ -48,9 +48,9 @@ def serve_threads(session: Session, host: Host, runner: Runner, actor: ActorSpec
             host.on_work = all_groups.advance
             all_groups.advance()
 
-        session.channel.holds(begin)
+        session.channel.call_locked(begin)
         session.channel.wait_until(lambda: host.leaving)
-        session.channel.holds(all_groups.clear)
+        session.channel.call_locked(all_groups.clear)
 
 
 def _on_threads(
@@ -60,7 +60,7 @@ def _on_threads(
         try:
             runner.run_on_thread(call, last=lambda: not group.waiting)
         finally:
-            session.channel.holds(lambda: groups.on_ended(call, group))
+            session.channel.call_locked(lambda: groups.on_ended(call, group))
 
     def start(batch: list[Assignment]) -> None:
         for call in batch:
@@ -98,7 +98,7 @@ def serve_async(session: Session, host: Host, runner: Runner, actor: ActorSpec) 
 
     for loop in loops.values():
         loop.on_idle = on_work
-    session.channel.holds(begin)
+    session.channel.call_locked(begin)
     loops[DEFAULT].serve()
     for thread in others:
         thread.join()
@@ -161,7 +161,7 @@ class _Loop:
             task = asyncio.current_task()
             if task is not None:
                 self._active.discard(task)
-            self._session.channel.holds(lambda: self._on_ended(call))
+            self._session.channel.call_locked(lambda: self._on_ended(call))
 
     def _on_ended(self, call: Assignment) -> None:
         self._groups.on_ended(call, self.group)

@@ -44,7 +44,7 @@ class WorkerCurrentTask:
                 "exit_actor() is for methods of actors, and this is a task. Return from its function, or raise."
             )
         # From this line on, no call that waits here starts.
-        self._session.channel.holds(self._host.leave)
+        self._session.channel.call_locked(self._host.leave)
         self._session.channel.send(KillActor(self._actor[0].task_id), now=True)
         if self.is_async:
             raise AsyncioActorExit("The actor has left by exit_actor().")

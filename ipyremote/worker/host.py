@@ -44,10 +44,10 @@ class Link(Protocol):
     def reply(self, message: Returned | TaskDone) -> None:
         """Queue a message to the scheduler."""
 
-    def take_ahead(self, object_id: int) -> Inline | Stored | Failure | None:
+    def prefetched_value(self, object_id: int) -> Inline | Stored | Failure | None:
         """Return and forget a value that came before the run that needs the value."""
 
-    def forget_ahead(self) -> None:
+    def forget_prefetched(self) -> None:
         """Forget all values that came ahead: the run has taken its own."""
 
 
@@ -172,11 +172,11 @@ class Host:
             return
         values = []
         for object_id, value in zip(message.spec.deps, message.values, strict=True):
-            known = value if value is not None else self.link.take_ahead(object_id)
+            known = value if value is not None else self.link.prefetched_value(object_id)
             values.append(
                 known or Failure("object_lost", f"An argument of {message.spec.label} did not arrive.")
             )
-        self.link.forget_ahead()
+        self.link.forget_prefetched()
         self._queue.append(Assignment(message, tuple(values)))
         self._last_run = message.run
         self._tell()

@@ -121,6 +121,6 @@ def _work(session: Session, host: Host, runner: Runner, title: WorkerTitle) -> N
 def _take(session: Session, host: Host) -> bool:
     """Wait for the next run. Returns False when the session has ended."""
     # The socket is read only when the queue is empty: a look at the socket costs as much as a small task.
-    if not session.channel.holds(host.take):
+    if not session.channel.call_locked(host.take):
         session.channel.wait_until(host.take)
     return not session.ended

@@ -118,7 +118,7 @@ class StreamWriter:
             loop = asyncio.get_running_loop()
             wake = asyncio.Event()
             self._assignment.on_demand = lambda: loop.call_soon_threadsafe(wake.set)
-            while not self._channel.holds(self._goes_on):
+            while not self._channel.call_locked(self._goes_on):
                 await wake.wait()
                 wake.clear()
         return not self.unwanted

@@ -105,7 +105,7 @@ def test_a_storm_of_interrupts_loses_nothing(work: Callable[[int], None], interr
     until(lambda: set(current.insight.status().tasks) == {"done"}, "no task is left")
     gc.collect()
     assert current._objects.waiters == []
-    assert current.channel.callers == set()
+    assert current.channel.waiting_threads == set()
 
 
 @pytest.mark.parametrize("rounds", [150, pytest.param(10_000, marks=pytest.mark.chaos)])

@@ -105,10 +105,10 @@ class _Owner:
         while self._fds:
             os.close(self._fds.pop())
 
-    def call_off(self) -> bool:
+    def cancel_start(self) -> bool:
         return False
 
-    def obituary(self) -> str:
+    def explain_end(self) -> str:
         return " It had been faked."
 
 

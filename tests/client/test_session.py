@@ -241,7 +241,7 @@ def test_a_thread_that_waits_in_long_slices_is_woken_at_once(
 
     thread = threading.Thread(target=wait)
     thread.start()
-    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
+    until(lambda: session.channel.dozing_thread != 0, "the thread waits in long slices")
     scheduler.say(m.ObjectReady(ref._id, value_of(1)))
     began = time.monotonic()
     thread.join()
@@ -254,7 +254,7 @@ def test_a_message_that_another_thread_reads_wakes_the_waiting_thread(
     ref = submit(session)
     thread = threading.Thread(target=lambda: session.get([ref._id], timeout=30))
     thread.start()
-    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
+    until(lambda: session.channel.dozing_thread != 0, "the thread waits in long slices")
     began = time.monotonic()
     scheduler.say(m.ObjectReady(ref._id, value_of(1)))
     while thread.is_alive():
@@ -270,7 +270,7 @@ def test_a_submission_is_sent_at_once_while_another_thread_waits(
     ref = submit(session)
     thread = threading.Thread(target=lambda: session.wait([ref._id], 1, timeout=3))
     thread.start()
-    until(lambda: session.channel.dozing != 0, "the thread waits in long slices")
+    until(lambda: session.channel.dozing_thread != 0, "the thread waits in long slices")
     began = time.monotonic()
     refs = [submit(session) for _ in range(5)]
     scheduler.wait_heard(m.Submit, 6)

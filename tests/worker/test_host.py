@@ -29,16 +29,16 @@ class Link:
 
     def __init__(self) -> None:
         self.replies: list[Any] = []
-        self.ahead: dict[int, Inline | Stored | Failure] = {}
+        self.prefetched: dict[int, Inline | Stored | Failure] = {}
 
     def reply(self, message: Any) -> None:
         self.replies.append(message)
 
-    def take_ahead(self, object_id: int) -> Inline | Stored | Failure | None:
-        return self.ahead.get(object_id)
+    def prefetched_value(self, object_id: int) -> Inline | Stored | Failure | None:
+        return self.prefetched.get(object_id)
 
-    def forget_ahead(self) -> None:
-        self.ahead.clear()
+    def forget_prefetched(self) -> None:
+        self.prefetched.clear()
 
 
 @pytest.fixture
@@ -86,7 +86,7 @@ def test_a_message_that_is_repeated_changes_nothing(host: Host, link: Link) -> N
 
 
 def test_values_that_came_ahead_are_taken_once(host: Host, link: Link) -> None:
-    link.ahead[5] = Inline(b"five")
+    link.prefetched[5] = Inline(b"five")
     host.on_message(run(1, deps=(5,)))
     host.on_message(run(2, deps=(5,)))
     host.take()

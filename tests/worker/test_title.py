@@ -43,7 +43,7 @@ def send(host: Host, task_id: int, name: str, number: str, **more: Any) -> None:
 
 def connected(host: Host) -> None:
     class Link:
-        def forget_ahead(self) -> None: ...
+        def forget_prefetched(self) -> None: ...
 
     host.connect(Link())  # type: ignore[arg-type]  # all of the link that these tests touch
 
