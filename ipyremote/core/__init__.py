@@ -1,6 +1,6 @@
 """The decisions of a session as a pure state machine: `Core.handle(events, now) -> commands`.
 
-It knows no clock, thread, file, socket, log or randomness; `scheduler/` owns those and performs the commands.
+The core has no clock, thread, file, socket, log or randomness; `scheduler/` owns those and performs the commands.
 
     events, commands      the vocabulary: all that goes in, all that comes out
     transitions           the states of tasks, actors, objects, workers, groups, environments, and the legal moves
@@ -8,21 +8,21 @@ It knows no clock, thread, file, socket, log or randomness; `scheduler/` owns th
     core                  the front door
 
     tasks, actors         a task from submission to its end; an actor's creation, calls, restarts and end
-    lifetimes             who holds which object; sealing, forwarding, dropping, freeing
-    streams               tasks that yield
-    queues, placement     ready tasks by shape and client; which task goes to which worker, and when
-    dispatch, resources   how a task gets onto a worker and off it; what is free and which GPU is whose
-    worker_pool           how many workers there are: starting, spares, failures, stopping
-    environments          when environments are set up and given up
-    placement_groups, group_reservation    who creates and removes groups; how groups are reserved and given back
+    lifetimes             the holders of objects; sealing, forwarding, dropping, freeing
+    streams               items of tasks that yield
+    queues, placement     ready tasks by shape and client; the choice of a worker and a moment for each task
+    dispatch, resources   the way of a task onto a worker and off it; free amounts, and the GPUs of each lease
+    worker_pool           the number of workers: starting, spares, failures, stopping
+    environments          the opening and closing of environments
+    placement_groups, group_reservation    creation and removal of groups; reserving and giving back their resources
 
-    reports, worker_loss  what workers report; what the loss of a worker or a driver does
-    cancel, spilling      cancellation with all children; what is moved to disk when memory has no room
-    detached, actor_names what outlives its driver; who is found by which name
-    output_routing, unretrieved            who sees what a task shows; failures that nobody can retrieve
+    reports, worker_loss  reports of workers; consequences of the loss of a worker or a driver
+    cancel, spilling      cancellation with all children; moves of objects to disk when memory has no room
+    detached, actor_names sessions that outlive their driver; names of actors, and namespaces
+    output_routing, unretrieved            the audience of a task's output; failures that nobody can retrieve
 
-    explain, audit        why a task waits; whether all records are consistent
-    state_query, columns, attempts, timeline    lists and counts, and what they are made of
+    explain, audit        reasons why a task waits; the invariants of all records
+    state_query, columns, attempts, timeline    lists and counts, and their rows and columns
 """
 
 from ipyremote.core.commands import (

@@ -189,7 +189,7 @@ class Actors:
             return
         worker = actor.worker
         if worker is not None and sender == worker.id:
-            # The worker leaves after the calls that it was sent. Only the call that leaves has begun.
+            # The worker leaves after the calls that it was sent, so calls that have not begun are cancelled there.
             for call in worker.tasks:
                 if call.state == SENT:
                     ledger.out.append(Send(sender, CancelRun(call.spec.task_id, call.attempt)))

@@ -122,7 +122,7 @@ class Core:
         return out
 
     def deadline(self) -> float | None:
-        """Return the time for a `Tick` to `handle` if no event comes before; None: none is needed."""
+        """Return the time at which `handle` must be given a `Tick` unless an event comes before; None: at no time."""
         deadlines: tuple[float | None, ...]
         deadlines = (self._pool.deadline(), self._placement.deadline, self._detached.deadline)
         if self._ledger.environments:
@@ -304,7 +304,7 @@ class Core:
                 self._on_message(event.worker_id, report)
 
     def _is_complete(self, report: m.TaskDone | m.TaskFailed) -> bool:
-        """Return whether all objects in a report are known: messages about them may be lost with the worker."""
+        """Return whether all objects in a report are known: messages that create them may be lost with the worker."""
         if isinstance(report, m.TaskFailed):
             return True
         refs = [ref for refs in report.refs for ref in refs]
@@ -365,7 +365,7 @@ class Core:
             self._actors.on_woken(task)
 
     def _settle_actors(self) -> None:
-        """Settle all touched actors, and the actors that this touches in turn."""
+        """Settle all touched actors, and the actors that are touched in turn."""
         ledger = self._ledger
         touched = ledger.touched
         while touched:

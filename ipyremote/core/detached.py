@@ -88,7 +88,7 @@ class Detached:
         ledger.out.append(Log(f"the driver is gone; {len(saved)} of its names are kept {self._seconds:g} s"))
         # Before any task is cancelled, so that nothing is sent to the former owner.
         release_client(ledger, client_id)
-        # A later task may hold the value of an earlier one, never the other way round.
+        # A later task may hold the value of an earlier task, never the other way round.
         for task in reversed(list(ledger.tasks.values())):
             if task.submitter == client_id and ledger.tasks.get(task.spec.task_id) is task:
                 self._cancel_unless_needed(task)

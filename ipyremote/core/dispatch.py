@@ -30,7 +30,7 @@ __all__ = [
     "unblock",
 ]
 
-#: Size in bytes, all together, of inline dependencies of a task above which each travels in a message of its own.
+#: Total size in bytes of a task's inline dependencies above which each travels in a message of its own.
 LARGE_BYTES: Final = 1 << 20
 
 
@@ -44,7 +44,7 @@ def move(ledger: Ledger, task: Task, state: str) -> None:
 
 
 def show_task(ledger: Ledger, task: Task) -> None:
-    """Tell the watchers of a task that has not ended its present state."""
+    """Tell the present state of a task that has not ended to its watchers."""
     for index in range(task.spec.returns):
         obj = ledger.objects.get(task.spec.task_id + index)
         if obj is not None and obj.watchers:

@@ -74,7 +74,7 @@ def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]
 
 
 def unwatch(ledger: Ledger, client_id: int, ids: tuple[int, ...]) -> None:
-    """Tell a client no more about the tasks of these objects."""
+    """Stop telling a client about the tasks of these objects."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
         if obj is not None and obj.watchers is not None:

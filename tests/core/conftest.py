@@ -1,4 +1,4 @@
-"""Each transcript must be complete: commands that no line asserts fail the test."""
+"""The check that each transcript is complete: a command that no line asserts fails its test."""
 
 from __future__ import annotations
 
