@@ -114,7 +114,7 @@ class Detached:
             self._save({name: bound for name, bound in self._saved.items() if name not in names})
 
     def audience(self, driver: int, cell: int) -> tuple[int, int]:
-        """Return the driver and the cell that see the output of a task. The new owner has no cell of a former one."""
+        """Return the driver and the cell that see a task's output. A new owner has no cell of a former owner."""
         if driver in self._former:
             return self._ledger.owner, 0
         return driver, cell

@@ -51,7 +51,7 @@ class EnvironmentLifecycle:
         self._pool = pool
         self._actors = actors
 
-    # ---------------------------------------------------------------------------------------------- what has happened
+    # --------------------------------------------------------------------------------------------------------- events
 
     def on_define(self, message: DefineEnvironment) -> None:
         """Note the description of an environment that a client announces."""
