@@ -69,6 +69,11 @@ class Place(NamedTuple):
     #: Id of the only machine that will do; empty for any machine.
     node: str = ""
 
+    @property
+    def is_anywhere(self) -> bool:
+        """Return whether the place leaves open where the task runs. `captures` is about other tasks, and ignored."""
+        return self._replace(captures=None) == _NOTHING_ASKED
+
 
 class GroupRecord(NamedTuple):
     """What is known of a placement group."""
@@ -88,6 +93,8 @@ class GroupRecord(NamedTuple):
     detail: str = ""
 
 
+#: The place that asks for nothing.
+_NOTHING_ASKED: Final = Place()
 #: The place that says: not in the group of the task that submits this one.
 ANYWHERE: Final = Place(captures=False)
 

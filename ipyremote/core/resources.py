@@ -71,11 +71,12 @@ def key_of(shape: Shape) -> ShapeKey:
 
 
 def _narrowed(ledger: Ledger, place: Place | None) -> Place | None:
-    """What of a place makes a difference: a group, and labels that the machine does not have. None: nothing."""
+    """Return what makes a difference on this machine: a place without its node and without labels that are met."""
     if place is None:
         return None
     labels = () if match_some(place.labels, ledger.labels) else place.labels
-    return Place(place.group_id, place.bundle, labels=labels) if place.group_id or labels else None
+    place = place._replace(captures=None, labels=labels, node="")
+    return None if place.is_anywhere else place
 
 
 def _make_shape(ledger: Ledger, key: ShapeKey) -> Shape:

@@ -88,7 +88,7 @@ class Running:
             if captures and own is not None and not place.group_id:
                 place = place._replace(group_id=own.group_id)
             place = place._replace(captures=captures)
-        return place if place.group_id or place.labels or place.node else None
+        return None if place.is_anywhere else place
 
     def on_this_thread(self) -> bool:
         """Return whether the calling thread is the thread that runs the task."""

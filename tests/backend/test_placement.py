@@ -214,3 +214,8 @@ def test_strategies_that_cannot_be_are_refused(make: Any, error: type[Exception]
     group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),),))
     with pytest.raises(error):
         make(group)
+
+
+@pytest.mark.parametrize("field", Place._fields)
+def test_a_place_is_anywhere_unless_a_field_says_more_than_captures(field: str) -> None:
+    assert Place(**{field: object()}).is_anywhere is (field == "captures")

@@ -72,7 +72,11 @@ def test_the_changelog_has_a_section_for_this_version() -> None:
 def test_the_files_that_the_documents_name_exist() -> None:
     named = {
         (document, path)
-        for document, base in (("CONTRIBUTING.md", ROOT), ("tests/README.md", ROOT / "tests"))
+        for document, base in (
+            ("ARCHITECTURE.md", PACKAGE / "notebook"),
+            ("CONTRIBUTING.md", ROOT),
+            ("tests/README.md", ROOT / "tests"),
+        )
         for path in re.findall(r"`(?:pytest )?([\w.]+/[\w./-]*)`", (ROOT / document).read_text())
         if not any((place / path).exists() for place in (base, ROOT, PACKAGE))
     }

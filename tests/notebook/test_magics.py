@@ -14,8 +14,9 @@ from ipyremote.backend import current
 from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.exceptions import ClusterLostError, TaskError
 from ipyremote.notebook.extension import Notebook
-from ipyremote.notebook.magics import CellSyntaxError
+from ipyremote.notebook.magics import CellSyntaxError, RemoteMagics
 from ipyremote.refs import ObjectRef
+from ipyremote.remote_cells.shell import REFUSED_MAGICS
 from tests.notebook.fakes import FakeBackend, FakeFrontend
 
 
@@ -232,6 +233,12 @@ def test_remote_status_without_a_cluster_says_how_to_start_one(
     current.remove(backend)
     shell.run_line_magic("remote_status", "")
     assert "No cluster is running" in capsys.readouterr().out
+
+
+def test_every_magic_of_ours_is_refused_in_a_remote_cell() -> None:
+    ours = {name for names in RemoteMagics.magics.values() for name in names}
+    assert {"remote", "remote_status"} <= ours
+    assert ours <= REFUSED_MAGICS
 
 
 # ---- what runs

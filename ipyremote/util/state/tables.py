@@ -18,6 +18,7 @@ from ipyremote.util.state.state_records import (
     TaskState,
     WorkerDetails,
     WorkerState,
+    columns,
 )
 
 __all__ = ["LARGEST_LIMIT", "Question", "checked", "insight_of", "listed", "session_of", "summarized"]
@@ -42,78 +43,20 @@ class _RecordKind(NamedTuple):
 
     plain: type[StateRecord]
     detailed: type[StateRecord]
-    #: Columns that a filter can name.
-    filtered: tuple[str, ...]
+    #: Details that a filter can name beside all plain columns.
+    more: tuple[str, ...] = ()
+
+    @property
+    def filtered(self) -> tuple[str, ...]:
+        """Return the columns that a filter can name."""
+        return (*columns(self.plain), *self.more)
 
 
 _KINDS: Final[Mapping[str, _RecordKind]] = {
-    "tasks": _RecordKind(
-        TaskState,
-        TaskDetails,
-        (
-            "task_id",
-            "attempt_number",
-            "label",
-            "name",
-            "state",
-            "actor_id",
-            "type",
-            "func_or_class_name",
-            "parent_task_id",
-            "worker_id",
-            "worker_pid",
-            "error_type",
-            "placement_group_id",
-            "job_id",
-            "node_id",
-        ),
-    ),
-    "actors": _RecordKind(
-        ActorState,
-        ActorDetails,
-        (
-            "actor_id",
-            "label",
-            "class_name",
-            "state",
-            "name",
-            "pid",
-            "ray_namespace",
-            "repr_name",
-            "placement_group_id",
-            "job_id",
-            "node_id",
-        ),
-    ),
-    "objects": _RecordKind(
-        ObjectState,
-        ObjectState,
-        (
-            "object_id",
-            "label",
-            "object_size",
-            "task_status",
-            "reference_type",
-            "type",
-            "pid",
-            "ip",
-        ),
-    ),
-    "workers": _RecordKind(
-        WorkerState,
-        WorkerDetails,
-        (
-            "worker_id",
-            "is_alive",
-            "worker_type",
-            "state",
-            "label",
-            "exit_type",
-            "pid",
-            "node_id",
-            "ip",
-        ),
-    ),
+    "tasks": _RecordKind(TaskState, TaskDetails, ("placement_group_id",)),
+    "actors": _RecordKind(ActorState, ActorDetails, ("repr_name", "placement_group_id")),
+    "objects": _RecordKind(ObjectState, ObjectState),
+    "workers": _RecordKind(WorkerState, WorkerDetails),
 }
 
 
