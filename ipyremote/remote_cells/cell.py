@@ -1,11 +1,12 @@
 """A `%%remote` cell in a worker: its source is compiled and run there like a notebook cell.
 
 `run_cell` is an ordinary task; a cell of a session (`sessions.py`) is a call of an actor. The notebook sends what the
-cell reads along with the cell, as arguments, so refs among these have become values. Rules. The cell runs in the
-globals of the captured functions, so `x = 5; f()` means in a worker what it means in the notebook. Functions and
-classes of the cell belong to `__main__`, so they travel by value. There is a `get_ipython()` for magics and commands
-(`shell.py`), and a plain `display`, which prints, unless the process has a better one, as workers do (`display.py`).
-Figures that the cell leaves open are shown. Nothing here imports IPython before the cell itself uses it.
+cell reads along with the cell. Refs among the inputs are arguments of their own, so they arrive as values. Rules. The
+cell runs in the globals of the captured functions, so `x = 5; f()` means in a worker what it means in the notebook.
+Functions and classes of the cell belong to `__main__`, so they travel by value. There is a `get_ipython()` for magics
+and commands (`shell.py`), and a plain `display`, which prints, unless the process has a better one, as workers do
+(`display.py`). Figures that the cell leaves open are shown. Nothing here imports IPython before the cell itself uses
+it.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from contextvars import copy_context
 from dataclasses import dataclass, field
 from functools import partial
 from types import CodeType, FrameType, FunctionType, ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ipyremote.exceptions import tracebacks
 from ipyremote.remote_cells import figures
 from ipyremote.remote_cells.scopes import Scope, entered
 from ipyremote.remote_cells.shell import RemoteShell
 
-__all__ = ["Cell", "compile_cell", "execute", "register_sources", "run_cell"]
+__all__ = ["Cell", "CellInputs", "compile_cell", "execute", "register_sources", "run_cell"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +55,23 @@ class Cell:
     timeout: float | None = None
 
 
-def run_cell(cell: Cell, home: FunctionType, names: tuple[str, ...], *values: Any) -> Any:
-    """Run it in the globals of `home`. Returns what `execute` does."""
+class CellInputs(NamedTuple):
+    """The inputs of a cell that are pickled together: values that share a part still share that part in the worker."""
+
+    #: Function in whose globals the cell runs; captured functions have the same globals.
+    home: FunctionType
+    #: Values by name.
+    values: Mapping[str, Any]
+
+
+def run_cell(cell: Cell, inputs: CellInputs, names: tuple[str, ...], *values: Any) -> Any:
+    """Run a cell in the globals of its home. `names` and `values`: the inputs that the notebook has sent as refs.
+
+    Returns the result of `execute`.
+    """
+    home, captured = inputs
     space = home.__globals__
+    space.update(captured)
     space.update(zip(names, values, strict=True))
     return execute(cell, space)
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from ipyremote.remote_cells.cell import Cell, execute
+from ipyremote.remote_cells.cell import Cell, CellInputs, execute
 from ipyremote.remote_cells.preview import size_of
 from ipyremote.remote_cells.shell import RemoteShell
 
@@ -38,16 +38,17 @@ class CellSession:
         self._copies: dict[str, Any] = {}
 
     def run(
-        self, cell: Cell, home: FunctionType, names: tuple[str, ...], asked: tuple[str, ...], *values: Any
+        self, cell: Cell, inputs: CellInputs, names: tuple[str, ...], asked: tuple[str, ...], *values: Any
     ) -> Any:
-        """Run a cell; see `cells.execute`. `asked`: names that are replaced even if they are the session's own."""
+        """Run a cell; see `run_cell`. `asked`: names that are replaced even if they are the session's own."""
         space = self._space
+        home, captured = inputs
         arrived = home.__globals__
         for name, value in arrived.items():
             # What captured functions refer to. Code is always fresh, data stays as it was when it came first.
             if not name.startswith("__") and (name not in space or isinstance(value, FunctionType | type)):
                 self._take(name, _moved(value, arrived, space), asked)
-        for name, value in zip(names, values, strict=True):
+        for name, value in (*captured.items(), *zip(names, values, strict=True)):
             self._take(name, _moved(value, arrived, space), asked)
         return execute(cell, space, self._shell)
 

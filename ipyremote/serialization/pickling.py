@@ -37,11 +37,12 @@ import cloudpickle
 
 from ipyremote.exceptions import IPyRemoteError, tracebacks
 from ipyremote.serialization import diagnosis
-from ipyremote.serialization.nested_refs import collecting, here
+from ipyremote.serialization.nested_refs import collect, collecting, here
 
 __all__ = [
     "INLINE_LIMIT",
     "Pickled",
+    "PickledOnce",
     "Slot",
     "before_loading",
     "deregister",
@@ -127,6 +128,33 @@ class Pickled:
     def size(self) -> int:
         """Total size of the pickle and its buffers without padding, in bytes."""
         return len(self.head) + sum(buffer.nbytes for buffer in self.buffers)
+
+
+class PickledOnce:
+    """A value with its pickle, which is made here and never again.
+
+    When an instance is pickled, the value's pickle goes into the new one, and what is loaded is the value itself. So
+    user code such as `__reduce__` runs once for a value whose pickle is looked at before the value is sent.
+    """
+
+    __slots__ = ("pickled", "value")
+
+    def __init__(self, value: Any, names: Sequence[str] = ()) -> None:
+        """Pickle a value; see `dumps`, for errors too."""
+        self.value = value
+        self.pickled = dumps(value, names)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        for any_id in self.pickled.refs:
+            collect(any_id)
+        # The head is left out of the new pickle, as the buffers are: a `__main__` inside the head would make `dumps`
+        # hand everything around this value to cloudpickle.
+        head = pickle.PickleBuffer(self.pickled.head)
+        return _loads_parts, (head, *map(pickle.PickleBuffer, self.pickled.buffers))
+
+
+def _loads_parts(head: bytes | memoryview, *buffers: bytes | memoryview) -> Any:
+    return loads(head, buffers)
 
 
 class Joined(Protocol):

@@ -19,7 +19,7 @@ from tqdm.notebook import tqdm as notebook_tqdm
 import ipyremote as ray
 from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TextReport, current
 from ipyremote.client.session import Session
-from ipyremote.remote_cells.cell import Cell, run_cell
+from ipyremote.remote_cells.cell import Cell, CellInputs, run_cell
 from ipyremote.remote_cells.preview import preview
 
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -90,7 +90,7 @@ def run_remotely(source: str) -> Any:
     """Run code as `%%remote` does."""
     place = FunctionType(home.__code__, {}, "home")
     cell = ray.remote(run_cell)
-    return ray.get(cell.remote(Cell(source, "<cell>", "In [1]"), place, ()), timeout=60)
+    return ray.get(cell.remote(Cell(source, "<cell>", "In [1]"), CellInputs(place, {}), ()), timeout=60)
 
 
 def test_printed_text_and_displays_of_a_task_keep_their_order(recorder: Recorder) -> None:

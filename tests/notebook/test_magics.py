@@ -53,11 +53,12 @@ def test_a_cell_is_submitted_with_the_names_that_it_reads(
     shell.run_cell("import math as m\na, b, c = 1, [2], object()")
     ref = remote(shell, "x = a + m.pi\nb[0] + x\n")
     ((_, label, exported, args, options),) = backend.submitted
-    cell, home, names, *values = args
+    cell, inputs, *refs = args
+    home, values = inputs.value
     assert repr(ref) == "ObjectRef(%%remote#1)"
     assert (label, exported.name, options.max_retries) == ("%%remote#1", "%%remote", 0)
-    assert names == ("a", "b")
-    assert values == [1, [2]]
+    assert list(values.items()) == [("a", 1), ("b", [2])]
+    assert refs == [()]
     assert cell.modules == (("m", "math"),)
     assert cell.source == "\nx = a + m.pi\nb[0] + x\n"
     assert home.__globals__ is shell.user_ns
@@ -68,7 +69,7 @@ def test_refs_are_top_level_dependencies(
 ) -> None:
     ref = shell.user_ns["part"] = backend.new_ref()
     remote(shell, "part + 1")
-    assert backend.submitted[0][3][3:] == (ref,)
+    assert backend.submitted[0][3][2:] == (("part",), ref)
 
 
 def test_the_name_of_a_cell_is_bound_to_its_ref_and_part_of_its_label(

@@ -218,6 +218,95 @@ def test_the_limit_of_large_values_can_be_configured(
     assert "shipped text" in capsys.readouterr().out
 
 
+#: How often each kind of object was pickled: the notebook's process notes that in its own copy.
+_COUNTED = """
+calls = []
+class Counted:
+    def __init__(self, content):
+        self.content = content
+    def __reduce__(self):
+        calls.append(1)
+        return Counted, (self.content,)
+"""
+
+
+@pytest.mark.parametrize("flags", ["-b", "-b -s counting"])
+def test_a_captured_value_is_pickled_once(cells: CellRuns, flags: str) -> None:
+    cells(_COUNTED + "counted = Counted(5)")
+    assert cells(f"%%remote {flags}\ncounted.content") == 5
+    assert len(cells.names["calls"]) == 1
+
+
+@pytest.mark.parametrize("large", ["text", "[text, 'y' * 2000]"])
+def test_a_large_captured_value_is_pickled_once_and_compared_by_one_pickle_for_each_later_cell(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str], large: str
+) -> None:
+    cells("%config IPyRemote.large_value = 1000")
+    cells("from tests.notebook.counted import CountedText\ntext = CountedText('x' * 2000)")
+    cells(f"large = {large}")
+    for changed, shipped, pickled in (("", True, 1), ("", False, 2), ("text.text = 'z' * 2000", True, 3)):
+        cells(changed)
+        assert cells("%%remote -b\nfirst = large if hasattr(large, 'text') else large[0]\nfirst.text") == (
+            cells.names["text"].text
+        )
+        assert ("shipped large" in capsys.readouterr().out) is shipped
+        assert cells.names["text"].pickled == pickled
+
+
+def test_a_value_that_turns_out_to_be_large_when_it_is_pickled_is_stored(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells("%config IPyRemote.large_value = 1000")
+    cells("from tests.notebook.counted import HiddenText\nlong, short = HiddenText('x' * 2000), [1]")
+    for shipped, pickled in ((True, 2), (False, 3)):
+        assert cells("%%remote -b\nshort.append(2)\n(len(long.text), short)") == (2000, [1, 2])
+        assert ("shipped long (" in capsys.readouterr().out) is shipped
+        assert cells.names["long"].pickled == pickled
+
+
+def test_many_small_values_are_sent_together_even_if_they_are_large_in_all(
+    cells: CellRuns, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cells("%config IPyRemote.large_value = 1000")
+    cells("one, two = 'x' * 600, 'y' * 600")
+    assert cells("%%remote -b\nlen(one + two)") == 1200
+    assert "shipped" not in capsys.readouterr().out
+
+
+def test_values_that_share_a_part_share_it_in_the_worker(cells: CellRuns) -> None:
+    cells(
+        "shared = []\none, two = {'part': shared}, [shared]\ndef grown():\n    shared.append(1)\n    return shared"
+    )
+    assert cells("%%remote -b\none['part'].append(1)\n(two, one['part'] is two[0])") == ([[1]], True)
+    assert cells("%%remote -b\n(grown() is one['part'], two)") == (True, [[1]])
+
+
+def test_refs_inside_of_captured_values_arrive_as_refs_and_keep_their_objects(cells: CellRuns) -> None:
+    cells("import ipyremote\nnested = {'ref': ipyremote.put([1, 2])}")
+    ref = cells("%%remote -o gate\nimport ipyremote\ngate = nested['ref']\nsum(ipyremote.get(nested['ref']))")
+    cells("del nested")
+    gc.collect()
+    assert ipyremote.get(ref) == 3
+    assert ipyremote.get(ipyremote.get(cells.names["gate"])) == [1, 2]
+
+
+def test_large_values_with_refs_inside_keep_the_objects_of_the_refs(cells: CellRuns) -> None:
+    cells("%config IPyRemote.large_value = 1000")
+    cells("import ipyremote\nnested = ['x' * 2000, ipyremote.put([1, 2])]")
+    for _ in range(2):
+        assert cells("%%remote -b\nimport ipyremote\nipyremote.get(nested[1])") == [1, 2]
+
+
+def test_an_input_that_cannot_be_sent_is_refused_by_name(cells: CellRuns) -> None:
+    cells("import threading\nfine, held = [1], {'lock': threading.Lock()}")
+    for flags in ("", "-s refused"):
+        error = cells.error(f"%%remote {flags}\nfine, held")
+        assert str(error) == (
+            "%%remote cannot send 'held' to a worker. Could not serialize held['lock'] (a _thread.lock): "
+            "cannot pickle '_thread.lock' object"
+        )
+
+
 # ---- what works in a cell
 
 

@@ -16,12 +16,11 @@ import traceback
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 from ipyremote.backend.reporter import BarState
 from ipyremote.remote_cells import Installation, install
-from ipyremote.remote_cells.cell import Cell, run_cell
+from ipyremote.remote_cells.cell import Cell, CellInputs, run_cell
 from ipyremote.remote_cells.sessions import CellSession
 from ipyremote.serialization import pickling
 
@@ -35,10 +34,7 @@ class Job:
     #: Key of the task, as an engine might have it.
     task: str
     cell: Cell
-    #: Function in whose globals the cell runs.
-    home: FunctionType
-    names: tuple[str, ...]
-    values: tuple[Any, ...]
+    inputs: CellInputs
     #: Session that the cell runs in; empty: none.
     session: str = ""
     #: Whether the next job starts while this one runs.
@@ -83,9 +79,9 @@ def _run(job: Job, installation: Installation[Any], reporter: PipeReporter, sess
         try:
             if job.session:
                 session = sessions.setdefault(job.session, CellSession())
-                value = session.run(job.cell, job.home, job.names, (), *job.values)
+                value = session.run(job.cell, job.inputs, (), ())
             else:
-                value = run_cell(job.cell, job.home, job.names, *job.values)
+                value = run_cell(job.cell, job.inputs, ())
         except BaseException as error:  # it is the result
             reporter.write("failed", job.task, type(error).__name__, str(error), traceback.format_exc())
         else:

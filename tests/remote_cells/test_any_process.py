@@ -16,7 +16,7 @@ import pytest
 from IPython.core.inputtransformer2 import TransformerManager
 
 from ipyremote.notebook.cells.capture import capture
-from ipyremote.remote_cells.cell import Cell
+from ipyremote.remote_cells.cell import Cell, CellInputs
 from ipyremote.serialization import pickling
 from tests.remote_cells.pipe_worker import Job
 from tests.support.sources import ROOT
@@ -82,9 +82,7 @@ class Cells:
         job = Job(
             f"job-{number}",
             replace(cell, **details),
-            home,
-            tuple(captured.values),
-            tuple(captured.values.values()),
+            CellInputs(home, captured.values),
         )
         self._jobs.append(replace(job, session=session, beside=beside))
         return job.task

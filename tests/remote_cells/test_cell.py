@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ipyremote.remote_cells.cell import Cell, run_cell
+from ipyremote.remote_cells.cell import Cell, CellInputs, run_cell
 
 
 def home() -> None:
@@ -18,7 +18,7 @@ def home() -> None:
 
 def run(source: str, **names: Any) -> Any:
     place = FunctionType(home.__code__, {}, "home")
-    return run_cell(Cell(source, "<cell>", "In [1]"), place, tuple(names), *names.values())
+    return run_cell(Cell(source, "<cell>", "In [1]"), CellInputs(place, names), ())
 
 
 @pytest.fixture(autouse=True)

@@ -157,10 +157,10 @@ def test_nothing_is_made_before_it_is_used() -> None:
     program = (
         "import sys\n"
         "from types import FunctionType\n"
-        "from ipyremote.remote_cells.cell import Cell, run_cell\n"
+        "from ipyremote.remote_cells.cell import Cell, CellInputs, run_cell\n"
         "home = FunctionType((lambda: None).__code__, {}, 'home')\n"
         "source = 'shell = get_ipython()\\n\"zmq\" in str(type(shell)), shell.__class__.__name__'\n"
-        "assert run_cell(Cell(source, '<cell>', 'In [1]'), home, ()) == (False, 'RemoteShell')\n"
+        "assert run_cell(Cell(source, '<cell>', 'In [1]'), CellInputs(home, {}), ()) == (False, 'RemoteShell')\n"
         "assert 'IPython' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True)

@@ -22,6 +22,7 @@ from ipyremote.exceptions import OufOfBandObjectRefSerializationException, trace
 from ipyremote.messages import Inline
 from ipyremote.serialization import nested_refs, pickling
 from ipyremote.serialization.pickling import (
+    PickledOnce,
     Slot,
     dumps,
     dumps_function,
@@ -186,6 +187,52 @@ def test_slots_are_small_and_equal_by_index():
 def test_refs_are_collected_in_order_each_once():
     assert dumps([Ref(5), {"a": Ref(3)}, Ref(5), np.arange(3)]).refs == (5, 3)
     assert dumps(1).refs == ()
+
+
+class Counted:
+    """Counts how often it is pickled here."""
+
+    def __init__(self, content):
+        self.content = content
+        self.times = 0
+
+    def __reduce__(self):
+        self.times += 1
+        return Counted, (self.content,)
+
+
+@pytest.mark.parametrize("more", [None, lambda: None], ids=["pickled by C", "pickled by cloudpickle"])
+def test_a_value_that_was_pickled_once_is_not_pickled_again_and_arrives_as_itself(more):
+    counted = Counted([Ref(4), np.arange(8)])
+    once = PickledOnce(counted)
+    before = counted.times
+    for _ in range(2):
+        pickled = dumps(([1], once, more))
+        content = loads_inline(inline(pickled))[1].content
+        assert (pickled.refs, content[0].number, content[1].tolist()) == ((4,), 4, list(range(8)))
+    assert (before, counted.times) == (1, 1)
+
+
+def test_the_buffers_of_a_value_that_was_pickled_once_are_not_copied():
+    array = np.arange(1000)
+    buffers = dumps(PickledOnce({"array": array})).buffers
+    assert any(np.shares_memory(array, np.frombuffer(buffer, np.uint8)) for buffer in buffers)
+
+
+def test_a_value_of_main_that_was_pickled_once_leaves_the_rest_to_the_pickler_in_c():
+    def of_main():
+        return 7
+
+    of_main.__module__ = "__main__"
+    counted = Counted(1)
+    assert b"__main__" not in (head := dumps((PickledOnce(of_main), counted)).head)
+    assert counted.times == 1
+    assert len(head) < 500
+
+
+def test_an_error_of_a_value_that_is_pickled_once_names_the_culprit():
+    with pytest.raises(TypeError, match=r"Could not serialize data\['lock'\] \(a _thread.lock\)"):
+        PickledOnce(({"lock": threading.Lock()},), ("data",))
 
 
 def test_refs_are_collected_once_when_cloudpickle_takes_over():

@@ -23,8 +23,9 @@ from ipyremote.backend import Backend, current
 from ipyremote.declare.options import method_options
 from ipyremote.exceptions import ActorError, GetTimeoutError, IPyRemoteError, TaskError
 from ipyremote.notebook.cells.cell_arguments import CellArguments
-from ipyremote.notebook.cells.inputs import SameObject
+from ipyremote.notebook.cells.inputs import PackedInputs, SameObject
 from ipyremote.notebook.display.html import bytes_text
+from ipyremote.remote_cells.cell import Cell
 from ipyremote.remote_cells.sessions import CellSession, Variable
 from ipyremote.session.recovery import joined, recover, recoverable
 
@@ -83,26 +84,25 @@ class Sessions:
         self,
         backend: Backend,
         arguments: CellArguments,
-        job: tuple[Any, FunctionType, tuple[str, ...]],
+        cell: Cell,
         values: Mapping[str, Any],
-        shipped: Mapping[str, Any],
+        packed: PackedInputs,
         bound: Iterable[str],
     ) -> tuple[int, str]:
         """Submit a cell to its session. Returns the first id and the label of the call.
 
-        `values` are those that `need` returned, `shipped` the same with refs in place of large ones. `bound` has the
-        names that the cell binds.
+        `values` are those that `need` returned, `packed` has the same values. `bound` has the names that the cell
+        binds.
         """
         assert arguments.session is not None, "the cell runs in a session"
         session = self._session(arguments.session, backend, arguments.options)
         asked = arguments.inputs or ()
         options = method_options({"num_returns": 1 + len(arguments.outputs), "name": arguments.label}, 0)
-        cell, home, names = job
         first, label = backend.call(
             session.handle._id,
             "CellSession",
             "run",
-            (cell, home, names, asked, *shipped.values()),
+            (cell, packed.inputs, tuple(packed.refs), asked, *packed.refs.values()),
             {},
             options,
         )

@@ -83,21 +83,19 @@ class CellSubmitter:
         values = captured.values
         if arguments.session is not None:
             values = self.sessions.need(arguments.session, backend, values, arguments.inputs or ())
-        shipped, fresh = self.stored_inputs.store_large(backend, values, self.large)
-        if fresh:
-            exports.mark_used(backend)
-            if not arguments.quiet:
-                print(_stored_note(fresh))
-        job = (cell, self._home(), tuple(values))
         try:
+            packed = self.stored_inputs.pack(backend, self._home(), values, self.large)
+            if packed.fresh:
+                exports.mark_used(backend)
+                if not arguments.quiet:
+                    print(_stored_note(packed.fresh))
             if arguments.session is not None:
-                first, label = self.sessions.submit(backend, arguments, job, values, shipped, bound)
+                first, label = self.sessions.submit(backend, arguments, cell, values, packed, bound)
                 exports.mark_used(backend)
             else:
                 exported = self._export.to(backend)
-                first, label = backend.submit(
-                    exported, (*job, *shipped.values()), {}, arguments.task_options()
-                )
+                job = (cell, packed.inputs, tuple(packed.refs), *packed.refs.values())
+                first, label = backend.submit(exported, job, {}, arguments.task_options())
         except TypeError as error:
             raise _input_error(captured, error) from None
         return _refs(backend, first, label, arguments.outputs)
