@@ -228,6 +228,8 @@ class Core:
                 self._reports.on_returned(sender, message)
             case m.TaskFailed():
                 self._reports.on_failed(sender, message)
+            case m.Titled(title):
+                self._names.on_titled(sender, title)
             case _:
                 self._on_rare_message(sender, message)
 
@@ -278,8 +280,6 @@ class Core:
                 self._groups.on_remove(group_id)
             case m.LookUpGroups():
                 self._groups.on_look_up(sender, message)
-            case m.Titled(title):
-                self._names.on_titled(sender, title)
             case m.Consumed():
                 self._streams.on_consumed(sender, message)
             case m.NoRoom():

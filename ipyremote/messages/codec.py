@@ -16,70 +16,16 @@ from typing import Final, TypeAlias
 import msgspec
 
 from ipyremote.messages.boot import Boot, EnvironmentBoot
-from ipyremote.messages.from_client import (
-    Bind,
-    Bye,
-    CancelTask,
-    Consumed,
-    CreateActor,
-    CreateGroup,
-    Define,
-    DefineEnvironment,
-    Explain,
-    Free,
-    Hello,
-    Hold,
-    Kept,
-    KillActor,
-    ListState,
-    LookUp,
-    LookUpGroups,
-    NoRoom,
-    Put,
-    Release,
-    RemoveGroup,
-    Spans,
-    Spilled,
-    Status,
-    Submit,
-    Summarize,
-    Taken,
-    Unwatch,
-    UseNamespace,
-    Want,
-    Watch,
-)
-from ipyremote.messages.from_worker import Blocked, Returned, TaskDone, TaskFailed, Titled, Unblocked, Yield
-from ipyremote.messages.to_client import (
-    DisplayContent,
-    DropSegments,
-    Evict,
-    Explanation,
-    GroupsReply,
-    KeptReply,
-    Listing,
-    Names,
-    Notice,
-    ObjectReady,
-    OutputText,
-    ProgressUpdate,
-    SpansReply,
-    Spill,
-    StatusReply,
-    StreamItem,
-    Summary,
-    TaskUpdate,
-    Trim,
-    Welcome,
-)
-from ipyremote.messages.to_worker import CancelRun, Exit, Recall, RunTask, StreamDemand
+from ipyremote.messages.from_client import Define, FrequentFromClient, Hello, RareFromClient
+from ipyremote.messages.from_worker import FromWorker, TaskDone, TaskFailed
+from ipyremote.messages.to_client import ToEveryClient
+from ipyremote.messages.to_worker import ToWorker
 from ipyremote.messages.values import Display, Output, Progress
 
 __all__ = [
     "SECRET_BYTES",
     "DecodeError",
     "FromClient",
-    "RareFromClient",
     "ToClient",
     "decode_boot",
     "decode_environment_boot",
@@ -97,82 +43,10 @@ __all__ = [
 DecodeError = msgspec.DecodeError
 #: Length of a session's secret in bytes.
 SECRET_BYTES: Final = 32
-#: Messages to the scheduler that are rare.
-RareFromClient: TypeAlias = (
-    Define
-    | DefineEnvironment
-    | CreateActor
-    | CancelTask
-    | KillActor
-    | Watch
-    | Unwatch
-    | Status
-    | Explain
-    | Bye
-    | NoRoom
-    | Spilled
-    | Free
-    | Spans
-    | Bind
-    | Kept
-    | Taken
-    | UseNamespace
-    | LookUp
-    | CreateGroup
-    | RemoveGroup
-    | LookUpGroups
-    | Titled
-    | Consumed
-    | ListState
-    | Summarize
-)
-#: All messages that the scheduler accepts.
-FromClient: TypeAlias = (
-    RareFromClient
-    | Submit
-    | Put
-    | Hold
-    | Release
-    | Want
-    | TaskDone
-    | TaskFailed
-    | Blocked
-    | Unblocked
-    | Returned
-    | Output
-    | Display
-    | Progress
-    | Yield
-)
-#: All messages that a client accepts.
-ToClient: TypeAlias = (
-    Welcome
-    | ObjectReady
-    | DropSegments
-    | Trim
-    | Spill
-    | Evict
-    | TaskUpdate
-    | OutputText
-    | Notice
-    | StatusReply
-    | Explanation
-    | DisplayContent
-    | ProgressUpdate
-    | SpansReply
-    | KeptReply
-    | Names
-    | GroupsReply
-    | Listing
-    | Summary
-    | Define
-    | RunTask
-    | Recall
-    | CancelRun
-    | Exit
-    | StreamItem
-    | StreamDemand
-)
+#: All messages that the scheduler accepts after the greeting.
+FromClient: TypeAlias = RareFromClient | FrequentFromClient | FromWorker | Output | Display | Progress
+#: All messages that a client accepts. The scheduler hands a `Define` on to the workers that need it.
+ToClient: TypeAlias = ToEveryClient | ToWorker | Define
 _encoder = msgspec.msgpack.Encoder()
 _from_client = msgspec.msgpack.Decoder(tuple[int, list[FromClient]])
 _to_client = msgspec.msgpack.Decoder(tuple[int, list[ToClient]])

@@ -15,6 +15,8 @@ The answer to a question is a `Reply` with the number of the question.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from ipyremote.backend.placement import LabelMatch
 from ipyremote.messages.state_rows import Bound, Filter
 from ipyremote.messages.task import ActorSpec, EnvironmentSpec, TaskSpec
@@ -31,6 +33,7 @@ __all__ = [
     "DefineEnvironment",
     "Explain",
     "Free",
+    "FrequentFromClient",
     "Hello",
     "Hold",
     "Kept",
@@ -40,6 +43,7 @@ __all__ = [
     "LookUpGroups",
     "NoRoom",
     "Put",
+    "RareFromClient",
     "Release",
     "RemoveGroup",
     "Spans",
@@ -329,3 +333,35 @@ class Summarize(Struct, frozen=True, tag=87):
     request: int
     #: "tasks", "actors" or "objects".
     kind: str
+
+
+#: Messages that come with most calls.
+FrequentFromClient: TypeAlias = Submit | Put | Hold | Release | Want
+#: All other messages, except the greeting.
+RareFromClient: TypeAlias = (
+    Define
+    | DefineEnvironment
+    | CreateActor
+    | CancelTask
+    | KillActor
+    | Watch
+    | Unwatch
+    | Status
+    | Explain
+    | Bye
+    | NoRoom
+    | Spilled
+    | Free
+    | Spans
+    | Bind
+    | Kept
+    | Taken
+    | UseNamespace
+    | LookUp
+    | CreateGroup
+    | RemoveGroup
+    | LookUpGroups
+    | Consumed
+    | ListState
+    | Summarize
+)

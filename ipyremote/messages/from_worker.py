@@ -11,10 +11,13 @@ submitter's generator is gone, its `Release` names the task itself: `-task_id`.
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from ipyremote.messages.values import Failure, Forward, Inline, Stored, Struct, Value
 
 __all__ = [
     "Blocked",
+    "FromWorker",
     "Returned",
     "TaskDone",
     "TaskFailed",
@@ -82,3 +85,7 @@ class Titled(Struct, frozen=True, tag=67):
     """The title of an actor, which stands before its output instead of the labels of its calls."""
 
     title: str
+
+
+#: All messages that only a worker sends.
+FromWorker: TypeAlias = TaskDone | TaskFailed | Blocked | Unblocked | Returned | Yield | Titled

@@ -10,6 +10,8 @@ GroupsReply, Listing, Summary                                    answers, each w
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from ipyremote.backend.placement import GroupRecord
 from ipyremote.messages.state_rows import (
     ActorRow,
@@ -44,6 +46,7 @@ __all__ = [
     "StreamItem",
     "Summary",
     "TaskUpdate",
+    "ToEveryClient",
     "Trim",
     "Welcome",
 ]
@@ -229,3 +232,28 @@ class Summary(Reply, frozen=True, tag=88):
     #: Number of records that were not looked at, because there are too many.
     unseen: int
     groups: tuple[RowCount, ...]
+
+
+#: All messages that drivers and workers accept.
+ToEveryClient: TypeAlias = (
+    Welcome
+    | ObjectReady
+    | DropSegments
+    | Trim
+    | Spill
+    | Evict
+    | TaskUpdate
+    | OutputText
+    | Notice
+    | StatusReply
+    | Explanation
+    | DisplayContent
+    | ProgressUpdate
+    | SpansReply
+    | KeptReply
+    | Names
+    | GroupsReply
+    | Listing
+    | Summary
+    | StreamItem
+)

@@ -11,6 +11,8 @@
 
 from __future__ import annotations
 
+from typing import TypeAlias
+
 from ipyremote.messages.task import ActorSpec, TaskSpec
 from ipyremote.messages.values import Inline, Stored, Struct
 
@@ -20,6 +22,7 @@ __all__ = [
     "Recall",
     "RunTask",
     "StreamDemand",
+    "ToWorker",
 ]
 
 
@@ -66,3 +69,7 @@ class StreamDemand(Struct, frozen=True, tag=63):
 
 class Exit(Struct, frozen=True, tag=53):
     """The request to leave when the running task has ended."""
+
+
+#: All messages that only a worker accepts.
+ToWorker: TypeAlias = RunTask | Recall | CancelRun | Exit | StreamDemand
