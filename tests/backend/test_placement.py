@@ -1,4 +1,4 @@
-"""Labels, conditions on them, and what the options that say where come to."""
+"""Labels, conditions on labels, and the placement that scheduling options result in."""
 
 from __future__ import annotations
 
@@ -50,18 +50,18 @@ NODE = "0a" * 28
         ({"region": "us", "market": "!spot"}, False),
     ],
 )
-def test_a_selector_is_met_by_labels_or_not(selector: dict[str, str], met: bool) -> None:
+def test_a_label_selector_matches_or_does_not_match_labels(selector: dict[str, str], met: bool) -> None:
     assert met == match_some((matches_of("label_selector", selector),), LABELS)
 
 
-def test_one_of_several_sets_of_conditions_is_enough() -> None:
+def test_labels_match_if_one_of_several_selectors_matches() -> None:
     here, there = (matches_of("s", {"region": name}) for name in ("us", "eu"))
     assert match_some((there, here), LABELS)
     assert not match_some((there,), LABELS)
     assert match_some((), {})
 
 
-def test_conditions_are_said_in_words() -> None:
+def test_label_conditions_are_described_in_words() -> None:
     selector = {"a": "b", "c": "!d", "e": "in(f, g)", "h": "!in(i,j)"}
     words = "a=b and c!=d and e in (f, g) and h not in (i, j)"
     assert words == described((matches_of("s", selector),))
@@ -72,7 +72,7 @@ def test_conditions_are_said_in_words() -> None:
 @pytest.mark.parametrize(
     "given", [{"a": "b"}, {"example.com/a_b-c": "v1.2"}, {"a": ""}, {"a" * 63: "b" * 63}]
 )
-def test_labels_are_taken(given: dict[str, str]) -> None:
+def test_valid_labels_are_accepted(given: dict[str, str]) -> None:
     check_labels("labels", given)
 
 
@@ -92,7 +92,7 @@ def test_labels_are_taken(given: dict[str, str]) -> None:
         ({"ray.io/node-id": "x"}, ValueError),
     ],
 )
-def test_what_is_no_label_is_refused(given: Any, error: type[Exception]) -> None:
+def test_invalid_labels_are_refused(given: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         check_labels("labels", given)
 
@@ -102,7 +102,7 @@ def place_of(**given: Any) -> Place | None:
     return task_options(given).place
 
 
-def test_options_come_to_a_place() -> None:
+def test_scheduling_options_result_in_a_placement() -> None:
     assert place_of() is None
     assert place_of(num_cpus=2, scheduling_strategy=None, label_selector=None) is None
     assert ANYWHERE == place_of(scheduling_strategy="DEFAULT") == place_of(scheduling_strategy="SPREAD")
@@ -113,12 +113,12 @@ def test_options_come_to_a_place() -> None:
     assert Place(labels=((region,), (zone,))) == place_of(
         label_selector={"region": "us"}, fallback_strategy=other
     )
-    # Whoever asks for nothing first, or in the end, takes any machine.
+    # An empty first or last selector matches any machine.
     assert place_of(fallback_strategy=other) is None
     assert place_of(label_selector={"region": "us"}, fallback_strategy=[{"label_selector": {}}]) is None
 
 
-def test_strategies_come_to_a_place() -> None:
+def test_scheduling_strategies_result_in_a_placement() -> None:
     assert ANYWHERE == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(None))
     assert ANYWHERE == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(PlacementGroup.empty()))
     group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
@@ -138,7 +138,7 @@ def test_strategies_come_to_a_place() -> None:
     assert Place(captures=False, labels=((*conditions, LabelMatch("market", "in", ("spot",))),)) == both
 
 
-def test_the_deprecated_options_come_to_the_same() -> None:
+def test_deprecated_placement_options_result_in_the_same_placement() -> None:
     group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
     with pytest.warns(DeprecationWarning, match="PlacementGroupSchedulingStrategy") as caught:
         assert Place(7, 1, True) == place_of(
@@ -170,7 +170,7 @@ def test_the_deprecated_options_come_to_the_same() -> None:
     ("num_cpus", "bundle", "text"),
     [(3, -1, "none of the bundles"), (2, 0, "bundle 0"), (1, -1, "")],
 )
-def test_what_fits_into_no_bundle_is_refused_where_it_is_written(
+def test_a_request_that_fits_into_no_bundle_is_refused_at_its_declaration(
     num_cpus: int, bundle: int, text: str
 ) -> None:
     group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
@@ -210,7 +210,7 @@ def test_what_fits_into_no_bundle_is_refused_where_it_is_written(
         (lambda group: NotIn(1), ValueError),  # type: ignore[arg-type]
     ],
 )
-def test_strategies_that_cannot_be_are_refused(make: Any, error: type[Exception]) -> None:
+def test_invalid_scheduling_strategies_are_refused(make: Any, error: type[Exception]) -> None:
     group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),),))
     with pytest.raises(error):
         make(group)

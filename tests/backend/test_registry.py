@@ -1,4 +1,4 @@
-"""Engines by name: the package's own, those that a program registers, and those of other packages."""
+"""Engines by name: engines of the package, engines that a program registers, and engines of other packages."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.engines.toy import ENGINE
 
 @pytest.fixture(autouse=True)
 def clean() -> Iterator[None]:
-    """No session and no engine is left of a test."""
+    """End the session and unregister the engines of a test."""
     yield
     ipyremote.shutdown()
     for name in registry.names():
@@ -28,7 +28,7 @@ def clean() -> Iterator[None]:
 
 @pytest.fixture
 def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
-    """Install a package "faraway" whose entry point has this name and leads to this object."""
+    """Install a package "faraway" with an entry point of this name that refers to this object."""
 
     def install(name: str, value: str) -> None:
         about = tmp_path / "faraway-1.0.dist-info"
@@ -51,13 +51,13 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, s
 # ---- names
 
 
-def test_the_packages_own_engines_come_first() -> None:
+def test_engines_of_the_package_are_listed_first() -> None:
     assert registry.names() == ("local", "inline")
     registry.register("toy", ENGINE)
     assert registry.names() == ("local", "inline", "toy")
 
 
-def test_an_engine_is_found_until_it_is_unregistered() -> None:
+def test_a_registered_engine_is_found_until_it_is_unregistered() -> None:
     registry.register("toy", ENGINE)
     assert registry.engine("toy") is ENGINE
     assert registry.engine_of("toy://anywhere") == ("toy", ENGINE)
@@ -69,24 +69,24 @@ def test_an_engine_is_found_until_it_is_unregistered() -> None:
 
 
 @pytest.mark.parametrize("name", ["", "Toy", "to y", "toy://", "toy/", "toy:", "tö"])
-def test_a_name_that_cannot_stand_in_an_address_is_refused(name: str) -> None:
+def test_an_engine_name_that_is_no_address_scheme_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=r"lower-case letters, digits, '\+' and '-', not"):
         registry.register(name, ENGINE)
 
 
 @pytest.mark.parametrize("name", ["local", "inline", "auto"])
-def test_a_name_of_the_packages_own_is_refused(name: str) -> None:
+def test_the_name_of_an_engine_of_the_package_cannot_be_registered(name: str) -> None:
     with pytest.raises(ValueError, match=f"'{name}' means an engine of ipyremote itself"):
         registry.register(name, ENGINE)
 
 
-def test_what_is_no_engine_is_refused() -> None:
+def test_an_object_that_is_no_engine_is_refused() -> None:
     wrong: Any = object()
     with pytest.raises(TypeError, match="the engine 'toy' is an `Engine` with `capabilities`, not <object"):
         registry.register("toy", wrong)
 
 
-def test_addresses_of_this_machine_mean_the_default_engine() -> None:
+def test_addresses_of_this_machine_select_the_default_engine() -> None:
     assert [registry.engine_of(address) for address in ("local", "auto", "/dev/shm/ipyremote-x")] == [
         ("local", registry.engine("local"))
     ] * 3
@@ -96,20 +96,20 @@ def test_addresses_of_this_machine_mean_the_default_engine() -> None:
 
 
 @pytest.mark.parametrize("address", ["nosuch://x", "ray://host:10001"])
-def test_an_address_of_an_unknown_engine_says_which_there_are(address: str) -> None:
+def test_the_error_for_an_unknown_address_scheme_lists_the_engines(address: str) -> None:
     name = address.partition(":")[0]
     with pytest.raises(NotImplementedError, match=f"there is no engine '{name}'.* there are: local, inline"):
         ipyremote.init(address)
     assert not ipyremote.is_initialized()
 
 
-def test_an_unknown_backend_says_which_there_are() -> None:
+def test_the_error_for_an_unknown_backend_lists_the_engines() -> None:
     registry.register("toy", ENGINE)
     with pytest.raises(ValueError, match="backend is one of 'local', 'inline', 'toy', not 'nosuch'"):
         ipyremote.init(backend="nosuch")
 
 
-def test_arguments_of_a_start_are_refused_where_a_session_is_joined() -> None:
+def test_arguments_for_a_start_are_refused_when_joining_a_session() -> None:
     registry.register("toy", ENGINE)
     with pytest.raises(ValueError, match="so num_cpus cannot be chosen any more"):
         ipyremote.init("toy://there", num_cpus=2)
@@ -129,7 +129,7 @@ def test_an_engine_of_another_package_is_found_by_its_entry_point(
     assert ipyremote.get(ipyremote.remote(lambda: 6).remote(), timeout=20) == 6
 
 
-def test_an_engine_whose_own_package_is_missing_says_so(install: Callable[[str, str], None]) -> None:
+def test_the_error_of_an_engine_names_its_missing_package(install: Callable[[str, str], None]) -> None:
     install("faraway", "faraway_broken:ENGINE")
     for init in (lambda: ipyremote.init(backend="faraway"), lambda: ipyremote.init("faraway://host")):
         with pytest.raises(
@@ -141,19 +141,21 @@ def test_an_engine_whose_own_package_is_missing_says_so(install: Callable[[str, 
     assert not ipyremote.is_initialized()
 
 
-def test_an_entry_point_that_leads_nowhere_says_so(install: Callable[[str, str], None]) -> None:
+def test_an_entry_point_that_refers_to_nothing_is_a_clear_error(install: Callable[[str, str], None]) -> None:
     install("faraway", "faraway:NO_ENGINE")
     with pytest.raises(ImportError, match="'faraway' of the package 'faraway' is not at 'faraway:NO_ENGINE'"):
         registry.engine("faraway")
 
 
-def test_an_entry_point_that_is_no_engine_says_so(install: Callable[[str, str], None]) -> None:
+def test_an_entry_point_that_is_no_engine_is_a_clear_error(install: Callable[[str, str], None]) -> None:
     install("faraway", "faraway:nothing")
     with pytest.raises(TypeError, match="the engine 'faraway' is an `Engine` with `capabilities`, not 5"):
         registry.engine("faraway")
 
 
-def test_a_registered_engine_comes_before_another_packages(install: Callable[[str, str], None]) -> None:
+def test_a_registered_engine_takes_precedence_over_an_entry_point(
+    install: Callable[[str, str], None],
+) -> None:
     install("faraway", "faraway_broken:ENGINE")
     registry.register("faraway", ENGINE)
     assert registry.engine("faraway") is ENGINE
@@ -164,7 +166,7 @@ def test_a_registered_engine_comes_before_another_packages(install: Callable[[st
 
 @pytest.mark.processes
 @pytest.mark.parametrize("arguments", ["", "backend='inline'", "'local'"])
-def test_a_session_of_an_own_engine_starts_without_a_look_at_installed_packages(arguments: str) -> None:
+def test_a_session_of_an_engine_of_the_package_starts_without_reading_entry_points(arguments: str) -> None:
     program = (
         f"import sys, ipyremote; ipyremote.init({arguments}); ipyremote.shutdown(); "
         "print('importlib.metadata' in sys.modules)"
@@ -179,13 +181,13 @@ def test_a_session_of_an_own_engine_starts_without_a_look_at_installed_packages(
     ("address", "name"),
     [("local", "local"), ("auto", "local"), ("/dev/shm/ipyremote-x", "local"), ("inline", "inline")],
 )
-def test_an_address_means_an_engine(address: str, name: str) -> None:
+def test_the_scheme_of_an_address_selects_the_engine(address: str, name: str) -> None:
     found = registry.engine_of(address)
     assert found is not None
     assert (found[0], found[1].capabilities.engine) == (name, name)
 
 
-def test_a_name_that_no_engine_has_is_refused_with_the_names_that_there_are() -> None:
+def test_an_unknown_engine_name_is_refused_with_the_known_names() -> None:
     assert registry.engine_of("nosuch://head:1") is None
     with pytest.raises(LookupError, match="no engine 'nosuch'; there are: local, inline"):
         registry.engine("nosuch")

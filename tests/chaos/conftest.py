@@ -1,4 +1,4 @@
-"""Faults of the machine, on real clusters. The longer ones run only when they are asked for: `pytest -m chaos`."""
+"""Faults of the machine on real clusters. The longer tests run only on request, with `pytest -m chaos`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ __all__ = ["cluster", "start"]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the longer ones out, unless the user's `-m` speaks about them."""
+    """Deselect the longer tests, unless the user's `-m` mentions them."""
     if "chaos" in config.option.markexpr:
         return
     longer = [item for item in items if item.get_closest_marker("chaos")]

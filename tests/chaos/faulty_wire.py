@@ -1,11 +1,11 @@
-"""Faults of the wire, put under both of its ends in whatever process runs `install`.
+"""Faults of the wire, injected into both ends of each connection of a process that calls `install`.
 
     twice    every frame is sent twice
-    late     every seventh frame of a sender leaves 20 ms late, and what is behind it, too: links are FIFO
+    late     every seventh frame of a sender leaves 20 ms late, and so do the frames behind it: links are FIFO
     narrow   the kernel takes a few KB at a time, so that every larger frame is written in parts
-    lossy    the tenth frame of the first worker that has so many never leaves
+    lossy    the tenth frame of the first worker that sends ten frames is never sent
 
-It is loaded by path, since a scheduler does not see the tests.
+The module is loaded by its path, because the scheduler's process cannot import the tests.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LOST = 10
 
 
 def install(fault: str, scratch: str) -> None:
-    """From now on, in this process and those that it forks. `scratch`: where each leaves a mark."""
+    """Inject a fault into this process and its forks; each of them leaves a mark in the directory `scratch`."""
     from ipyremote.wire.connection import Connection
     from ipyremote.wire.server import Server
 
@@ -89,9 +89,9 @@ def _is_first(mark: Path) -> bool:
 
 
 def _narrow() -> None:
-    """All connections of this process, whoever has accepted them by now."""
+    """Narrow all connections of this process, including connections that are already accepted."""
     for entry in os.listdir("/proc/self/fd"):
-        with contextlib.suppress(OSError):  # closed meanwhile
+        with contextlib.suppress(OSError):  # the connection may be closed by now
             if stat.S_ISSOCK(os.stat(int(entry)).st_mode):
                 with socket.socket(fileno=os.dup(int(entry))) as copy:
                     if copy.family == socket.AF_UNIX:

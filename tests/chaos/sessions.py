@@ -1,4 +1,4 @@
-"""What the tests here know about the running session and its processes."""
+"""The running session and its processes, for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ __all__ = ["cpu_seconds", "processes", "scheduler", "session", "worker_pids"]
 
 
 def session() -> Any:
-    """The driver's session."""
+    """Return the driver's session."""
     return current.backend()
 
 
 def scheduler() -> psutil.Process:
-    """The scheduler's process."""
+    """Return the scheduler's process."""
     current = session()
     until(lambda: current.scheduler_pid != 0, "the scheduler has greeted")
     return psutil.Process(current.scheduler_pid)
 
 
 def processes() -> list[psutil.Process]:
-    """The scheduler, the zygote and the workers."""
+    """Return the processes of the scheduler, the zygote and the workers."""
     first = scheduler()
     return [first, *first.children(recursive=True)]
 
 
 def worker_pids() -> list[int]:
-    """Of the workers that run now."""
+    """Return the process ids of the running workers."""
     return [worker.pid for worker in session().insight.status().workers if worker.pid]
 
 
 def cpu_seconds(pid: int) -> float:
-    """Processor time that all threads of a process have taken, to the nanosecond."""
+    """Return the processor time that all threads of a process have used, in seconds with nanosecond precision."""
     total = 0
     for task in Path(f"/proc/{pid}/task").iterdir():
         total += int((task / "schedstat").read_text().split()[0])

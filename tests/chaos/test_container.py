@@ -1,4 +1,4 @@
-"""Containers at their limits: memory, processes, shared memory. They need root, so they must be asked for."""
+"""Containers at their limits: memory, processes, shared memory. The tests need root, so they run only on request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MIB = 1 << 20
 
 @contextlib.contextmanager
 def group(controller: str, **limits: int) -> Iterator[Path]:
-    """The file to which a process writes its id to be in a new control group with these limits."""
+    """Create a control group with these limits; return the file to which a process writes its id to join the group."""
     unified = (_GROUPS / "cgroup.controllers").exists()
     made = (_GROUPS if unified else _GROUPS / controller) / f"test-ipyremote-{os.getpid()}"
     try:
@@ -47,7 +47,7 @@ def run_inside(program: str, inside: Path) -> subprocess.CompletedProcess[str]:
 
 
 def run(command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Run a program that must end in good order and leave nothing."""
+    """Run a program that must end normally and leave nothing behind."""
     with leaks.leakless():
         done = subprocess.run(
             command,
@@ -89,7 +89,7 @@ ray.shutdown()
 def test_a_task_that_takes_all_memory_of_the_container_dies_alone_and_the_error_says_why(
     retries: int,
 ) -> None:
-    # A limit with swap has another name in each version; without one, what does not fit is swapped out.
+    # The limit on swap has another name in each version; without this limit, memory beyond the limit is swapped out.
     limits = {"limit_in_bytes": 250 * MIB, "memsw.limit_in_bytes": 250 * MIB, "max": 250 * MIB, "swap.max": 0}
     with group("memory", **limits) as inside:
         done = run_inside(_GREEDY.format(retries=retries), inside)
@@ -118,7 +118,7 @@ assert time.monotonic() - began < 5
 """
 
 
-def test_a_container_with_few_processes_gives_an_error_and_an_orderly_end() -> None:
+def test_a_container_that_allows_few_processes_leads_to_an_error_and_a_normal_end() -> None:
     with group("pids", max=40) as inside:
         done = run_inside(_CROWDED, inside)
     assert done.stdout in ("GetTimeoutError\n", "TaskError(IPyRemoteSystemError)\n", "IPyRemoteSystemError\n")
@@ -145,7 +145,7 @@ ray.shutdown()
 
 
 def run_apart(program: str, size: str) -> subprocess.CompletedProcess[str]:
-    """Run a program with a /dev/shm of its own, of this size."""
+    """Run a program with its own /dev/shm of this size."""
     if subprocess.run(["unshare", "-m", "true"], capture_output=True, check=False).returncode:
         pytest.skip("cannot give a program a /dev/shm of its own here")
     mount = f"mount -t tmpfs -o size={size} none /dev/shm"
@@ -153,7 +153,7 @@ def run_apart(program: str, size: str) -> subprocess.CompletedProcess[str]:
     return run(["unshare", "-m", "/bin/sh", "-c", command, sys.executable, program])
 
 
-def test_with_a_small_shared_memory_files_do_and_one_warning_says_so() -> None:
+def test_a_session_with_small_shared_memory_uses_files_and_warns_once() -> None:
     done = run_apart(_SMALL_SHARED_MEMORY, "64m")
     assert done.stdout == "0\n"
     assert done.stderr.count("Only 64 MiB of shared memory are free in /dev/shm") == 1
@@ -204,6 +204,6 @@ ray.shutdown()
 """
 
 
-def test_when_somebody_else_fills_shared_memory_it_is_an_error_and_never_a_signal() -> None:
+def test_shared_memory_filled_by_another_program_causes_an_error_and_never_a_signal() -> None:
     done = run_apart(_FILLED_SHARED_MEMORY, "1300m")
     assert done.stdout == "ObjectStoreFullError\nObjectStoreFullError\nagain\n"

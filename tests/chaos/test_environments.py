@@ -1,4 +1,4 @@
-"""Processes of environments that are killed, and sessions that end around them: nothing is left, and work goes on."""
+"""Killed processes of environments, and sessions that end with environments: work continues, and nothing is left."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def plain(number: int) -> int:
 
 
 def environment_processes() -> list[psutil.Process]:
-    """The processes of environments: children of the scheduler with a title of their own."""
+    """Return the environment processes, which are children of the scheduler with their own title."""
     return [
         child
         for child in scheduler().children()
@@ -54,7 +54,7 @@ def environment_processes() -> list[psutil.Process]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_worker_of_an_environment_that_is_killed_is_replaced_in_it(tmp_path: Path) -> None:
+def test_a_killed_worker_of_an_environment_is_replaced_in_its_environment(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
     _, pid, zygote = ray.get(value.remote(), timeout=60)
     ref = value.remote(gate)
@@ -67,19 +67,19 @@ def test_a_worker_of_an_environment_that_is_killed_is_replaced_in_it(tmp_path: P
 
 
 def running() -> list[int]:
-    """Workers of environments that have something to do."""
+    """Return the busy workers of environments."""
     members = {child.pid for process in environment_processes() for child in process.children()}
     return [w.pid for w in session().insight.status().workers if w.state == "busy" and w.pid in members]
 
 
 @pytest.mark.usefixtures("cluster")
-def test_when_the_process_of_an_environment_is_killed_its_tasks_run_again_and_others_do_not_notice(
+def test_tasks_of_a_killed_environment_process_run_again_and_other_tasks_continue(
     tmp_path: Path,
 ) -> None:
     gate = tmp_path / "gate"
     _, pid, zygote = ray.get(value.remote(), timeout=60)
-    # One that has just been opened and is lost counts as one that cannot be set up.
-    time.sleep(1.1)  # not a wait for anything: its age is what matters
+    # An environment process that is lost right after its start counts as a failed set-up.
+    time.sleep(1.1)  # not a wait for a condition: the environment process must be older than a second
     running_one, waiting_one = value.remote(gate), value.options(max_retries=0).remote()
     until(lambda: running() != [], "it runs")
     os.kill(zygote, signal.SIGKILL)
@@ -93,7 +93,7 @@ def test_when_the_process_of_an_environment_is_killed_its_tasks_run_again_and_ot
 
 
 @pytest.mark.usefixtures("cluster")
-def test_an_actor_in_it_is_restarted_or_dead_and_says_why() -> None:
+def test_an_actor_of_a_killed_environment_process_is_restarted_or_dead_with_the_reason() -> None:
     @ray.remote(runtime_env=ENV)
     class Actor:
         def parent(self) -> tuple[str, int, int]:
@@ -103,7 +103,9 @@ def test_an_actor_in_it_is_restarted_or_dead_and_says_why() -> None:
     mortal = Actor.remote()
     _, zygote, pid = ray.get(lasting.parent.remote(), timeout=60)
     assert ray.get(mortal.parent.remote(), timeout=60)[:2] == ("1", zygote)
-    time.sleep(1.1)  # not a wait for anything: see above
+    time.sleep(
+        1.1
+    )  # not a wait for a condition: the environment process must be older than a second, as above
     os.kill(zygote, signal.SIGKILL)
     until(lambda: not psutil.pid_exists(pid), "its process is gone")
     name, other, _ = ray.get(lasting.parent.remote(), timeout=60)
@@ -114,7 +116,7 @@ def test_an_actor_in_it_is_restarted_or_dead_and_says_why() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_set_up_whose_process_is_killed_fails_what_waits_and_stops_installing(tmp_path: Path) -> None:
+def test_a_killed_set_up_process_fails_its_waiting_tasks_and_stops_the_installation(tmp_path: Path) -> None:
     slow = slow_package(tmp_path, seconds=60)
     options = ["--no-index", "--no-build-isolation", "--no-deps"]
     env = {"pip": {"packages": [str(slow)], "pip_install_options": options}}
@@ -130,7 +132,7 @@ def test_a_set_up_whose_process_is_killed_fails_what_waits_and_stops_installing(
     assert ray.get(plain.remote(1), timeout=30) == 2
 
 
-def test_when_the_scheduler_is_killed_all_processes_of_environments_end(
+def test_all_environment_processes_end_when_the_scheduler_is_killed(
     start: Callable[..., Any], tmp_path: Path
 ) -> None:
     start(num_cpus=2)
@@ -149,7 +151,7 @@ def test_when_the_scheduler_is_killed_all_processes_of_environments_end(
     until(gone, "all of it is gone")
 
 
-def test_when_the_driver_is_killed_all_of_it_ends_and_no_file_is_left(tmp_path: Path) -> None:
+def test_all_environment_processes_and_files_are_gone_when_the_driver_is_killed(tmp_path: Path) -> None:
     program = f"""
 import ipyremote as ray
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What is said about a death, and when; and what becomes of work that was nearly done."""
+"""Errors after a death: their text, their time, and the fate of work that was nearly done."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ def wait_to_be_killed(log: Path) -> None:
 
 
 def started(log: Path) -> int:
-    """The process in which it runs, once it does."""
+    """Return the process id that a task writes to `log` when the task starts."""
     until(lambda: log.exists() and log.read_text().endswith("\n"), "it runs")
     return int(log.read_text())
 
 
 @pytest.mark.parametrize("limit", [1.0, pytest.param(0.05, marks=pytest.mark.chaos)])
-def test_the_error_comes_right_after_the_kill(tmp_path: Path, limit: float) -> None:
+def test_the_error_of_a_killed_worker_arrives_right_after_the_kill(tmp_path: Path, limit: float) -> None:
     took = []
     for i in range(5):
         ref = wait_to_be_killed.remote(tmp_path / f"log{i}")
@@ -46,11 +46,11 @@ def test_the_error_comes_right_after_the_kill(tmp_path: Path, limit: float) -> N
         ):
             ray.get(ref, timeout=30)
         took.append(time.monotonic() - began)
-    # Once slow is the machine's fault.
+    # A single slow attempt may be the machine's fault.
     assert min(took) < limit
 
 
-def test_the_error_after_the_last_retry_names_the_last_death(tmp_path: Path) -> None:
+def test_the_error_after_the_last_retry_describes_the_last_death(tmp_path: Path) -> None:
     log = tmp_path / "log"
     ref = wait_to_be_killed.options(max_retries=1).remote(log)
     for _ in range(2):
@@ -68,7 +68,7 @@ def read_address_zero() -> bytes:
 
 
 def overflow_the_stack() -> Any:
-    # Each level goes through C code that does not count its depth.
+    # Each level of recursion passes through C code that does not count the depth.
     callback = ctypes.CFUNCTYPE(ctypes.c_int)
     deeper: Any = callback(lambda: deeper())
     sys.setrecursionlimit(1 << 30)
@@ -76,7 +76,7 @@ def overflow_the_stack() -> Any:
 
 
 @pytest.mark.parametrize("fault", [read_address_zero, overflow_the_stack])
-def test_a_fault_of_memory_comes_with_the_frames_of_the_user(fault: Any) -> None:
+def test_the_error_of_a_segmentation_fault_has_the_frames_of_user_code(fault: Any) -> None:
     @ray.remote(max_retries=0)
     def task() -> None:
         fault()
@@ -89,7 +89,7 @@ def test_a_fault_of_memory_comes_with_the_frames_of_the_user(fault: Any) -> None
 
 
 class DiesBeforeItSpeaks:
-    """As the result of a task: the worker is killed at the first word after the task has ended."""
+    """Result of a task that kills its worker when the worker sends its first message after the end of the task."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -109,13 +109,13 @@ def die_before_speaking(log: Path, size: int) -> Any:
     return DiesBeforeItSpeaks(size)
 
 
-def test_a_small_result_that_its_worker_could_not_send_is_not_lost(tmp_path: Path) -> None:
+def test_a_small_result_survives_a_worker_that_is_killed_before_sending_the_result(tmp_path: Path) -> None:
     log = tmp_path / "log"
     assert ray.get(die_before_speaking.remote(log, 10), timeout=30) == b"x" * 10
     assert log.read_text() == "x"
 
 
-def test_a_larger_one_is_and_the_error_says_that_the_task_had_completed(tmp_path: Path) -> None:
+def test_a_larger_result_is_lost_and_the_error_says_that_the_task_had_completed(tmp_path: Path) -> None:
     log = tmp_path / "log"
     with pytest.raises(exceptions.WorkerCrashedError, match="had completed, but its worker"):
         ray.get(die_before_speaking.remote(log, 50_000), timeout=30)
@@ -138,7 +138,7 @@ class Log:
         return os.getpid()
 
 
-def test_calls_of_an_actor_that_is_killed_are_repeated_in_order_until_it_is_dead(tmp_path: Path) -> None:
+def test_calls_of_a_killed_actor_are_repeated_in_order_until_the_actor_is_dead(tmp_path: Path) -> None:
     path, gate = tmp_path / "log", tmp_path / "gate"
     actor = Log.remote(path)
     refs = [actor.add.remote(number, gate if number == 3 else None) for number in range(6)]
@@ -154,7 +154,7 @@ def test_calls_of_an_actor_that_is_killed_are_repeated_in_order_until_it_is_dead
         until(lambda: lines()[-1] != (3, victim), "it runs again")  # noqa: B023  # called in this round only
     gate.touch()
     assert ray.get(refs, timeout=30) == list(range(6))
-    # At least once each, and each in its place.
+    # Each call runs at least once, and in its order.
     assert [0, 1, 2, 3, 3, 3, 4, 5] == [number for number, _ in lines()]
     pid = ray.get(actor.pid.remote(), timeout=30)
     os.kill(pid, signal.SIGKILL)
@@ -171,11 +171,11 @@ class Hangs:
             time.sleep(0.01)
 
     def call(self) -> None:
-        """Never reached."""
+        """Do nothing; the method is never called."""
 
 
 @pytest.mark.parametrize("end", ["kill", "SIGKILL"])
-def test_an_actor_that_hangs_in_its_init_gives_its_processors_back(tmp_path: Path, end: str) -> None:
+def test_a_killed_actor_that_hangs_in_its_init_returns_its_cpus(tmp_path: Path, end: str) -> None:
     log = tmp_path / "log"
     actor = Hangs.remote(log)
     call = actor.call.remote()
@@ -191,7 +191,7 @@ def test_an_actor_that_hangs_in_its_init_gives_its_processors_back(tmp_path: Pat
     until(lambda: pid not in worker_pids(), "its worker is gone")
 
 
-def test_nobody_listens_on_the_network() -> None:
+def test_no_process_of_a_session_listens_on_the_network() -> None:
     ray.get(wait_a_moment.remote(), timeout=30)
     ours = [process for process in processes() if process.is_running()]
     assert len(ours) >= 3
@@ -200,4 +200,4 @@ def test_nobody_listens_on_the_network() -> None:
 
 @ray.remote
 def wait_a_moment() -> None:
-    """A worker runs it."""
+    """Return after a moment."""

@@ -1,4 +1,4 @@
-"""Scheduling: nobody starves, nothing waits for what is behind it, and idle means idle."""
+"""Hazards of scheduling: no task starves, no task waits for a task behind it, and an idle session is idle."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def square(value: int) -> int:
     return value * value
 
 
-def test_a_task_that_waits_for_one_sent_behind_it_gets_it(start: Callable[..., Any]) -> None:
+def test_a_task_can_wait_for_a_task_sent_behind_it_to_the_same_worker(start: Callable[..., Any]) -> None:
     start(num_cpus=1)
 
     @ray.remote
@@ -39,7 +39,7 @@ def test_a_task_that_waits_for_one_sent_behind_it_gets_it(start: Callable[..., A
         if not depth:
             return 0
         below = step.remote(depth - 1)
-        # Time enough for the scheduler to send it to this very worker, whose tasks it knows as short.
+        # The wait is long enough for the scheduler to send the task to this worker, whose tasks have been short so far.
         time.sleep(0.005)
         return 1 + ray.get(below)
 
@@ -49,7 +49,7 @@ def test_a_task_that_waits_for_one_sent_behind_it_gets_it(start: Callable[..., A
 
 @pytest.mark.usefixtures("cluster")
 @pytest.mark.parametrize("position", [0, 1, 100, 199])
-def test_two_hundred_short_tasks_end_while_a_long_one_runs(tmp_path: Path, position: int) -> None:
+def test_two_hundred_short_tasks_end_while_a_long_task_runs(tmp_path: Path, position: int) -> None:
     gate = tmp_path / "gate"
 
     @ray.remote
@@ -69,7 +69,7 @@ def test_two_hundred_short_tasks_end_while_a_long_one_runs(tmp_path: Path, posit
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_client_that_floods_does_not_starve_another(tmp_path: Path) -> None:
+def test_a_client_that_submits_a_flood_of_tasks_does_not_starve_another_client(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     @ray.remote
@@ -96,7 +96,7 @@ def test_a_client_that_floods_does_not_starve_another(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [20_000, pytest.param(200_000, marks=pytest.mark.chaos)])
-def test_many_queued_tasks_cost_little_and_are_cancelled_soon(
+def test_many_queued_tasks_use_little_memory_and_are_cancelled_soon(
     start: Callable[..., Any], tmp_path: Path, count: int
 ) -> None:
     start(num_cpus=1)
@@ -121,7 +121,7 @@ def test_many_queued_tasks_cost_little_and_are_cancelled_soon(
 
 @contextlib.contextmanager
 def burning() -> Iterator[None]:
-    """A thread that never lets go of the interpreter's lock by itself."""
+    """Run a thread that never releases the interpreter lock by itself."""
     stop = False
 
     def burn() -> None:
@@ -138,13 +138,15 @@ def burning() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_thread_that_burns_the_drivers_lock_slows_but_does_not_stop() -> None:
+def test_a_thread_that_holds_the_drivers_interpreter_lock_slows_but_does_not_stop_the_session() -> None:
     with burning():
         assert ray.get([square.remote(i) for i in range(100)], timeout=30) == [i * i for i in range(100)]
         assert [ray.get(square.remote(i), timeout=30) for i in range(5)] == [i * i for i in range(5)]
 
 
-def test_a_thread_that_burns_a_workers_lock_slows_but_does_not_stop(start: Callable[..., Any]) -> None:
+def test_a_thread_that_holds_a_workers_interpreter_lock_slows_but_does_not_stop_the_session(
+    start: Callable[..., Any],
+) -> None:
     start(num_cpus=1)
 
     @ray.remote
@@ -164,7 +166,7 @@ def test_a_thread_that_burns_a_workers_lock_slows_but_does_not_stop(start: Calla
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_session_that_does_nothing_takes_no_processor_time() -> None:
+def test_an_idle_session_uses_no_processor_time() -> None:
     refs = [square.remote(i) for i in range(100)]
     ray.get(refs, timeout=30)
     pids = [os.getpid(), *(process.pid for process in processes())]
@@ -174,13 +176,13 @@ def test_a_session_that_does_nothing_takes_no_processor_time() -> None:
         threading.Event().wait(seconds)
         return sum(map(cpu_seconds, pids)) - before
 
-    # Once is chance: what is busy for ever is busy in each window.
+    # A busy window may be chance: a process that is always busy is busy in each window.
     assert min(taken(1.0) for _ in range(2)) < 0.02
     del refs
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_driver_that_waits_takes_hardly_any_processor_time(tmp_path: Path) -> None:
+def test_a_waiting_driver_uses_hardly_any_processor_time(tmp_path: Path) -> None:
     gate, started = tmp_path / "gate", tmp_path / "started"
     ref = wait_for.remote(started, gate)
     until(started.exists, "it runs")

@@ -1,4 +1,4 @@
-"""Interrupts of the driver and of tasks, at any instant."""
+"""Interrupts of the driver and of tasks at any moment."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def echo(value: Any) -> Any:
 
 
 def storm(work: Callable[[int], None], interrupts: int, every: float = 0.002) -> int:
-    """Call `work(0)`, `work(1)`, ... under so many interrupts; how many calls were not interrupted."""
+    """Call `work(0)`, `work(1)`, ... under interrupts, and return the number of uninterrupted calls."""
     stop = threading.Event()
-    # An interrupt counts only inside `work`: anywhere else it would end the test run.
+    # Interrupts are delivered only inside `work`: an interrupt at another place would end the test run.
     armed = False
 
     def interrupt(signum: int, frame: object) -> None:
@@ -55,7 +55,7 @@ def storm(work: Callable[[int], None], interrupts: int, every: float = 0.002) ->
             try:
                 while True:
                     number += 1
-                    # Again each time: an interrupt that struck a finalizer is dropped by Python.
+                    # Sent again each time, because Python drops an interrupt that arrives in a finalizer.
                     armed = True
                     work(number)
                     whole += 1
@@ -91,11 +91,11 @@ def pass_values(number: int) -> None:
     assert ray.get([echo.remote(small), echo.remote(large)], timeout=30) == [small, large]
 
 
-# Python drops an interrupt that lands in a finalizer, and says so.
+# Python drops an interrupt that arrives in a finalizer, and prints a warning.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("work", [submit_only, submit_and_wait, put_and_get, pass_values])
 @pytest.mark.parametrize("interrupts", [150, pytest.param(1000, marks=pytest.mark.chaos)])
-def test_a_storm_of_interrupts_loses_nothing(work: Callable[[int], None], interrupts: int) -> None:
+def test_no_result_is_lost_in_a_storm_of_interrupts(work: Callable[[int], None], interrupts: int) -> None:
     current = session()
     ray.get(double.remote(1), timeout=30)
     storm(work, interrupts)
@@ -109,7 +109,7 @@ def test_a_storm_of_interrupts_loses_nothing(work: Callable[[int], None], interr
 
 
 @pytest.mark.parametrize("rounds", [150, pytest.param(10_000, marks=pytest.mark.chaos)])
-def test_a_cancel_that_comes_as_the_task_ends_never_hits_the_next(rounds: int) -> None:
+def test_a_cancel_at_the_end_of_a_task_never_interrupts_the_next_task(rounds: int) -> None:
     @ray.remote(max_retries=0)
     def spin(seconds: float) -> str:
         deadline = time.perf_counter() + seconds
@@ -120,7 +120,7 @@ def test_a_cancel_that_comes_as_the_task_ends_never_hits_the_next(rounds: int) -
     ray.get([spin.remote(0.0) for _ in range(50)], timeout=30)
     outcomes = {"done": 0, "cancelled": 0}
     for i in range(rounds):
-        # From far too short to far too long for a cancel that is sent at once.
+        # Durations from far too short to far too long for a cancel that is sent at once.
         ref = spin.remote((i % 15) * 0.0002)
         following = [spin.remote(0.0) for _ in range(3)]
         ray.cancel(ref)
@@ -132,7 +132,7 @@ def test_a_cancel_that_comes_as_the_task_ends_never_hits_the_next(rounds: int) -
     assert outcomes["cancelled"] > 0
 
 
-def test_a_cancel_ends_a_task_that_waits_and_its_worker_goes_on() -> None:
+def test_a_cancel_ends_a_waiting_task_and_its_worker_continues() -> None:
     @ray.remote(max_retries=0)
     def wait(box: list[Any]) -> Any:
         return ray.get(box[0])

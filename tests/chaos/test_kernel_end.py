@@ -1,4 +1,4 @@
-"""However a kernel ends, or is started again: nothing of its cluster is left three seconds later."""
+"""Ends and restarts of a kernel: nothing of its cluster is left three seconds later."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def busy(log):
 refs = [busy.remote(log), *(busy.remote(log + str(number)) for number in range(5))]
 """
 
-#: How the user ends the kernel, by name.
+#: Function that ends the kernel, by name of the way to end it.
 ENDS: dict[str, Callable[[Any, Any], object]] = {
     "restart": lambda manager, client: manager.restart_kernel(now=False),
     "restart by force": lambda manager, client: manager.restart_kernel(now=True),
@@ -53,7 +53,7 @@ ENDS: dict[str, Callable[[Any, Any], object]] = {
         for end in ENDS
     ],
 )
-def test_nothing_of_the_cluster_is_left(end: str, tmp_path: Path) -> None:
+def test_nothing_of_a_cluster_is_left_after_the_end_of_its_kernel(end: str, tmp_path: Path) -> None:
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     with leaks.leakless(allowed_descriptors=20):
         manager, client = start_new_kernel(kernel_name="python3", env={**os.environ, "PYTHONPATH": path})
@@ -64,7 +64,7 @@ def test_nothing_of_the_cluster_is_left(end: str, tmp_path: Path) -> None:
             worker, child, zygote = map(psutil.Process, map(int, log.read_text().split()))
             scheduler = zygote.parent()
             assert scheduler is not None
-            # The session's own directory, and that on the disk.
+            # The directory of the session in shared memory, and its directory on the disk.
             locks = [Path(found.path) for found in scheduler.open_files() if found.path.endswith("/lock")]
             assert len(locks) == 2
             ENDS[end](manager, client)

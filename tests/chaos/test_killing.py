@@ -1,4 +1,4 @@
-"""Workers that die or stop at any time, and actors that lose who made them."""
+"""Workers that die or stop at any time, and actors whose creator dies."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def wait_for(log: Path, gate: Path) -> int:
     return os.getpid()
 
 
-def test_a_task_that_kills_three_workers_fails_for_good_while_others_go_on(tmp_path: Path) -> None:
+def test_a_task_that_kills_three_workers_fails_finally_and_other_tasks_continue(tmp_path: Path) -> None:
     @ray.remote
     def poison(log: Path) -> None:
         with log.open("a") as file:
@@ -50,7 +50,7 @@ def test_a_task_that_kills_three_workers_fails_for_good_while_others_go_on(tmp_p
 
 
 def kill_at_random(seconds: float, every: float, seed: int) -> tuple[int, int]:
-    """(sum of what tasks returned, sum of what they should) while workers are killed."""
+    """Kill workers at random; return (sum of the values that tasks returned, expected sum)."""
     rng = random.Random(seed)
     stop = threading.Event()
     killed: list[int] = []
@@ -85,19 +85,19 @@ def kill_at_random(seconds: float, every: float, seed: int) -> tuple[int, int]:
     return total, expected
 
 
-def test_the_sum_is_right_although_workers_are_killed_at_random() -> None:
+def test_the_sum_of_results_is_right_although_workers_are_killed_at_random() -> None:
     total, expected = kill_at_random(2.0, 0.15, seed=1)
     assert total == expected
 
 
 @pytest.mark.chaos
-def test_the_sum_is_right_although_workers_are_killed_at_random_for_long() -> None:
+def test_the_sum_of_results_is_right_although_workers_are_killed_for_a_long_time() -> None:
     total, expected = kill_at_random(20.0, 0.2, seed=2)
     assert total == expected
 
 
 @pytest.mark.parametrize("seconds", [0.7, pytest.param(5.0, marks=pytest.mark.chaos)])
-def test_a_stopped_worker_is_waited_for(tmp_path: Path, seconds: float) -> None:
+def test_the_session_waits_for_a_stopped_worker(tmp_path: Path, seconds: float) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ref = wait_for.options(max_retries=0).remote(log, gate)
     until(lambda: log.exists() and log.read_text().endswith("\n"), "it runs")
@@ -106,7 +106,7 @@ def test_a_stopped_worker_is_waited_for(tmp_path: Path, seconds: float) -> None:
     try:
         gate.touch()
         assert ray.wait([ref], timeout=seconds) == ([], [ref])
-        # The other worker goes on.
+        # The other worker continues.
         assert ray.get([square.remote(i) for i in range(20)], timeout=30) == [i * i for i in range(20)]
     finally:
         os.kill(worker, signal.SIGCONT)
@@ -132,7 +132,7 @@ def test_a_session_that_was_suspended_resumes(tmp_path: Path, seconds: float) ->
     assert processes() == all_of_it
 
 
-def test_a_killed_idle_worker_is_replaced_unnoticed() -> None:
+def test_a_killed_idle_worker_is_replaced_without_an_error() -> None:
     assert ray.get(square.remote(2), timeout=30) == 4
     for _ in range(5):
         until(lambda: len(worker_pids()) > 0, "there is a worker")
@@ -159,7 +159,7 @@ def make_counter(keep: bool) -> Any:
     return os.getpid(), pid, [counter] if keep else []
 
 
-def test_who_borrowed_a_handle_is_told_when_the_actor_goes_with_its_creator() -> None:
+def test_a_borrower_of_a_handle_gets_an_error_when_the_actor_ends_with_its_creator() -> None:
     @ray.remote
     def use(box: list[Any]) -> int:
         return int(ray.get(box[0].increment.remote())[0])
@@ -180,7 +180,7 @@ def test_an_actor_ends_with_its_last_handle() -> None:
     until(lambda: not Path(f"/proc/{pid}").exists(), "the actor's process is gone")
 
 
-def test_an_actor_whose_creator_is_killed_goes_with_it(tmp_path: Path) -> None:
+def test_an_actor_ends_with_its_killed_creator(tmp_path: Path) -> None:
     log = tmp_path / "log"
 
     @ray.remote(max_retries=0)

@@ -43,7 +43,9 @@ def private_bytes() -> int:
     return int(info.rss - info.shared)
 
 
-def test_ten_times_the_capacity_goes_through_the_store_in_bounded_memory(start: Callable[..., Any]) -> None:
+def test_ten_times_the_store_capacity_passes_through_the_store_in_bounded_memory(
+    start: Callable[..., Any],
+) -> None:
     capacity = 64 * MIB
     start(num_cpus=1, object_store_memory=capacity)
     ray.get(ray.put(np.zeros(5 * MIB, dtype=np.uint8)))
@@ -54,7 +56,7 @@ def test_ten_times_the_capacity_goes_through_the_store_in_bounded_memory(start: 
         assert array[0] == array[-1] == i
         assert session()._store.used_bytes() <= capacity
     assert private_bytes() - before < 32 * MIB
-    # Results of a worker and arguments of tasks, which other processes recycle.
+    # The objects are results of a worker and arguments of tasks, whose memory other processes recycle.
     for i in range(40):
         assert ray.get(total.remote(filled.remote(i, 5 * MIB)), timeout=30) == i * 5 * MIB
         assert ray.get(total.remote(np.full(3 * MIB, i, dtype=np.uint8)), timeout=30) == i * 3 * MIB
@@ -62,7 +64,7 @@ def test_ten_times_the_capacity_goes_through_the_store_in_bounded_memory(start: 
 
 
 @pytest.mark.parametrize("rounds", [300, pytest.param(5000, marks=pytest.mark.chaos)])
-def test_recycling_never_changes_what_somebody_looks_at(start: Callable[..., Any], rounds: int) -> None:
+def test_recycled_memory_never_changes_an_array_in_use(start: Callable[..., Any], rounds: int) -> None:
     start(num_cpus=2, object_store_memory=256 * MIB)
     rng = random.Random(3)
     size = 200_000
@@ -72,7 +74,7 @@ def test_recycling_never_changes_what_somebody_looks_at(start: Callable[..., Any
         array = ray.get(
             filled.remote(value, size) if i % 2 else ray.put(np.full(size, value, np.uint8)), timeout=30
         )
-        # Not the array itself: what was made of it must keep the memory just as well.
+        # A view instead of the array itself: an object derived from the array must keep the memory just as well.
         shapes = (
             array[1000:2000],
             memoryview(array)[5:500],
@@ -100,7 +102,7 @@ def test_recycling_never_changes_what_somebody_looks_at(start: Callable[..., Any
 
 @pytest.mark.usefixtures("cluster")
 def test_large_arguments_and_results_in_both_directions_do_not_block_each_other() -> None:
-    # Just under the limit below which values travel inside messages, so that the sockets carry all of it.
+    # The size is just under the limit for values inside messages, so that the sockets carry all data.
     inline = [os.urandom(90_000) for _ in range(300)]
     assert ray.get([echo.remote(data) for data in inline], timeout=60) == inline
     stored = [os.urandom(1_000_000) for _ in range(40)]
@@ -126,7 +128,7 @@ except Exception as error:
 
 
 @pytest.mark.parametrize("spare", [2, 5, 8, 11, 14, 20, 40])
-def test_with_few_descriptors_the_session_works_or_says_why_not(spare: int) -> None:
+def test_a_session_with_few_descriptors_works_or_says_why_not(spare: int) -> None:
     with leaks.leakless(within=5.0):
         done = subprocess.run(
             [sys.executable, "-c", _FEW_DESCRIPTORS, str(spare)],

@@ -1,4 +1,4 @@
-"""The wire misbehaves at the ends of driver, scheduler and workers: the same results, and each task runs once."""
+"""A faulty wire between driver, scheduler and workers: results are the same, and each task runs once."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ runpy.run_path({path!r})["install"]({fault!r}, {scratch!r})
 def faulty(
     start: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Callable[[str], None]:
-    """Start a cluster with this fault, each process of it."""
+    """Start a cluster with this fault in each of its processes."""
 
     def begin(fault: str) -> None:
-        # Both are put back after the test.
+        # Both changes are undone after the test.
         monkeypatch.setattr(Connection, "__init__", Connection.__init__)
         monkeypatch.setattr(Server, "_send_frame", Server._send_frame)
         loader = _LOADER.format(path=faulty_wire.__file__, fault=fault, scratch=str(tmp_path))
@@ -82,7 +82,7 @@ class Account:
 
 
 @pytest.mark.parametrize("fault", ["twice", "late", "narrow"])
-def test_a_program_gives_the_same_and_runs_each_task_once(
+def test_a_program_on_a_faulty_wire_has_the_same_results_and_runs_each_task_once(
     faulty: Callable[[str], None], fault: str, tmp_path: Path
 ) -> None:
     faulty(fault)
@@ -94,7 +94,7 @@ def test_a_program_gives_the_same_and_runs_each_task_once(
     assert ray.get([account.add.remote(number) for number in range(100)], timeout=60) == list(range(1, 101))
     assert ray.get(account.all.remote(), timeout=60) == list(range(100))
 
-    # Inline and in the store, as arguments and as results.
+    # Values inside messages and values in the store, as arguments and as results.
     parts = [np.full(size, 1.0) for size in (10, 12_000, 500_000)]
     refs = [total.remote(part, ray.put(part)) for part in parts]
     assert ray.get(refs, timeout=60) == [2.0 * len(part) for part in parts]
@@ -111,15 +111,13 @@ def test_a_program_gives_the_same_and_runs_each_task_once(
     assert marks >= {os.getpid(), scheduler_process().pid, *worker_pids()}, "a process without the fault"
 
 
-def test_a_worker_of_which_a_frame_is_lost_counts_as_crashed(
-    faulty: Callable[[str], None], tmp_path: Path
-) -> None:
+def test_a_worker_with_a_lost_frame_counts_as_crashed(faulty: Callable[[str], None], tmp_path: Path) -> None:
     faulty("lossy")
     gate = tmp_path / "gate"
 
     @ray.remote(max_retries=0)
     def talk() -> int:
-        # Each is a frame of its own, until the scheduler has had enough of it.
+        # Each request is a frame of its own, until the scheduler gives up the worker.
         while not gate.exists():
             ray.get(ray.put(os.getpid()))
             ray.available_resources()

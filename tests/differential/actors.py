@@ -116,7 +116,7 @@ def a_killed_actor_is_dead() -> Any:
     counter = Counter.remote()
     ray.get(counter.add.remote())
     ray.kill(counter)
-    # In Ray a call that follows at once may still come before it.
+    # In Ray, a call that follows at once may still run before the kill.
     ended = comes_true(lambda: raised(ray.get, counter.add.remote(), timeout=60) != "nothing")
     return ended, raised(ray.get, counter.add.remote(), timeout=60), raised(ray.kill, "counter")
 

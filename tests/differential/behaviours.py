@@ -1,7 +1,7 @@
-"""What the compared programs are made of: small functions, and a report of what came of each.
+"""The parts of the compared programs: small functions called behaviours, and a report of the outcome of each.
 
-A behaviour is a function that uses the API and returns something plain, or raises. The report has the value, or the
-names of the exception's class and of its built-in bases, without what only one of the engines is called. This module
+A behaviour is a function that uses the API, and returns a plain value or raises. The report has the value, or the
+names of the exception's class and of its built-in bases, without the engine's own prefix. This module
 runs in the processes of both engines and imports neither.
 """
 
@@ -17,7 +17,7 @@ from tests.support.waiting import until
 
 __all__ = ["Program", "caught", "comes_true", "raised"]
 
-#: Precedes the report on stdout.
+#: Prefix of the report's line on stdout.
 MARK = "REPORT "
 _PREFIXES = ("IPyRemote", "Ray")
 
@@ -29,12 +29,12 @@ class Program:
         self.behaviours: dict[str, Callable[[], Any]] = {}
 
     def __call__(self, function: Callable[[], Any]) -> Callable[[], Any]:
-        """Decorator: a behaviour."""
+        """Add a behaviour to the program; usable as a decorator."""
         self.behaviours[function.__name__] = function
         return function
 
     def report(self) -> None:
-        """Run them all and print what came of them."""
+        """Run all behaviours and print their outcomes."""
         outcomes = {name: _outcome(function) for name, function in self.behaviours.items()}
         print(MARK + json.dumps(outcomes), flush=True)
 
@@ -47,7 +47,7 @@ def _outcome(function: Callable[[], Any]) -> dict[str, Any]:
 
 
 def raised(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a call raises, as the names of its class; "nothing" if it does not."""
+    """Return the class names of the exception that a call raises, or "nothing"."""
     try:
         function(*args, **kwargs)
     except BaseException as error:
@@ -56,7 +56,7 @@ def raised(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def caught(kind: type[BaseException], function: Callable[..., Any], *args: Any, **kwargs: Any) -> bool:
-    """Whether a call raises something that `except kind` catches."""
+    """Return whether a call raises an exception that `except kind` catches."""
     try:
         function(*args, **kwargs)
     except kind:
@@ -65,7 +65,7 @@ def caught(kind: type[BaseException], function: Callable[..., Any], *args: Any, 
 
 
 def _names(error: BaseException) -> list[str]:
-    """Its own class, and the built-in ones that it can be caught as."""
+    """Return the names of an exception's class and of the built-in classes that catch the exception."""
     kinds = type(error).__mro__
     bases = [kind.__name__ for kind in kinds[1:] if getattr(builtins, kind.__name__, None) is kind]
     hidden = ("object", "BaseException", "Exception")
@@ -73,14 +73,14 @@ def _names(error: BaseException) -> list[str]:
 
 
 def _common(name: str) -> str:
-    """A class's name without the engine's."""
+    """Return the name of a class without the engine's own prefix."""
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name
 
 
 def _plain(value: Any) -> Any:
-    """A value as JSON has it."""
+    """Return a value in a form that JSON can represent."""
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Exceptions on their way from a task to `get`."""
+"""Behaviours of exceptions on their way from a task to `get`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ program = Program()
 
 
 class WithCode(Exception):
-    """Has a field, and an `__init__` of its own."""
+    """Exception with a field and its own `__init__`."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"code {code}")
@@ -27,7 +27,7 @@ class WithCode(Exception):
 
 
 class Final(Exception):
-    """Lets nobody inherit from it."""
+    """Exception class that forbids subclasses."""
 
     def __init_subclass__(cls) -> None:
         raise TypeError("final")
@@ -38,7 +38,7 @@ def _explode() -> None:
 
 
 class Explosive(Exception):
-    """Can be pickled, not unpickled."""
+    """Exception that can be pickled but not unpickled."""
 
     def __reduce__(self) -> Any:
         return _explode, ()
@@ -54,7 +54,7 @@ def throw(error: BaseException) -> Any:
 
 
 def got(raised: BaseException) -> Any:
-    """What `get` raises for a task that raised this."""
+    """Return the exception that `get` raises for a task that raised `error`."""
     try:
         ray.get(run.remote(throw, raised), timeout=60)
     except BaseException as error:

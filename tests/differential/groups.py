@@ -1,4 +1,4 @@
-"""Placement groups and scheduling strategies."""
+"""Behaviours of placement groups and scheduling strategies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ program = Program()
 
 
 def strategies() -> Any:
-    """The engine's module of strategies."""
+    """Return the engine's module of scheduling strategies."""
     return importlib.import_module(f"{ray.__name__}.util.scheduling_strategies")
 
 

@@ -1,4 +1,4 @@
-"""Objects: `put`, `get`, `wait`, refs, and what becomes of values on the way."""
+"""Behaviours of objects: `put`, `get`, `wait`, refs, and changes of values on the way."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def put_takes_values_and_no_refs() -> Any:
 def wait_keeps_the_order_and_the_number() -> Any:
     refs = [ray.put(number) for number in range(4)]
     parts = [ray.get(part) for part in ray.wait(refs, num_returns=2)]
-    # Which two it is differs.
+    # The two ready refs differ from run to run, so only their number is reported.
     return (
         [len(part) for part in parts],
         [part == sorted(part) for part in parts],

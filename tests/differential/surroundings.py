@@ -1,4 +1,4 @@
-"""The session and the utilities."""
+"""Behaviours of the session and the utilities."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ program = Program()
 
 
 def util(name: str) -> Any:
-    """A module below the engine's `util`."""
+    """Return a module below the engine's `util`."""
     return importlib.import_module(f"{ray.__name__}.util.{name}")
 
 
@@ -65,7 +65,7 @@ def resources_are_told() -> Any:
 def what_is_used_up_is_absent() -> Any:
     @ray.remote(num_cpus=0, resources={"widget": 1})
     def look() -> Any:
-        # In Ray it becomes known a while later.
+        # In Ray, the change becomes known after a delay.
         return comes_true(lambda: "widget" not in ray.available_resources())
 
     return ray.get(look.remote(), timeout=60)
@@ -213,7 +213,7 @@ def odd_namespaces_are_refused() -> Any:
     for odd in ("", 3):
         ray.shutdown()
         told.append(raised(ray.init, namespace=odd, num_cpus=1, log_to_driver=False))
-    # Ray has started something by then.
+    # At this point, Ray has already started a session.
     ray.shutdown()
     return told
 

@@ -1,4 +1,4 @@
-"""Tasks: calls, arguments, numbers of returns, options, streams, retries, cancellation."""
+"""Behaviours of tasks: calls, arguments, numbers of returns, options, streams, retries, cancellation."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.differential.behaviours import Program, caught, comes_true, raised
 
 program = Program()
 
-#: Changed by a behaviour.
+#: Global that a behaviour changes.
 factor = 2
 
 
 def scratch() -> Path:
-    """A path where nothing is, in the directory that the program runs in."""
+    """Return an unused path in the current directory of the program."""
     return Path(tempfile.mkdtemp(dir=Path.cwd())) / "file"
 
 

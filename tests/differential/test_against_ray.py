@@ -1,8 +1,8 @@
-"""The same small programs on Ray and on ipyremote: what comes of each behaviour is the same, or differs on purpose.
+"""The same small programs on Ray and on ipyremote: the outcome of each behaviour is the same, or differs on purpose.
 
-The programs are the modules beside this one. Each runs once on each engine, in a process of its own, and differs in the
-one line that imports the engine. To run it: `pytest -m ray_differential tests/differential`, where this Python has Ray
-2.60, or with RAY_PYTHON as the path of one that has.
+The programs are the modules beside this module. Each program runs once on each engine, in its own process, and differs
+in the line that imports the engine. To run the tests: `pytest -m ray_differential tests/differential`, where this
+Python has Ray 2.60, or RAY_PYTHON is the path of a Python with Ray 2.60.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ PROGRAMS = {
     "surroundings": surroundings.program,
 }
 CASES = [(program, name) for program, found in PROGRAMS.items() for name in found.behaviours]
-#: Where ipyremote does otherwise, and why.
+#: Reason for each behaviour in which ipyremote differs from Ray on purpose.
 DELIBERATE: dict[str, str] = {
     "decorating_a_number_is_refused": "a TypeError says what was given; Ray's AssertionError speaks of parentheses",
     "a_generator_that_delegates_streams": "Ray calls the method send of what stands behind `yield from`",
@@ -46,12 +46,12 @@ DELIBERATE: dict[str, str] = {
     "what_waits_in_a_group_fails_with_it": "in Ray it waits on if the group was removed before it was reserved",
 }
 
-#: Seconds that a program may take.
+#: Time limit of a program, in seconds.
 PATIENCE = 300
 
 
 def _ray_python() -> str:
-    """A Python that has Ray; empty where none is known."""
+    """Return the path of a Python that has Ray, or an empty string."""
     named = os.environ.get("RAY_PYTHON", "")
     return named or (sys.executable if importlib.util.find_spec("ray") is not None else "")
 
@@ -69,7 +69,7 @@ pytestmark = [
 
 @functools.cache
 def outcomes(program: str, engine: str) -> dict[str, Any]:
-    """What came of each behaviour of a program on an engine."""
+    """Return the outcome of each behaviour of a program on an engine."""
     text = (ROOT / "tests" / "differential" / f"{program}.py").read_text()
     assert text.count(OURS) == 1
     if engine == "ray":
@@ -93,7 +93,7 @@ def outcomes(program: str, engine: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(("program", "name"), CASES, ids=lambda part: str(part))
-def test_what_comes_of_it_is_the_same(program: str, name: str) -> None:
+def test_a_behaviour_has_the_same_outcome_on_ray_and_on_ipyremote(program: str, name: str) -> None:
     ours, theirs = outcomes(program, "ipyremote")[name], outcomes(program, "ray")[name]
     details = ours.pop("traceback", ""), theirs.pop("traceback", "")
     if name in DELIBERATE:
@@ -102,5 +102,5 @@ def test_what_comes_of_it_is_the_same(program: str, name: str) -> None:
         assert theirs == ours, "\n\n".join(details)
 
 
-def test_every_deliberate_difference_is_a_behaviour() -> None:
+def test_each_deliberate_difference_names_a_behaviour() -> None:
     assert {name for _, name in CASES} >= DELIBERATE.keys()

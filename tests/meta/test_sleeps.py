@@ -19,11 +19,12 @@ MAY = {
     "tests/benchmark/fake_engine.py::hang": "runs in a process that is to be killed",
     "tests/chaos/faulty_wire.py::_faulty.faulty": "the fault that is tried: a frame that is late",
     "tests/chaos/faulty_wire.py::install.sending": "the fault that is tried: a frame that is late",
-    "tests/chaos/test_environments.py::test_an_actor_in_it_is_restarted_or_dead_and_says_why": (
+    "tests/chaos/test_environments.py::"
+    "test_an_actor_of_a_killed_environment_process_is_restarted_or_dead_with_the_reason": (
         "the age of the environment decides, and age is time"
     ),
     "tests/chaos/test_environments.py::"
-    "test_when_the_process_of_an_environment_is_killed_its_tasks_run_again_and_others_do_not_notice": (
+    "test_tasks_of_a_killed_environment_process_run_again_and_other_tasks_continue": (
         "the age of the environment decides, and age is time"
     ),
     "tests/cluster/test_surroundings.py::test_interrupts_while_sessions_start_and_end_leave_no_processes": (

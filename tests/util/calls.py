@@ -16,7 +16,7 @@ def square(value: int) -> int:
 
 
 def after(path: Path, value: Any = None) -> Any:
-    """Say that the call has begun, wait until a file exists, and return the value."""
+    """Report the start of the call, wait until a file exists, and return the value."""
     path.with_suffix(".began").touch()
     until(path.exists, f"{path} exists")
     return value

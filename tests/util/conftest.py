@@ -1,4 +1,4 @@
-"""Real clusters, as for tests/cluster: each test gets its own and must leave nothing behind."""
+"""Fixtures of real clusters, as for tests/cluster: each test has its own cluster and must leave nothing behind."""
 
 from __future__ import annotations
 

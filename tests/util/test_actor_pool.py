@@ -1,4 +1,4 @@
-"""`ActorPool`, as in Ray: order, timeouts, idle actors, dead ones."""
+"""`ActorPool`, as in Ray: order, timeouts, idle actors, dead actors."""
 
 from __future__ import annotations
 
@@ -46,12 +46,12 @@ def double(actor: Any, value: int) -> Any:
     return actor.double.remote(value)
 
 
-def test_map_keeps_the_order(pool: ActorPool) -> None:
+def test_map_keeps_the_order_of_its_items(pool: ActorPool) -> None:
     assert [2 * i for i in range(20)] == list(pool.map(double, range(20)))
     assert pool.has_free()
 
 
-def test_map_unordered_gives_what_comes(pool: ActorPool, tmp_path: Path) -> None:
+def test_map_unordered_yields_results_in_order_of_completion(pool: ActorPool, tmp_path: Path) -> None:
     go = tmp_path / "go"
 
     def call(actor: Any, value: int) -> Any:
@@ -63,7 +63,7 @@ def test_map_unordered_gives_what_comes(pool: ActorPool, tmp_path: Path) -> None
     assert [0] == list(values)
 
 
-def test_results_are_asked_for_one_by_one(pool: ActorPool) -> None:
+def test_get_next_returns_results_one_by_one(pool: ActorPool) -> None:
     assert not pool.has_next()
     for value in range(3):
         pool.submit(double, value)
@@ -76,7 +76,7 @@ def test_results_are_asked_for_one_by_one(pool: ActorPool) -> None:
         pool.get_next_unordered()
 
 
-def test_a_result_that_was_overtaken_cannot_be_asked_for_in_order(pool: ActorPool, tmp_path: Path) -> None:
+def test_get_next_is_refused_after_an_unordered_result(pool: ActorPool, tmp_path: Path) -> None:
     pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
     pool.submit(double, 2)
     assert pool.get_next_unordered() == 4
@@ -87,7 +87,7 @@ def test_a_result_that_was_overtaken_cannot_be_asked_for_in_order(pool: ActorPoo
 
 
 @pytest.mark.parametrize("ask", ["get_next", "get_next_unordered"])
-def test_a_result_that_is_late_stays_or_is_given_up(pool: ActorPool, tmp_path: Path, ask: str) -> None:
+def test_a_late_result_is_kept_or_given_up(pool: ActorPool, tmp_path: Path, ask: str) -> None:
     pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
     with pytest.raises(TimeoutError, match="Timed out"):
         getattr(pool, ask)(timeout=0.01)
@@ -99,7 +99,7 @@ def test_a_result_that_is_late_stays_or_is_given_up(pool: ActorPool, tmp_path: P
     (tmp_path / "go").touch()
 
 
-def test_map_gives_up_what_came_before(pool: ActorPool, tmp_path: Path) -> None:
+def test_map_discards_results_of_earlier_submissions(pool: ActorPool, tmp_path: Path) -> None:
     pool.submit(lambda actor, value: actor.fail.remote(value), 1)
     pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
     pool.submit(double, 100)
@@ -108,7 +108,7 @@ def test_map_gives_up_what_came_before(pool: ActorPool, tmp_path: Path) -> None:
     assert [2, 4] == sorted(pool.map_unordered(double, [1, 2]))
 
 
-def test_a_failure_is_raised_and_its_actor_goes_on(pool: ActorPool) -> None:
+def test_the_failure_of_a_call_is_raised_and_its_actor_continues(pool: ActorPool) -> None:
     pool.submit(lambda actor, value: actor.fail.remote(value), 1)
     pool.submit(double, 1)
     pool.submit(double, 2)
@@ -120,7 +120,7 @@ def test_a_failure_is_raised_and_its_actor_goes_on(pool: ActorPool) -> None:
     assert pool.pop_idle() is None
 
 
-def test_a_method_may_have_several_returns(pool: ActorPool) -> None:
+def test_a_method_in_a_pool_can_have_several_returns(pool: ActorPool) -> None:
     pairs = pool.map(lambda actor, value: actor.pair.remote(value), range(3))
     assert [[0, 1], [1, 2], [2, 3]] == list(pairs)
     assert [[0, 1], [1, 2]] == sorted(
@@ -128,7 +128,7 @@ def test_a_method_may_have_several_returns(pool: ActorPool) -> None:
     )
 
 
-def test_actors_are_taken_out_and_put_in() -> None:
+def test_actors_can_be_taken_out_of_a_pool_and_put_in() -> None:
     first, second = Worker.remote(), Worker.remote()
     pool = ActorPool([first])
     with pytest.raises(ValueError, match="already belongs"):
@@ -145,7 +145,7 @@ def test_actors_are_taken_out_and_put_in() -> None:
         ActorPool([first, first])
 
 
-def test_a_dead_actor_leaves_the_pool(pool: ActorPool) -> None:
+def test_a_dead_actor_is_removed_from_the_pool(pool: ActorPool) -> None:
     pool.submit(lambda actor, value: actor.die.remote(), 0)
     for value in range(1, 6):
         pool.submit(double, value)
@@ -156,7 +156,7 @@ def test_a_dead_actor_leaves_the_pool(pool: ActorPool) -> None:
     assert pool.pop_idle() is None
 
 
-def test_work_that_no_actor_is_left_for_is_not_lost_in_silence() -> None:
+def test_work_in_a_pool_without_actors_is_a_clear_error() -> None:
     pool = ActorPool([Worker.remote()])
     pool.submit(lambda actor, value: actor.die.remote(), 0)
     pool.submit(double, 1)
@@ -171,7 +171,7 @@ def test_work_that_no_actor_is_left_for_is_not_lost_in_silence() -> None:
     assert not pool.has_next()
 
 
-def test_what_is_no_actor_and_what_gives_no_ref_is_refused(pool: ActorPool) -> None:
+def test_a_pool_refuses_values_that_are_no_actors_and_calls_that_return_no_ref(pool: ActorPool) -> None:
     with pytest.raises(TypeError, match="handles of actors"):
         ActorPool([Worker])  # type: ignore[list-item]
     with pytest.raises(TypeError, match="returns the ref of a call"):
@@ -179,7 +179,7 @@ def test_what_is_no_actor_and_what_gives_no_ref_is_refused(pool: ActorPool) -> N
     assert pool.has_free()
 
 
-def test_a_pool_works_inside_a_task() -> None:
+def test_an_actor_pool_works_inside_a_task() -> None:
     @ray.remote
     def inside() -> list[int]:
         return list(ActorPool([Worker.remote(), Worker.remote()]).map(double, range(4)))
@@ -187,7 +187,7 @@ def test_a_pool_works_inside_a_task() -> None:
     assert ray.get(inside.remote(), timeout=30) == [0, 2, 4, 6]
 
 
-def test_waiting_is_bounded_by_the_timeout(pool: ActorPool, tmp_path: Path) -> None:
+def test_a_wait_for_a_pool_result_ends_at_its_timeout(pool: ActorPool, tmp_path: Path) -> None:
     pool.submit(lambda actor, value: actor.after.remote(tmp_path / "go", value), 1)
     began = time.monotonic()
     with pytest.raises(TimeoutError):

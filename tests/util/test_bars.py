@@ -1,4 +1,4 @@
-"""`tqdm` and `safe_print`: in tasks they report, in the driver they draw."""
+"""`tqdm` and `safe_print`, which report to the driver in a task, and draw and print in the driver."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 
 
 class Heard(QuietListener):
-    """Notes the bars."""
+    """A listener that records progress bars."""
 
     def __init__(self) -> None:
         self.bars: list[tuple[str, float, float | None, str, bool]] = []
@@ -32,7 +32,7 @@ def _no_monitor(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_bar_in_a_task_is_reported() -> None:
+def test_a_progress_bar_in_a_task_is_reported_to_the_driver() -> None:
     @ray.remote
     def work() -> int:
         count = sum(1 for _ in tqdm(range(5), desc="fitting", unit="fold"))
@@ -52,7 +52,7 @@ def test_a_bar_in_a_task_is_reported() -> None:
     assert ends == [("fitting", 5.0, 5.0, "fold", True), ("by hand", 4.0, 10.0, "it", True)]
 
 
-def test_a_bar_in_the_driver_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_progress_bar_in_the_driver_is_drawn(capsys: pytest.CaptureFixture[str]) -> None:
     assert list(tqdm([1, 2], desc="here")) == [1, 2]
     with pytest.raises(ValueError, match="No iterable"):
         iter(tqdm(total=3))
@@ -63,13 +63,13 @@ def test_a_bar_in_the_driver_is_drawn(capsys: pytest.CaptureFixture[str]) -> Non
     assert "here: 100%" in capsys.readouterr().err
 
 
-def test_print_keeps_clear_of_bars() -> None:
+def test_safe_print_does_not_break_progress_bars() -> None:
     out = io.StringIO()
     safe_print("a", "b", sep="-", file=out)
     assert out.getvalue() == "a-b\n"
 
 
-def test_both_are_where_rays_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_tqdm_and_safe_print_have_the_import_paths_of_ray(capsys: pytest.CaptureFixture[str]) -> None:
     from ipyremote.util import bars
 
     names: list[Any] = [bars.tqdm, bars.safe_print]

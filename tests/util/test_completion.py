@@ -30,12 +30,12 @@ def fail() -> None:
     raise ValueError("no")
 
 
-def test_all_values_come() -> None:
+def test_as_completed_yields_the_values_of_all_refs() -> None:
     assert sorted(as_completed([square.remote(i) for i in range(25)])) == [i * i for i in range(25)]
     assert list(as_completed([])) == []
 
 
-def test_what_is_late_comes_late(tmp_path: Path) -> None:
+def test_as_completed_yields_a_late_value_last(tmp_path: Path) -> None:
     refs = [after.remote(tmp_path / "go", "late"), *(square.remote(i) for i in range(4))]
     values = as_completed(refs, chunk_size=2)
     assert {next(values) for _ in range(4)} == {0, 1, 4, 9}
@@ -43,14 +43,14 @@ def test_what_is_late_comes_late(tmp_path: Path) -> None:
     assert list(values) == ["late"]
 
 
-def test_refs_instead_of_values() -> None:
+def test_as_completed_can_yield_refs_instead_of_values() -> None:
     refs = [square.remote(2), fail.remote()]
     assert set(as_completed(refs, yield_obj_refs=True)) == set(refs)
     with pytest.raises(ValueError, match="no"):
         list(as_completed(refs))
 
 
-def test_a_timeout_makes_batches_smaller(tmp_path: Path) -> None:
+def test_as_completed_yields_ready_values_at_its_timeout(tmp_path: Path) -> None:
     ready = square.remote(3)
     ray.wait([ready])
     values = as_completed([after.remote(tmp_path / "go", "late"), ready], timeout=0.05)
@@ -59,7 +59,7 @@ def test_a_timeout_makes_batches_smaller(tmp_path: Path) -> None:
     assert list(values) == ["late"]
 
 
-def test_map_unordered_takes_items_as_it_goes() -> None:
+def test_map_unordered_takes_items_only_as_results_arrive() -> None:
     drawn: list[int] = []
 
     def items() -> Any:
@@ -92,6 +92,8 @@ def test_map_unordered_takes_items_as_it_goes() -> None:
         (lambda: map_unordered(len, []), TypeError, "@remote"),
     ],
 )
-def test_wrong_calls_are_refused(call: Any, error: type[Exception], words: str) -> None:
+def test_wrong_arguments_of_as_completed_and_map_unordered_are_refused(
+    call: Any, error: type[Exception], words: str
+) -> None:
     with pytest.raises(error, match=words):
         call()

@@ -1,4 +1,4 @@
-"""`Executor` does what `concurrent.futures` documents of an executor."""
+"""`Executor`, with the behaviour that `concurrent.futures` documents for executors."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.util.calls import after, square
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_calls_have_values() -> None:
+def test_futures_have_the_values_of_their_calls() -> None:
     with Executor() as executor:
         assert executor.submit(square, 3).result() == 9
         assert executor.submit(pow, 2, 5, mod=7).result() == 4
@@ -36,7 +36,7 @@ def test_calls_have_values() -> None:
         assert executor.submit(os.getpid).result() != os.getpid()
 
 
-def test_exceptions_are_those_of_the_call() -> None:
+def test_a_future_has_the_exception_of_its_call() -> None:
     with Executor() as executor:
         future = executor.submit(lambda: 1 / 0)
         error = future.exception()
@@ -50,7 +50,7 @@ def test_exceptions_are_those_of_the_call() -> None:
         future.result()
 
 
-def test_wrong_arguments_are_the_futures_affair() -> None:
+def test_wrong_arguments_of_a_call_are_the_exception_of_its_future() -> None:
     with Executor() as executor:
         with pytest.raises(TypeError):
             executor.submit(square).result()
@@ -63,7 +63,7 @@ def test_wrong_arguments_are_the_futures_affair() -> None:
         assert executor.submit(square, 2).result() == 4
 
 
-def test_map_is_like_the_built_in_one() -> None:
+def test_executor_map_behaves_like_the_built_in_map() -> None:
     with Executor() as executor:
         assert list(executor.map(pow, range(10), range(10))) == list(map(pow, range(10), range(10)))
         assert list(executor.map(square, range(20), chunksize=7)) == [i * i for i in range(20)]
@@ -77,7 +77,7 @@ def test_map_is_like_the_built_in_one() -> None:
             executor.map(square, range(3), chunksize=-1)
 
 
-def test_map_has_a_timeout(tmp_path: Path) -> None:
+def test_executor_map_has_a_timeout(tmp_path: Path) -> None:
     with Executor() as executor:
         assert list(executor.map(square, [1, 2], timeout=60)) == [1, 4]
         values = executor.map(after, [tmp_path / "late"], timeout=0.2)
@@ -86,7 +86,7 @@ def test_map_has_a_timeout(tmp_path: Path) -> None:
         (tmp_path / "late").touch()
 
 
-def test_map_draws_no_more_than_its_buffer() -> None:
+def test_executor_map_takes_no_more_items_than_its_buffer_size() -> None:
     drawn: list[int] = []
 
     def items() -> Any:
@@ -105,7 +105,7 @@ def test_map_draws_no_more_than_its_buffer() -> None:
                 executor.map(square, range(3), buffersize=buffersize)  # type: ignore[arg-type]
 
 
-def test_what_is_cancelled_before_it_begins_never_runs(tmp_path: Path) -> None:
+def test_a_call_that_is_cancelled_before_its_start_never_runs(tmp_path: Path) -> None:
     with Executor(max_workers=1) as executor:
         first = executor.submit(after, tmp_path / "go", 1)
         until((tmp_path / "go.began").exists, "the first one runs")
@@ -122,7 +122,7 @@ def test_what_is_cancelled_before_it_begins_never_runs(tmp_path: Path) -> None:
     assert not (tmp_path / "other.began").exists()
 
 
-def test_shutdown_waits_or_does_not(tmp_path: Path) -> None:
+def test_shutdown_waits_for_running_calls_only_if_requested(tmp_path: Path) -> None:
     executor = Executor(max_workers=1)
     running = executor.submit(after, tmp_path / "go", 1)
     waiting = executor.submit(square, 5)
@@ -135,7 +135,7 @@ def test_shutdown_waits_or_does_not(tmp_path: Path) -> None:
     executor.shutdown()
 
 
-def test_shutdown_cancels_what_waits(tmp_path: Path) -> None:
+def test_shutdown_can_cancel_waiting_calls(tmp_path: Path) -> None:
     executor = Executor(max_workers=1)
     running = executor.submit(after, tmp_path / "go", 1)
     until((tmp_path / "go.began").exists, "the first one runs")
@@ -147,7 +147,7 @@ def test_shutdown_cancels_what_waits(tmp_path: Path) -> None:
     assert running.result() == 1
 
 
-def test_futures_work_with_what_is_made_for_them(tmp_path: Path) -> None:
+def test_futures_work_with_wait_and_as_completed_and_asyncio(tmp_path: Path) -> None:
     with Executor() as executor:
         late = executor.submit(after, tmp_path / "go", "late")
         early = [executor.submit(square, i) for i in range(4)]
@@ -170,7 +170,7 @@ def test_futures_work_with_what_is_made_for_them(tmp_path: Path) -> None:
         assert asyncio.run(awaited()) == [36, 49]
 
 
-def test_a_callback_that_raises_breaks_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_callback_that_raises_does_not_break_the_executor(caplog: pytest.LogCaptureFixture) -> None:
     with Executor() as executor:
         future = executor.submit(square, 2)
         future.add_done_callback(lambda _: 1 / 0)
@@ -196,7 +196,7 @@ def test_a_call_runs_once_even_if_its_process_dies(tmp_path: Path) -> None:
     assert (tmp_path / "log").read_text() == "x"
 
 
-def test_max_workers_limits_what_runs_at_a_time(tmp_path: Path) -> None:
+def test_max_workers_limits_the_number_of_concurrent_calls(tmp_path: Path) -> None:
     with Executor(max_workers=1) as executor:
         began = executor.submit(after, tmp_path / "go")
         until((tmp_path / "go.began").exists, "the first one runs")
@@ -204,7 +204,7 @@ def test_max_workers_limits_what_runs_at_a_time(tmp_path: Path) -> None:
         (tmp_path / "go").touch()
         began.result()
         (tmp_path / "next").touch()
-    # More than there are CPUs run all the same.
+    # The executor runs more calls at a time than there are CPUs.
     with Executor(max_workers=5) as executor:
         waiting = [executor.submit(after, tmp_path / f"all{i}", i) for i in range(5)]
         until(lambda: len(list(tmp_path.glob("all*.began"))) == 5, "all of them run")
@@ -223,7 +223,7 @@ def test_an_executor_inside_a_task_does_not_wait_for_its_own_cpu() -> None:
     assert ray.get(inside.remote(), timeout=60) == [0, 1, 4, 9, 16]
 
 
-def test_an_initializer_runs_once_in_each_process() -> None:
+def test_an_initializer_runs_once_in_each_worker_process() -> None:
     def prepare(value: int) -> None:
         global prepared
         prepared = [value]
@@ -255,7 +255,7 @@ def test_an_initializer_that_fails_breaks_the_executor(caplog: pytest.LogCapture
 
 @pytest.mark.parametrize("how", ["terminate_workers", "kill_workers"])
 @pytest.mark.parametrize("initializer", [None, square])
-def test_everything_can_be_stopped_at_once(tmp_path: Path, how: str, initializer: Any) -> None:
+def test_an_executor_can_kill_all_workers_at_once(tmp_path: Path, how: str, initializer: Any) -> None:
     executor = Executor(2, initializer=initializer, initargs=(1,))
     running = executor.submit(after, tmp_path / "never")
     until((tmp_path / "never.began").exists, "the first one runs")
@@ -267,12 +267,12 @@ def test_everything_can_be_stopped_at_once(tmp_path: Path, how: str, initializer
     executor.shutdown()
 
 
-def test_refs_arrive_as_values() -> None:
+def test_refs_among_arguments_of_a_call_arrive_as_values() -> None:
     with Executor() as executor:
         assert executor.submit(square, ray.put(5)).result() == 25
 
 
-def test_options_of_the_tasks() -> None:
+def test_an_executor_accepts_options_of_its_tasks() -> None:
     with Executor(remote_args={"num_cpus": 0.5, "max_retries": 2}) as executor:
         assert executor.submit(square, 5).result() == 25
     for given, error in (({"num_returns": 2}, ValueError), ({"no_such": 1}, ValueError)):
@@ -284,7 +284,7 @@ def test_options_of_the_tasks() -> None:
         Executor(initializer=5)  # type: ignore[arg-type]
 
 
-def test_a_lost_session_leaves_nobody_waiting(tmp_path: Path) -> None:
+def test_futures_of_a_lost_session_fail(tmp_path: Path) -> None:
     executor = Executor(1)
     running = executor.submit(after, tmp_path / "never")
     waiting = executor.submit(square, 1)
@@ -295,7 +295,7 @@ def test_a_lost_session_leaves_nobody_waiting(tmp_path: Path) -> None:
     executor.shutdown()
 
 
-def test_an_executor_that_is_dropped_ends_its_threads() -> None:
+def test_a_dropped_executor_ends_its_threads() -> None:
     executor = Executor(2)
     assert executor.submit(square, 2).result() == 4
     del executor
@@ -304,13 +304,13 @@ def test_an_executor_that_is_dropped_ends_its_threads() -> None:
     )
 
 
-def test_bars_of_tqdm_count_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_bars_of_tqdm_work_with_the_executor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tqdm, "monitor_interval", 0)  # its thread would outlive the test
     with Executor() as executor, open(os.devnull, "w") as nowhere:
         assert list(tqdm(executor.map(square, range(5)), total=5, file=nowhere)) == [0, 1, 4, 9, 16]
 
 
-def test_what_is_under_way_is_done_when_the_program_ends() -> None:
+def test_submitted_calls_are_finished_at_the_end_of_the_program() -> None:
     program = """
 import time
 from ipyremote.util import Executor

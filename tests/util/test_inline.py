@@ -1,4 +1,4 @@
-"""`ipyremote.util` on the inline backend: the same results, and an error where somebody would wait for ever."""
+"""`ipyremote.util` on the inline backend: the same results, and an error instead of a wait without end."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Squarer:
         return square(value)
 
 
-def test_pools_and_executors() -> None:
+def test_pools_and_executors_work_inline() -> None:
     squares = [square(i) for i in range(10)]
     with Executor() as executor:
         assert list(executor.map(square, range(10))) == squares
@@ -48,13 +48,13 @@ def test_pools_and_executors() -> None:
         assert joblib.Parallel()(joblib.delayed(square)(i) for i in range(10)) == squares
 
 
-def test_values_as_they_come() -> None:
+def test_as_completed_and_map_unordered_work_inline() -> None:
     remote = ray.remote(square)
     assert list(as_completed([remote.remote(i) for i in range(4)])) == [0, 1, 4, 9]
     assert list(map_unordered(remote, range(4))) == [0, 1, 4, 9]
 
 
-def test_a_queue() -> None:
+def test_a_queue_works_inline_and_refuses_to_wait_without_end() -> None:
     shared = Queue(maxsize=1)
     shared.put(1)
     with pytest.raises(Full):

@@ -1,4 +1,4 @@
-"""The joblib backend: joblib's own features, scikit-learn on top, nesting, failures, interrupts."""
+"""The joblib backend: joblib's own features, scikit-learn, nesting, failures, interrupts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-#: joblib 1.3 has no such generators.
+#: Skips tests of generators with joblib 1.3, which does not have them.
 UNORDERED = tuple(map(int, joblib.__version__.split(".")[:2])) >= (1, 4)
 
 
@@ -49,7 +49,7 @@ def after(path: Path, value: Any = None) -> Any:
 
 
 @pytest.mark.parametrize("use", [joblib.parallel_backend, joblib.parallel_config])
-def test_calls_run_on_the_cluster_in_order(use: Callable[[str], Any]) -> None:
+def test_calls_run_on_the_cluster_and_results_are_in_order(use: Callable[[str], Any]) -> None:
     with use("ipyremote"):
         assert joblib.effective_n_jobs(-1) == 2
         assert joblib.Parallel()(joblib.delayed(square)(i) for i in range(500)) == [i * i for i in range(500)]
@@ -64,14 +64,14 @@ def test_the_backend_can_be_named_at_the_call_and_under_rays_name() -> None:
         assert parallel(joblib.delayed(square)(i) for i in range(5)) == [0, 1, 4, 9, 16]
 
 
-def test_short_calls_are_put_together() -> None:
+def test_short_calls_are_batched_into_one_task() -> None:
     with joblib.parallel_config("ipyremote"):
         parallel = joblib.Parallel()
         parallel(joblib.delayed(square)(i) for i in range(2000))
     assert parallel.n_dispatched_batches < 500
 
 
-def test_results_as_they_come(tmp_path: Path) -> None:
+def test_results_can_be_returned_in_order_of_completion(tmp_path: Path) -> None:
     paths = [tmp_path / "late", tmp_path / "early"]
     with joblib.parallel_config("ipyremote"):
         if UNORDERED:
@@ -85,7 +85,7 @@ def test_results_as_they_come(tmp_path: Path) -> None:
         assert list(ordered) == [i * i for i in range(10)]
 
 
-def test_one_parallel_serves_many_calls() -> None:
+def test_one_parallel_object_can_be_called_many_times() -> None:
     with joblib.parallel_config("ipyremote"), joblib.Parallel() as parallel:
         for _ in range(3):
             assert parallel(joblib.delayed(square)(i) for i in range(10)) == [i * i for i in range(10)]
@@ -94,7 +94,7 @@ def test_one_parallel_serves_many_calls() -> None:
         assert parallel(joblib.delayed(square)(i) for i in range(3)) == [0, 1, 4]
 
 
-def test_exceptions_are_those_of_the_call_and_stop_the_rest(tmp_path: Path) -> None:
+def test_the_exception_of_a_call_is_raised_and_stops_the_other_calls(tmp_path: Path) -> None:
     def fail_or_wait(fails: bool) -> None:
         if fails:
             until((tmp_path / "never.began").exists, "the other runs")
@@ -111,7 +111,7 @@ def test_exceptions_are_those_of_the_call_and_stop_the_rest(tmp_path: Path) -> N
         assert joblib.Parallel()(joblib.delayed(square)(i) for i in range(3)) == [0, 1, 4]
 
 
-def test_a_timeout_and_an_interrupt_stop_everything(tmp_path: Path) -> None:
+def test_a_timeout_and_an_interrupt_stop_all_calls(tmp_path: Path) -> None:
     with joblib.parallel_config("ipyremote"):
         with pytest.raises((TimeoutError, joblib.parallel.TimeoutError)):
             joblib.Parallel(timeout=0.2)(joblib.delayed(after)(tmp_path / "never") for _ in range(2))
@@ -128,7 +128,7 @@ def test_a_timeout_and_an_interrupt_stop_everything(tmp_path: Path) -> None:
         thread.join()
 
 
-def test_parallelism_inside_a_call() -> None:
+def test_a_call_can_use_joblib_itself() -> None:
     def outer(count: int) -> list[int]:
         values: list[int] = joblib.Parallel(n_jobs=2)(joblib.delayed(square)(i) for i in range(count))
         return values
@@ -138,7 +138,7 @@ def test_parallelism_inside_a_call() -> None:
     assert values == [[i * i for i in range(count)] for count in range(6)]
 
 
-def test_the_backend_inside_tasks_never_waits_for_itself() -> None:
+def test_the_backend_inside_a_task_does_not_wait_for_its_own_cpu() -> None:
     @ray.remote
     def outer() -> int:
         register_ipyremote()
@@ -148,7 +148,7 @@ def test_the_backend_inside_tasks_never_waits_for_itself() -> None:
     assert ray.get([outer.remote() for _ in range(4)], timeout=90) == [285] * 4
 
 
-def test_large_arguments_are_stored_once_and_small_ones_can_be_written() -> None:
+def test_large_arguments_are_stored_once_and_small_arguments_are_writable() -> None:
     def look(large: np.ndarray, small: np.ndarray, *, key: np.ndarray) -> tuple[float, bool]:
         small += 1
         return float(large[0]) + float(key[-1]) + float(small.sum()), large.flags.writeable
@@ -163,11 +163,11 @@ def test_large_arguments_are_stored_once_and_small_ones_can_be_written() -> None
     until(lambda: ray.available_resources() == before, "everything is given back")
 
 
-def test_n_jobs_is_a_limit(tmp_path: Path) -> None:
+def test_n_jobs_limits_the_number_of_concurrent_calls(tmp_path: Path) -> None:
     with joblib.parallel_config("ipyremote"):
         with pytest.raises(ValueError, match="n_jobs == 0"):
             joblib.Parallel(n_jobs=0)(joblib.delayed(square)(i) for i in range(2))
-        # One job: in this process, as with joblib's own backends.
+        # With one job, calls run in this process, as with joblib's own backends.
         assert joblib.Parallel(n_jobs=1)(joblib.delayed(os.getpid)() for _ in range(2)) == [os.getpid()] * 2
         assert joblib.effective_n_jobs(-2) == 1
         assert joblib.effective_n_jobs(5) == 5
@@ -184,7 +184,7 @@ def test_numerical_libraries_share_the_cpus() -> None:
         assert joblib.Parallel()(joblib.delayed(threads)() for _ in range(2))[0] <= {1}
 
 
-def test_options_of_the_tasks() -> None:
+def test_the_backend_accepts_options_of_its_tasks() -> None:
     with joblib.parallel_config("ipyremote", remote_args={"num_cpus": 2}):
         assert joblib.Parallel()(joblib.delayed(square)(i) for i in range(5)) == [0, 1, 4, 9, 16]
     with (
@@ -194,7 +194,7 @@ def test_options_of_the_tasks() -> None:
         joblib.Parallel()(joblib.delayed(square)(i) for i in range(5))
 
 
-def test_a_search_of_scikit_learn() -> None:
+def test_a_grid_search_of_scikit_learn_works() -> None:
     from sklearn.datasets import load_iris
     from sklearn.ensemble import RandomForestClassifier
     from sklearn.linear_model import LogisticRegression
@@ -209,7 +209,7 @@ def test_a_search_of_scikit_learn() -> None:
     assert forest.score(features, labels) > 0.9
 
 
-def test_without_joblib_the_error_says_what_to_install() -> None:
+def test_the_error_without_joblib_names_the_package_to_install() -> None:
     program = (
         "import sys; sys.modules['joblib'] = None\n"
         "from ipyremote.util.joblib import register_ipyremote\n"
@@ -222,7 +222,7 @@ def test_without_joblib_the_error_says_what_to_install() -> None:
     assert 'pip install -U "joblib>=1.3"' in done.stdout
 
 
-def test_the_calls_are_named_after_their_functions(capfd: pytest.CaptureFixture[str]) -> None:
+def test_tasks_of_joblib_calls_are_named_after_their_functions(capfd: pytest.CaptureFixture[str]) -> None:
     def loud() -> None:
         print("here")
 
@@ -239,7 +239,7 @@ def test_the_calls_are_named_after_their_functions(capfd: pytest.CaptureFixture[
 
 
 class _Looker:
-    """Somebody who shows what a cell waits for."""
+    """A view that shows the calls that a cell waits for."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -247,7 +247,7 @@ class _Looker:
         self.ends = 0
 
     def begin(self, refs: Any) -> None:
-        """Not asked for here."""
+        """Do nothing; the tests here do not use the method."""
 
     def end(self, wait: Any = None) -> None:
         self.ends += wait is None
@@ -260,7 +260,7 @@ class _Looker:
         self.counts.append(dict(counts))
 
 
-def test_whoever_shows_what_a_cell_waits_for_is_told_how_far_it_is() -> None:
+def test_a_view_of_waiting_calls_is_told_of_their_progress() -> None:
     looker = _Looker()
     current.set_waiting(looker)
     try:

@@ -1,4 +1,4 @@
-"""`metrics`, as in Ray: validation, tags, and one picture of all processes."""
+"""`metrics`, as in Ray: validation, tags, and the combined values of all processes."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def _nothing_before() -> None:
 
 
 def values(name: str) -> dict[tuple[str, ...], float]:
-    """By the values of the tags."""
+    """Return the values of a metric by the values of its tags."""
     return {tuple(r["tags"].values()): r["value"] for r in snapshot() if r["name"] == name}
 
 
 @pytest.mark.usefixtures("cluster")
-def test_all_processes_count_together() -> None:
+def test_a_counter_adds_up_the_values_of_all_processes() -> None:
     @ray.remote
     class Shop:
         def __init__(self, name: str) -> None:
@@ -57,7 +57,7 @@ def test_all_processes_count_together() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_gauge_is_what_was_set_last() -> None:
+def test_a_gauge_has_the_value_that_was_set_last() -> None:
     @ray.remote
     def set_to(value: float) -> None:
         Gauge("level").set(value)
@@ -72,7 +72,7 @@ def test_a_gauge_is_what_was_set_last() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_histogram_counts_by_size() -> None:
+def test_a_histogram_counts_values_by_bucket() -> None:
     @ray.remote
     def observe(histogram: Histogram, *seen: float) -> None:
         for value in seen:
@@ -88,7 +88,7 @@ def test_a_histogram_counts_by_size() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_numbers_end_with_their_session(cluster: Any) -> None:
+def test_metric_values_end_with_their_session(cluster: Any) -> None:
     Counter("old").inc()
     assert values("old") == {(): 1}
     ray.shutdown()
@@ -100,7 +100,7 @@ def test_numbers_end_with_their_session(cluster: Any) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_many_records_and_threads_and_forks() -> None:
+def test_metric_values_of_many_threads_are_complete() -> None:
     counter = Counter("many", tag_keys=("key",))
 
     def count() -> None:
@@ -118,7 +118,7 @@ def test_many_records_and_threads_and_forks() -> None:
 
 
 @pytest.mark.usefixtures("cluster")
-def test_a_forked_child_of_a_task_counts_too() -> None:
+def test_metric_values_of_a_forked_child_of_a_task_are_counted() -> None:
     @ray.remote
     def forks() -> None:
         counter = Counter("forked")
@@ -131,7 +131,7 @@ def test_a_forked_child_of_a_task_counts_too() -> None:
     assert values("forked") == {(): 2}
 
 
-def test_without_a_session_they_are_the_processs_own() -> None:
+def test_metrics_without_a_session_are_local_to_the_process() -> None:
     Counter("alone").inc(3)
     assert values("alone") == {(): 3}
     ray.init(backend="inline")
@@ -147,7 +147,7 @@ def test_without_a_session_they_are_the_processs_own() -> None:
         ray.shutdown()
 
 
-def test_what_a_metric_says_of_itself() -> None:
+def test_the_info_of_a_metric_has_its_name_and_description_and_tags() -> None:
     counter = Counter("name", description="desc", tag_keys=("a",))
     assert counter.set_default_tags({"a": "b"}) is counter
     assert counter.info == {
@@ -182,12 +182,12 @@ def test_what_a_metric_says_of_itself() -> None:
         (lambda: Histogram("n", boundaries=[1]).observe("1"), TypeError, "int or float"),  # type: ignore[arg-type]
     ],
 )
-def test_wrong_calls_are_refused(call: Any, error: type[Exception], words: str) -> None:
+def test_wrong_arguments_of_metrics_are_refused(call: Any, error: type[Exception], words: str) -> None:
     with pytest.raises(error, match=words):
         call()
 
 
-def test_a_name_that_prometheus_would_not_take_is_not_recorded() -> None:
+def test_a_metric_with_an_invalid_prometheus_name_is_not_recorded() -> None:
     with pytest.warns(UserWarning, match="Invalid metric name"):
         counter = Counter("with-dash")
     counter.inc()

@@ -1,4 +1,4 @@
-"""`multiprocessing.Pool` on the cluster: what the standard library documents, and what Ray adds."""
+"""`multiprocessing.Pool` on the cluster: the documented behaviour of the standard library, and Ray's additions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.util.calls import after, square
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_every_form_of_map() -> None:
+def test_each_form_of_map_returns_the_values() -> None:
     with Pool(2) as pool:
         assert pool.map(square, range(20)) == [i * i for i in range(20)]
         assert pool.map(square, iter(range(5)), chunksize=2) == [0, 1, 4, 9, 16]
@@ -33,7 +33,7 @@ def test_every_form_of_map() -> None:
         assert pool.apply(pow, (2, 5), {"mod": 7}) == 4
 
 
-def test_imap_draws_from_an_iterator_that_never_ends() -> None:
+def test_imap_works_with_an_endless_iterator() -> None:
     def naturals() -> Any:
         value = 0
         while value < 200:
@@ -45,7 +45,7 @@ def test_imap_draws_from_an_iterator_that_never_ends() -> None:
         assert [next(values) for _ in range(3)] == [0, 1, 4]
 
 
-def test_results_can_be_asked_how_they_are(tmp_path: Path) -> None:
+def test_an_async_result_has_ready_and_successful(tmp_path: Path) -> None:
     with Pool(1) as pool:
         result = pool.apply_async(after, (tmp_path / "go", 5))
         assert not result.ready()
@@ -67,7 +67,7 @@ def test_results_can_be_asked_how_they_are(tmp_path: Path) -> None:
         assert not failed.successful()
 
 
-def test_callbacks_are_called() -> None:
+def test_callbacks_get_the_value_or_the_error() -> None:
     said: list[Any] = []
     with Pool(2) as pool:
         pool.apply_async(square, (3,), callback=said.append, error_callback=said.append).wait()
@@ -78,7 +78,7 @@ def test_callbacks_are_called() -> None:
     assert isinstance(said[2], TypeError)
 
 
-def test_exceptions_are_those_of_the_call() -> None:
+def test_the_exception_of_a_pool_call_is_raised() -> None:
     with Pool(2) as pool:
         with pytest.raises(ZeroDivisionError, match="division by zero") as caught:
             pool.apply(lambda: 1 / 0)
@@ -94,7 +94,7 @@ def test_exceptions_are_those_of_the_call() -> None:
         assert next(values) == 0.5
 
 
-def test_an_initializer_prepares_each_process() -> None:
+def test_an_initializer_runs_in_each_process_of_the_pool() -> None:
     def prepare(first: int, second: int) -> None:
         global prepared
         prepared = first + second
@@ -103,14 +103,14 @@ def test_an_initializer_prepares_each_process() -> None:
         return _helped(value)
 
     def _helped(value: int) -> int:
-        return prepared * value  # what `prepare` has set
+        return prepared * value  # `prepare` has set the global
 
     with Pool(2, initializer=prepare, initargs=(1, 2)) as pool:
         assert pool.map(use, range(5)) == [0, 3, 6, 9, 12]
         assert pool.apply(use, (5,)) == 15
 
 
-def test_an_initializer_that_fails_does_not_hang() -> None:
+def test_a_failing_initializer_raises_and_does_not_hang() -> None:
     def refuse() -> None:
         raise ValueError("not today")
 
@@ -118,14 +118,14 @@ def test_an_initializer_that_fails_does_not_hang() -> None:
         pool.map(square, range(4))
 
 
-def test_processes_are_replaced_after_so_many_calls() -> None:
+def test_processes_are_replaced_after_maxtasksperchild_calls() -> None:
     with Pool(1, maxtasksperchild=2) as pool:
         pids = [pool.apply(os.getpid) for _ in range(6)]
     assert [pids[0]] * 2 + [pids[2]] * 2 + [pids[4]] * 2 == pids
     assert len(set(pids)) == 3
 
 
-def test_a_process_that_dies_takes_one_call_along() -> None:
+def test_a_process_that_dies_fails_only_its_own_call() -> None:
     with Pool(2) as pool:
         results = [pool.apply_async(os._exit, (1,)), *(pool.apply_async(square, (i,)) for i in range(10))]
         with pytest.raises(ActorDiedError):
@@ -134,7 +134,7 @@ def test_a_process_that_dies_takes_one_call_along() -> None:
         assert pool.map(square, range(4)) == [0, 1, 4, 9]
 
 
-def test_close_lets_what_was_asked_end() -> None:
+def test_close_lets_submitted_calls_finish() -> None:
     pool = Pool(2)
     result = pool.map_async(square, range(50), chunksize=1)
     with pytest.raises(ValueError, match="still running"):
@@ -146,7 +146,7 @@ def test_close_lets_what_was_asked_end() -> None:
     assert result.get(timeout=0) == [i * i for i in range(50)]
 
 
-def test_terminate_leaves_nobody_waiting(tmp_path: Path) -> None:
+def test_terminate_cancels_running_and_waiting_calls(tmp_path: Path) -> None:
     pool = Pool(2)
     said: list[Any] = []
     running = pool.apply_async(after, (tmp_path / "never",), error_callback=said.append)
@@ -167,7 +167,7 @@ def test_terminate_leaves_nobody_waiting(tmp_path: Path) -> None:
     assert len(said) == 1
 
 
-def test_wrong_sizes_are_refused(recwarn: pytest.WarningsRecorder) -> None:
+def test_wrong_pool_sizes_are_refused(recwarn: pytest.WarningsRecorder) -> None:
     for processes in (0, -1):
         with pytest.raises(ValueError, match=">0"):
             Pool(processes)
@@ -187,14 +187,14 @@ def test_wrong_sizes_are_refused(recwarn: pytest.WarningsRecorder) -> None:
         assert pool.apply(square, (2,)) == 4
 
 
-def test_options_of_the_actors_and_as_many_processes_as_cpus() -> None:
+def test_a_pool_accepts_actor_options_and_has_as_many_processes_as_cpus() -> None:
     with Pool(ray_remote_args={"num_cpus": 1}) as pool:
         assert pool.map(square, range(4)) == [0, 1, 4, 9]
         assert "pool_size=2" in repr(pool)
         assert "CPU" not in ray.available_resources()
 
 
-def test_a_pool_inside_a_task() -> None:
+def test_a_multiprocessing_pool_works_inside_a_task() -> None:
     @ray.remote(num_cpus=2)
     def inside() -> list[int]:
         with Pool(2) as pool:
@@ -203,12 +203,12 @@ def test_a_pool_inside_a_task() -> None:
     assert ray.get(inside.remote(), timeout=60) == [0, 1, 4, 9, 16]
 
 
-def test_refs_stay_refs_as_in_ray() -> None:
+def test_refs_among_arguments_of_a_pool_call_stay_refs_as_in_ray() -> None:
     with Pool(1) as pool:
         assert pool.map(ray.get, [ray.put(5)]) == [5]
 
 
-def test_the_session_may_end_first() -> None:
+def test_a_pool_can_be_closed_after_the_end_of_its_session() -> None:
     pool = Pool(2)
     assert pool.map(square, range(3)) == [0, 1, 4]
     ray.shutdown()

@@ -19,7 +19,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.usefixtures("cluster")
 
 
-def test_items_come_in_order() -> None:
+def test_items_of_a_queue_come_in_order() -> None:
     shared = Queue()
     for item in range(10):
         shared.put(item)
@@ -30,7 +30,7 @@ def test_items_come_in_order() -> None:
     assert bool(shared)
 
 
-def test_nobody_waits_who_does_not_want_to() -> None:
+def test_put_and_get_without_block_do_not_wait() -> None:
     shared = Queue(maxsize=1)
     with pytest.raises(Empty):
         shared.get_nowait()
@@ -45,7 +45,7 @@ def test_nobody_waits_who_does_not_want_to() -> None:
     assert shared.get() == "first"
 
 
-def test_waiting_ends_in_time() -> None:
+def test_put_and_get_end_at_their_timeout() -> None:
     shared = Queue(maxsize=1)
     with pytest.raises(Empty):
         shared.get(timeout=0.05)
@@ -60,7 +60,7 @@ def test_waiting_ends_in_time() -> None:
             shared.get(timeout=timeout)
 
 
-def test_batches_come_whole_or_not_at_all() -> None:
+def test_batches_are_put_and_taken_whole_or_not_at_all() -> None:
     shared = Queue(maxsize=4)
     shared.put_nowait_batch(iter([1, 2, 3]))
     with pytest.raises(Full, match=r"Cannot add 2 items to queue of size 3 and maxsize 4\."):
@@ -77,7 +77,7 @@ def test_batches_come_whole_or_not_at_all() -> None:
         shared.get_nowait_batch(-1)
 
 
-def test_tasks_share_it() -> None:
+def test_tasks_can_share_a_queue() -> None:
     @ray.remote
     def produce(shared: Queue, count: int) -> None:
         for i in range(count):
@@ -96,7 +96,7 @@ def test_tasks_share_it() -> None:
     assert shared.get() == "for the other"
 
 
-def test_coroutines_use_it() -> None:
+def test_coroutines_can_use_a_queue() -> None:
     shared = Queue(maxsize=1)
 
     async def both() -> list[Any]:
@@ -120,7 +120,7 @@ def test_coroutines_use_it() -> None:
     assert asyncio.run(both()) == list(range(5))
 
 
-def test_many_may_wait_and_a_put_still_comes_through() -> None:
+def test_a_put_succeeds_while_many_gets_wait() -> None:
     shared = Queue()
     assert shared.actor is not None
     waiting = [shared.actor.get.remote(True, None) for _ in range(1100)]
@@ -128,7 +128,7 @@ def test_many_may_wait_and_a_put_still_comes_through() -> None:
     assert sorted(item for (item,) in ray.get(waiting, timeout=60)) == list(range(1100))
 
 
-def test_an_interrupted_get_takes_no_item_away() -> None:
+def test_an_interrupted_get_takes_no_item_from_the_queue() -> None:
     shared = Queue()
     main = threading.get_ident()
     timer = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGINT))
@@ -140,7 +140,7 @@ def test_an_interrupted_get_takes_no_item_away() -> None:
     assert shared.get(timeout=10) == "kept"
 
 
-def test_a_cancelled_coroutine_takes_no_item_away() -> None:
+def test_a_cancelled_coroutine_takes_no_item_from_the_queue() -> None:
     shared = Queue()
 
     async def cancelled() -> None:
@@ -153,7 +153,7 @@ def test_a_cancelled_coroutine_takes_no_item_away() -> None:
 
 
 @pytest.mark.parametrize("force", [False, True])
-def test_a_queue_that_was_shut_down_says_so(force: bool) -> None:
+def test_a_queue_after_its_shutdown_raises_a_clear_error(force: bool) -> None:
     shared = Queue(actor_options={"num_cpus": 1})
     other = ray.get(ray.put(shared))
     shared.put(1)
@@ -166,14 +166,14 @@ def test_a_queue_that_was_shut_down_says_so(force: bool) -> None:
     until(lambda: ray.available_resources().get("CPU") == 2.0, "its CPU is free")
 
 
-def test_wrong_sizes_are_refused() -> None:
+def test_wrong_queue_sizes_are_refused() -> None:
     with pytest.raises(TypeError, match="maxsize"):
         Queue("3")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="no_such_option"):
         Queue(actor_options={"no_such_option": 1})
 
 
-def test_a_put_waits_for_room() -> None:
+def test_a_put_waits_for_room_in_the_queue() -> None:
     shared = Queue(maxsize=1)
     shared.put(1)
     took: list[Any] = []

@@ -1,4 +1,4 @@
-"""Custom serializers, and what of a value cannot be pickled."""
+"""Custom serializers, and the search for the part of a value that cannot be pickled."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipyremote import util
 
 
 class Connection:
-    """Cannot be pickled, because of its lock."""
+    """A class whose instances cannot be pickled because of their lock."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -48,7 +48,7 @@ def test_instances_of_a_registered_class_are_sent_by_their_serializer() -> None:
 
 
 @pytest.mark.usefixtures("session")
-def test_without_registration_it_is_refused_again() -> None:
+def test_instances_are_refused_again_after_deregistration() -> None:
     register()
     ray.put(Connection("here"))
     util.deregister_serializer(Connection)
@@ -57,7 +57,7 @@ def test_without_registration_it_is_refused_again() -> None:
         ray.put(Connection("here"))
 
 
-def test_it_is_local_to_a_process(session: str) -> None:
+def test_a_registered_serializer_is_local_to_its_process(session: str) -> None:
     register()
 
     @ray.remote
@@ -79,13 +79,13 @@ def test_it_is_local_to_a_process(session: str) -> None:
 
 
 @pytest.mark.usefixtures("session")
-def test_a_function_may_close_over_an_instance() -> None:
+def test_a_function_can_close_over_an_instance_of_a_registered_class() -> None:
     register()
     made = Connection("here")
     assert "here" == ray.get(ray.remote(lambda: made.url).remote(), timeout=30)
 
 
-def test_other_picklers_are_left_alone_and_rays_name_for_cloudpickle_knows_it() -> None:
+def test_a_registered_serializer_is_used_by_ray_cloudpickle_and_not_by_other_picklers() -> None:
     register()
     try:
         with pytest.raises(TypeError):
@@ -99,7 +99,7 @@ def test_other_picklers_are_left_alone_and_rays_name_for_cloudpickle_knows_it() 
     ("args", "text"),
     [((3, str, str), "takes a class"), ((int, 1, str), "serializer"), ((int, str, None), "deserializer")],
 )
-def test_odd_registrations_are_refused(args: Any, text: str) -> None:
+def test_wrong_arguments_of_register_serializer_are_refused(args: Any, text: str) -> None:
     cls, serializer, deserializer = args
     with pytest.raises(TypeError, match=text):
         util.register_serializer(cls, serializer=serializer, deserializer=deserializer)
@@ -108,7 +108,7 @@ def test_odd_registrations_are_refused(args: Any, text: str) -> None:
 # ---- cloudpickle
 
 
-def test_rays_name_for_cloudpickle() -> None:
+def test_ray_cloudpickle_has_the_functions_of_cloudpickle() -> None:
     file = io.BytesIO()
     ray.cloudpickle.dump(lambda x: x + 1, file)
     assert 2 == ray.cloudpickle.loads(file.getvalue())(1)
@@ -122,13 +122,13 @@ def test_rays_name_for_cloudpickle() -> None:
 # ---- inspection
 
 
-def test_what_can_be_pickled_has_no_failures() -> None:
+def test_a_picklable_value_has_no_failures() -> None:
     report = io.StringIO()
     assert (True, set()) == util.inspect_serializability([1, lambda: 2], name="fine", print_file=report)
     assert "FAIL" not in report.getvalue()
 
 
-def test_the_variable_that_a_function_uses_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_failure_names_the_variable_that_a_function_uses(capsys: pytest.CaptureFixture[str]) -> None:
     lock = threading.Lock()
 
     def test() -> Any:
@@ -145,7 +145,7 @@ def test_the_variable_that_a_function_uses_is_named(capsys: pytest.CaptureFixtur
     assert "was found to be non-serializable" in printed
 
 
-def test_every_part_to_blame_is_found_down_to_the_depth() -> None:
+def test_each_unpicklable_part_is_found_down_to_the_depth() -> None:
     value = {"a": [threading.Lock()], "b": Connection("x"), "c": 1}
     _, failures = util.inspect_serializability(value, depth=3, print_file=io.StringIO())
     assert {"[0]", "lock"} == {failure.name for failure in failures}
@@ -157,7 +157,7 @@ def test_every_part_to_blame_is_found_down_to_the_depth() -> None:
         util.inspect_serializability(value, depth=-1)
 
 
-def test_a_value_that_contains_itself_is_inspected_to_the_end() -> None:
+def test_the_inspection_of_a_value_that_contains_itself_ends() -> None:
     value: list[Any] = [threading.Lock()]
     value.append(value)
     ok, failures = util.inspect_serializability(value, print_file=io.StringIO())

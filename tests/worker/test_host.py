@@ -1,4 +1,4 @@
-"""The queue of a worker: what is recalled or cancelled has either started or never will."""
+"""The queue of a worker: a recalled or cancelled run has either started already or never starts."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from ipyremote.worker.host import Host
 
 
 class Link:
-    """The session as the host sees it."""
+    """Stand-in for the session that records the host's messages."""
 
     def __init__(self) -> None:
         self.replies: list[Any] = []
@@ -59,7 +59,7 @@ def run(number: int, task_id: int = 0, **more: Any) -> RunTask:
 
 
 def taken(host: Host) -> list[int]:
-    """Run numbers of everything that the main thread would run."""
+    """Return the numbers of all runs that the main thread would take."""
     runs = []
     while not host.empty:
         host.take()
@@ -85,7 +85,7 @@ def test_a_message_that_is_repeated_changes_nothing(host: Host, link: Link) -> N
     assert link.replies == [Returned(()), Returned(())]
 
 
-def test_values_that_came_ahead_are_taken_once(host: Host, link: Link) -> None:
+def test_prefetched_values_are_taken_once(host: Host, link: Link) -> None:
     link.prefetched[5] = Inline(b"five")
     host.on_message(run(1, deps=(5,)))
     host.on_message(run(2, deps=(5,)))
@@ -97,7 +97,7 @@ def test_values_that_came_ahead_are_taken_once(host: Host, link: Link) -> None:
     assert host.current.values[0].kind == "object_lost"
 
 
-def test_what_has_not_started_is_recalled_and_the_rest_stays(host: Host, link: Link) -> None:
+def test_runs_that_have_not_started_are_recalled_and_other_runs_stay(host: Host, link: Link) -> None:
     for number in (1, 2, 3):
         host.on_message(run(number))
     host.take()
@@ -106,7 +106,7 @@ def test_what_has_not_started_is_recalled_and_the_rest_stays(host: Host, link: L
     assert taken(host) == [2]
 
 
-def test_a_task_that_waits_hands_everything_back_but_an_actor_keeps_its_calls(host: Host) -> None:
+def test_a_waiting_task_hands_back_all_queued_runs_but_an_actor_keeps_its_calls(host: Host) -> None:
     for number in (1, 2):
         host.on_message(run(number))
     assert host.hand_back() == (10, 20)
@@ -139,7 +139,7 @@ def test_a_cancel_of_another_attempt_is_ignored(host: Host, link: Link) -> None:
     assert not host.current.cancelled
 
 
-def test_the_signal_interrupts_only_user_code_of_the_cancelled_run(host: Host) -> None:
+def test_a_cancel_signal_interrupts_only_user_code_of_the_cancelled_run(host: Host) -> None:
     host.on_sigint(signal.SIGINT, None)
     host.on_message(run(1))
     host.take()
@@ -153,7 +153,7 @@ def test_the_signal_interrupts_only_user_code_of_the_cancelled_run(host: Host) -
     host.interruptible = True
     with pytest.raises(KeyboardInterrupt):
         host.on_sigint(signal.SIGINT, None)
-    # Once is enough: a second signal must not hit the report.
+    # One signal is enough: a second signal must not interrupt the report.
     host.on_sigint(signal.SIGINT, None)
     host.current = None
     host.interruptible = True
@@ -181,7 +181,7 @@ def test_a_cancel_from_another_thread_interrupts_the_main_thread(host: Host) -> 
         signal.signal(signal.SIGINT, before)
 
 
-def test_exit_is_obeyed_when_nothing_is_queued(host: Host) -> None:
+def test_the_host_obeys_exit_when_its_queue_is_empty(host: Host) -> None:
     host.on_message(run(1))
     host.on_message(Exit())
     assert host.take()

@@ -1,4 +1,4 @@
-"""The title of a worker: what it says, and how often it is set."""
+"""The title of a worker process: its text, and how often the title is set."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipyremote.worker.title import SECONDS, WorkerTitle
 
 
 class Screen:
-    """What `ps` would show, and a clock."""
+    """Recorder of the title that `ps` would show, with a clock."""
 
     def __init__(self) -> None:
         self.titles: list[str] = []
@@ -48,12 +48,14 @@ def connected(host: Host) -> None:
     host.connect(Link())  # type: ignore[arg-type]  # all of the link that these tests touch
 
 
-def test_a_new_worker_is_idle(title: WorkerTitle, screen: Screen) -> None:
+def test_the_title_of_a_new_worker_says_idle(title: WorkerTitle, screen: Screen) -> None:
     title.update()
     assert screen.titles == ["idle"]
 
 
-def test_a_task_is_named_with_the_number_of_its_cell(host: Host, title: WorkerTitle, screen: Screen) -> None:
+def test_a_worker_title_has_the_task_and_the_number_of_its_cell(
+    host: Host, title: WorkerTitle, screen: Screen
+) -> None:
     connected(host)
     send(host, 1, "train", "3", cell=7)
     host.take()
@@ -66,7 +68,7 @@ def test_a_task_is_named_with_the_number_of_its_cell(host: Host, title: WorkerTi
 
 
 @pytest.mark.parametrize("cell", [0, -4])
-def test_a_task_of_no_numbered_cell_is_named_alone(
+def test_a_worker_title_has_only_the_task_if_its_cell_has_no_number(
     host: Host, title: WorkerTitle, screen: Screen, cell: int
 ) -> None:
     connected(host)
@@ -76,7 +78,7 @@ def test_a_task_of_no_numbered_cell_is_named_alone(
     assert screen.titles[-1] == "train#3"
 
 
-def test_calls_that_run_at_a_time_are_counted(host: Host, title: WorkerTitle, screen: Screen) -> None:
+def test_a_worker_title_counts_concurrent_calls(host: Host, title: WorkerTitle, screen: Screen) -> None:
     connected(host)
     title.become_actor("Meeting#1")
     for number in (1, 2, 3):
