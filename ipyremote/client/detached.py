@@ -35,14 +35,14 @@ LOOK_SECONDS: Final = 1.0
 #: Largest share of the time that looks may take; slow looks make the pause longer.
 LOOK_SHARE: Final = 0.01
 #: Largest depth of containers inside containers.
-DEPTH: Final = 4
+MAX_DEPTH: Final = 4
 
 _LEAVES: Final = frozenset({ObjectRef, ActorHandle})
 _KINDS: Final = frozenset({*_LEAVES, list, tuple, dict})
 #: Types of dict keys that are compared and pickled without any code of the user's.
 _KEYS: Final = frozenset({str, int, float, bool, bytes, type(None)})
 #: Names that never count.
-_PASSED_OVER: Final = frozenset({"In", "Out"})
+_IGNORED_NAMES: Final = frozenset({"In", "Out"})
 
 #: (ids in order, types, lengths and keys that tell two containers apart)
 Contents = tuple[tuple[int, ...], tuple[Any, ...]]
@@ -87,10 +87,10 @@ class DetachedDriver:
                 if there is None:
                     continue
                 if self._told.get(name) != there:
-                    entry = _entry(name, value)
-                    if entry is None:
+                    record = _bound(name, value)
+                    if record is None:
                         continue
-                    bound.append(entry)
+                    bound.append(record)
                 told[name] = there
             unbound = tuple(name for name in self._told if name not in told)
             if bound or unbound:
@@ -154,12 +154,12 @@ def _candidates(names: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     # This line runs in C, and keeps no value (see the module's docstring). A mapping that changes meanwhile raises.
     kinds = list(zip(names, map(type, names.values()), strict=True))
     for name, kind in kinds:
-        if kind in _KINDS and not name.startswith("_") and name not in _PASSED_OVER:
+        if kind in _KINDS and not name.startswith("_") and name not in _IGNORED_NAMES:
             yield name, names.get(name)
 
 
-def _entry(name: str, value: Any) -> Bound | None:
-    """Return the entry of a name for the scheduler; None if the name's value cannot be pickled."""
+def _bound(name: str, value: Any) -> Bound | None:
+    """Return the record of a name for the scheduler; None if the name's value cannot be pickled."""
     try:
         pickled = pickling.dumps_whole(value)
     except Exception:  # such as an error of the user's class of an actor
@@ -172,7 +172,7 @@ def contents(value: Any, backend: Backend) -> Contents | None:
     """Return the contents of a value that is made of refs and handles of this backend only; None for other values."""
     ids: list[int] = []
     shape: list[Any] = []
-    return (tuple(ids), tuple(shape)) if _gather(value, backend, ids, shape, DEPTH) and ids else None
+    return (tuple(ids), tuple(shape)) if _gather(value, backend, ids, shape, MAX_DEPTH) and ids else None
 
 
 def _gather(value: Any, backend: Backend, ids: list[int], shape: list[Any], depth: int) -> bool:
@@ -190,7 +190,7 @@ def _gather(value: Any, backend: Backend, ids: list[int], shape: list[Any], dept
         parts = value.values()
     # The first item of a long list of other values is enough to reject the list.
     if type(next(iter(parts), None)) not in _KINDS:
-        return not value and depth < DEPTH
+        return not value and depth < MAX_DEPTH
     parts = tuple(parts)
     shape.append((kind, len(parts)))
     return all(_gather(part, backend, ids, shape, depth - 1) for part in parts)

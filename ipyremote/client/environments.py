@@ -101,13 +101,14 @@ class EnvironmentRequests:
         own = self._own
         both = merged(RuntimeEnv.deserialize(own.text), asked)
         excludes = asked.get("excludes") or ()
-        place = self._place()
+        place = self._copies_directory()
         directory, modules, packages, hook = own.directory, own.modules, own.packages, own.hook
         if "working_dir" in asked:
-            directory = os.fsencode(snapshots.of_working_dir(Path(asked["working_dir"]), place, excludes))
+            directory = os.fsencode(snapshots.copy_working_dir(Path(asked["working_dir"]), place, excludes))
         if "py_modules" in asked:
             modules = tuple(
-                os.fsencode(snapshots.of_module(Path(path), place, excludes)) for path in asked["py_modules"]
+                os.fsencode(snapshots.copy_module(Path(path), place, excludes))
+                for path in asked["py_modules"]
             )
         if "pip" in asked or "uv" in asked:
             packages = _packages(asked)
@@ -130,7 +131,7 @@ class EnvironmentRequests:
             seconds=float(config.get("setup_timeout_seconds", SETUP_SECONDS)),
         )
 
-    def _place(self) -> Path:
+    def _copies_directory(self) -> Path:
         """Return the directory for copies, which is on a disk if the session has a directory there."""
         linked = self._directory / SPILL_LINK
         return linked.resolve() if linked.is_dir() else self._directory
@@ -184,16 +185,16 @@ def _title(env: Mapping[str, Any]) -> str:
     words = []
     for installer in ("pip", "uv"):
         if installer in env:
-            words.append(f"{installer}: {_few(env[installer]['packages'])}")
+            words.append(f"{installer}: {_first_names(env[installer]['packages'])}")
     if "working_dir" in env:
         words.append(f"working_dir: {os.path.basename(env['working_dir']) or '/'}")
     if "py_modules" in env:
-        words.append(f"py_modules: {_few([os.path.basename(path) for path in env['py_modules']])}")
+        words.append(f"py_modules: {_first_names([os.path.basename(path) for path in env['py_modules']])}")
     if "env_vars" in env:
-        words.append(f"env_vars: {_few(list(env['env_vars']))}")
+        words.append(f"env_vars: {_first_names(list(env['env_vars']))}")
     return "; ".join(words) or "a setup hook"
 
 
-def _few(names: list[str]) -> str:
+def _first_names(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more

@@ -21,7 +21,7 @@ __all__ = ["LOOPBACK", "SessionInsight"]
 #: Address of this machine for a session, which does not listen to the network.
 LOOPBACK: Final = "127.0.0.1"
 #: An id that nothing has.
-_NOTHING: Final = -1
+_NO_ID: Final = -1
 
 
 class SessionInsight:
@@ -41,14 +41,14 @@ class SessionInsight:
         self, table: str, conditions: Sequence[Condition], limit: int, timeout: float, *, detail: bool
     ) -> TableRows:
         kind = _TABLES[table]
-        filters = _filters(kind, _Site(self._key), conditions)
+        filters = _filters(kind, _RowForm(self._key), conditions)
         if filters is None:
             return TableRows((), 0, 0)
         ask = partial(m.ListState, kind=table, filters=tuple(filters), limit=limit, detail=detail)
         reply = self._requests.listing(ask, timeout)
-        site = _Site(self._key, time.time() - reply.now)
+        form = _RowForm(self._key, time.time() - reply.now)
         found: Sequence[Any] = getattr(reply, table)
-        return TableRows(tuple(kind.columns(site, row, detail) for row in found), reply.matched, reply.unseen)
+        return TableRows(tuple(kind.columns(form, row, detail) for row in found), reply.matched, reply.unseen)
 
     def summary(self, table: str, timeout: float) -> TableCounts:
         reply = self._requests.summary(table, timeout)
@@ -59,7 +59,7 @@ class SessionInsight:
         return TableCounts(tuple(groups), reply.unseen)
 
 
-class _Site(NamedTuple):
+class _RowForm(NamedTuple):
     """The session of the rows, and the form of its ids and times. Where the scheduler has 0, the form is None."""
 
     key: str
@@ -90,14 +90,14 @@ class _Site(NamedTuple):
 # ------------------------------------------------------------------------------------------------------- conditions
 
 #: Function from (session, column, value) of a condition to the scheduler's value. Raises ValueError.
-_Read: TypeAlias = Callable[[_Site, str, Any], int | str]
+_ReadValue: TypeAlias = Callable[[_RowForm, str, Any], int | str]
 
 
-def _text(site: _Site, column: str, value: Any) -> str:
+def _text(form: _RowForm, column: str, value: Any) -> str:
     return str(value).lower()
 
 
-def _number(site: _Site, column: str, value: Any) -> int:
+def _number(form: _RowForm, column: str, value: Any) -> int:
     try:
         return int(value)
     except (TypeError, ValueError):
@@ -106,60 +106,60 @@ def _number(site: _Site, column: str, value: Any) -> int:
         ) from None
 
 
-def _truth(site: _Site, column: str, value: Any) -> int:
+def _truth(form: _RowForm, column: str, value: Any) -> int:
     word = str(value).lower()
     if word in ("true", "1", "false", "0"):
         return int(word in ("true", "1"))
     raise ValueError(f"the column {column!r} is True or False, but the filter asks for {value!r}")
 
 
-def _role(site: _Site, column: str, value: Any) -> int:
-    return {"driver": 1, "worker": 0}.get(str(value).lower(), _NOTHING)
+def _role(form: _RowForm, column: str, value: Any) -> int:
+    return {"driver": 1, "worker": 0}.get(str(value).lower(), _NO_ID)
 
 
-def _id(site: _Site, column: str, value: Any) -> int:
+def _id(form: _RowForm, column: str, value: Any) -> int:
     """Return the number behind an id's digits; tasks and groups have fewer digits than other ids."""
     digits = str(value).lower()
     try:
         number = int(digits[-16:], 16)
     except ValueError:
-        return _NOTHING
-    known = digits in {form(site.key, number) for form in (hex_of, task_hex_of, group_hex_of)}
-    return number if known and number >> 63 == 0 else _NOTHING
+        return _NO_ID
+    known = digits in {to_hex(form.key, number) for to_hex in (hex_of, task_hex_of, group_hex_of)}
+    return number if known and number >> 63 == 0 else _NO_ID
 
 
 class _Table(NamedTuple):
     """The columns of one kind of rows."""
 
     #: By column, the name of the scheduler's column and the reader of a condition's value.
-    asked: Mapping[str, tuple[str, _Read]]
+    filterable: Mapping[str, tuple[str, _ReadValue]]
     #: Columns that are the same in all rows, with their value.
-    fixed: Mapping[str, Callable[[_Site], str]]
+    fixed: Mapping[str, Callable[[_RowForm], str]]
     #: Function from (session, row, whether with details) to the columns of the row.
-    columns: Callable[[_Site, Any, bool], dict[str, Any]]
+    columns: Callable[[_RowForm, Any, bool], dict[str, Any]]
 
 
-def _job(site: _Site) -> str:
-    return site.job
+def _job(form: _RowForm) -> str:
+    return form.job
 
 
-def _node(site: _Site) -> str:
-    return site.node
+def _node(form: _RowForm) -> str:
+    return form.node
 
 
-def _ip(site: _Site) -> str:
+def _ip(form: _RowForm) -> str:
     return LOOPBACK
 
 
-def _filters(table: _Table, site: _Site, conditions: Sequence[Condition]) -> list[m.Filter] | None:
+def _filters(table: _Table, form: _RowForm, conditions: Sequence[Condition]) -> list[m.Filter] | None:
     """Return the scheduler's filters for conditions; None when no row can meet the conditions."""
     filters = []
     for column, is_equal, value in conditions:
         fixed = table.fixed.get(column)
         if fixed is None:
-            name, read = table.asked[column]
-            filters.append(m.Filter(name, is_equal, read(site, column, value)))
-        elif (str(value).lower() == fixed(site)) is not is_equal:
+            name, read = table.filterable[column]
+            filters.append(m.Filter(name, is_equal, read(form, column, value)))
+        elif (str(value).lower() == fixed(form)) is not is_equal:
             return None
     return filters
 
@@ -167,20 +167,20 @@ def _filters(table: _Table, site: _Site, conditions: Sequence[Condition]) -> lis
 # -------------------------------------------------------------------------------------------------------------- rows
 
 
-def _task_columns(site: _Site, row: m.TaskRow, detail: bool) -> dict[str, Any]:
+def _task_columns(form: _RowForm, row: m.TaskRow, detail: bool) -> dict[str, Any]:
     plain = {
-        "task_id": site.task(row.task_id),
+        "task_id": form.task(row.task_id),
         "attempt_number": row.attempt,
         "label": row.label,
         "name": row.name,
         "state": row.state,
-        "job_id": site.job,
-        "actor_id": site.id(row.actor_id),
+        "job_id": form.job,
+        "actor_id": form.id(row.actor_id),
         "type": row.type,
         "func_or_class_name": row.function,
-        "parent_task_id": site.task(row.parent),
-        "node_id": site.node if row.worker_id else None,
-        "worker_id": site.id(row.worker_id),
+        "parent_task_id": form.task(row.parent),
+        "node_id": form.node if row.worker_id else None,
+        "worker_id": form.id(row.worker_id),
         "worker_pid": row.pid or None,
         "error_type": row.error_type or None,
     }
@@ -188,23 +188,23 @@ def _task_columns(site: _Site, row: m.TaskRow, detail: bool) -> dict[str, Any]:
         return plain
     return plain | {
         "required_resources": _amounts(row.resources),
-        "placement_group_id": site.group(row.group),
-        "creation_time_ms": site.ms(row.submitted),
-        "start_time_ms": site.ms(row.started),
-        "end_time_ms": site.ms(row.ended),
+        "placement_group_id": form.group(row.group),
+        "creation_time_ms": form.ms(row.submitted),
+        "start_time_ms": form.ms(row.started),
+        "end_time_ms": form.ms(row.ended),
         "error_message": row.error or None,
     }
 
 
-def _actor_columns(site: _Site, row: m.ActorRow, detail: bool) -> dict[str, Any]:
+def _actor_columns(form: _RowForm, row: m.ActorRow, detail: bool) -> dict[str, Any]:
     plain = {
-        "actor_id": site.id(row.actor_id),
+        "actor_id": form.id(row.actor_id),
         "label": row.label,
         "class_name": row.class_name,
         "state": row.state,
-        "job_id": site.job,
+        "job_id": form.job,
         "name": row.name,
-        "node_id": site.node if row.pid else None,
+        "node_id": form.node if row.pid else None,
         "pid": row.pid or None,
         "ray_namespace": row.namespace,
     }
@@ -214,15 +214,15 @@ def _actor_columns(site: _Site, row: m.ActorRow, detail: bool) -> dict[str, Any]
         "required_resources": _amounts(row.resources),
         "death_cause": {"error_message": row.cause} if row.cause else None,
         "is_detached": row.is_detached,
-        "placement_group_id": site.group(row.group),
+        "placement_group_id": form.group(row.group),
         "repr_name": row.title,
         "num_restarts": row.restarts,
     }
 
 
-def _object_columns(site: _Site, row: m.ObjectRow, detail: bool) -> dict[str, Any]:
+def _object_columns(form: _RowForm, row: m.ObjectRow, detail: bool) -> dict[str, Any]:
     return {
-        "object_id": hex_of(site.key, row.object_id),
+        "object_id": hex_of(form.key, row.object_id),
         "label": row.label,
         "object_size": row.size,
         "task_status": row.status,
@@ -233,15 +233,15 @@ def _object_columns(site: _Site, row: m.ObjectRow, detail: bool) -> dict[str, An
     }
 
 
-def _worker_columns(site: _Site, row: m.WorkerRow, detail: bool) -> dict[str, Any]:
+def _worker_columns(form: _RowForm, row: m.WorkerRow, detail: bool) -> dict[str, Any]:
     plain = {
-        "worker_id": hex_of(site.key, row.worker_id),
+        "worker_id": hex_of(form.key, row.worker_id),
         "is_alive": row.is_alive,
         "worker_type": _role_of(row.is_driver),
         "state": row.state or None,
         "label": row.label,
         "exit_type": row.exit_type or None,
-        "node_id": site.node,
+        "node_id": form.node,
         "ip": LOOPBACK,
         "pid": row.pid or None,
     }
@@ -249,8 +249,8 @@ def _worker_columns(site: _Site, row: m.WorkerRow, detail: bool) -> dict[str, An
         return plain
     return plain | {
         "exit_detail": row.exit_detail or None,
-        "start_time_ms": site.ms(row.started),
-        "end_time_ms": site.ms(row.ended),
+        "start_time_ms": form.ms(row.started),
+        "end_time_ms": form.ms(row.ended),
     }
 
 

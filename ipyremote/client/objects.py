@@ -190,7 +190,7 @@ class Objects:
 
     def on_failure(self, object_id: int, failure: Failure) -> None:
         """Note a failure that has arrived, perhaps for an object without refs."""
-        if self.unretrieved.arrived(object_id, failure) and self.unretrieved.on_news is not None:
+        if self.unretrieved.note(object_id, failure) and self.unretrieved.on_news is not None:
             self.due.append((self.unretrieved.on_news, object_id))
 
     def wait_for(self, waiter: Waiter, ids: Sequence[int]) -> None:

@@ -2,7 +2,7 @@
 
 A remembered call is the message that was sent: it holds no object, so the objects that it names may be gone when the
 call is repeated. Calls are remembered while they have not succeeded and somebody has a ref to their object, the latest
-`_CALLS` of them; other calls are dropped now and then. Guarded by the channel's lock.
+`_LIMIT` of them; other calls are dropped now and then. Guarded by the channel's lock.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ipyremote.messages import Failure, Submit, TaskSpec, replace
 __all__ = ["RepeatableCalls"]
 
 #: Largest number of calls that are remembered after a sweep.
-_CALLS: Final = 1_000
+_LIMIT: Final = 1_000
 #: Number of calls after which the calls that are not needed any more are swept.
 _SWEEP_CALLS: Final = 500
 #: Size of the arguments of new calls after which the same happens, in bytes.
@@ -33,16 +33,16 @@ class RepeatableCalls:
         #: Calls as they were sent, by task id, oldest first.
         self._specs: dict[int, TaskSpec] = {}
         #: Number of calls since the last sweep.
-        self._added = 0
+        self._new_calls = 0
         #: Size of the arguments of these calls, in bytes.
-        self._bytes = 0
+        self._new_bytes = 0
 
     def add(self, spec: TaskSpec) -> None:
         """Remember a task or a method call that is being submitted. Needs the lock."""
         self._specs[spec.task_id] = spec
-        self._added += 1
-        self._bytes += len(spec.args.data)
-        if self._added >= _SWEEP_CALLS or self._bytes >= _SWEEP_BYTES:
+        self._new_calls += 1
+        self._new_bytes += len(spec.args.data)
+        if self._new_calls >= _SWEEP_CALLS or self._new_bytes >= _SWEEP_BYTES:
             self.sweep()
 
     def sweep(self) -> None:
@@ -53,8 +53,8 @@ class RepeatableCalls:
             for task_id in self._specs
             if task_id in counts and (task_id not in ready or type(ready[task_id]) is Failure)
         ]
-        self._specs = {task_id: self._specs[task_id] for task_id in kept[-_CALLS:]}
-        self._added = self._bytes = 0
+        self._specs = {task_id: self._specs[task_id] for task_id in kept[-_LIMIT:]}
+        self._new_calls = self._new_bytes = 0
 
     def repeat(self, task_id: int) -> int:
         """Submit the same call as a new task, and return the new id. Raises ValueError where that is impossible."""
@@ -75,7 +75,7 @@ class RepeatableCalls:
         spec = self._specs.get(task_id)
         if spec is None:
             raise ValueError(
-                f"the call is not remembered any more. Only the latest {_CALLS:,} calls that run or have failed are, "
+                f"the call is not remembered any more. Only the latest {_LIMIT:,} calls that run or have failed are, "
                 "as long as their refs exist."
             )
         if spec.stream:

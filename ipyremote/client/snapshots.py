@@ -20,15 +20,15 @@ from typing import Final, NamedTuple
 
 from ipyremote.client.exclusions import Exclusions
 
-__all__ = ["fingerprint", "of_module", "of_working_dir"]
+__all__ = ["copy_module", "copy_working_dir", "fingerprint"]
 
 #: Largest size of a copy, in bytes, as in Ray.
 LIMIT_BYTES: Final = 500 << 20
 #: Names of files and directories that are left out at any depth, as in Ray.
-USUAL: Final = (".git", ".venv", "venv", "__pycache__")
-_IGNORED: Final = ".gitignore"
+EXCLUDED_NAMES: Final = (".git", ".venv", "venv", "__pycache__")
+_IGNORE_FILE: Final = ".gitignore"
 #: Number of large files that the error about too large a copy names.
-_NAMED: Final = 3
+_FILES_IN_ERROR: Final = 3
 #: Directories in a wheel's data whose files an installer puts beside the modules.
 _WHEEL_DATA: Final = ("purelib", "platlib")
 
@@ -43,47 +43,51 @@ class _File(NamedTuple):
     mode: int
 
 
-def of_working_dir(path: Path, place: Path, excludes: Sequence[str]) -> Path:
+def copy_working_dir(path: Path, place: Path, excludes: Sequence[str]) -> Path:
     """Return a copy of a directory or of a .zip file's content. Raises OSError, and ValueError if it is too large."""
     if path.is_dir():
-        return _of_directory(path, place, excludes, "working_dir", "")
-    return _of_archive(path, place, "working_dir")
+        return _copy_directory(path, place, excludes, "working_dir", "")
+    return _copy_archive(path, place, "working_dir")
 
 
-def of_module(path: Path, place: Path, excludes: Sequence[str]) -> Path:
+def copy_module(path: Path, place: Path, excludes: Sequence[str]) -> Path:
     """Return a directory with a copy of a package, a .py file, or a wheel's content. Raises OSError and ValueError."""
     if path.is_dir():
-        return _of_directory(path, place, excludes, "py_modules", path.name)
+        return _copy_directory(path, place, excludes, "py_modules", path.name)
     if path.suffix == ".whl":
-        return _of_archive(path, place, "py_modules")
+        return _copy_archive(path, place, "py_modules")
     status = path.stat()
     file = _File(path.name, status.st_size, status.st_mtime_ns, status.st_mode)
-    return _made(place, _digest(path.parent, [file], ""), lambda into: _copy(path.parent, [file], into))
+    return _ensure_copy(
+        place, _digest(path.parent, [file], ""), lambda into: _copy_files(path.parent, [file], into)
+    )
 
 
 def fingerprint(path: Path) -> str:
     """Return digits that change with the file or directory at a path."""
     if path.is_dir():
-        return _digest(path, sorted(_files(path, Exclusions(USUAL))), "")
+        return _digest(path, sorted(_files(path, Exclusions(EXCLUDED_NAMES))), "")
     status = path.stat()
     return _digest(path, [_File("", status.st_size, status.st_mtime_ns, status.st_mode)], "")
 
 
-def _of_directory(path: Path, place: Path, excludes: Sequence[str], what: str, below: str) -> Path:
-    files = sorted(_files(path, Exclusions((*USUAL, *excludes))))
-    _check_size(what, path, [(file.size, file.path) for file in files])
-    return _made(place, _digest(path, files, below), lambda into: _copy(path, files, into / below))
+def _copy_directory(path: Path, place: Path, excludes: Sequence[str], option: str, below: str) -> Path:
+    files = sorted(_files(path, Exclusions((*EXCLUDED_NAMES, *excludes))))
+    _check_size(option, path, [(file.size, file.path) for file in files])
+    return _ensure_copy(
+        place, _digest(path, files, below), lambda into: _copy_files(path, files, into / below)
+    )
 
 
-def _of_archive(path: Path, place: Path, what: str) -> Path:
+def _copy_archive(path: Path, place: Path, option: str) -> Path:
     status = path.stat()
     try:
         with zipfile.ZipFile(path) as archive:
-            _check_size(what, path, [(item.file_size, item.filename) for item in archive.infolist()])
+            _check_size(option, path, [(item.file_size, item.filename) for item in archive.infolist()])
             file = _File("", status.st_size, status.st_mtime_ns, 0)
-            return _made(place, _digest(path, [file], ""), lambda into: _unpack(archive, into))
+            return _ensure_copy(place, _digest(path, [file], ""), lambda into: _unpack(archive, into))
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{what}={str(path)!r} is no archive, or a broken archive: {error}") from None
+        raise ValueError(f"{option}={str(path)!r} is no archive, or a broken archive: {error}") from None
 
 
 def _files(
@@ -94,7 +98,7 @@ def _files(
     if real in inside:
         return
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        lines = (root / below / _IGNORED).read_text(encoding="utf-8").splitlines()
+        lines = (root / below / _IGNORE_FILE).read_text(encoding="utf-8").splitlines()
         exclusions = exclusions.copy()
         exclusions.add(lines, below)
     for entry in os.scandir(root / below):
@@ -111,13 +115,15 @@ def _files(
                 yield _File(path, status.st_size, status.st_mtime_ns, status.st_mode)
 
 
-def _check_size(what: str, path: Path, sizes: list[tuple[int, str]]) -> None:
+def _check_size(option: str, path: Path, sizes: list[tuple[int, str]]) -> None:
     total = sum(size for size, _ in sizes)
     if total <= LIMIT_BYTES:
         return
-    largest = ", ".join(f"{name} ({size >> 20} MiB)" for size, name in sorted(sizes, reverse=True)[:_NAMED])
+    largest = ", ".join(
+        f"{name} ({size >> 20} MiB)" for size, name in sorted(sizes, reverse=True)[:_FILES_IN_ERROR]
+    )
     raise ValueError(
-        f"{what}={str(path)!r} has {total >> 20} MiB in {len(sizes):,} files; at most {LIMIT_BYTES >> 20} MiB can be "
+        f"{option}={str(path)!r} has {total >> 20} MiB in {len(sizes):,} files; at most {LIMIT_BYTES >> 20} MiB can be "
         f"copied. Leave files out by runtime_env['excludes'] or a .gitignore. The largest files: {largest}."
     )
 
@@ -127,7 +133,7 @@ def _digest(path: Path, files: list[_File], below: str) -> str:
     return hashlib.blake2b(text, digest_size=10).hexdigest()
 
 
-def _made(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
+def _ensure_copy(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
     """Return the copy with this digest, which `fill` makes if it is not there. Only a whole copy has its name."""
     copy = place / f"env-{digest}"
     if copy.is_dir():
@@ -145,7 +151,7 @@ def _made(place: Path, digest: str, fill: Callable[[Path], object]) -> Path:
     return copy
 
 
-def _copy(root: Path, files: list[_File], into: Path) -> None:
+def _copy_files(root: Path, files: list[_File], into: Path) -> None:
     into.mkdir(exist_ok=True)
     made: set[str] = set()
     for file in files:

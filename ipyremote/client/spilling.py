@@ -31,7 +31,7 @@ class Spiller:
         self._disk = disk
         self._report = report
         self._orders: deque[Spill | tuple[str, ...]] = deque()
-        self._news = threading.Condition()
+        self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
         self._closed = False
         self._working = False
@@ -42,14 +42,14 @@ class Spiller:
 
     def take(self, order: Spill | tuple[str, ...]) -> None:
         """Move the segments of a `Spill` to disk soon, or remove the segments of these names from it. Repeatable."""
-        with self._news:
+        with self._changed:
             if self._closed:
                 return
             self._orders.append(order)
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="ipyremote-spill", daemon=True)
                 self._thread.start()
-            self._news.notify_all()
+            self._changed.notify_all()
 
     @property
     def is_busy(self) -> bool:
@@ -58,24 +58,24 @@ class Spiller:
 
     def wait(self, rounds: int, seconds: float) -> None:
         """Wait until more than `rounds` orders were carried out, at most so many seconds."""
-        with self._news:
-            self._news.wait_for(lambda: self.rounds > rounds or self._closed, seconds)
+        with self._changed:
+            self._changed.wait_for(lambda: self.rounds > rounds or self._closed, seconds)
 
     def close(self) -> None:
         """Finish the segment that is being copied, and end the thread. Idempotent."""
-        with self._news:
+        with self._changed:
             self._closed = True
             self._orders.clear()
-            self._news.notify_all()
+            self._changed.notify_all()
             thread = self._thread
         if thread is not None:
             thread.join()
 
     def _run(self) -> None:
         while True:
-            with self._news:
+            with self._changed:
                 if not self._orders and not self._closed:
-                    self._news.wait(IDLE_SECONDS)
+                    self._changed.wait(IDLE_SECONDS)
                 if not self._orders:
                     self._thread = None
                     return
@@ -100,7 +100,7 @@ class Spiller:
             (done if moved else failed).append(stored.segment)
         if not self._closed and (done or failed):
             self._report(Spilled(tuple(done), tuple(failed)))
-        with self._news:
+        with self._changed:
             self.moved += len(done)
             self.rounds += 1
-            self._news.notify_all()
+            self._changed.notify_all()

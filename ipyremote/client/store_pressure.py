@@ -32,9 +32,9 @@ BUSY_SECONDS: Final = 0.05
 #: Longest wait for the scheduler's order to move objects, in seconds.
 ORDER_SECONDS: Final = 10.0
 #: Largest number of requests to move objects, for one value.
-ROUNDS: Final = 8
+MAX_ROUNDS: Final = 8
 #: Smallest amount to move at a time, as a divisor of the store's capacity. Many objects cost no more than one.
-SHARE: Final = 8
+SMALLEST_MOVE_DIVISOR: Final = 8
 
 
 def pack_when_room(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m.Inline | m.Stored:
@@ -58,8 +58,8 @@ def pack_when_room(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m
 def _move_others(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m.Inline | m.Stored | None:
     """Have cold objects moved to disk until there is room, and pack a value. Returns None if there is still no room."""
     spiller = channel.spiller
-    needed = max(pickled.size + pickled.size // 8, packer.capacity // SHARE)
-    for _ in range(ROUNDS):
+    needed = max(pickled.size + pickled.size // 8, packer.capacity // SMALLEST_MOVE_DIVISOR)
+    for _ in range(MAX_ROUNDS):
         rounds, moved = spiller.rounds, spiller.moved
         channel.send(m.NoRoom(needed), now=True)
         deadline = time.monotonic() + ORDER_SECONDS

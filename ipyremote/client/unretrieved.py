@@ -18,9 +18,9 @@ from ipyremote.messages import Failure
 __all__ = ["Unretrieved"]
 
 #: Largest number of failures that are remembered, and as many texts and expected objects.
-_REMEMBERED: Final = 10_000
+_LIMIT: Final = 10_000
 #: Kinds of failures that are never unretrieved: the user has caused them, or is told in another way.
-_SILENT: Final = frozenset({"task_cancelled", "cluster_lost", "object_freed"})
+_UNREPORTED: Final = frozenset({"task_cancelled", "cluster_lost", "object_freed"})
 
 
 class Unretrieved:
@@ -38,15 +38,15 @@ class Unretrieved:
         #: Function to call with an object's id when its failure has arrived and when its last ref has died, if any.
         self.on_news: Callable[[int], None] | None = None
 
-    def arrived(self, object_id: int, failure: Failure) -> bool:
+    def note(self, object_id: int, failure: Failure) -> bool:
         """Note a failure that has arrived. Returns whether the failure is unretrieved."""
-        if self.on_news is None or failure.kind in _SILENT or failure.text in self._retrieved:
+        if self.on_news is None or failure.kind in _UNREPORTED or failure.text in self._retrieved:
             return False
         if object_id in self._expected:
             del self._expected[object_id]
             return False
         self.failures[object_id] = failure
-        if len(self.failures) > _REMEMBERED:
+        if len(self.failures) > _LIMIT:
             self.failures.popitem(last=False)
         return True
 
@@ -56,7 +56,7 @@ class Unretrieved:
             return
         self.failures.pop(object_id, None)
         self._retrieved[failure.text] = None
-        if len(self._retrieved) > _REMEMBERED:
+        if len(self._retrieved) > _LIMIT:
             self._retrieved.popitem(last=False)
 
     def expect(self, object_ids: Iterable[int]) -> None:
@@ -64,7 +64,7 @@ class Unretrieved:
         if self.on_news is None:
             return
         self._expected.update(dict.fromkeys(object_ids))
-        while len(self._expected) > _REMEMBERED:
+        while len(self._expected) > _LIMIT:
             self._expected.popitem(last=False)
 
     def take(self, object_id: int) -> tuple[Failure | None, bool]:

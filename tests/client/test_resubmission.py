@@ -83,7 +83,7 @@ def test_a_call_without_a_ref_or_with_a_value_is_forgotten_by_a_sweep(
 
 def test_a_sweep_keeps_the_latest_calls(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resubmission, "_SWEEP_CALLS", 3)
-    monkeypatch.setattr(resubmission, "_CALLS", 2)
+    monkeypatch.setattr(resubmission, "_LIMIT", 2)
     refs = [submit(session) for _ in range(3)]
     with pytest.raises(ValueError, match="Only the latest 2 calls"):
         session.history.retry(refs[0]._id)
