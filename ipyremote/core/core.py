@@ -289,7 +289,7 @@ class Core:
             case m.Free(ids):
                 lifetimes.free(ledger, ids)
             case m.ListState() | m.Summarize():
-                self._state_queries.on_question(sender, message)
+                self._state_queries.on_query(sender, message)
             case _:
                 assert_never(message)
 

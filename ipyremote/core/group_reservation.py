@@ -1,8 +1,8 @@
-"""How a placement group gets its bundles out of the session's stock, and gives them back.
+"""The reservation of a placement group's bundles from the session's stock, and their return.
 
-All or nothing: bundles are split off a trial copy of what is free, and only if that works for each of them is it done.
-A group that is dissolved gives back what is free in its bundles; the rest comes back, straight to the session's stock,
-when the workers that have it are gone.
+All or nothing: the bundles are split off a trial copy of the free amounts, and the session's stock changes only if that
+succeeds for every bundle. A dissolved group gives back the free amounts of its bundles; amounts that workers hold
+return directly to the session's stock when these workers are gone.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["dissolve", "refusal", "reserve", "shape_of"]
 
 
 def shape_of(ledger: Ledger, message: CreateGroup) -> Shape:
-    """What a group is to reserve, to wait for as tasks wait for what they need."""
+    """Return the sum of a group's bundles as one shape, which waits for resources as the shapes of tasks do."""
     bundles = message.bundles
     amounts: dict[str, int] = {}
     for bundle in bundles:
@@ -45,7 +45,7 @@ def shape_of(ledger: Ledger, message: CreateGroup) -> Shape:
     gpus = ledger.stock.gpus
     if not missing and _split(Stock(ledger.total, gpus), bundles) is None:
         missing.append(f"GPUs in such parts (the session has {len(gpus)})")
-    # Which devices they are is looked into when the amounts are there.
+    # `gpu` is 0: `reserve` picks the devices, once the amounts are free.
     return Shape(
         environment=ledger.home,
         needs=needs,
@@ -57,7 +57,7 @@ def shape_of(ledger: Ledger, message: CreateGroup) -> Shape:
 
 
 def reserve(ledger: Ledger, group: GroupState) -> bool:
-    """Reserve all bundles of a group that waits for them, and let its tasks be placed; whether that is possible now."""
+    """Reserve all bundles of a waiting group and let its tasks be placed. Returns False if not all fit now."""
     session = ledger.stock
     trial = Stock(session.free, session.gpu_free)
     stocks = _split(trial, group.spec.bundles)
@@ -70,7 +70,7 @@ def reserve(ledger: Ledger, group: GroupState) -> bool:
     group.reserved_at = ledger.now
     group.stocks = stocks
     for shape in group.shapes:
-        assert shape.place is not None, "it is placed in the group"
+        assert shape.place is not None, "a shape of a group has a place"
         shape.sources = sources_of(stocks, shape.place)
         if shape.ready and not shape.missing:
             enlist(ledger, shape)
@@ -78,7 +78,7 @@ def reserve(ledger: Ledger, group: GroupState) -> bool:
 
 
 def dissolve(ledger: Ledger, group: GroupState) -> None:
-    """Give back what a group has reserved. Its tasks and actors have ended, or are about to with their workers."""
+    """Give back a group's resources. Its tasks and actors have ended, or end with their workers."""
     session = ledger.stock
     for worker in ledger.workers.values():
         if worker.stock in group.stocks:
@@ -97,9 +97,9 @@ def dissolve(ledger: Ledger, group: GroupState) -> None:
 
 
 def _split(stock: Stock, bundles: tuple[Resources, ...]) -> tuple[Stock, ...] | None:
-    """Take these bundles out of a stock. None: it has too little, and is of no use any more."""
+    """Take bundles out of a stock and return a stock for each; None if one does not fit, which spoils the stock."""
     made: dict[int, Stock] = {}
-    # Whole devices come before parts of them, and large parts before small ones.
+    # Bundles with whole devices come before bundles with parts of a device, and large parts before small parts.
     for index in sorted(range(len(bundles)), key=lambda index: -gpus_of(bundles[index])):
         bundle = _take(stock, bundles[index])
         if bundle is None:
@@ -122,9 +122,9 @@ def _take(stock: Stock, bundle: Resources) -> Stock | None:
 
 
 def refusal(ledger: Ledger, needs: Resources, place: Place) -> tuple[str, str] | None:
-    """(kind, why) where what needs so much can never be placed there, instead of waiting. None: it can wait.
+    """Return (kind, reason) if a task or actor with these needs can never run in this place; None if it can wait.
 
-    The kind is that of a `Failure`, without the "task" or "actor" in front.
+    The kind is the kind of a `Failure` without "task_" or "actor_" in front.
     """
     own = ledger.labels.get(NODE_ID, "")
     if place.node and place.node != own:

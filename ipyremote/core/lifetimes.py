@@ -1,9 +1,10 @@
-"""Which objects live, and who is told their values: holders, promises, sealing, forwarding, dropping.
+"""The lifetimes of objects, and the delivery of their values: holders, promises, sealing, forwarding, dropping.
 
-Rules. An object lives as long as it has a holder; adding or removing one twice is harmless. Dropping an object removes
-it from the holders of what its value refers to, and so on, without recursion. A segment belongs to the object whose
-task or `put` sent it; an object that took the value by forwarding holds that one instead. Sealing only notes which
-tasks it has woken (`Ledger.woken`); the last holder of a living actor only notes that (`Ledger.orphans`).
+Rules. An object lives as long as it has a holder; adding or removing a holder twice is harmless. A dropped object stops
+holding the objects that its value refers to, and so on, without recursion. A segment belongs to the object whose task
+or `put` sent the value; an object that took the value by forwarding holds that object instead. Sealing only notes the
+woken tasks in `Ledger.woken`, and the release of a living actor's last handle only notes the actor in `Ledger.orphans`;
+`Core` acts on both afterwards.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 
 
 def lost(object_id: int) -> Failure:
-    """The value of an object that is not, or not any more, there."""
+    """Return the failure that stands for the value of an object that does not exist, or no longer exists."""
     return Failure(
         "object_lost",
         f"object {object_id:#x} is not in this session any more: the last ref to it was released. "
@@ -54,7 +55,7 @@ def lost(object_id: int) -> Failure:
 
 
 def hold(ledger: Ledger, obj: Object, holder: int) -> None:
-    """Add a holder."""
+    """Add a holder to an object."""
     have = obj.holders
     if have == 0:
         obj.holders = holder
@@ -69,7 +70,7 @@ def hold(ledger: Ledger, obj: Object, holder: int) -> None:
 
 
 def hold_all(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
-    """Add a holder to those of these that exist."""
+    """Add a holder to each of these objects that exists."""
     objects = ledger.objects
     for object_id in ids:
         obj = objects.get(object_id)
@@ -78,7 +79,7 @@ def hold_all(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
 
 
 def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
-    """Remove a holder from those of these that exist; drop what has none left."""
+    """Remove a holder from each of these objects that exists, and drop the objects that have no holder left."""
     objects = ledger.objects
     held = ledger.clients[holder].held if DRIVER < holder < CLIENTS else None
     for object_id in ids:
@@ -96,7 +97,7 @@ def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
 
 
 def free(ledger: Ledger, ids: Iterable[int]) -> None:
-    """Nobody needs the values of these any more, once no task does. Actors and failures stay."""
+    """Free the values of objects as soon as no task needs them. Actors and failures stay."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
         if obj is not None and obj.state in (PROMISED, SEALED) and object_id not in ledger.actors:
@@ -105,6 +106,7 @@ def free(ledger: Ledger, ids: Iterable[int]) -> None:
 
 
 def _free_if_idle(ledger: Ledger, obj: Object) -> None:
+    """Free the value of an object if no task holds the object."""
     holders = _holders(obj)
     if obj.value is None or any(holder < 0 for holder in holders):
         return
@@ -124,7 +126,7 @@ def _free_if_idle(ledger: Ledger, obj: Object) -> None:
 
 
 def release_client(ledger: Ledger, client_id: int) -> None:
-    """Remove a client that is gone from everything."""
+    """Remove the record of a client that is gone, and all that the client held."""
     client = ledger.clients.get(client_id)
     if client is None:
         return
@@ -139,7 +141,7 @@ def release_client(ledger: Ledger, client_id: int) -> None:
 
 
 def put(ledger: Ledger, sender: int, message: Put) -> None:
-    """A client has made an object."""
+    """Record an object that a client has made."""
     object_id = message.object_id
     if object_id in ledger.objects:
         return
@@ -151,7 +153,7 @@ def put(ledger: Ledger, sender: int, message: Put) -> None:
 def settle_value(
     ledger: Ledger, task: Task, obj: Object, value: Value, refs: tuple[int, ...], creator: int
 ) -> None:
-    """A return object gets what its task gave for it."""
+    """Give a return object the value that its task gave, or the value of the object that the task forwards to."""
     if type(value) is not Forward:
         seal(ledger, obj, value, creator, refs)  # type: ignore[arg-type]  # mypy does not narrow by `type(x) is not`
         return
@@ -174,7 +176,7 @@ def settle_value(
             _wake(ledger, obj)
         return
     obj.forward = target
-    # Its task is about to end, so who submitted it is remembered here.
+    # The task is about to end, so the object itself must remember that the submitter wants the value.
     obj.producer = None
     if holds(obj, task.submitter):
         obj.wanted = (obj.wanted or set()) | {task.submitter}
@@ -191,7 +193,7 @@ def seal(
     creator: int = 0,
     refs: tuple[int, ...] = (),
 ) -> None:
-    """Give a promised object its value, and with it all objects that forward to it."""
+    """Give a promised object its value, and give the same value to all objects that forward to this object."""
     if type(value) is Failure:
         refs = value.refs
     if refs:
@@ -208,7 +210,7 @@ def seal(
 
 
 def want(ledger: Ledger, client_id: int, ids: Iterable[int]) -> None:
-    """A client asks for values."""
+    """Send a client the values of objects: present values now, promised values once they are there."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
         if obj is None:
@@ -223,14 +225,14 @@ def want(ledger: Ledger, client_id: int, ids: Iterable[int]) -> None:
 
 
 def show(ledger: Ledger, obj: Object, state: str, detail: str, seconds: float = 0.0) -> None:
-    """Tell the watchers of an object."""
+    """Tell the watchers of an object the state of its task. `seconds`: duration of the task so far."""
     if obj.watchers:
         update = TaskUpdate(obj.id, state, obj.label, seconds, detail)
         ledger.out.extend(Send(client, update) for client in sorted(obj.watchers) if client in ledger.clients)
 
 
 def final_state(obj: Object) -> tuple[str, str]:
-    """(state, detail) for `TaskUpdate` of an object that has its value."""
+    """Return (state, detail) for the `TaskUpdate` of an object that has its value."""
     value = obj.value
     if type(value) is Failure:
         return ("cancelled" if value.kind == "task_cancelled" else "failed"), value.line
@@ -238,13 +240,13 @@ def final_state(obj: Object) -> tuple[str, str]:
 
 
 def discard_value(ledger: Ledger, value: Value, creator: int) -> None:
-    """Nobody needs this value of a run: its segment can be recycled."""
+    """Give up a value of a run that nobody needs: its segment can be recycled."""
     if type(value) is Stored:
         lose(ledger, creator, value.segment)
 
 
 def flush_segments(ledger: Ledger) -> None:
-    """Send the segments that were dropped to those who recycle them."""
+    """Tell the creators of dropped segments to recycle them; the shell removes segments whose creators are gone."""
     for creator, segments in ledger.lost_segments.items():
         if creator in ledger.clients:
             ledger.out.append(Send(creator, DropSegments(tuple(segments))))
@@ -254,18 +256,19 @@ def flush_segments(ledger: Ledger) -> None:
 
 
 def _holders(obj: Object) -> set[int]:
+    """Return the holders of an object as a set, which must not be changed."""
     have = obj.holders
     return have if isinstance(have, set) else {have} if have else set()
 
 
 def holds(obj: Object, holder: int) -> bool:
-    """Whether it is one of the holders."""
+    """Return whether `holder` is a holder of the object."""
     have = obj.holders
     return have == holder or (type(have) is set and holder in have)
 
 
 def _remove(obj: Object, holder: int) -> bool:
-    """Remove a holder; whether it was the last."""
+    """Remove a holder from an object. Returns whether it was the last holder."""
     have = obj.holders
     if have == holder:
         obj.holders = 0
@@ -279,6 +282,7 @@ def _remove(obj: Object, holder: int) -> bool:
 
 
 def _drop(ledger: Ledger, first: Object) -> None:
+    """Drop an object without holders, and all objects that lose their last holder by that."""
     objects = ledger.objects
     stack = [first]
     while stack:
@@ -306,7 +310,7 @@ def _drop(ledger: Ledger, first: Object) -> None:
 
 
 def _set_value(ledger: Ledger, obj: Object, value: Inline | Stored | Failure) -> None:
-    """The part of sealing that concerns one object only: state, clients, watchers."""
+    """Do the part of sealing that concerns one object only: state, clients, watchers."""
     move_object(obj, FAILED if type(value) is Failure else SEALED)
     obj.value = value
     obj.forward = None
@@ -332,7 +336,7 @@ def _set_value(ledger: Ledger, obj: Object, value: Inline | Stored | Failure) ->
 
 
 def _wake(ledger: Ledger, first: Object) -> None:
-    """Tell tasks and forwarding objects that wait for an object, and those that wait for these."""
+    """Wake the tasks that wait for an object, or for an object that forwards to it directly or through others."""
     stack = [first]
     while stack:
         obj = stack.pop()
@@ -354,11 +358,11 @@ def _wake(ledger: Ledger, first: Object) -> None:
 
 
 def _take_over(ledger: Ledger, obj: Object, target: Object) -> None:
-    """An object that forwards to a sealed one gets its value."""
+    """Give an object that forwards to a sealed object, the target, the target's value."""
     value = target.value
     assert value is not None, "the target is sealed"
     _set_value(ledger, obj, value)
     if type(value) is not Stored and not target.refs:
-        # The value is complete in itself, so a long chain of tail calls keeps nothing but its end.
+        # The value does not depend on the target, so a long chain of tail calls keeps only its last object.
         obj.refs = ()
         release(ledger, (target.id,), obj.id)

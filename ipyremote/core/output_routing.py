@@ -1,4 +1,4 @@
-"""Who sees what a task shows: the driver and the notebook cell that it runs for."""
+"""The routing of a task's output, displays and progress: to the driver and the notebook cell that the task runs for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["show"]
 def show(
     ledger: Ledger, keeping: Detached, names: ActorNameTable, message: Output | Display | Progress
 ) -> None:
-    """Hand on what a task shows."""
+    """Send a task's output, display or progress to the driver that is to see it, if that driver is connected."""
     task = ledger.tasks.get(message.task_id)
     driver, cell, label = (
         (DRIVER, 0, "") if task is None else (task.spec.driver, task.spec.cell, task.spec.label)

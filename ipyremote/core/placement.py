@@ -1,13 +1,14 @@
-"""Which ready task goes to which worker.
+"""The choice of a worker for each ready task.
 
 Once per batch of events, placement groups are reserved as far as possible; then come three steps. Idle workers get
-leases: shapes are served in turn, clients in turn inside a shape. Then busy workers get further tasks of their lease's
-shape sent ahead, as many as fill `PREFETCH_MICROS` by the average duration of what they run, spread evenly. Then what
-was sent ahead and does not start is recalled where somebody else could run it.
+leases: shapes are served in turn, clients in turn inside a shape. Then busy workers are sent further tasks of their
+lease's shape ahead: as many as fill `PREFETCH_MICROS` by their functions' average durations, spread evenly over the
+workers. Then tasks that were sent ahead and do not start are recalled if another worker could run them.
 
-Against starving: a lease that others wait for gets no more tasks after `LEASE_SECONDS`; and a shape that has not fitted
-for `AGING_SECONDS`, or a placement group that was not reserved for so long, has what it lacks kept for it, unless that
-is held by actors, groups or blocked tasks, which may hold it for ever or wait for the very tasks that would be stopped.
+Against starvation: a lease gets no more tasks after `LEASE_SECONDS` if other shapes wait. A shape that has not fitted
+for `AGING_SECONDS`, or a placement group that was not reserved for as long, gets the resources that it lacks kept for
+it; not resources of actors, groups and blocked tasks, which may hold them for ever or wait for a task that would be
+kept from starting.
 """
 
 from __future__ import annotations
@@ -29,41 +30,45 @@ from ipyremote.messages import RESOURCE_UNIT, Recall
 
 __all__ = ["Placement"]
 
-#: What is sent to a worker at a time is meant to keep it busy this long.
+#: Expected duration of all tasks on a worker, in microseconds, up to which tasks are sent ahead.
 PREFETCH_MICROS: Final = 5_000.0
-#: Tasks on a worker at a time, however short.
+#: Largest number of tasks on a worker at a time, however short the tasks are.
 MOST_IN_FLIGHT: Final = 128
+#: Age of a lease, in seconds, after which it gets no more tasks while other shapes wait.
 LEASE_SECONDS: Final = 0.005
+#: Time in seconds for which a shape must not have fitted before free resources are kept for it.
 AGING_SECONDS: Final = 1.0
-#: A worker that has been silent for so long is asked for half of what was sent ahead if somebody is idle,
+#: Time since a worker's latest report, in seconds, after which half of its tasks sent ahead are recalled, if another
+#: worker could run them at once.
 RECALL_SECONDS: Final = 0.002
-#: then for all of it,
+#: The same for all tasks sent ahead, in seconds.
 RECALL_ALL_SECONDS: Final = 0.005
-#: and for all of it even if nobody is: new tasks must not overtake these for long.
+#: The same for all tasks sent ahead even if no other worker could run them, in seconds: newer tasks must not overtake
+#: them for long.
 RECALL_ANYWAY_SECONDS: Final = 0.05
 
-#: Which shape is next to get a resource of a stock that it has lacked for too long.
+#: The shape that gets a resource of a stock next, after lacking it for too long; by stock and resource.
 _Reserved: TypeAlias = dict[tuple[Stock, str], Shape]
 
 
 class Placement:
-    """Places tasks. The queues and leases are in the ledger."""
+    """The placement of ready tasks on workers. The queues and leases are in the ledger."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors
-        #: Tasks that need nothing at all and run at a time.
+        #: Largest number of tasks at a time of a shape that needs no resources.
         self._free_limit = max(4, 2 * (ledger.total.get("CPU", 0) // RESOURCE_UNIT))
-        #: When the next recall is due.
+        #: Time of the next recall; None while none is due.
         self.deadline: float | None = None
-        #: Leases given so far.
+        #: Number of leases given so far.
         self._turns = 0
-        #: The task that is being placed, for whoever catches an error.
+        #: The task that is being placed; whoever catches an error fails this task.
         self.placing: Task | None = None
 
     def place(self) -> None:
-        """Do all that can be done now."""
+        """Reserve placement groups, place tasks, start and stop workers, and recall tasks, as far as possible now."""
         self.placing = None
         ledger = self._ledger
         rota = ledger.rota
@@ -97,13 +102,13 @@ class Placement:
     # -------------------------------------------------------------------------------------------------------- leases
 
     def _lease(self, reserved: _Reserved) -> None:
-        """Give idle workers their first task."""
+        """Give idle workers leases, each with a first task."""
         ledger = self._ledger
         rota = ledger.rota
         progress = True
         while progress and (ledger.home.idle or ledger.environments):
             progress = False
-            # Who was served longest ago comes first, after those that resources are reserved for.
+            # The shape that was served longest ago comes first, but after the shapes that resources are reserved for.
             order = sorted(rota, key=lambda shape: shape.served) if len(rota) > 1 else list(rota)
             if reserved:
                 order.sort(key=lambda shape: shape not in reserved.values())
@@ -135,7 +140,7 @@ class Placement:
                 shape.served = self._turns
 
     def _count_wanted(self, reserved: _Reserved) -> None:
-        """How many further workers could be put to work at once, in each environment."""
+        """Set `wanted` of each environment, by giving trial leases to workers that do not exist."""
         ledger = self._ledger
         room = self._pool.room() + self._pool.starting()
         lent: list[Worker] = []
@@ -155,7 +160,10 @@ class Placement:
             give_back(worker)
 
     def _source(self, shape: Shape, reserved: _Reserved, lent: list[Worker] | None = None) -> Stock | None:
-        """What a lease of this shape can be drawn from now; None: nothing."""
+        """Return the stock from which a lease of this shape can be drawn now, if any.
+
+        `lent`: workers with trial leases, which count as leased.
+        """
         if not shape.needs:
             return shape.sources[0] if shape.sources and self._is_allowed(shape, lent) else None
         for stock in shape.sources:
@@ -164,7 +172,7 @@ class Placement:
         return None
 
     def _is_allowed(self, shape: Shape, lent: list[Worker] | None) -> bool:
-        """Whether one more lease is not too many of a shape that needs nothing."""
+        """Return whether a shape that needs no resources may get one more lease."""
         if shape.creates:
             return True
         leased = self._ledger.leased.values()
@@ -172,7 +180,7 @@ class Placement:
         return count + sum(1 for worker in lent or () if worker.shape is shape) < self._free_limit
 
     def _reserved(self) -> _Reserved:
-        """Which shape is next to get a resource that it has lacked for too long."""
+        """Return the resources that are kept for starving shapes, the longest starved first to choose."""
         ledger = self._ledger
         shapes: Iterable[Shape] = ledger.rota
         if ledger.waiting_groups:
@@ -197,7 +205,10 @@ class Placement:
         return reserved
 
     def _reachable(self, stock: Stock) -> dict[str, int]:
-        """What of a stock is free or can become so by itself: not what actors, blocked tasks and groups have."""
+        """Return the amounts of a stock that are free or become free by themselves.
+
+        Amounts of actors, blocked tasks and placement groups are left out.
+        """
         ledger = self._ledger
         reachable = dict(stock.total)
         for worker in ledger.workers.values():
@@ -217,7 +228,7 @@ class Placement:
     # --------------------------------------------------------------------------------------------------------- groups
 
     def _reserve_groups(self) -> None:
-        """Reserve what placement groups wait for, as far as it is there and is no other's turn."""
+        """Reserve waiting placement groups, as far as resources are free and are not kept for a starving shape."""
         ledger = self._ledger
         stock = ledger.stock
         reserved: _Reserved | None = None
@@ -233,12 +244,12 @@ class Placement:
     # ------------------------------------------------------------------------------------------------------- prefetch
 
     def _estimate(self, task: Task) -> float:
-        """Microseconds that a task counts for; an unknown function fills a worker."""
+        """Return the expected duration of a task in microseconds; a function that never ran counts as a full load."""
         function = task.function
         return PREFETCH_MICROS if function is None or function.micros < 0.0 else function.micros
 
     def _prefetch(self) -> None:
-        """Send tasks ahead to workers whose lease is of their shape."""
+        """Send ready tasks ahead to busy workers with a lease of the tasks' shape."""
         ledger = self._ledger
         active = len(ledger.rota) + len(ledger.waiting_groups)
         open_leases: dict[Shape, list[Worker]] = {}
@@ -249,13 +260,14 @@ class Placement:
             open_leases.setdefault(shape, []).append(worker)
         for shape, workers in open_leases.items():
             in_flight = sum(len(worker.tasks) for worker in workers)
-            # Workers that are starting will want their part.
+            # Workers that are starting will want their share.
             target = -(-(shape.ready + in_flight) // (len(workers) + shape.environment.wanted))
             for worker in workers:
                 if active == 1 or ledger.now - worker.leased_at <= LEASE_SECONDS:
                     self._fill(worker, shape, min(target, MOST_IN_FLIGHT))
 
     def _fill(self, worker: Worker, shape: Shape, target: int) -> None:
+        """Send tasks ahead to one worker until its load is full or it has `target` tasks."""
         ledger = self._ledger
         tasks = worker.tasks
         while worker.load < PREFETCH_MICROS and len(tasks) < target:
@@ -275,7 +287,7 @@ class Placement:
     # --------------------------------------------------------------------------------------------------------- recall
 
     def _recall(self) -> None:
-        """Ask silent workers for what they have not started, and note when to look again."""
+        """Recall tasks from workers that have not reported for long, and note when to look again in `deadline`."""
         ledger = self._ledger
         now = ledger.now
         due_next: float | None = None
@@ -308,5 +320,5 @@ class Placement:
 
 
 def _is_open(stock: Stock, shape: Shape, reserved: _Reserved) -> bool:
-    """Whether nothing of what a shape needs is kept in a stock for another."""
+    """Return whether no resource that a shape needs is kept in a stock for another shape."""
     return all(reserved.get((stock, name), shape) is shape for name, _ in shape.needs)

@@ -1,10 +1,11 @@
-"""Placement groups: who creates, finds and removes them, and what ends with them.
+"""The creation, look-up and removal of placement groups, and the end of tasks and actors with their group.
 
-Rules. A group is reserved whole or not at all (`bundles`), in its turn (`placement`); one that the session can never
-hold waits, and its driver is told once. It ends with the actor that created it, else with the driver that its creator
-ran for, unless it is detached; what a driver leaves whose session is kept stays for the next one. Removing it ends its
-tasks and actors: those that wait at once, those that run with their workers, which are killed. Names are looked up in
-the namespace of the driver, as those of actors. What was removed is remembered for a while, for those who ask.
+Rules. A group is reserved whole or not at all (`group_reservation`), in its turn (`placement`); a group that the
+session can never hold waits, and its driver is told once. A group ends with the actor that created it, else with the
+driver that its creator ran for, unless it is detached; if a driver's session is kept, its groups stay for the next
+driver. The removal of a group ends its tasks and actors: waiting ones at once, running ones with their workers, which
+are killed. Names of groups are looked up in the driver's namespace, like names of actors. Removed groups are remembered
+for a while, so that clients can ask about them.
 """
 
 from __future__ import annotations
@@ -26,29 +27,29 @@ from ipyremote.messages import CreateGroup, Failure, GroupsReply, LookUpGroups, 
 
 __all__ = ["GroupLifecycle"]
 
-#: Removed groups that are remembered.
+#: Number of removed groups that are remembered.
 REMEMBERED: Final = 100
 
 
 class GroupLifecycle:
-    """See the module docstring."""
+    """The reactions to the creation, look-up and end of placement groups."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, names: ActorNameTable) -> None:
         self._ledger = ledger
         self._pool = pool
         self._actors = actors
         self._names = names
-        #: The latest that were removed, oldest first.
+        #: Groups removed most recently, by id, oldest first.
         self._removed: dict[int, GroupRecord] = {}
-        #: The groups that are not detached of actors that have created some.
+        #: Ids of the groups that end with an actor, by the id of the actor.
         self._by_actor: dict[int, set[int]] = {}
-        #: Drivers that have left.
+        #: Client ids of drivers that have left.
         self._left: set[int] = set()
 
     # ------------------------------------------------------------------------------------------- creation and removal
 
     def on_create(self, sender: int, message: CreateGroup) -> None:
-        """A client wants a group."""
+        """Create a group for a client, unless the client's namespace has a group with the same name."""
         ledger = self._ledger
         if message.group_id in ledger.groups or message.group_id in self._removed:
             return
@@ -62,6 +63,7 @@ class GroupLifecycle:
             self._answer(sender, message.request, [group_status(ledger, group)])
 
     def _create(self, sender: int, message: CreateGroup, namespace: str) -> GroupState:
+        """Make the record of a group, which waits to be reserved; tell the driver if it never can be."""
         ledger = self._ledger
         worker = ledger.workers.get(sender)
         actor_id = worker.actor.id if worker is not None and worker.actor is not None else 0
@@ -78,7 +80,7 @@ class GroupLifecycle:
         return group
 
     def on_remove(self, group_id: int, why: str = "it was removed") -> None:
-        """A group is not needed any more."""
+        """Remove a group, with its tasks and actors. `why`: the reason, as a clause for their failures."""
         ledger = self._ledger
         group = ledger.groups.pop(group_id, None)
         if group is None:
@@ -95,6 +97,7 @@ class GroupLifecycle:
             del self._removed[next(iter(self._removed))]
 
     def _end_actors(self, group: GroupState, why: str) -> None:
+        """Kill the actors of a group."""
         for actor in list(self._ledger.actors.values()):
             if actor.shape.group is not group or actor.state == DEAD:
                 continue
@@ -104,6 +107,7 @@ class GroupLifecycle:
             self._actors.die(actor, Failure("actor_placement_group_removed", text))
 
     def _end_tasks(self, group: GroupState, why: str) -> None:
+        """Fail the tasks of a group, and kill the workers that run them."""
         ledger = self._ledger
         for task in list(ledger.tasks.values()):
             if task.shape is None or task.shape.group is not group or is_creation(task):
@@ -113,7 +117,7 @@ class GroupLifecycle:
             fail(ledger, task, Failure("task_placement_group_removed", text))
 
     def _take_off(self, task: Task) -> None:
-        """From its worker, if it was sent to one, which goes on with nothing else."""
+        """Take a task off its worker, if it has one, and kill the worker."""
         worker = task.worker
         if worker is not None:
             if worker.state != STOPPING:
@@ -123,14 +127,17 @@ class GroupLifecycle:
     # ------------------------------------------------------------------------------------------------------ other ends
 
     def on_driver_gone(self, driver: int) -> None:
-        """A driver has left that had only joined the session: remove what its program and its tasks have created."""
+        """React to the end of a driver that had joined the session: remove the groups that it and its tasks created.
+
+        Detached groups and groups that end with an actor stay.
+        """
         self._left.add(driver)
         for group in list(self._ledger.groups.values()):
             if group.spec.driver == driver and not group.spec.detached and not group.actor_id:
                 self.on_remove(group.id, "the driver that it belonged to has left")
 
     def tend(self) -> bool:
-        """Remove the groups of actors that have died; whether there were any."""
+        """Remove the groups of actors that have died. Returns whether there were such actors."""
         gone = [actor_id for actor_id in self._by_actor if self._has_died(actor_id)]
         for actor_id in gone:
             for group_id in sorted(self._by_actor.pop(actor_id)):
@@ -138,13 +145,14 @@ class GroupLifecycle:
         return bool(gone)
 
     def _has_died(self, actor_id: int) -> bool:
+        """Return whether an actor is dead, or was forgotten after its death."""
         actor = self._ledger.actors.get(actor_id)
         return actor is None or actor.state == DEAD
 
     # ------------------------------------------------------------------------------------------------------- questions
 
     def on_look_up(self, sender: int, message: LookUpGroups) -> None:
-        """A client asks which groups there are."""
+        """Answer a client that asks for all groups, or for one by its name or id."""
         ledger = self._ledger
         groups = list(ledger.groups.values())
         removed = self._removed
@@ -158,6 +166,7 @@ class GroupLifecycle:
         self._answer(sender, message.request, known)
 
     def _find(self, namespace: str, name: str) -> GroupState | None:
+        """Return the group with a name, if any; an empty name finds none."""
         groups = self._ledger.groups.values()
         named = (group for group in groups if (group.namespace, group.spec.name) == (namespace, name))
         return next(named, None) if name else None

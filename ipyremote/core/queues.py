@@ -1,8 +1,8 @@
-"""Ready tasks, by shape. Inside a shape each client has a lane, first in first out, and the lanes are served in turn.
-A shape that the session can never meet keeps its tasks here and is not served; the driver is told once. So does one in
-a placement group that is not reserved yet, until that is.
+"""The queues of ready tasks, by shape. In a shape each client has a lane, first in first out; lanes are served in turn.
 
-A cancelled task is not searched for: it stays in its lane and is skipped, so that cancelling a million tasks is cheap.
+A shape that the session can never meet keeps its tasks and is not served; the driver is told once. A shape in a
+placement group keeps its tasks until the group is reserved. A cancelled task is not searched for: the task stays in its
+lane and is skipped, so that cancelling a million tasks is cheap.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["enlist", "head", "push", "put_back", "take_head", "withdraw"]
 
 
 def push(ledger: Ledger, shape: Shape, task: Task) -> None:
-    """Add a task that has become ready."""
+    """Add a task that has become ready to the end of its client's lane."""
     _lane(shape, task.submitter).append(task)
     shape.ready += 1
     if not shape.listed:
@@ -38,6 +38,7 @@ def put_back(ledger: Ledger, tasks: Iterable[Task]) -> None:
 
 
 def _lane(shape: Shape, client: int) -> deque[Task]:
+    """Return the lane of a client, a new one if it has none."""
     lane = shape.lanes.get(client)
     if lane is None:
         lane = shape.lanes[client] = deque()
@@ -46,7 +47,7 @@ def _lane(shape: Shape, client: int) -> deque[Task]:
 
 
 def _list(ledger: Ledger, shape: Shape, task: Task) -> None:
-    """Have a shape served from now on if that is possible, or tell the driver that it never will be."""
+    """Have a shape served from now on, or tell the driver of `task` once that the session can never meet the shape."""
     if not shape.missing:
         enlist(ledger, shape)
     elif not shape.noticed:
@@ -57,14 +58,17 @@ def _list(ledger: Ledger, shape: Shape, task: Task) -> None:
 
 
 def enlist(ledger: Ledger, shape: Shape) -> None:
-    """Have a shape served from now on that can be met, unless its environment is not open or its group not reserved."""
+    """Have a shape served from now on if its environment is open and its placement group, if any, is reserved.
+
+    The caller has checked that the session can meet the shape.
+    """
     if shape.sources and shape.environment.state == OPEN:
         shape.listed = True
         ledger.rota.append(shape)
 
 
 def head(shape: Shape) -> Task | None:
-    """The task to be placed next; it stays in the queue."""
+    """Return the task to be placed next, without taking it from the queue; None if no task is ready."""
     ring = shape.client_ring
     while ring:
         lane = shape.lanes[ring[0]]
@@ -77,7 +81,7 @@ def head(shape: Shape) -> Task | None:
 
 
 def take_head(shape: Shape) -> None:
-    """Remove what `head` returned; the next client's turn."""
+    """Remove the task that `head` returned, and give the turn to the next client."""
     ring = shape.client_ring
     client = ring[0]
     lane = shape.lanes[client]
@@ -91,7 +95,7 @@ def take_head(shape: Shape) -> None:
 
 
 def withdraw(shape: Shape) -> None:
-    """One of its ready tasks ended without being placed."""
+    """Count out a ready task of a shape that has ended without being placed."""
     shape.ready -= 1
     if not shape.ready:
         shape.lanes.clear()

@@ -1,7 +1,7 @@
-"""What workers report about runs: ends, failures to retry, waits, and tasks handed back.
+"""The reactions to workers' reports about runs: ends, failures to retry, waits, and tasks handed back.
 
-A report counts only if it comes from the worker that has the task and is about the task's present attempt; any other is
-about a run that is over, and only its segments matter.
+A report counts only if it comes from the worker that has the task and is about the task's present attempt. Any other
+report is about a run that is over; of such a report only the segments matter.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from ipyremote.messages import Blocked, Failure, Recall, Returned, Stored, TaskD
 
 __all__ = ["Reports"]
 
-#: Weight of the newest run in a function's average duration.
+#: Weight of the newest run in the moving average of a function's duration, from 0 to 1.
 NEWEST: Final = 0.3
 
 
 class Reports:
-    """Reacts to what workers report. Keeps nothing itself."""
+    """The reactions to workers' reports. The records are in the ledger; nothing is kept here."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, timeline: Timeline) -> None:
         self._ledger = ledger
@@ -37,7 +37,7 @@ class Reports:
         self._note_run = timeline.add
 
     def on_done(self, sender: int, message: TaskDone) -> None:
-        """A run has ended with values."""
+        """React to the end of a run with values, failures among them."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
         if task is None or task.attempt != message.attempt:
@@ -74,7 +74,7 @@ class Reports:
         )
 
     def on_failed(self, sender: int, message: TaskFailed) -> None:
-        """A run has ended with an exception that its task wants to be retried."""
+        """React to the end of a run with an exception that the task's options want to be retried."""
         ledger = self._ledger
         found = self._running(sender, message.task_id)
         if found is None or found[1].attempt != message.attempt:
@@ -108,7 +108,7 @@ class Reports:
             put_back(ledger, (task,))
 
     def on_blocked(self, sender: int, message: Blocked) -> None:
-        """A task waits in `get` or `wait`: its CPUs are lent out, and nothing may wait behind it."""
+        """React to a task that waits in `get` or `wait`: lend its CPUs out, and recall the tasks behind it."""
         ledger = self._ledger
         self._take_back(sender, message.returned)
         found = self._running(sender, message.task_id)
@@ -116,18 +116,18 @@ class Reports:
             return
         worker, task = found
         if worker.actor is None and worker.tasks[0] is not task:
-            # It would have to be past what is before it in the worker's line.
+            # The report is out of date: a worker runs only the first of its tasks.
             return
         block(ledger, worker, task)
         if worker.actor is None:
-            # What was on its way to the worker when it blocked must not wait for it either.
+            # Tasks that were on their way when the worker sent this report must not wait for the blocked task either.
             behind = tuple(other.spec.task_id for other in worker.tasks if other.state == SENT)
             if behind:
                 worker.recall = 2
                 ledger.out.append(Send(worker.id, Recall(behind)))
 
     def on_unblocked(self, sender: int, message: Unblocked) -> None:
-        """A task goes on."""
+        """React to the end of a task's wait."""
         found = self._running(sender, message.task_id)
         if found is not None:
             worker, task = found
@@ -135,17 +135,18 @@ class Reports:
             unblock(self._ledger, worker, task)
 
     def on_returned(self, sender: int, message: Returned) -> None:
-        """A worker hands back what it has not started."""
+        """React to a worker that hands back tasks that it has not started."""
         self._take_back(sender, message.task_ids)
 
     def _running(self, sender: int, task_id: int) -> tuple[Worker, Task] | None:
-        """The task, if that worker has it."""
+        """Return (worker, task) if the sender is the worker that has the task, else None."""
         task = self._ledger.tasks.get(task_id)
         if task is None or task.worker is None or task.worker.id != sender:
             return None
         return task.worker, task
 
     def _take_back(self, sender: int, task_ids: tuple[int, ...]) -> None:
+        """Queue the tasks that a worker hands back, in front of newer tasks; end those that are being cancelled."""
         ledger = self._ledger
         back: list[Task] = []
         for task_id in task_ids:
@@ -156,7 +157,7 @@ class Reports:
             recall = worker.recall
             reported = worker.reported
             detach(ledger, worker, task)
-            # Handing back is no progress of what runs there.
+            # Handing back says nothing about the progress of the run on the worker.
             worker.recall = recall
             worker.reported = reported
             if task.state == CANCELLING:
@@ -167,6 +168,7 @@ class Reports:
         put_back(ledger, back)
 
     def _discard(self, sender: int, message: TaskDone) -> None:
+        """Give up the segments of a report that does not count, unless an object has taken the same segment."""
         for index, value in enumerate(message.values):
             if type(value) is not Stored:
                 continue
@@ -177,5 +179,5 @@ class Reports:
 
 
 def _failure(message: TaskDone) -> Failure | None:
-    """The first failure among the values."""
+    """Return the first failure among the values of a report, if any."""
     return next((value for value in message.values if type(value) is Failure), None)

@@ -1,9 +1,10 @@
-"""What is free, and which GPU is whose. Logical amounts in ten-thousandths; nothing here measures a machine.
+"""The accounts of resources: free amounts, leases of workers, and the owners of GPUs.
 
-A worker holds a lease: the resources of one shape, drawn from one stock (the session's, or a bundle's of a placement
-group) when it gets its first task and given back after its last. While its task is blocked, the CPUs of the lease are
-lent out, to others that draw from the same stock. GPUs are whole devices with an index: a request of one or more takes
-devices that nobody else has, a fraction shares one device.
+Amounts are logical, in ten-thousandths; nothing here measures a machine. A worker holds a lease: the resources of one
+shape, drawn from one stock (the session's, or that of a placement group's bundle) when the worker gets its first task
+and given back after its last. While its task is blocked, the CPUs of the lease are lent to other leases from the same
+stock. GPUs are devices with an index: a request for one or more takes whole devices that nobody else has; requests for
+a fraction share a device.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ __all__ = [
 
 
 def environment_of(ledger: Ledger, key: str) -> Environment:
-    """The one record of an environment."""
+    """Return the record of an environment, a new one at the first call for its key."""
     if not key:
         return ledger.home
     environment = ledger.environments.get(key)
@@ -52,9 +53,10 @@ def intern_shape(
     place: Place | None = None,
     environment: str = "",
 ) -> Shape:
-    """The one `Shape` for these needs in this place, which `bundles.refusal` has nothing against.
+    """Return the only `Shape` for these needs in this place, a new one at the first call.
 
-    Actor creations and what needs GPUs are `exclusive` in any case.
+    The caller has checked the place with `group_reservation.refusal`. Shapes of actor creations and shapes with GPUs
+    are `exclusive` in any case.
     """
     needs = tuple((name, amount) for name, amount in needs if amount > 0)
     key = (needs, exclusive or creates or gpus_of(needs) > 0, creates, _narrowed(ledger, place), environment)
@@ -66,12 +68,12 @@ def intern_shape(
 
 
 def key_of(shape: Shape) -> ShapeKey:
-    """What a shape is filed under in `Ledger.shapes`."""
+    """Return the key of a shape in `Ledger.shapes`."""
     return shape.needs, shape.exclusive, shape.creates, shape.place, shape.environment.key
 
 
 def _narrowed(ledger: Ledger, place: Place | None) -> Place | None:
-    """Return what makes a difference on this machine: a place without its node and without labels that are met."""
+    """Return a place without its node and without labels that this machine meets; None if nothing is left."""
     if place is None:
         return None
     labels = () if match_some(place.labels, ledger.labels) else place.labels
@@ -80,6 +82,7 @@ def _narrowed(ledger: Ledger, place: Place | None) -> Place | None:
 
 
 def _make_shape(ledger: Ledger, key: ShapeKey) -> Shape:
+    """Make the shape of a key, and add the shape to its placement group, if any."""
     needs, exclusive, creates, place, environment = key
     group: GroupState | None
     missing = []
@@ -111,7 +114,7 @@ def _make_shape(ledger: Ledger, key: ShapeKey) -> Shape:
 
 
 def lacking_of(ledger: Ledger, needs: Resources) -> list[str]:
-    """What the whole session has too little of, in words."""
+    """Return, in words, the resources of which even the whole idle session has too little for these needs."""
     return [
         f"{amount_text(amount)} {name} (the session has {amount_text(ledger.total.get(name, 0))})"
         for name, amount in needs
@@ -120,17 +123,20 @@ def lacking_of(ledger: Ledger, needs: Resources) -> list[str]:
 
 
 def sources_of(stocks: tuple[Stock, ...], place: Place) -> tuple[Stock, ...]:
-    """The bundles that something in a group may draw from; none while the group is not reserved."""
+    """Return the stocks of the bundles from which a task or actor in this place may draw.
+
+    `stocks`: those of all bundles of the group; none while the group is not reserved.
+    """
     return stocks if place.bundle < 0 else stocks[place.bundle : place.bundle + 1]
 
 
 def gpus_of(needs: Resources) -> int:
-    """The GPU amount among these."""
+    """Return the amount of GPUs among these needs, in ten-thousandths."""
     return next((amount for name, amount in needs if name == "GPU"), 0)
 
 
 def larger(one: Resources, other: Resources) -> Resources:
-    """For each resource the larger amount."""
+    """Return the needs that meet both of these: of each resource the larger amount."""
     amounts = dict(one)
     for name, amount in other:
         amounts[name] = max(amount, amounts.get(name, 0))
@@ -138,12 +144,12 @@ def larger(one: Resources, other: Resources) -> Resources:
 
 
 def amount_text(amount: int) -> str:
-    """An amount for people: 1, 0.5."""
+    """Return an amount for people, in whole units: 1, 0.5."""
     return f"{amount / RESOURCE_UNIT:g}"
 
 
 def has(stock: Stock, shape: Shape) -> bool:
-    """Whether what is free of a stock meets the shape's needs."""
+    """Return whether the free amounts of a stock meet a shape's needs."""
     free = stock.free
     for name, amount in shape.needs:
         if free.get(name, 0) < amount:
@@ -152,12 +158,12 @@ def has(stock: Stock, shape: Shape) -> bool:
 
 
 def fits(shape: Shape) -> bool:
-    """Whether what is free somewhere meets the shape's needs."""
+    """Return whether any stock that the shape may draw from meets the shape's needs now."""
     return any(has(stock, shape) for stock in shape.sources)
 
 
 def take(ledger: Ledger, worker: Worker, shape: Shape, stock: Stock) -> None:
-    """Begin a worker's lease. The caller has checked that the stock has what it needs."""
+    """Begin a worker's lease. The caller has checked that the stock meets the shape's needs."""
     worker.shape = shape
     worker.stock = stock
     worker.leased_at = worker.reported = ledger.now
@@ -188,12 +194,12 @@ def give_back(worker: Worker) -> None:
 
 
 def swap(worker: Worker, held: Shape) -> None:
-    """Turn a worker's lease into a smaller one: an actor keeps less than its creation needed."""
+    """Make a worker's lease smaller: an actor may hold less than its creation needed."""
     old, stock = worker.shape, worker.stock
     gpus = worker.gpus
     unlend_cpus(worker)
     assert old is not None, "an actor's worker has a lease"
-    assert stock is not None, "a lease is drawn from something"
+    assert stock is not None, "a lease is drawn from a stock"
     for name, amount in old.needs:
         stock.free[name] += amount
     for name, amount in held.needs:
@@ -206,7 +212,7 @@ def swap(worker: Worker, held: Shape) -> None:
 
 
 def lend_cpus(worker: Worker) -> None:
-    """The worker's task is blocked: others may use its CPUs."""
+    """Let other leases use the CPUs of a worker whose task is blocked."""
     if worker.cpus_lent or worker.shape is None or worker.stock is None:
         return
     worker.cpus_lent = True
@@ -216,7 +222,7 @@ def lend_cpus(worker: Worker) -> None:
 
 
 def unlend_cpus(worker: Worker) -> None:
-    """The worker's task goes on at once; the free CPUs go below zero when others use them."""
+    """Take back the CPUs of a worker whose task goes on at once. If they are in use, the free CPUs go below zero."""
     if not worker.cpus_lent or worker.shape is None or worker.stock is None:
         return
     worker.cpus_lent = False
@@ -226,7 +232,10 @@ def unlend_cpus(worker: Worker) -> None:
 
 
 def pick_gpus(stock: Stock, amount: int) -> tuple[int, ...] | None:
-    """Devices that meet a request, lowest indices first; a fraction goes where the least is left. None: not now."""
+    """Return the indices of devices that meet a request now, or None.
+
+    Whole devices: the lowest indices. A fraction: the device with the least amount left that suffices.
+    """
     if amount < RESOURCE_UNIT:
         left = [(free, index) for index, free in stock.gpu_free.items() if free >= amount]
         return (min(left)[1],) if left else None
@@ -236,7 +245,7 @@ def pick_gpus(stock: Stock, amount: int) -> tuple[int, ...] | None:
 
 
 def count_gpus(stock: Stock, gpus: tuple[int, ...], amount: int, sign: int) -> None:
-    """These devices get so much more, or less, that is free."""
+    """Add a lease's amount to the free amounts of its devices (`sign` 1), or subtract it (`sign` -1)."""
     each = amount if amount < RESOURCE_UNIT else RESOURCE_UNIT
     for index in gpus:
         stock.gpu_free[index] += sign * each

@@ -1,13 +1,14 @@
-"""Where stored values lie, in memory or on disk, and what is moved to disk when the memory has no room.
+"""The places of stored values, in memory or on disk, and the choice of values to move when memory has no room.
 
     in memory -> being moved by a client -> on disk        back to "in memory" when the move fails or its client is gone
 
-Rules. The coldest go first: those that were made, sent to a task or asked for longest ago. Whether somebody has an
-object mapped, so that moving it would free nothing, only the client that moves it can find out; it reports such a one
-as failed, which makes it the warmest. The original is removed only after the copy was reported complete, by its
-creator (or the shell, if that is gone), so a death at any moment leaves at least one of them. An object that is dropped
-while it is being moved keeps its segment until the move is over: the segment would be written to again otherwise. What
-lies on disk stays there: a reader maps the file, and the system keeps its pages in memory as long as there is room.
+Rules. The coldest objects go first: those that were made, sent to a task or asked for longest ago. Only the client that
+moves an object can find out whether a process has the object mapped, so that moving would free nothing; the client
+reports such a move as failed, and the object counts as the warmest. The original segment is removed by its creator, or
+by the shell if the creator is gone, only after the copy was reported complete; so a death at any moment leaves at least
+one of the two. An object that is dropped during its move keeps its segment until the move is over, since a recycled
+segment would be overwritten while it is copied. A value on disk stays there: a reader maps the file, and the system
+keeps the pages in memory as long as there is room.
 """
 
 from __future__ import annotations
@@ -31,14 +32,14 @@ __all__ = [
     "touch",
 ]
 
-#: Segments that were made on disk.
+#: Beginning of the names of segments that were made on disk.
 DISK_PREFIX: Final = "disk-"
-#: Objects in one order, at most.
+#: Largest number of objects in one `Spill` message.
 ORDER: Final = 1000
 
 
 def keep(ledger: Ledger, obj: Object, value: Stored, creator: int) -> None:
-    """An object has got a stored value of its own."""
+    """Record the place of the stored value that an object has got."""
     obj.creator = creator
     if value.segment.startswith(DISK_PREFIX):
         ledger.storage.disk_bytes += value.size
@@ -48,14 +49,14 @@ def keep(ledger: Ledger, obj: Object, value: Stored, creator: int) -> None:
 
 
 def touch(ledger: Ledger, object_id: int) -> None:
-    """An object is used."""
+    """Make an object the warmest, since it is used."""
     obj = ledger.storage.in_memory.pop(object_id, None)
     if obj is not None:
         ledger.storage.in_memory[object_id] = obj
 
 
 def forget(ledger: Ledger, obj: Object, value: Stored, *, reuse: bool) -> None:
-    """An object has no value of its own any more. `reuse`: certainly nobody looks at its segment."""
+    """Forget the stored value of an object. `reuse`: whether its segment is certainly unused and can be recycled."""
     segment = value.segment
     move = ledger.storage.moves.get(segment)
     if move is not None:
@@ -72,12 +73,12 @@ def forget(ledger: Ledger, obj: Object, value: Stored, *, reuse: bool) -> None:
 
 
 def lose(ledger: Ledger, creator: int, segment: str) -> None:
-    """Nobody needs this segment, wherever it lies: dropped at the end of the present `handle`."""
+    """Have a segment that nobody needs dropped at the end of the present `handle`, wherever the segment lies."""
     ledger.lost_segments.setdefault(creator, []).append(segment)
 
 
 def segments(ledger: Ledger, client_id: int, *, on_disk: bool) -> set[str]:
-    """The segments of a client that hold objects in memory, or on disk. What is being moved may be in both places."""
+    """Return the segments of a client's objects in memory, or on disk. Segments being moved count for both."""
     found = set()
     for obj in ledger.objects.values():
         value = obj.value
@@ -89,7 +90,10 @@ def segments(ledger: Ledger, client_id: int, *, on_disk: bool) -> set[str]:
 
 
 def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
-    """A client finds no room: the others give back what they keep for reuse, and it may move cold objects to disk."""
+    """React to a client without room in memory.
+
+    The other clients give back the segments that they keep for reuse; the client itself moves cold objects to disk.
+    """
     ledger.out.extend(Send(client, Trim()) for client in ledger.clients if client != sender)
     if not message.needed:
         return
@@ -99,7 +103,7 @@ def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
         if enough >= message.needed or len(values) >= ORDER:
             break
         value = obj.value
-        assert isinstance(value, Stored), "what lies in memory is a stored value"
+        assert isinstance(value, Stored), "an object in memory has a stored value"
         values.append(value)
         enough += value.size
         ledger.storage.moves[value.segment] = Move(obj, sender)
@@ -111,7 +115,7 @@ def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
 
 
 def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
-    """A client has moved objects to disk, or tried to."""
+    """React to a client that has moved objects to disk, or has failed to move them."""
     gone: list[tuple[int, str]] = []
     for segment in message.done:
         move = _ended(ledger, sender, segment)
@@ -131,7 +135,7 @@ def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
 
 
 def end_moves(ledger: Ledger, client_id: int) -> None:
-    """A client is gone: what it had not reported is not moved, and its copies are removed."""
+    """End the moves that a client that is gone had not reported: the objects stay in memory, its copies are removed."""
     copies = [segment for segment, move in ledger.storage.moves.items() if move.client == client_id]
     if not copies:
         return
@@ -143,6 +147,7 @@ def end_moves(ledger: Ledger, client_id: int) -> None:
 
 
 def _ended(ledger: Ledger, sender: int, segment: str) -> Move | None:
+    """Remove and return the move of a segment by the sender; None if the sender has no such move."""
     move = ledger.storage.moves.get(segment)
     if move is None or move.client != sender:
         return None
@@ -150,7 +155,7 @@ def _ended(ledger: Ledger, sender: int, segment: str) -> Move | None:
 
 
 def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[int, str]]) -> None:
-    """An object was not moved after all; one that nobody needs by now is added to `gone`."""
+    """Undo a move that has failed: the object is in memory again, or if it was dropped, its segment joins `gone`."""
     if move.obj is None:
         gone.append((move.creator, segment))
     else:
@@ -158,7 +163,7 @@ def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[int, s
 
 
 def _evict(ledger: Ledger, gone: Iterable[tuple[int, str]]) -> None:
-    """Have these segments removed from memory, without reuse."""
+    """Have segments removed from memory without reuse. `gone`: pairs of creator and segment."""
     by_creator: dict[int, list[str]] = {}
     for creator, segment in gone:
         by_creator.setdefault(creator, []).append(segment)

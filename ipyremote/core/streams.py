@@ -1,11 +1,12 @@
-"""What tasks yield: each item becomes an object that the submitter holds, and is told to it.
+"""The streams of tasks that yield: each item becomes an object that the submitter holds and is told of.
 
-Rules. Items are known by their index: what a later attempt yields again is thrown away, so no item is given twice and
-none changes its value. The end of a stream is the value of the task's own object; when that is a failure, it stands for
-the last item too. A task with a limit is told how many items are wanted (`StreamDemand`) as they are consumed; between
-demands it waits, which it says with `Blocked`, so that its CPU is lent to the consumer. A stream whose generator is
-gone makes no objects any more; when nobody holds the task's own object either, nobody can see anything of the task: it
-is cancelled if it has not been sent, else asked to close its generator at the next item.
+Rules. An item is known by its index: items that a later attempt yields again are thrown away, so no item is given twice
+or changes its value. The end of a stream is the value of the task's own object; a failure there stands for the last
+item too. The worker of a task with a limit is told how many items it may yield (`StreamDemand`) as items are consumed;
+between demands the task waits, which its worker reports with `Blocked`, so that the CPU is lent to the consumer. When
+the submitter has released its generator, the stream makes no more objects. When nobody holds the task's own object
+either, nobody can see anything of the task: it is cancelled if it was not sent, else its worker is asked to close the
+generator at the next item.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ __all__ = ["StreamLifecycle"]
 
 
 class StreamLifecycle:
-    """Reacts to what concerns streams. Keeps the source of the items' ids."""
+    """The reactions to yielded, consumed and released items. Only the source of the items' ids is kept here."""
 
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._ids = IdSource(SCHEDULER)
 
     def on_yield(self, sender: int, message: Yield) -> None:
-        """A worker has an item."""
+        """React to an item that a worker has yielded."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
         current = task is not None and task.worker is not None and task.worker.id == sender
@@ -44,14 +45,14 @@ class StreamLifecycle:
             ledger.streams.left.append((message.task_id, task.submitter))
         if stream.closed or message.index != stream.count or task.submitter not in ledger.clients:
             discard_value(ledger, message.value, sender)
-            # A worker that begins anew knows nothing of what was consumed.
+            # The worker of a later attempt does not know how many items were consumed.
             self._demand(task, stream)
             return
         stream.count += 1
         self._add_item(task, message, sender)
 
     def on_consumed(self, sender: int, message: Consumed) -> None:
-        """The generator of a stream with a limit was asked for an item."""
+        """React to the submitter's report of how many items it has consumed, of a stream with a limit."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
         if task is None or task.submitter != sender or not is_stream(task):
@@ -63,7 +64,7 @@ class StreamLifecycle:
             self._demand(task, stream)
 
     def settle(self) -> None:
-        """Deal with generators that are gone."""
+        """React to the generators that clients have released in the present `handle`."""
         left = self._ledger.streams.left
         while left:
             task_id, client = left.pop()
@@ -77,13 +78,14 @@ class StreamLifecycle:
                 self._ledger.out.append(Log(text))
 
     def _on_left(self, task: Task, client: int) -> None:
+        """React to the release of a task's generator by a client, or (client 0) to the end of the task's own object."""
         stream = self._stream(task)
         if client == task.submitter:
             stream.closed = True
         if not stream.closed:
             return
         if task.spec.task_id in self._ledger.objects:
-            # Somebody waits for its end.
+            # A client waits for the end of the task, so the task goes on, without a limit.
             self._demand(task, stream)
         elif task.state in (WAITING, READY):
             cancel_task(self._ledger, task, "its generator was dropped")
@@ -93,7 +95,7 @@ class StreamLifecycle:
             self._send(task, 0)
 
     def _add_item(self, task: Task, message: Yield, creator: int) -> None:
-        """The item becomes an object, and the submitter is told."""
+        """Make an object of an item, and tell the submitter of it."""
         ledger = self._ledger
         value = message.value
         item_id = self._ids.take()
@@ -102,7 +104,7 @@ class StreamLifecycle:
         hold(ledger, obj, task.submitter)
         item = StreamItem(message.task_id, message.index, item_id, None)
         if type(value) is Forward:
-            # Its value may be there at once, and must come after the item.
+            # The value may be there at once, and the submitter must learn of the item first.
             ledger.out.append(Send(task.submitter, item))
             obj.producer = task
             settle_value(ledger, task, obj, value, message.refs, creator)
@@ -113,6 +115,7 @@ class StreamLifecycle:
         ledger.out.append(Send(task.submitter, item))
 
     def _stream(self, task: Task) -> StreamState:
+        """Return the record of a task's stream, a new one at the first call."""
         known = self._ledger.streams.known
         stream = known.get(task.spec.task_id)
         if stream is None:
@@ -120,7 +123,7 @@ class StreamLifecycle:
         return stream
 
     def _demand(self, task: Task, stream: StreamState) -> None:
-        """Tell the worker of a stream with a limit how far it can go."""
+        """Tell the worker of a stream with a limit how many items it may yield in all."""
         limit = task.spec.stream
         if limit == ENDLESS or task.state == CANCELLING:
             return
@@ -133,11 +136,11 @@ class StreamLifecycle:
 
 
 def is_stream(task: Task) -> bool:
-    """Whether it yields objects."""
+    """Return whether a task yields its items one by one, as objects."""
     return task.spec.stream not in (0, DYNAMIC)
 
 
 def is_paused(ledger: Ledger, task: Task) -> bool:
-    """Whether it waits for its items to be consumed."""
+    """Return whether a task waits for its submitter to consume items."""
     stream = ledger.streams.known.get(task.spec.task_id)
     return stream is not None and 0 < task.spec.stream <= stream.count - stream.consumed

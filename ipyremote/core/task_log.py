@@ -1,4 +1,4 @@
-"""The story of a task: what happened to it, step by step, for error texts and for people."""
+"""The story of a task: the events of its life, step by step, for error texts and for people."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ __all__ = ["Step", "told"]
 class Step(NamedTuple):
     """One step of a story."""
 
-    #: The `now` of the event that caused it.
+    #: Time of the event that caused the step, in seconds.
     when: float
     text: str
 
 
 def told(steps: Iterable[Step] | None) -> str:
-    """A story as lines, times relative to its first step."""
+    """Return a story as lines of text, with times in seconds since its first step."""
     lines = []
     first: float | None = None
     for when, text in steps or ():

@@ -1,7 +1,7 @@
-"""A task from submission to its end: its promises, what it waits for, its values, and what ends with it.
+"""The life of a task from its submission to its end: promised objects, dependencies, values, and the clean-up.
 
-It does not place tasks and does not know how they run. What the end of one task does to others (those that needed its
-values, the other calls of its actor) is left in `Ledger.woken` and `Ledger.touched`, and done by `Core` right after.
+Nothing here places tasks or knows how they run. The consequences of a task's end for other tasks (tasks that needed its
+values, other calls of its actor) are noted in `Ledger.woken` and `Ledger.touched`, and drawn by `Core` right after.
 """
 
 from __future__ import annotations
@@ -33,18 +33,18 @@ __all__ = [
 
 
 def is_creation(task: Task) -> bool:
-    """Whether the task makes an actor (a method call has `actor` set, too)."""
+    """Return whether the task creates an actor. A method call has `actor` set, too."""
     return task.actor is not None and not task.spec.actor_id
 
 
 def may_retry(task: Task) -> bool:
-    """Whether a further charged run is allowed."""
+    """Return whether the task may run again after a run that is charged as a retry."""
     retries = task.spec.max_retries
     return retries < 0 or task.attempt < retries
 
 
 def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
-    """A plain task has come in."""
+    """Record a client's task that is no method call, and queue it when it is ready."""
     task = promise(ledger, sender, spec)
     if task is None:
         return
@@ -58,7 +58,7 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
         if refused is not None:
             fail(ledger, task, Failure(f"task_{refused[0]}", f"{spec.label} cannot run: {refused[1]}."))
             return
-        # Behind one with `max_calls` nothing may be: its worker may leave.
+        # Nothing may be queued behind a task with `max_calls`, since its worker may leave after it.
         exclusive = spec.max_calls > 0
         where = spec.environment
         shape = intern_shape(ledger, spec.resources, exclusive=exclusive, place=place, environment=where)
@@ -71,7 +71,7 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
 
 
 def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
-    """Record a new task and the objects it will return, which the sender holds. None: it is known already."""
+    """Record a new task and the objects that it will return, which the sender holds. None if the task is known."""
     task_id = spec.task_id
     tasks = ledger.tasks
     objects = ledger.objects
@@ -98,7 +98,10 @@ def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
 
 
 def wait_for(ledger: Ledger, task: Task, holder: int) -> bool:
-    """Hold a new task's arguments; whether it is ready now. One of a dependency that failed is woken to fail."""
+    """Hold a new task's arguments for `holder`. Returns whether the task is ready now.
+
+    A task with a failed dependency is put into `Ledger.woken`, and fails there.
+    """
     spec = task.spec
     objects = ledger.objects
     for dep in spec.deps:
@@ -129,7 +132,7 @@ def wait_for(ledger: Ledger, task: Task, holder: int) -> bool:
 
 
 def function_of(ledger: Ledger, digest: bytes) -> Function:
-    """The one record of a function."""
+    """Return the record of a function, a new one at the first call for its digest."""
     function = ledger.functions.get(digest)
     if function is None:
         function = ledger.functions[digest] = Function(digest)
@@ -139,7 +142,7 @@ def function_of(ledger: Ledger, digest: bytes) -> Function:
 def finish(
     ledger: Ledger, task: Task, values: tuple[Value, ...], refs: tuple[tuple[int, ...], ...], creator: int
 ) -> None:
-    """A run has ended with values; the task is off its worker. It takes its course."""
+    """End a task, already taken off its worker, with the values of its run. `creator`: the client that sent them."""
     spec = task.spec
     task_id = spec.task_id
     if len(values) < spec.returns:
@@ -183,7 +186,10 @@ def fail(
     discarded: tuple[Value, ...] = (),
     creator: int = 0,
 ) -> None:
-    """End a task that is on no worker: every return fails."""
+    """End a task that is on no worker with a failure as the value of every return object.
+
+    `discarded`: values from `creator` that nobody gets.
+    """
     for value in discarded:
         discard_value(ledger, value, creator)
     if task.state == READY and task.shape is not None:
@@ -202,7 +208,7 @@ def fail(
 
 
 def end(ledger: Ledger, task: Task, state: str) -> None:
-    """Forget a task whose returns are settled: its arguments, its place in the tree and among an actor's calls."""
+    """Forget a task whose return objects are settled: release its arguments, take it out of the tree and its actor."""
     task.watched = False
     move(ledger, task, state)
     spec = task.spec
@@ -213,7 +219,7 @@ def end(ledger: Ledger, task: Task, state: str) -> None:
         ledger.streams.known.pop(task_id, None)
     actor = task.actor
     if actor is None or spec.actor_id:
-        # The arguments of a creation are held by its actor, as long as that may be made again.
+        # The arguments of a creation are held for its actor as long as the actor may be created again.
         if spec.deps:
             release(ledger, spec.deps, -task_id)
         if spec.refs:
@@ -226,7 +232,7 @@ def end(ledger: Ledger, task: Task, state: str) -> None:
 
 
 def _leave_tree(task: Task) -> None:
-    """Children that outlive their parent become children of its parent."""
+    """Take a task out of the tree of parents and children: its children become children of its parent."""
     parent = task.parent
     children = task.children or ()
     for child in children:

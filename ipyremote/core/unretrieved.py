@@ -1,6 +1,6 @@
-"""Failures of tasks whose refs were all dropped before they failed: nobody can ask for them, so the driver is told.
+"""Failures of tasks whose refs were all released before the failure: nobody can retrieve them, so the driver is told.
 
-A failure that somebody holds a ref to is that somebody's affair. Of each cell only the first few are told.
+A failure with a ref is left to the holders of the ref. Of each cell, only the first few failures are told.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ from ipyremote.messages import Failure, Notice
 
 __all__ = ["notify_unretrieved"]
 
-#: Failures told of one cell, and cells that are counted.
+#: Number of failures of one cell that the driver is told.
 _TOLD: Final = 5
+#: Number of cells whose failures are counted.
 _CELLS: Final = 1_000
-#: What the user does not know of; cancelled tasks and killed actors were the user's own doing.
+#: Kinds of failures that the driver is told. The user has cancelled tasks and killed actors, and knows of their ends.
 _KINDS: Final = frozenset({"task_error", "worker_crashed", "out_of_memory", "store_full"})
 
 
 def notify_unretrieved(ledger: Ledger, task: Task, failure: Failure) -> None:
-    """A task failed, and its result is gone already."""
+    """Tell the driver of a task's failure whose object is gone already, unless its cell has had too many."""
     spec = task.spec
     if failure.kind not in _KINDS or spec.driver not in ledger.clients:
         return

@@ -1,7 +1,7 @@
-"""What the loss of a worker or of a client does to tasks.
+"""The reactions to the end of a worker or a driver: retries, failures and cancelled tasks.
 
-After a crash the run numbers in the worker's progress page tell which tasks had started: only these are charged a
-retry, or fail when none is left. What had been sent ahead and had not started runs elsewhere, before anything newer.
+After a crash, the run numbers in the worker's progress page tell which tasks had started. Only these are charged a
+retry, or fail when no retry is left. Tasks that were sent ahead and had not started run elsewhere, before newer tasks.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from ipyremote.messages import Failure
 
 __all__ = ["WorkerLossHandler"]
 
-#: A task with the usual number of retries that was the end of this many workers does not get another one.
+#: Number of workers that a task may take down; then it fails, unless its `max_retries` is not the default.
 POISON_CRASHES: Final = 3
+#: Default of `max_retries`.
 USUAL_RETRIES: Final = 3
 
 
 class WorkerLossHandler:
-    """Reacts to the end of workers and clients. Keeps nothing itself."""
+    """The reactions to the end of workers and drivers. The records are in the ledger; nothing is kept here."""
 
     def __init__(self, ledger: Ledger, pool: WorkerPool, actors: Actors, timeline: Timeline) -> None:
         self._ledger = ledger
@@ -41,7 +42,7 @@ class WorkerLossHandler:
         self._actors = actors
 
     def on_worker_exited(self, event: WorkerExited) -> None:
-        """A worker's process is gone, or could not be started."""
+        """React to the end of a worker's process, or to a process that could not be started."""
         ledger = self._ledger
         worker = ledger.workers.pop(event.worker_id, None)
         if worker is None:
@@ -66,7 +67,7 @@ class WorkerLossHandler:
                     back_to_ready(ledger, task)
                     back.append(task)
             put_back(ledger, back)
-        # What the scheduler has stopped for want of work leaves its actors to those who hold them.
+        # Actors that tasks of a worker have created die with it, unless the scheduler has stopped it for want of work.
         was_idle = worker.state == STOPPING and event.end.kind == EXITED
         if worker.actor is not None or not was_idle:
             self._actors.on_owner_gone(
@@ -80,14 +81,15 @@ class WorkerLossHandler:
             self._fail_ready(event.end.text)
 
     def on_client_gone(self, client_id: int) -> None:
-        """A driver has left: its tasks are cancelled with what they submitted, what it held is released.
+        """React to the end of a driver: cancel its tasks with their children, and release its objects.
 
-        A call that an actor runs for it goes on: the actor may be another's, and is in the middle of something.
+        A call that an actor runs for the driver goes on: the actor may belong to another driver, and must not be
+        interrupted.
         """
         ledger = self._ledger
         if client_id not in ledger.clients:
             return
-        # First of all, so that nothing is sent to it.
+        # This comes first, so that nothing is sent to the driver.
         release_client(ledger, client_id)
         self._actors.on_owner_gone(
             lambda actor: actor.creation.spec.driver == client_id, "the driver that it belonged to has left"
@@ -102,7 +104,7 @@ class WorkerLossHandler:
                 cancel_tree(ledger, self._pool, task)
 
     def _runs_again(self, task: Task, pid: int, event: WorkerExited) -> bool:
-        """Whether a task of a lost worker is to be queued again; it is failed otherwise."""
+        """Return whether a task of a lost worker must be queued again; fail the task otherwise."""
         ledger = self._ledger
         label = task.spec.label
         if task.state == CANCELLING:
@@ -126,12 +128,12 @@ class WorkerLossHandler:
             advice = f"it is not tried again, since {task.crashes} workers were lost with it"
         else:
             advice = f"no retry is left (max_retries={retries}; set it higher to run the task again)"
-        # The reason comes last: it may have several lines.
+        # The text of the end comes last, since it may have several lines.
         fail(ledger, task, Failure(crash_kind(event.end), f"{did}, and {advice}: {event.end.text}"))
         return False
 
     def _fail_ready(self, reason: str) -> None:
-        """None of the session's own processes can be started: waiting any longer would be waiting for ever."""
+        """Fail the ready tasks of the session's own environment: without workers they would wait for ever."""
         ledger = self._ledger
         ready = [
             task
@@ -148,5 +150,5 @@ class WorkerLossHandler:
 
 
 def crash_kind(end: WorkerEnd) -> str:
-    """Return the kind of failure that the end of a worker is."""
+    """Return the kind of the failure that a worker's end causes."""
     return "out_of_memory" if end.kind == OUT_OF_MEMORY else "worker_crashed"

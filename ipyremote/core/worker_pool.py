@@ -1,11 +1,11 @@
-"""How many workers there are: the first ones, spares for tasks that have resources but no worker, and their end.
+"""The number of workers: the first workers, spares for tasks that have resources but no worker, and their end.
 
-Rules. Each environment has workers of its own; all of them together are at most `max_workers`. Of the session's own
-processes `floor` are there for tasks from the start, and one that is lost, or becomes an actor, is replaced at once.
-Placement says how many more tasks could run if there were workers; those that are starting count. A spare that has been
-idle for `IDLE_SECONDS` is stopped, and so is a worker that has run a function as often as its `max_calls` says. One
-that cannot be started is tried again, later each time. Of the session's own processes the user is told after
-`NOTICE_FAILURES` in a row, and after `HOPELESS_FAILURES` the ready tasks fail if no other worker can run them.
+Rules. Each environment has workers of its own; all together there are at most `max_workers`. The session's own
+environment has `floor` workers for tasks from the start; a worker that is lost or becomes an actor is replaced at once.
+Placement says how many more tasks could run with more workers; workers that are starting count. A spare that has been
+idle for `IDLE_SECONDS` is stopped, and so is a worker that has run a function `max_calls` times. A failed start is
+repeated, after a longer time each time. In the session's own environment, the user is told after `NOTICE_FAILURES`
+failed starts in a row, and after `HOPELESS_FAILURES` the ready tasks fail if no living worker can run them.
 """
 
 from __future__ import annotations
@@ -19,40 +19,44 @@ from ipyremote.messages import RESOURCE_UNIT, Notice
 
 __all__ = ["WorkerPool"]
 
-#: Workers that are started at first, at most.
+#: Largest number of workers that are started at first.
 FLOOR_LIMIT: Final = 64
+#: Time in seconds after which an idle spare is stopped.
 IDLE_SECONDS: Final = 5.0
-#: A worker that is lost sooner than this without having run anything counts as not started.
+#: Age in seconds below which a worker that is lost without having run a task counts as a failed start.
 SETTLED_SECONDS: Final = 1.0
+#: Number of failed starts in a row after which the user is told.
 NOTICE_FAILURES: Final = 3
+#: Number of failed starts in a row after which ready tasks fail.
 HOPELESS_FAILURES: Final = 5
+#: Time before the next start after the first failed start, in seconds; the time doubles with each further one.
 FIRST_BACKOFF: Final = 0.1
+#: Longest time before the next start after a failed start, in seconds.
 LAST_BACKOFF: Final = 1.0
 
 
 class WorkerPool:
-    """Starts and stops workers, and counts them in the records of their environments."""
+    """The starts and stops of workers. The counts are in the records of the workers' environments."""
 
     def __init__(self, ledger: Ledger, max_workers: int) -> None:
         self._ledger = ledger
-        #: Workers of all kinds that there can be at a time.
+        #: Largest number of workers of all kinds at a time.
         self.max_workers = max_workers
         cpus = ledger.total.get("CPU", 0) // RESOURCE_UNIT
         ledger.home.floor = min(max(1, cpus), FLOOR_LIMIT, max_workers)
 
     def room(self) -> int:
-        """How many more workers there can be."""
+        """Return how many more workers may be started."""
         return self.max_workers - len(self._ledger.workers)
 
     def starting(self) -> int:
-        """How many workers were asked for and have not greeted."""
+        """Return how many workers were asked for and have not greeted."""
         ledger = self._ledger
         others = ledger.environments
         return ledger.home.starting + (sum(each.starting for each in others.values()) if others else 0)
 
     def settle(self) -> None:
-        """Start the workers that are missing, those included that are wanted for tasks that have all else; stop idle
-        spares."""
+        """Start missing workers, with those that placement wants, and stop idle spares, in all open environments."""
         ledger = self._ledger
         self._settle(ledger.home)
         for environment in ledger.environments.values():
@@ -60,6 +64,7 @@ class WorkerPool:
                 self._settle(environment)
 
     def _settle(self, environment: Environment) -> None:
+        """Do the same in one environment."""
         ledger = self._ledger
         if environment.failures:
             self._look_for_success(environment)
@@ -69,7 +74,7 @@ class WorkerPool:
             if ledger.now < environment.start_after:
                 environment.put_off = True
             else:
-                # After a failure one start at a time shows whether it works again.
+                # After a failure, workers are started one at a time until a start succeeds.
                 if environment.failures:
                     missing = min(missing, 1 - environment.starting)
                 for _ in range(min(missing, self.room())):
@@ -78,7 +83,7 @@ class WorkerPool:
             self._stop_spares(environment)
 
     def deadline(self) -> float | None:
-        """When `settle` has something to do although nothing happened."""
+        """Return the time at which `settle` has something to do even without an event; None if there is none."""
         ledger = self._ledger
         due = _deadline(ledger.home)
         for environment in ledger.environments.values():
@@ -88,7 +93,7 @@ class WorkerPool:
         return due
 
     def on_started(self, worker_id: int, pid: int) -> None:
-        """A worker has greeted."""
+        """React to the greeting of a worker: the worker is idle."""
         ledger = self._ledger
         worker = ledger.workers.get(worker_id)
         if worker is None or worker.state != STARTING:
@@ -101,7 +106,7 @@ class WorkerPool:
         environment.idle[worker_id] = worker
 
     def on_exited(self, worker: Worker, reason: str) -> None:
-        """A worker is gone; its tasks have been dealt with."""
+        """Count out a worker that is gone. The caller has dealt with its tasks."""
         environment = worker.environment
         environment.members -= 1
         if worker.state == STARTING:
@@ -111,21 +116,21 @@ class WorkerPool:
         if worker.state == STARTING:
             self._on_failed_start(environment, reason, FIRST_BACKOFF)
         elif worker.state == IDLE and not self._has_settled(worker):
-            # Once is an accident: its place is taken at once, as that of any idle worker that is lost.
+            # The first such loss may be an accident: the worker is replaced at once, as any lost idle worker.
             self._on_failed_start(environment, reason, FIRST_BACKOFF if environment.failures else 0.0)
 
     def hopeless(self) -> bool:
-        """Whether none of the session's own processes can be started and none that is there can run a ready task."""
+        """Return whether the session's own environment can start no worker, and has none that can run a ready task."""
         home = self._ledger.home
         return home.failures >= HOPELESS_FAILURES and not home.idle and self.is_stuck(home)
 
     def is_stuck(self, environment: Environment) -> bool:
-        """Whether each worker of an environment that has tasks waits for others."""
+        """Return whether every worker of an environment that has tasks is blocked."""
         leased = self._ledger.leased.values()
         return all(worker.blocked for worker in leased if worker.environment is environment)
 
     def count_call(self, worker: Worker, task: Task) -> None:
-        """A run of a function with `max_calls` has ended, and nothing is behind it: its worker leaves after so many."""
+        """Count a run of a function with `max_calls`, and stop the worker after that many. No task is queued behind."""
         function = task.function
         assert function is not None, "methods have no max_calls"
         calls = worker.calls = worker.calls or {}
@@ -134,7 +139,7 @@ class WorkerPool:
             self.stop(worker, kill=False)
 
     def stop(self, worker: Worker, *, kill: bool) -> None:
-        """End a worker. Its tasks, if any, are dealt with when it has exited."""
+        """Stop a worker. Its tasks, if any, are dealt with when the process has ended."""
         ledger = self._ledger
         environment = worker.environment
         if worker.state == STARTING:
@@ -147,6 +152,7 @@ class WorkerPool:
         ledger.out.append(StopWorker(worker.id, "kill" if kill else "exit"))
 
     def _start(self, environment: Environment) -> None:
+        """Have a worker started, and make its record."""
         ledger = self._ledger
         worker = Worker(ledger.next_client, ledger.now, environment)
         ledger.next_client += 1
@@ -157,6 +163,7 @@ class WorkerPool:
         ledger.out.append(StartWorker(worker.id, environment.key))
 
     def _stop_spares(self, environment: Environment) -> None:
+        """Stop workers beyond the floor that have been idle for too long; the first in `idle` has been idle longest."""
         now = self._ledger.now
         for worker in list(environment.idle.values()):
             if environment.pool_size <= environment.floor or worker.idle_since + IDLE_SECONDS > now:
@@ -164,10 +171,11 @@ class WorkerPool:
             self.stop(worker, kill=False)
 
     def _has_settled(self, worker: Worker) -> bool:
+        """Return whether a worker's start counts as a success."""
         return worker.runs > 0 or self._ledger.now - worker.started_at >= SETTLED_SECONDS
 
     def _look_for_success(self, environment: Environment) -> None:
-        """Failures are over when a worker that greeted after the last one has settled."""
+        """Reset the count of failed starts if a worker that greeted after the last failed start has settled."""
         for worker in self._ledger.workers.values():
             greeted = worker.pid and worker.started_at >= environment.failed_at
             if worker.environment is environment and greeted and self._has_settled(worker):
@@ -188,6 +196,7 @@ class WorkerPool:
 
 
 def _deadline(environment: Environment) -> float | None:
+    """Return the time of the next start or stop of a worker in an environment; None if there is none."""
     if environment.put_off:
         return environment.start_after
     if environment.pool_size > environment.floor and environment.idle:
