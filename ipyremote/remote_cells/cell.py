@@ -1,12 +1,11 @@
 """A `%%remote` cell in a worker: its source is compiled and run there like a notebook cell.
 
-`run_cell` is an ordinary task; a cell of a session (`sessions.py`) is a call of an actor. The notebook sends what the
-cell reads along with the cell. Refs among the inputs are arguments of their own, so they arrive as values. Rules. The
-cell runs in the globals of the captured functions, so `x = 5; f()` means in a worker what it means in the notebook.
-Functions and classes of the cell belong to `__main__`, so they travel by value. There is a `get_ipython()` for magics
-and commands (`shell.py`), and a plain `display`, which prints, unless the process has a better one, as workers do
-(`display.py`). Figures that the cell leaves open are shown. Nothing here imports IPython before the cell itself uses
-it.
+`run_cell` is an ordinary task; a cell of a session (`sessions.py`) is a call of an actor. The notebook sends the values
+that the cell reads along with the cell. Refs among the inputs are arguments of their own, so they arrive as values.
+Rules. The cell runs in the globals of the captured functions, so `x = 5; f()` means the same in a worker as in the
+notebook. Functions and classes of the cell belong to `__main__`, so they travel by value. `get_ipython()` serves magics
+and commands (`shell.py`). `display` prints, unless the process has the `display` of a worker (`display.py`). Figures
+that the cell leaves open are shown. This module does not import IPython before the cell itself uses IPython.
 """
 
 from __future__ import annotations
@@ -35,23 +34,23 @@ __all__ = ["Cell", "CellInputs", "compile_cell", "execute", "register_sources", 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """The source of a cell, and what a worker needs to show its lines."""
+    """The source of a cell, with the names and texts that tracebacks show."""
 
-    #: Python, with as many lines before the code as the notebook's cell has.
+    #: Python code, with as many lines before the code as in the notebook's cell.
     source: str
-    #: What its code objects are said to come from; unique in the session.
+    #: File name of the cell's code objects, unique in the session.
     filename: str
-    #: What tracebacks call it.
+    #: Name of the cell in tracebacks.
     name: str
-    #: Modules that it reads: (name in the cell, name to import).
+    #: Modules that the cell uses: (name in the cell, name to import).
     modules: tuple[tuple[str, str], ...] = ()
-    #: Sources of captured functions: file name to (what tracebacks call it, text).
+    #: Sources of captured functions by file name: (name in tracebacks, text).
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
-    #: The cell as it was typed, line by line as in `source`, for tracebacks; empty: as in `source`.
+    #: Text of the cell as the user typed it, with the lines of `source`, for tracebacks; empty if equal to `source`.
     text: str = ""
-    #: Names whose values are returned after the value of the last expression; without any, that is all.
+    #: Names whose values the cell returns after the value of its last expression.
     outputs: tuple[str, ...] = ()
-    #: Seconds it may run; None: no limit.
+    #: Time limit of the cell, in seconds; None: no limit.
     timeout: float | None = None
 
 
@@ -65,9 +64,9 @@ class CellInputs(NamedTuple):
 
 
 def run_cell(cell: Cell, inputs: CellInputs, names: tuple[str, ...], *values: Any) -> Any:
-    """Run a cell in the globals of its home. `names` and `values`: the inputs that the notebook has sent as refs.
+    """Run a cell in the globals of its home; return the result of `execute`.
 
-    Returns the result of `execute`.
+    `names` and `values` are the inputs that the notebook has sent as refs.
     """
     home, captured = inputs
     space = home.__globals__
@@ -77,10 +76,10 @@ def run_cell(cell: Cell, inputs: CellInputs, names: tuple[str, ...], *values: An
 
 
 def execute(cell: Cell, space: dict[str, Any], shell: RemoteShell | None = None) -> Any:
-    """Run a cell in a namespace. Returns the value of its last expression, or None; followed by its outputs, if any.
+    """Run a cell in a namespace; return the value of its last expression or None, followed by its outputs if any.
 
-    `shell`: that of the session, in which everything stays as magics leave it. Without one the cell has a shell of its
-    own, and what magics have changed in this process is undone in the end.
+    In the `shell` of a session the changes of magics stay. Without `shell` the cell has a shell of its own, and the
+    changes of its magics in this process are undone in the end.
     """
     register_sources({**cell.sources, cell.filename: (cell.name, cell.text or cell.source)})
     for name, module in cell.modules:
@@ -108,7 +107,7 @@ def _outputs(cell: Cell, space: dict[str, Any]) -> Iterator[Any]:
 
 
 def _run_part(evaluator: _Evaluator, filename: str, source: str, before: int) -> Any:
-    """Run Python that a magic was given and that stands below `before` lines of the cell."""
+    """Run the Python code of a magic, which begins below `before` lines of the cell."""
     body, last = compile_cell("\n" * before + source, filename)
     evaluator.run(body)
     return None if last is None else evaluator.run(last)
@@ -116,7 +115,7 @@ def _run_part(evaluator: _Evaluator, filename: str, source: str, before: int) ->
 
 @contextmanager
 def _time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise TimeoutError in the code inside after so many seconds. On the main thread only."""
+    """Raise TimeoutError in the code of this block after `seconds`. Only on the main thread, where signals arrive."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -134,7 +133,10 @@ def _time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def compile_cell(source: str, filename: str) -> tuple[CodeType, CodeType | None]:
-    """(all but the last expression, the last expression or None). Raises SyntaxError. `await` is allowed anywhere."""
+    """Compile a cell: return the code before the last expression, and the last expression or None.
+
+    `await` is allowed anywhere. Raises SyntaxError.
+    """
     tree = ast.parse(source, filename)
     last: CodeType | None = None
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
@@ -145,7 +147,7 @@ def compile_cell(source: str, filename: str) -> tuple[CodeType, CodeType | None]
 
 
 def register_sources(sources: Mapping[str, tuple[str, str]]) -> None:
-    """Let tracebacks show these files, which exist in the notebook only."""
+    """Let tracebacks show these files, which exist only in the notebook."""
     for filename, (name, text) in sources.items():
         tracebacks.register_source(filename, name, text, replace=True)
 
@@ -160,7 +162,7 @@ def _imported(name: str, module: str) -> ModuleType:
 
 
 class _Evaluator:
-    """Evaluates code objects, those with a top-level `await` on one event loop."""
+    """An evaluator of a cell's code objects, which runs code with a top-level `await` on one event loop."""
 
     def __init__(self, space: dict[str, Any]) -> None:
         self._space = space
@@ -185,7 +187,7 @@ class _Evaluator:
 
 
 def _in_a_loop() -> bool:
-    """Whether this thread runs an event loop already: a kernel's does, when the inline backend runs the cell."""
+    """Return whether this thread runs an event loop already, as a kernel's does when the inline backend runs a cell."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
@@ -194,13 +196,13 @@ def _in_a_loop() -> bool:
 
 
 def _run_aside(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """Run a coroutine on the loop of a thread of its own, and wait for its result."""
+    """Run a coroutine on the event loop of a new thread, and wait for its result."""
     outcome: list[Any] = []
 
     def target() -> None:
         try:
             outcome.extend((True, asyncio.run(coroutine)))
-        except BaseException as error:  # raised again in the thread that waits
+        except BaseException as error:  # raised again in the waiting thread
             outcome.extend((False, error))
 
     thread = threading.Thread(target=copy_context().run, args=(target,), name="ipyremote-cell")

@@ -1,6 +1,6 @@
-"""What `install` changes in a process, with the way back.
+"""The changes that `install` makes in a process, and their undoing.
 
-Rules. Changes are undone in the reverse order. What somebody else has replaced in the meantime stays as it is.
+Rules. Changes are undone in the reverse order. An attribute that other code has replaced meanwhile stays as it is.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Changes:
     def replace(self, owner: Any, **attributes: Any) -> None:
         """Set attributes of a module or a class."""
         for name, value in attributes.items():
-            # The class's own dictionary: a method looked up on the class may be one of its base.
+            # The class's own dictionary, because a lookup on the class may find a method of its base.
             former = vars(owner).get(name, _ABSENT)
             setattr(owner, name, value)
             self._stack.callback(_restore, owner, name, value, former)

@@ -1,12 +1,11 @@
-"""`display` in a worker, and everything else that IPython would publish: it goes to the cell that asked for the task.
+"""`display` in a worker, and the other functions of IPython that publish: displays go to the cell of the task.
 
-`display` is among the built-in names, as in a notebook; its first call imports IPython for its formatters. Where user
-code imports IPython by itself, the functions that would ask a shell to publish are replaced right after the import.
-Rules.
+`display` is among the built-in names, as in a notebook; its first call imports IPython for its formatters. If user code
+imports IPython by itself, the functions that would ask a shell to publish are replaced right after the import. Rules.
 
-- What was printed before a display is reported before it. Everything is reported before the task's result.
-- Updates of one display are reported ten times a second at most, the last one always (see `rate_limit.py`).
-- A copy of the worker that user code forked has no way to the driver: there the text is printed.
+- Text that was printed before a display is reported before the display. All is reported before the task's result.
+- Updates of one display are reported at most ten times a second, and the last one always (see `rate_limit.py`).
+- A process that user code forked cannot reach the driver, so it prints the text of a display.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ __all__ = ["Displays", "installed", "plain_display"]
 
 Task = TypeVar("Task", bound=Hashable)
 
-#: Modules that hand on the functions of `IPython.core.display_functions`.
+#: Modules that re-export the functions of `IPython.core.display_functions`.
 _TAKERS: Final = ("IPython", "IPython.display", "IPython.core.display")
 
 
@@ -51,7 +50,7 @@ def installed() -> Displays[Any] | None:
 
 
 class Displays(Generic[Task]):
-    """All that tasks of a worker display. Thread-safe."""
+    """The displays of a worker's tasks. Thread-safe."""
 
     def __init__(
         self,
@@ -62,15 +61,15 @@ class Displays(Generic[Task]):
         *,
         shared: bool = False,
     ) -> None:
-        """`owner`, `wake` and `shared` are those of `output`."""
+        """Report displays to `reporter`. `owner`, `wake` and `shared` are those of `output`."""
         self._owner = owner
         self._shared = shared
         self._output = output
         self._report = reporter.display
         self._updates: Pacer[tuple[Task, bytes]] = Pacer(lambda update: self._report(*update), wake)
-        #: IPython's `DisplayFormatter`, once something was displayed.
+        #: IPython's `DisplayFormatter`; None before the first display.
         self._formatter: Any = None
-        #: IPython's module `display_functions`, once it is imported.
+        #: IPython's module `display_functions`; None before its import.
         self._functions: Any = None
         self._pid = os.getpid()
         self.figures = Figures(self.publish)
@@ -86,7 +85,7 @@ class Displays(Generic[Task]):
             self.figures.install(changes)
 
     def _or_else(self, ours: Callable[..., Any], former: Callable[..., Any]) -> Callable[..., Any]:
-        """Return a function that calls `former` for code that belongs to no task, where there is such code."""
+        """Return a function that calls `ours` for tasks and `former` for other code of a shared process."""
         if not self._shared:
             return ours
 
@@ -125,7 +124,7 @@ class Displays(Generic[Task]):
             self.clear_output(wait=True)
         for value in objects:
             bundle, details = (value, {}) if raw else self._format(value, include, exclude)
-            # Empty: the object has displayed itself.
+            # An empty bundle means that the object has displayed itself.
             if bundle:
                 self.publish(bundle, {**details, **(metadata or {})}, transient=transient, **options)
         return handle
@@ -215,13 +214,13 @@ class Displays(Generic[Task]):
 
 
 def plain_display(*objects: Any, **_options: Any) -> None:
-    """Do what `display` of a notebook comes to where there is no notebook: print."""
+    """Print objects, as IPython's `display` does without a notebook."""
     for value in objects:
         print(repr(value))
 
 
 def _imported() -> ModuleType | None:
-    """Return IPython's module of these functions; None where there is no IPython."""
+    """Return IPython's module `display_functions`; None if IPython is not installed."""
     try:
         return importlib.import_module("IPython.core.display_functions")
     except ImportError:
@@ -232,7 +231,7 @@ def _imported() -> ModuleType | None:
 
 
 def _encoded(content: dict[str, Any]) -> bytes:
-    """Return a display as JSON, or a note in its place where the display is too large."""
+    """Return a display as JSON; a display that is too large is replaced by a note."""
     encoded = _json(content)
     if len(encoded) <= DISPLAY_LIMIT:
         return encoded
@@ -248,7 +247,7 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _as_json(value: object) -> object:
-    """Return a value that JSON has no word for as one that it has."""
+    """Return a value that JSON can write, in place of a value that JSON cannot write."""
     match value:
         case bytes() | bytearray() | memoryview():
             return base64.b64encode(value).decode("ascii")
@@ -261,7 +260,7 @@ def _as_json(value: object) -> object:
         case _ if dataclasses.is_dataclass(value) and not isinstance(value, type):
             return {field.name: getattr(value, field.name) for field in dataclasses.fields(value)}
         case _:
-            # Arrays and numbers of numpy.
+            # Arrays and numbers of numpy have `tolist`.
             convert = getattr(value, "tolist", None)
             return convert() if callable(convert) else str(value)
 
@@ -270,9 +269,10 @@ _encoder = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan
 
 
 def _sendable(value: Any) -> Any:
-    """Return the same content without what plain JSON cannot carry.
+    """Return content with replacements for the values that plain JSON cannot carry.
 
-    That is: lone surrogates, as in a file name that is not UTF-8; numbers that are not finite; keys that are no text.
+    These values are lone surrogates, as in a file name that is not UTF-8, numbers that are not finite, and keys that
+    are not text.
     """
     match value:
         case str():

@@ -1,9 +1,9 @@
-"""matplotlib in a worker: figures become pictures in the cell that asked for the task.
+"""matplotlib in a worker: figures become pictures below the cell that submitted the task.
 
-A worker has no screen, so the backend is Agg, unless the user has chosen one that is not a notebook's. `plt.show()`
-publishes all open figures and closes them, as it does with inline figures in a notebook. At the end of a `%%remote`
-cell the figures that the cell has opened are shown without being asked for; a plain task shows what it asks for.
-matplotlib is adapted when user code imports it, and never imported here.
+A worker has no screen, so matplotlib's backend is Agg, unless the user has chosen a backend that is not for notebooks.
+`plt.show()` publishes all open figures and closes them, as for inline figures in a notebook. At the end of a `%%remote`
+cell the figures that the cell has opened are shown; a plain task shows only figures that it calls `show` for.
+matplotlib is adapted when user code imports matplotlib, and never imported here.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ class _InstalledFigures:
 
 
 class Figures:
-    """Publishes figures. `publish(bundle)` is `Displays.publish`."""
+    """The publisher of figures. `publish(bundle)` is `Displays.publish`."""
 
     def __init__(self, publish: Callable[[dict[str, Any]], None]) -> None:
         self._publish = publish
 
     def install(self, changes: Changes) -> None:
-        """Adapt matplotlib, now or when it is imported. The choice of its backend is not undone."""
+        """Adapt matplotlib, now or when it is imported. The choice of matplotlib's backend is not undone."""
         changes.replace(_InstalledFigures, figures=self)
         changes.after_import("matplotlib", _choose_backend)
         changes.after_import("matplotlib.figure", lambda module: _adapt_pickling(module, changes))
@@ -106,7 +106,7 @@ def picture(figure: Any, width: float) -> bytes | None:
     try:
         return png(drawn, min(drawn.dpi, width / drawn.get_figwidth()))
     finally:
-        # A figure that pyplot knew where it was made is known to pyplot here, too, since it was unpickled.
+        # Unpickling a figure of pyplot registers the figure with pyplot in this process, too.
         if _InstalledFigures.figures is not None:
             for manager in _open_figures():
                 if manager.canvas.figure in (figure, drawn):
@@ -114,7 +114,7 @@ def picture(figure: Any, width: float) -> bytes | None:
 
 
 def _writable(figure: Any) -> Any:
-    """Copy a figure to draw it: drawing changes arrays, and arrays that came from elsewhere are read-only."""
+    """Return a copy of a figure for drawing: drawing changes arrays, and arrays from other processes are read-only."""
     try:
         return pickle.loads(pickle.dumps(figure, _COPYING))
     except Exception:  # the figure has parts that plain pickle cannot take
@@ -122,10 +122,10 @@ def _writable(figure: Any) -> Any:
 
 
 def _reduce_figure(figure: Any) -> Any:
-    """Have a figure pickled as one piece of bytes, so that its arrays can be written to wherever it arrives."""
+    """Reduce a figure to one piece of bytes, so that its arrays are writable in the process that unpickles them."""
     file = io.BytesIO()
     pickler = pickle.Pickler(file, _COPYING)
-    pickler.dispatch_table = {}  # without this function
+    pickler.dispatch_table = {}  # without `_reduce_figure`, which would recurse
     try:
         pickler.dump(figure)
     except Exception:  # the figure has parts that plain pickle cannot take

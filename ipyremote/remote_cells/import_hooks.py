@@ -1,7 +1,7 @@
-"""Hooks on the import of other people's modules: a function is called with a module right after it was executed.
+"""Hooks on the import of other packages' modules: a function is called with a module right after the module's code ran.
 
-So a worker adapts what user code imports, and imports nothing by itself. A hook that fails, because the module is of a
-version that we do not know, is dropped: the module then behaves as it does elsewhere.
+With hooks a worker adapts modules when user code imports them, and imports no module by itself. A hook that fails,
+because the module has a version that we do not know, is dropped: the module then behaves as it does elsewhere.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Hook = Callable[[ModuleType], object]
 
 
 class _Hooks(MetaPathFinder):
-    """A finder that finds what the other finders find, and remembers to call the hooks."""
+    """A finder that finds modules by the other finders, and has the modules' hooks called."""
 
     def __init__(self) -> None:
-        #: Hooks by full name of their module; the import of the module takes its hooks out.
+        #: Hooks by full name of their module; the import of a module removes its hooks.
         self.waiting: dict[str, list[Hook]] = {}
 
     def find_spec(
@@ -40,7 +40,7 @@ class _Hooks(MetaPathFinder):
         return None
 
     def _tie(self, spec: ModuleSpec) -> None:
-        """Have the module's loader call the hooks. The loader keeps its type, because others look at the type."""
+        """Have the module's loader call the hooks. The loader keeps its type, because other code checks the type."""
         loader = spec.loader
         if loader is None or not hasattr(loader, "exec_module"):
             return
@@ -54,11 +54,11 @@ class _Hooks(MetaPathFinder):
 
         try:
             loader.exec_module = exec_module  # type: ignore[method-assign]
-        except AttributeError:  # a loader without a dictionary is no file's
+        except AttributeError:  # a loader without a dictionary, which loaders of files have
             log.debug("cannot follow the import of %s", spec.name)
 
     def cancel(self, name: str, hook: Hook) -> None:
-        """Forget a hook, unless it was called already."""
+        """Forget a hook that has not been called yet."""
         hooks = self.waiting.get(name, [])
         if hook in hooks:
             hooks.remove(hook)

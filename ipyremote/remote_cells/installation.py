@@ -1,19 +1,19 @@
-"""The adaptation of one process to user code of a notebook: what is shown there goes to a `Reporter`.
+"""The adaptation of one process to user code of a notebook: text, displays and bars go to a `Reporter`.
 
-`install` needs nothing but the reporter, so it works in a process of any engine. It changes, until `undo`:
+`install` needs only the reporter, so it works in a process of any engine. Until `undo`, it changes:
 
 - `sys.stdout` and `sys.stderr`, which report text;
 - the built-in `display`, IPython's functions that publish, and the figures of matplotlib (`display.py`, `figures.py`);
 - the bars of tqdm (`progress_bars.py`), and `IPython.get_ipython` while a cell runs (`shell.py`);
-- `input`, `getpass` and `breakpoint`, which say that there is no keyboard, where there is none (`keyboard.py`);
+- `input`, `getpass` and `breakpoint`, which refuse in a process without a keyboard (`keyboard.py`);
 - with `redirect` also descriptors 1 and 2, so that text of C code and of other programs is reported.
 
-A process may be more than a worker, such as that of the notebook itself. There, with `shared`, only what tasks show is
-reported, each function does for other code what it did before, and the parts that cannot tell one from the other stay
-as they are: figures, `tqdm.notebook` and the keyboard.
+A process may be more than a worker, such as the process of the notebook itself. There, with `shared`, only the output
+of tasks is reported, each function works for other code as before, and the parts that cannot tell tasks from other code
+stay unchanged: figures, `tqdm.notebook` and the keyboard.
 
-Not undone: matplotlib's choice of a backend without a screen, and what user code has kept of ours, such as a reference
-to `sys.stdout`. Modules are adapted when user code imports them; nothing is imported for it.
+Not undone: matplotlib's choice of a backend without a screen, and objects of ours that user code has kept, such as a
+reference to `sys.stdout`. Modules are adapted when user code imports them; no module is imported for its adaptation.
 """
 
 from __future__ import annotations
@@ -42,19 +42,19 @@ __all__ = ["Installation", "install"]
 
 Task = TypeVar("Task", bound=Hashable)
 
-#: Seconds between two looks at what waits, while anything does.
+#: Time between two calls of `send_late` while reports wait, in seconds.
 _SOON: Final = 0.02
-#: Seconds between two looks at the redirected descriptors, while nothing waits.
+#: Time between two reads of the redirected descriptors' file while no report waits, in seconds.
 _SELDOM: Final = 0.25
-#: Number of bytes in the file of the redirected descriptors from which the file is emptied.
+#: Size above which the redirected descriptors' file is emptied, in bytes.
 _LOG_LIMIT: Final = 64 << 20
 
-#: The task that code in the present thread or coroutine runs for, by `Installation.running`.
+#: Task of the present thread or coroutine, set by `Installation.running`.
 _running: ContextVar[Any] = ContextVar("ipyremote_task", default=None)
 
 
 class Installation(Generic[Task]):
-    """What `install` has put into this process. Thread-safe, except for `undo`."""
+    """The adaptation of this process by `install`. Thread-safe, except for `undo`."""
 
     def __init__(
         self,
@@ -67,7 +67,7 @@ class Installation(Generic[Task]):
         self._reporter = reporter
         self._shared = shared
         self._changes = Changes()
-        #: Tasks of `running` that have not ended, the newest last.
+        #: Running tasks, the newest last.
         self._tasks: list[Task] = []
         owner = owner or self._owner
         self.output: OutputCapture[Task] = OutputCapture(reporter, owner, wake, shared=shared)
@@ -83,13 +83,13 @@ class Installation(Generic[Task]):
             keyboard.install(self._changes)
 
     def _redirect(self) -> None:
-        """Lead descriptors 1 and 2 to a file that is followed."""
+        """Redirect descriptors 1 and 2 to a file whose text is reported."""
         for stream in (sys.__stdout__, sys.__stderr__):
             if stream is not None:
                 stream.flush()
         made, path = tempfile.mkstemp(prefix="ipyremote-")
         os.close(made)
-        # Appending: two descriptors, and other programs, write to the file.
+        # In append mode, because two descriptors and other programs write to the file.
         log = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
         os.unlink(path)
         try:
@@ -103,10 +103,10 @@ class Installation(Generic[Task]):
 
     @contextmanager
     def running(self, task: Task) -> Iterator[None]:
-        """Report that a task starts, what code in this block shows, and that the task has ended.
+        """Report the start of a task, the output of the code in this block, and the end of the task.
 
         Several tasks may run at a time, in threads or coroutines of their own. An engine that gives `install` an
-        `owner` of its own, and learns of starts and ends otherwise, has no use for this.
+        `owner` of its own, and learns of starts and ends otherwise, does not need `running`.
         """
         token = _running.set(task)
         self._tasks.append(task)
@@ -124,27 +124,29 @@ class Installation(Generic[Task]):
         """Return the task of the calling code; None outside of tasks."""
         task = _running.get()
         if task is None and self._tasks and not self._shared:
-            # A thread that user code has started, or one of ours that reads what other programs wrote.
+            # The thread was started by user code, or is ours and reads the text of other programs.
             with contextlib.suppress(IndexError):  # the last task has just ended
                 return self._tasks[-1]
         return task
 
     def preview(self, task: Task, value: Any) -> None:
-        """Report a look at the task's value."""
-        from ipyremote.remote_cells.preview import preview  # most workers are never asked for one
+        """Report a preview of the task's value."""
+        from ipyremote.remote_cells.preview import (
+            preview,
+        )  # imported here, because most workers need no preview
 
         self._reporter.preview(task, preview(value))
 
     def send_late(self) -> bool:
-        """Report what has waited long enough. Returns whether anything still waits, so that this is due again soon."""
+        """Report output that has waited long enough. Returns whether output still waits, and another call is due."""
         return self.output.send_late()
 
     def send_all(self) -> None:
-        """Report all text that waits."""
+        """Report all waiting text."""
         self.output.send_all()
 
     def undo(self) -> None:
-        """Give the process back what `install` has changed. A second call does nothing."""
+        """Undo the changes of `install`. A second call does nothing."""
         self._changes.undo()
         self.output.unfollow()
 
@@ -155,12 +157,12 @@ def _lead_back(fd: int, former: int) -> None:
 
 
 class _Ticker:
-    """A thread that calls `send_late` while anything waits, for engines that have no thread for it."""
+    """A thread that calls `send_late` while reports wait, for engines without a thread for such calls."""
 
     def __init__(self, *, follows: bool) -> None:
-        #: `queue.SimpleQueue.put` is the one way to wake a thread that a finalizer may take, too.
+        #: True for a call of `send_late`, False for the end. Only `SimpleQueue.put` may be called by finalizers, too.
         self._calls: queue.SimpleQueue[bool] = queue.SimpleQueue()
-        #: Whether a call is on its way already.
+        #: Whether the queue already has a call.
         self._called = False
         self._follows = follows
         self._thread: threading.Thread | None = None
@@ -172,14 +174,14 @@ class _Ticker:
             self._calls.put(True)
 
     def start(self, installation: Installation[Any]) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread = threading.Thread(
             target=self._serve, args=(installation,), name="ipyremote-output", daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """End."""
+        """End the thread, and wait for its end."""
         self._calls.put(False)
         if self._thread is not None:
             self._thread.join()
@@ -208,29 +210,30 @@ def install(
     redirect: bool = False,
     shared: bool = False,
 ) -> Installation[Task]:
-    """Adapt this process, so that what its tasks show goes to `reporter`; see the module docstring.
+    """Adapt this process, so that the output of its tasks goes to `reporter`; see the module docstring.
 
     Parameters
     ----------
     reporter
         The engine's way to the driver.
     owner
-        Returns the task that the calling code belongs to. Called on any thread for all that is shown, so it must be
+        Returns the task that the calling code belongs to. Called on any thread for all output, so `owner` must be
         quick. By default the task of `Installation.running` in this thread or coroutine; in a thread that user code has
         started, the task that began last; None outside of tasks.
     wake
-        Asks the engine to call `Installation.send_late` within some hundredths of a second, and again as long as it
-        returns True. May be called by a finalizer, so it must not lock or wait. By default a thread of our own does it.
+        Asks the engine to call `Installation.send_late` within some hundredths of a second, and again as long as
+        `send_late` returns True. May be called by a finalizer, so `wake` must not lock or wait. By default a thread of
+        our own makes the calls.
     log
         Descriptor of a file to which descriptors 1 and 2 of this process append already; its text is reported. The
         engine calls `send_late` now and then, and `Installation.output.collect` before a task's end.
     log_from_start
-        Whether what is in `log` already is reported, too.
+        Whether the text that is in `log` already is reported, too.
     redirect
-        Lead descriptors 1 and 2 to a file of our own, and report its text. Not together with `log`.
+        Whether to redirect descriptors 1 and 2 to a file of our own, whose text is reported. Not together with `log`.
     shared
-        Whether code that belongs to no task runs in this process, too: where `owner` returns None, what is shown goes
-        where it went before. A thread that user code has started belongs to no task then. Neither with `log` nor with
+        Whether code that belongs to no task runs in this process, too: if `owner` returns None, output goes to its
+        former place. A thread that user code has started then belongs to no task. Not together with `log` or
         `redirect`.
 
     Raises
@@ -242,7 +245,7 @@ def install(
         raise ValueError("install() takes a log, redirect=True or shared=True, and only one of them")
     ticker = _Ticker(follows=redirect or log is not None) if wake is None else None
     called = wake if ticker is None else ticker.wake
-    assert called is not None, "one of the two is there"
+    assert called is not None, "there is a ticker if there is no `wake`"
     installation: Installation[Task] = Installation(reporter, owner, called, shared=shared)
     installation._begin()
     if redirect:

@@ -1,14 +1,14 @@
 """IPython's own shell in a worker: all magics, formatters and extensions, on the names of one cell or session.
 
-`CellShell` is an `InteractiveShell` that changes nothing outside of itself. It is no singleton and takes over neither
-the built-in names, `sys.displayhook` (but for the time of a `run_cell`), `__main__`, the prompts nor the exit of the
-process; it has no history file, no profile directory and no completer, and reads no configuration of the user. What it
-displays goes where `display` goes. Differences to a notebook, where a worker needs them:
+`CellShell` is an `InteractiveShell` that changes nothing outside of itself. It is no singleton, and does not replace
+the built-in names, `sys.displayhook` (except during a `run_cell`), `__main__`, the prompts or the exit of the process.
+It has no history file, no profile directory and no completer, and reads no configuration of the user. Its displays go
+where those of `display` go. Differences from a notebook that a worker needs:
 
 - Commands run in a process group of their own, which an interrupt ends; their output appears as it comes.
 - `%time` and `%%capture` raise what their code raises, so that the task fails, and `%time` keeps the lines of the cell.
-- `%matplotlib` does nothing: figures are shown as images below the cell. `%cd` raises where there is no such directory.
-- `%%capture` captures text, and what the shell displays, but no calls of `display`.
+- `%matplotlib` does nothing: figures are shown as images below the cell. `%cd` raises if there is no such directory.
+- `%%capture` captures text and displays of the shell, but not the calls of `display`.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ from ipyremote.remote_cells import display
 
 __all__ = ["CellShell"]
 
-#: The parts of `InteractiveShell` that change nothing outside of the shell, in IPython's order. Not every version has
-#: all of them.
+#: Names of the `init_` methods of `InteractiveShell` that change nothing outside of the shell, in IPython's order. Some
+#: versions of IPython lack some of these methods.
 _PARTS: Final = (
     "init_instance_attrs",
     "init_encoding",
@@ -70,7 +70,7 @@ _PROCESS_MAGICS: Final = frozenset({"cd", "conda", "env", "mamba", "micromamba",
 
 
 class _NoTrap(BuiltinTrap):
-    """Leaves the built-in names alone: cells have theirs already."""
+    """A trap that does not change the built-in names, which `scopes.py` sets for cells."""
 
     def activate(self) -> None:
         """Do nothing."""
@@ -80,7 +80,7 @@ class _NoTrap(BuiltinTrap):
 
 
 class _CellDisplayHook(DisplayHook):
-    """Displays the values of code that the shell runs, without numbers or `Out`."""
+    """The display of values of code that the shell runs, without numbers or `Out`."""
 
     def __init__(self, shell: Any = None, cache_size: int = 0, **options: Any) -> None:
         super().__init__(shell=shell, cache_size=0, **options)
@@ -91,7 +91,7 @@ class _CellDisplayHook(DisplayHook):
 
 
 class _CellPublisher(DisplayPublisher):
-    """Publishes where `display` does."""
+    """A publisher to the place where `display` publishes."""
 
     def publish(
         self,
@@ -122,10 +122,10 @@ class CellShell(InteractiveShell):
     display_pub_class = _CellPublisher
 
     def __init__(self, space: dict[str, Any]) -> None:
-        # Not InteractiveShell's own, which takes over the process.
+        # Not InteractiveShell's own `__init__`, which takes over the process.
         Configurable.__init__(self)
         self.configurables = [self]
-        # IPython puts names of its own into the namespace that it begins with.
+        # IPython puts names of its own into its first namespace, which therefore is not the cell's.
         self.init_create_namespaces(None, {})
         self.user_ns_hidden: dict[str, Any] = {}
         self.history_manager = HistoryManager(shell=self, parent=self, enabled=False, hist_file=":memory:")
@@ -139,15 +139,15 @@ class CellShell(InteractiveShell):
         self.db: dict[str, Any] = {}
         self.trio_runner = None
         self.showing_traceback = False
-        self.Completer = None  # type: ignore[assignment]  # nobody types here
+        self.Completer = None  # type: ignore[assignment]  # nobody types in a worker
         self.register_magics(_WorkerMagics(self))
         self.user_module.__dict__ = space
         self.user_ns = space
         self._run: Callable[[str, int], Any] = lambda source, before: None
         self._filename = ""
-        #: Undoes what magics have changed in the process.
+        #: Functions that undo the changes of magics in the process.
         self._undo = contextlib.ExitStack()
-        #: Number of cell magics that run, each inside the one before.
+        #: Number of running cell magics, each inside another.
         self._depth = 0
 
     # ------------------------------------------------------------------------------------------------ begin and end
@@ -157,29 +157,29 @@ class CellShell(InteractiveShell):
         self._run, self._filename = run, filename
 
     def end(self) -> None:
-        """Undo what magics have changed in the process, and end programs that they have left."""
+        """Undo the changes of magics in the process, and end programs that magics have left in the background."""
         self._undo.close()
         scripts = self.magics_manager.registry.get("ScriptMagics")
         if scripts is not None:
-            # A registered method would keep this shell, and all names of the cell, until the process ends.
+            # A method that is registered with atexit would keep this shell and all names of the cell alive.
             atexit.unregister(scripts.kill_bg_processes)
             scripts.kill_bg_processes()
 
     def run_python(self, source: str) -> Any:
-        """Run Python that a magic of the cell was given, as the cell's own, on the lines where it stands."""
+        """Run the Python code of a magic of the cell as the cell's own code, with the code's own line numbers."""
         return self._run(self.transform_cell(source), self._line())
 
     def _line(self) -> int:
-        """Return the number of the line of the cell that runs a magic."""
+        """Return the number of the cell's line that runs a magic."""
         frame = sys._getframe()
         while frame is not None and frame.f_code.co_filename != self._filename:
             frame = frame.f_back  # type: ignore[assignment]  # the loop ends there
         return 0 if frame is None else frame.f_lineno
 
-    # ------------------------------------------------------------------------------------- what IPython does otherwise
+    # ------------------------------------------------------------------------------------ differences from IPython
 
     def init_display_formatter(self) -> None:
-        """Take the formatter that `display` has, so that both know what was registered with one."""
+        """Use the formatter of `display`, so that both know the formatters that user code registers with either."""
         displays = display.installed()
         if displays is None:
             super().init_display_formatter()
@@ -194,7 +194,7 @@ class CellShell(InteractiveShell):
         return super().run_line_magic(magic_name, line, _stack_depth + 1)
 
     def run_cell_magic(self, magic_name: str, line: str, cell: str) -> Any:
-        """Run a cell magic. What code that IPython runs for it raises is raised here."""
+        """Run a cell magic, and raise the exceptions of code that IPython runs for the magic."""
         self._depth += 1
         try:
             return super().run_cell_magic(magic_name, line, cell)
@@ -202,7 +202,7 @@ class CellShell(InteractiveShell):
             self._depth -= 1
 
     def run_cell(self, *args: Any, **options: Any) -> Any:
-        """Run a cell as in a notebook; on behalf of a magic, raise what it raises."""
+        """Run a cell as in a notebook; on behalf of a magic, raise the cell's exception."""
         result = super().run_cell(*args, **options)
         if self._depth:
             result.raise_error()
@@ -216,25 +216,25 @@ class CellShell(InteractiveShell):
     def var_expand(self, cmd: str, depth: int = 0, formatter: Any = None) -> str:
         """Fill in `{expression}` and `$name`: names of the cell, and of the function `depth` frames above the caller.
 
-        The text stays as it is where that cannot be done: awk and the shell have braces and dollars of their own.
+        Braces and dollars that are no such names stay unchanged, because awk and the shell use them, too.
         """
         names = {**self.user_ns, **sys._getframe(depth + 1).f_locals}
         try:
             text = _Filler(names).vformat(cmd, (), {})
-        except Exception:  # whatever the user's expressions raise, or braces that are none of ours
+        except Exception:  # any exception of the user's expressions, or the braces belong to the command
             text = cmd
         return _DOLLAR.sub(
             lambda found: str(names[found[1]]) if found[1] and found[1] in names else found[0], text
         )
 
     def system(self, cmd: str) -> None:
-        """Run a command of the shell; what it prints appears as it comes."""
+        """Run a command of the shell; its output appears as it comes."""
         with _started(self.var_expand(cmd, depth=1)) as process:
             _pass_on(process)
         self.user_ns["_exit_code"] = process.returncode
 
     def getoutput(self, cmd: str, split: bool = True, depth: int = 0) -> Any:
-        """Return what a command of the shell prints."""
+        """Return the output of a command of the shell."""
         with _started(self.var_expand(cmd, depth=depth + 1)) as process:
             text = process.communicate()[0].decode("utf-8", "replace")
         self.user_ns["_exit_code"] = process.returncode
@@ -243,14 +243,14 @@ class CellShell(InteractiveShell):
 
 @magics_class
 class _WorkerMagics(Magics):
-    """The magics that are others in a worker; see the module docstring."""
+    """The magics that differ in a worker; see the module docstring."""
 
     shell: CellShell
 
     @no_var_expand
     @line_cell_magic
     def time(self, line: str, cell: str | None = None) -> Any:
-        """Run Python and say how long it took."""
+        """Run Python code, and print the time that the code took."""
         wall, start = time.perf_counter(), os.times()
         try:
             return self.shell.run_python(line if cell is None else cell)
@@ -290,7 +290,7 @@ class _WorkerMagics(Magics):
 
     def _script(self, program: str, line: str, cell: str) -> None:
         if line.strip():
-            # Options, which IPython's own magic knows.
+            # A line with options, which IPython's own magic parses.
             self.shell.run_cell_magic("script", f"{program} {line}", cell)
             return
         with _started(cell, program) as process:
@@ -300,7 +300,7 @@ class _WorkerMagics(Magics):
 
 
 class _Filler(string.Formatter):
-    """Fields are Python expressions."""
+    """A formatter of strings whose fields are Python expressions."""
 
     def __init__(self, names: dict[str, Any]) -> None:
         self._names = names
@@ -336,7 +336,7 @@ def _started(command: str, shell: str = "") -> Iterator[Any]:
 
 
 def _pass_on(process: Any) -> None:
-    """Write what a program prints to `sys.stdout`, as it comes."""
+    """Write the output of a program to `sys.stdout`, as it comes."""
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     while data := os.read(process.stdout.fileno(), 65536):
         sys.stdout.write(decoder.decode(data))

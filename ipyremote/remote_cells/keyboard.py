@@ -1,4 +1,4 @@
-"""`input`, `getpass` and `breakpoint` in a worker: nobody can answer there, and the functions say so."""
+"""`input`, `getpass` and `breakpoint` in a worker, which refuse because a worker has no keyboard."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _DEBUG: Final = (
 
 
 def install(changes: Changes) -> None:
-    """Have these functions raise RuntimeError, if this process has no keyboard indeed."""
+    """Have these functions raise RuntimeError if this process has no keyboard."""
     if not _stdin_is_null():
         return
     changes.replace(builtins, input=_input)

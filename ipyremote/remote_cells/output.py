@@ -1,14 +1,14 @@
 """Text that user code writes: `sys.stdout` and `sys.stderr` of a worker.
 
-Complete lines are reported, coalesced for a few milliseconds while more text is coming; everything is reported before
-the task's result. Order between stdout and stderr is kept: what waits in one stream is reported before the other stream
-is written to. The line that a thread has begun waits as long for its end, apart from the lines of other threads:
-`print` writes the text and the line's end one after the other.
+Complete lines are reported, collected for a few milliseconds while more text is coming; all text is reported before the
+task's result. The order of stdout and stderr is kept: the waiting text of one stream is reported before text of the
+other stream is taken. A line that a thread has begun waits for its end a little longer, apart from the lines of other
+threads, because `print` writes a line and its end one after the other.
 
-What C code and other programs write to descriptors 1 and 2 lands in a file, the worker's log. The log is read now and
-then and when a task ends, and its text is reported as text on stdout. (Whoever owns the log cuts it when it is long: a
-flood of megabytes may lose some text.) A process that user code forks writes to the log, too: the way to the driver is
-not its own.
+C code and other programs write to descriptors 1 and 2, and so to a file, the worker's log. The log is read now and then
+and when a task ends, and its text is reported as text on stdout. (The owner of the log cuts a long log, so a flood of
+megabytes may lose some text.) A process that user code forks writes to the log, too, because the way to the driver
+belongs to the parent.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ Task = TypeVar("Task", bound=Hashable)
 
 #: Number of waiting characters from which text is reported at once.
 CHUNK: Final = 16_384
-#: Age, in seconds, from which waiting text is reported.
+#: Age from which waiting text is reported, in seconds.
 LATE_SECONDS: Final = 0.02
-#: Age, in seconds, from which a line that is not complete is reported.
+#: Age from which an incomplete line is reported, in seconds.
 LINE_SECONDS: Final = 0.1
 #: Size of the pieces in which the log is read, in bytes.
 LOG_CHUNK: Final = 1 << 20
 
 
 class Part(Protocol):
-    """Something else than text that tasks show, such as progress bars."""
+    """A part of tasks' output besides text, such as progress bars."""
 
     def send_late(self) -> bool:
-        """Report what has waited long enough. Returns whether anything still waits."""
+        """Report output that has waited long enough. Returns whether output still waits."""
 
     def finish(self, task: Hashable) -> None:
-        """Report what is left of a task that has ended."""
+        """Report the remaining output of a task that has ended."""
 
 
 class OutputCapture(Generic[Task]):
-    """Both streams of a worker. Thread-safe.
+    """The capture of both streams of a worker. Thread-safe.
 
-    `owner()` is the task that the calling code belongs to. `wake()` asks for a call of `send_late` soon.
+    `owner()` returns the task that the calling code belongs to. `wake()` asks for a call of `send_late` soon.
     """
 
     def __init__(
@@ -64,30 +64,30 @@ class OutputCapture(Generic[Task]):
         *,
         shared: bool = False,
     ) -> None:
-        """With `shared`, text for which `owner()` is None goes to the streams that were there before."""
+        """Report text to `reporter`. With `shared`, text for which `owner()` is None goes to the former streams."""
         self._owner = owner
         self._shared = shared
         self._report = reporter.text
         self._wake = wake
         self._lock = threading.RLock()
-        #: Text that waits to be reported, and its number of characters.
+        #: Waiting text, and its number of characters.
         self._parts: list[str] = []
         self._size = 0
-        #: The lines that are not complete, by thread.
+        #: Incomplete lines by thread.
         self._begun: dict[int, _Line[Task]] = {}
-        #: The task whose text waits, and the stream that the text is on; None before the first text.
+        #: Task and stream of the waiting text; None before the first text.
         self._source: tuple[Task, int] | None = None
         #: Time of the last report, in seconds.
         self._last_sent = 0.0
-        #: Time of the oldest text that waits, in seconds.
+        #: Time of the oldest waiting text, in seconds.
         self._since = 0.0
-        #: Whether this is a copy in a process that user code forked.
+        #: Whether this capture is a copy in a process that user code forked.
         self._forked = False
-        #: What else tasks show.
+        #: Parts of tasks' output besides text.
         self._others: list[Part] = []
-        #: Tasks that have something to `finish` in one of the other parts.
+        #: Tasks with output in one of the other parts, which must `finish` at the task's end.
         self.showing: set[Task] = set()
-        #: Descriptor of the log file; -1: there is none.
+        #: Descriptor of the log file; -1 if there is none.
         self._log = -1
         #: Number of bytes of the log that were reported.
         self._log_read = 0
@@ -108,16 +108,16 @@ class OutputCapture(Generic[Task]):
         return SharedStream(self, number, name, former, lambda: self._owner() is None)
 
     def attach(self, part: Part) -> None:
-        """Look after another part of what tasks show."""
+        """Add another part of tasks' output, which is reported together with text."""
         self._others.append(part)
 
     def follow(self, fd: int, *, from_start: bool = False) -> None:
-        """Report what is appended to this file from now on; `from_start`: what is in the file already, too."""
+        """Report text that is appended to this file from now on; with `from_start`, also the text in the file now."""
         self._log = os.dup(fd)
         self._log_read = 0 if from_start else os.fstat(fd).st_size
 
     def unfollow(self) -> None:
-        """Report what is in the log, and nothing of the log any more."""
+        """Report the text in the log, and stop reporting the log."""
         self.collect()
         self.send_all()
         with self._lock:
@@ -126,18 +126,18 @@ class OutputCapture(Generic[Task]):
                 os.close(log)
 
     def cut_log(self, limit: int) -> None:
-        """Empty the log when more than `limit` bytes of it were reported. Text that comes just then is lost."""
+        """Empty the log if more than `limit` bytes were reported. Text that comes at that moment is lost."""
         with self._lock:
             if self._log >= 0 and self._log_read > limit and not self._forked:
                 os.ftruncate(self._log, 0)
                 self._log_read = 0
 
     def collect(self) -> None:
-        """Take what has been appended to the log."""
+        """Take text that has been appended to the log."""
         if self._log < 0 or os.fstat(self._log).st_size == self._log_read or self._forked:
             return
         with self._lock:
-            if self._log < 0:  # another thread has just stopped following it
+            if self._log < 0:  # another thread has just called `unfollow`
                 return
             if os.fstat(self._log).st_size < self._log_read:
                 # The log was cut.
@@ -148,7 +148,7 @@ class OutputCapture(Generic[Task]):
                 self._take((self._owner(), STDOUT), self._log_text.decode(data))
 
     def send_late(self) -> bool:
-        """Report what has waited long enough. Returns whether anything still waits."""
+        """Report output that has waited long enough. Returns whether output still waits."""
         self.collect()
         now = time.monotonic()
         with self._lock:
@@ -162,7 +162,7 @@ class OutputCapture(Generic[Task]):
 
     @property
     def waiting(self) -> bool:
-        """Whether there may be something that was not reported."""
+        """Whether there may be output that was not reported."""
         return bool(self._has_text or self.showing)
 
     @property
@@ -170,7 +170,7 @@ class OutputCapture(Generic[Task]):
         return bool(self._parts or self._begun)
 
     def finish(self, task: Task) -> None:
-        """Report all that a task has shown which has ended."""
+        """Report all output of a task that has ended."""
         if self._has_text:
             self.send_all()
         if task in self.showing:
@@ -184,7 +184,7 @@ class OutputCapture(Generic[Task]):
             os.write(stream, text.encode("utf-8", "replace"))
             return
         with self._lock:
-            # Other programs may have written something before this text.
+            # Text of other programs may have come before this text.
             self.collect()
             source = (self._owner(), stream)
             thread = threading.get_ident()
@@ -204,7 +204,7 @@ class OutputCapture(Generic[Task]):
                 self._end_line(thread)
 
     def _end_line(self, thread: int) -> None:
-        """Take the line that a thread has begun, without waiting for the line's end."""
+        """Take the incomplete line of a thread, without waiting for the line's end."""
         line = self._begun.pop(thread)
         self._take(line.source, "".join(line.parts))
 
@@ -225,7 +225,7 @@ class OutputCapture(Generic[Task]):
             self._send_parts()
 
     def send_all(self) -> None:
-        """Report what waits, with the lines that are not complete."""
+        """Report all waiting text, incomplete lines included."""
         with self._lock:
             self._end_lines()
             self._send_parts()
@@ -308,7 +308,7 @@ class TextStream(io.TextIOBase):
 
 
 class SharedStream(TextStream):
-    """A text stream of user code in a process in which other code runs, too: that code has the former stream."""
+    """A text stream of user code in a process that other code shares; other code writes to the former stream."""
 
     def __init__(
         self,
@@ -318,7 +318,7 @@ class SharedStream(TextStream):
         former: Any,
         is_outside: Callable[[], bool],
     ) -> None:
-        """`is_outside()` says whether the calling code belongs to no task."""
+        """Send text to `capture`, or to `former` if `is_outside()`: the calling code belongs to no task."""
         super().__init__(capture, stream, name)
         self._former = former
         self._is_outside = is_outside
@@ -338,12 +338,12 @@ class SharedStream(TextStream):
         return self._is_outside() and bool(self._former.isatty())
 
     def __getattr__(self, name: str) -> Any:
-        # What a kernel's stream has beyond a plain one.
+        # Attributes that a kernel's stream has besides those of a plain stream.
         return getattr(self._former, name)
 
 
 class _ByteStream(io.RawIOBase):
-    """`sys.stdout.buffer`: takes bytes for UTF-8."""
+    """The `buffer` of a text stream, which decodes bytes as UTF-8."""
 
     def __init__(self, stream: TextStream) -> None:
         self._stream = stream

@@ -1,8 +1,9 @@
-"""A look at a value, taken in a worker: the notebook shows it without fetching the value.
+"""Previews: summaries of values, made in a worker, which the notebook shows without fetching the values.
 
-`preview` is run as a task of its own, with the ref as its argument. It calls user code (`__repr__`, `_repr_html_`), so
-it never raises, prints nothing, and bounds all that it returns. The HTML of a table is the user's; the notebook
-sanitises that HTML. `preview` must not import IPython. A figure of matplotlib becomes a small picture.
+`preview` is run as a task of its own, with the ref as its argument. `preview` calls user code (`__repr__`,
+`_repr_html_`), so it never raises, prints nothing, and limits the size of its result. The HTML of a table is the
+user's, and the notebook sanitises that HTML. `preview` must not import IPython. A figure of matplotlib becomes a small
+picture.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from ipyremote.remote_cells.figures import picture
 
 __all__ = ["preview", "size_of"]
 
+#: Largest number of characters of a repr.
 _REPR_LIMIT: Final = 2_000
-#: Characters of a table as its library writes the HTML, styles included.
+#: Largest number of characters of a table's HTML as its library writes it, styles included.
 _TABLE_LIMIT: Final = 200_000
-#: Characters of a picture; and the widths in pixels that are tried until one keeps to that.
+#: Largest number of characters of an encoded picture, and the widths that are tried in turn, in pixels.
 _PICTURE_LIMIT: Final = 49_000
 _PICTURE_WIDTHS: Final = (640, 480, 320, 160)
+#: Largest number of characters of a type's name, a shape or a dtype.
 _NAME_LIMIT: Final = 120
+#: Largest numbers of rows and columns of a table.
 _ROWS: Final = 10
 _COLUMNS: Final = 12
 
@@ -45,7 +49,7 @@ _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset, str, int})
 
 
 def preview(value: Any) -> dict[str, Any]:
-    """What to show of a value: `type`, and where they apply `repr`, `shape`, `dtype`, `size`, `html`, `problem`."""
+    """Return the preview of a value: `type`, and where known `repr`, `shape`, `dtype`, `size`, `html`, `problem`."""
     result: dict[str, Any] = {"type": _type_name(type(value))}
     silence = io.StringIO()
     with contextlib.redirect_stdout(silence), contextlib.redirect_stderr(silence):
@@ -71,7 +75,7 @@ def _repr(value: Any) -> str:
     text = _short.repr(value) if type(value) in _CONTAINERS else repr(value)
     if not isinstance(text, str):
         raise TypeError("repr is not text")
-    # Where an object lies in memory tells nobody anything, and makes notebooks differ.
+    # Addresses in memory are of no use to readers, and make each run of a notebook different.
     text = _ADDRESS.sub("", text[: 2 * _REPR_LIMIT])
     return text if len(text) <= _REPR_LIMIT else text[: _REPR_LIMIT - 1] + "…"
 
@@ -91,7 +95,7 @@ def _dtype(value: Any) -> str | None:
 
 
 def size_of(value: Any) -> int | None:
-    """Bytes of the data in an array, table or byte string; None for anything else."""
+    """Return the size of the data in an array, table or byte string, in bytes; None for other values."""
     if isinstance(value, bytes | bytearray | memoryview):
         return memoryview(value).nbytes
     if _is_frame(value):
@@ -129,14 +133,14 @@ def _picture_html(figure: Any) -> str | None:
 
 
 def _is_figure(value: Any) -> bool:
-    """Whether it is a figure of matplotlib, on which it can be drawn as a picture."""
+    """Return whether a value is a figure of matplotlib, which can be drawn as a picture."""
     return any(
         base.__name__ == "Figure" and base.__module__ == "matplotlib.figure" for base in type(value).__mro__
     )
 
 
 def _is_frame(value: Any) -> bool:
-    """Whether it is a table whose HTML is worth more than its repr."""
+    """Return whether a value is a table, whose HTML shows more than its repr."""
     return any(
         base.__name__ == "DataFrame" and base.__module__.partition(".")[0] in ("pandas", "polars")
         for base in type(value).__mro__

@@ -1,16 +1,16 @@
 """`tqdm` in a worker: its bars are reported as `BarState`, not drawn as text.
 
 Bars that write to the worker's own stdout or stderr are reported; bars that write to a file of the user's, and disabled
-ones, are left alone. `tqdm.write` stays text. `tqdm.notebook` has no notebook here: its bars are plain ones. The class
-`tqdm.std.tqdm` is adapted when it is imported, so whatever builds on the class is adapted as well. Rules.
+bars, stay unchanged. `tqdm.write` writes text as before. `tqdm.notebook` has no notebook here, so its bars are plain
+bars. The class `tqdm.std.tqdm` is adapted when it is imported, and with it the classes that derive from it. Rules.
 
 - A bar gets its number in its task when it is first shown, so bars that enclose others have smaller numbers.
 - Bars in the same row of a task share a pace (see `rate_limit.py`). A bar that was closed before it was ever reported
   may give way to the next bar in its row, so that a thousand short inner bars are not a thousand messages.
 - When a task ends, its open bars are closed as they are. A bar that goes on in another task, as in an actor, is a new
   bar there.
-- What closes a bar may be a finalizer, of the bar or of a generator, anywhere in our own code too. The finalizer only
-  appends to `_ended`; the report follows soon after.
+- A bar may be closed by a finalizer, of the bar or of a generator, which can run in the middle of our own code. The
+  finalizer only appends to `_ended`; the report follows soon after.
 """
 
 from __future__ import annotations
@@ -36,20 +36,20 @@ Task = TypeVar("Task", bound=Hashable)
 
 
 class _Bar(Generic[Task]):
-    """A bar of a task, as it was reported."""
+    """A reported bar of a task."""
 
     __slots__ = ("announced", "number", "row", "source", "state", "task")
 
     def __init__(self, source: Any, task: Task, number: int) -> None:
         self.task = task
         self.number = number
-        #: Row on screen when the bar began, which decides its pace; a bar may move later.
+        #: Row on screen when the bar began; bars in one row share a pace, and a bar may move later.
         self.row = abs(int(getattr(source, "pos", 0) or 0))
-        #: The tqdm.
+        #: Weak reference to the tqdm object.
         self.source = weakref.ref(source)
-        #: The latest state.
+        #: Latest state of the bar.
         self.state = self.look(source)
-        #: Whether any state was reported.
+        #: Whether any state of the bar was reported.
         self.announced = False
 
     def look(self, source: Any, *, closed: bool = False) -> BarState:
@@ -77,7 +77,7 @@ class _Bar(Generic[Task]):
 
 
 def _description(source: Any) -> str:
-    # tqdm itself adds the colon.
+    # tqdm itself adds a colon to the description.
     words = str(source.desc or "").strip().removesuffix(":")
     postfix = str(source.postfix or "")
     return f"{words}, {postfix}" if words and postfix else words or postfix
@@ -95,7 +95,7 @@ class Bars(Generic[Task]):
         *,
         shared: bool = False,
     ) -> None:
-        """`owner`, `wake` and `shared` are those of `output`."""
+        """Report bars to `reporter`. `owner`, `wake` and `shared` are those of `output`."""
         self._owner = owner
         self._shared = shared
         self._output = output
@@ -106,7 +106,7 @@ class Bars(Generic[Task]):
         self._open: dict[Hashable, dict[int, _Bar[Task]]] = {}
         #: Number of the last bar of each task.
         self._numbers: dict[Hashable, int] = {}
-        #: Bars that were closed, or whose tqdm was collected as garbage.
+        #: Bars that were closed, or whose tqdm object was collected as garbage.
         self._ended: deque[_Bar[Task]] = deque()
         self._pid = os.getpid()
         output.attach(self)
@@ -118,14 +118,14 @@ class Bars(Generic[Task]):
             changes.after_import("tqdm.notebook", lambda module: _adapt_notebook(module, changes))
 
     def takes(self, source: Any) -> bool:
-        """Return whether a tqdm draws on this worker's own streams, for a task."""
+        """Return whether a tqdm object belongs to a task and draws on this worker's own streams."""
         if self._shared and self._owner() is None and "_ipyremote_bar" not in vars(source):
             return False
         stream = getattr(source, "fp", None)
         return isinstance(getattr(stream, "_wrapped", stream), TextStream) and os.getpid() == self._pid
 
     def show(self, source: Any) -> None:
-        """Report a tqdm that wants to be drawn."""
+        """Report the state of a tqdm object that is to be drawn."""
         self._close_ended()
         bar: _Bar[Task] | None = vars(source).get("_ipyremote_bar")
         if bar is None or bar.number not in self._open.get(bar.task, ()):
@@ -133,7 +133,7 @@ class Bars(Generic[Task]):
         self._pacer.post(bar.task, bar.row, (bar.task, bar.look(source)))
 
     def end(self, source: Any) -> None:
-        """Take note that a tqdm was closed or is collected as garbage."""
+        """Note that a tqdm object was closed or is being collected as garbage."""
         bar = vars(source).get("_ipyremote_bar")
         if bar is not None:
             bar.look(source, closed=True)
@@ -141,7 +141,7 @@ class Bars(Generic[Task]):
             self._wake()
 
     def send_late(self) -> bool:
-        """Report what has waited long enough. Returns whether anything still waits."""
+        """Report states that have waited long enough. Returns whether any state still waits."""
         self._close_ended()
         return self._pacer.send_late()
 
@@ -169,7 +169,7 @@ class Bars(Generic[Task]):
         self._pacer.post(bar.task, bar.row, (bar.task, bar.state), now=bar.announced)
 
     def _close_ended(self) -> None:
-        with contextlib.suppress(IndexError):  # another thread took the last one
+        with contextlib.suppress(IndexError):  # another thread has taken the last bar
             while self._ended:
                 self._close(self._ended.popleft())
 

@@ -1,7 +1,8 @@
-"""Messages that replace one another, such as the states of a progress bar: at most ten a second, the last never lost.
+"""A rate limit for messages that replace one another, such as states of a progress bar: ten a second, the last always.
 
 A message has a task and a key. The first message of a key is sent at once; a message that follows too soon waits, and
-takes the place of one that waits already. What still waits when the task ends is sent before the task's result.
+replaces a message of the key that waits already. Messages that wait when the task ends are sent before the task's
+result.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ __all__ = ["Pacer"]
 
 Message = TypeVar("Message")
 
-#: Seconds between two messages of a key.
+#: Shortest time between two messages of a key, in seconds.
 INTERVAL: Final = 0.1
 
 
@@ -29,23 +30,23 @@ class _Lane(Generic[Message]):
     def __init__(self) -> None:
         #: Time of the last message that was sent, in seconds.
         self.last = float("-inf")
-        #: The message that waits, if one does.
+        #: Waiting message; None if no message waits.
         self.pending: Message | None = None
 
 
 class Pacer(Generic[Message]):
-    """Sends the messages of many keys, none too often. Thread-safe. `wake()` asks for a call of `send_late` soon."""
+    """The sender of messages with a rate limit for each key. Thread-safe. `wake()` asks for a call of `send_late`."""
 
     def __init__(self, send: Callable[[Message], None], wake: Callable[[], None]) -> None:
         self._send = send
         self._wake = wake
-        # A finalizer may run in the middle of anything, on the same thread.
+        # Reentrant, because a finalizer may run in the middle of a method, on the same thread.
         self._lock = threading.RLock()
         self._lanes: dict[Hashable, dict[Hashable, _Lane[Message]]] = {}
         _pacers.add(self)
 
     def post(self, task: Hashable, key: Hashable, message: Message, *, now: bool = False) -> None:
-        """Send a message, at once if `now` or if its key was silent for long enough, else later."""
+        """Send a message: at once with `now`, or if the last message of the key is old enough, else later."""
         with self._lock:
             lane = self._lanes.setdefault(task, {}).setdefault(key, _Lane())
             moment = time.monotonic()
@@ -74,7 +75,7 @@ class Pacer(Generic[Message]):
             return waits
 
     def finish(self, task: Hashable) -> None:
-        """Send what waits of a task that has ended, and forget the task's keys."""
+        """Send the waiting messages of a task that has ended, and forget the task's keys."""
         with self._lock:
             for lane in self._lanes.pop(task, {}).values():
                 self._send_pending(lane)

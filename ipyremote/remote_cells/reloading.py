@@ -1,4 +1,4 @@
-"""Modules that were edited: a worker that has imported such a module imports it again before code that uses it runs."""
+"""Edited modules: a worker that has imported an edited module imports it again before code that uses it runs."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ __all__ = ["refresh"]
 
 log = logging.getLogger(__name__)
 
-#: Modification time of a module's file, in nanoseconds, at the module's last import again in this process.
+#: Modification time of a module's file, in nanoseconds, at the last repeated import, by the module's name.
 _refreshed: dict[str, int] = {}
 
 
 def refresh(times: Mapping[str, int]) -> None:
-    """Import each of these modules again if its file is newer than at the last time; `times` are in nanoseconds.
+    """Import each of these modules again if its file is newer than at the last import; `times` are in nanoseconds.
 
-    A module that is not imported here is left alone. A module that fails, because it was saved half finished, say,
-    stays as it is, as with `%autoreload`.
+    A module that this process has not imported is skipped. A module whose import fails, because the file was saved half
+    finished, for example, stays as it is, as with `%autoreload`.
     """
     for name, time in times.items():
         module = sys.modules.get(name)

@@ -1,7 +1,7 @@
-"""`__main__` and `get_ipython()`, of which each running cell has its own, and other code the process's.
+"""`__main__` and `get_ipython()` of running cells: each cell has its own, other code has those of the process.
 
-One cell runs at a time in most processes; where an engine runs several in threads of its own, each cell has its own.
-Where all cells run in such threads, the main thread is the program's, for which nothing changes: a notebook, perhaps.
+In most processes one cell runs at a time. An engine may also run several cells, in threads of its own. If all cells run
+in such threads, the main thread belongs to the program, such as a notebook, and keeps the names of the process.
 """
 
 from __future__ import annotations
@@ -35,20 +35,20 @@ class Scope:
 class _Scopes:
     """The cells that run in this process now.
 
-    The built-in names and `__main__` are the process's, so they are set when the first cell begins and restored when
-    the last one ends. In between they look up the cell of the calling code.
+    All cells share the built-in names and `__main__` of the process, so these are replaced when the first cell begins
+    and restored when the last cell ends. The replacements look up the cell of the calling code.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        #: The newest last.
+        #: Running cells, the newest last.
         self._running: list[Scope] = []
-        #: The cell of the present thread or coroutine.
+        #: Cell of the present thread or coroutine.
         self._own: ContextVar[Scope | None] = ContextVar("ipyremote_cell", default=None)
         self._restore = ExitStack()
         #: Number of running cells that were entered on the main thread.
         self._on_main = 0
-        #: The process's own `get_ipython` and `__main__`, while any cell runs; None where there is none.
+        #: The process's own `get_ipython` and `__main__` while any cell runs; None if there is none.
         self._own_get_ipython: Callable[[], Any] | None = None
         self.own_main: ModuleType | None = None
 
@@ -78,7 +78,7 @@ class _Scopes:
             self._running.append(scope)
             self._on_main += on_main
         if not on_main:
-            # A shell of IPython on the main thread takes the built-in names for each of its own cells.
+            # A shell of IPython on the main thread sets the built-in `get_ipython` for each of its own cells.
             scope.space["__builtins__"] = {**vars(builtins), "get_ipython": self._get_ipython}
         try:
             yield
@@ -99,7 +99,7 @@ class _Scopes:
         self._set(sys.modules, "__main__", _CellModule())
 
     def _get_ipython(self) -> Any:
-        """Return the shell of the calling code: that of a cell, or the program's."""
+        """Return the shell of the calling code's cell, or the program's shell."""
         if self.find() is None and self._own_get_ipython is not None:
             return self._own_get_ipython()
         return self.current.shell
@@ -125,13 +125,13 @@ entered = _scopes.entered
 
 
 def shell() -> RemoteShell | None:
-    """Return what `get_ipython()` gives to the calling code; None outside of cells."""
+    """Return the result of `get_ipython()` in the calling code; None outside of cells."""
     scope = _scopes.find()
     return None if scope is None else scope.shell
 
 
 class _CellModule(ModuleType):
-    """`__main__` while a cell runs: who looks up a class by its module (pickle, dataclasses, typing) finds it."""
+    """`__main__` while cells run: pickle, dataclasses and typing look up the classes of a cell by this module."""
 
     def __init__(self) -> None:
         super().__init__("__main__")

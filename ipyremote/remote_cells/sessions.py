@@ -1,8 +1,8 @@
-"""A session of `%%remote -s`: a namespace that stays, in a process of its own, like a second kernel.
+"""A session of `%%remote -s`: an actor with a lasting namespace, in a process of its own, like a second kernel.
 
-An actor. Each cell brings copies of what it reads and the session lacks. Rules. A name that the session has bound
-itself is its own: no copy of the notebook's replaces it, unless the cell asks for that by `-i`. Functions of the
-notebook are given the session's globals, so `x = 5; f()` means here what it means in the notebook.
+Each cell brings copies of the values that the cell reads and the session lacks. Rules. A name that the session itself
+has bound is the session's own: no copy from the notebook replaces its value, unless the cell names it behind `-i`.
+Functions of the notebook get the session's globals, so `x = 5; f()` means the same here as in the notebook.
 """
 
 from __future__ import annotations
@@ -18,34 +18,34 @@ from ipyremote.remote_cells.shell import RemoteShell
 
 __all__ = ["CellSession", "Variable"]
 
-#: (name, type, bytes or None where nobody knows)
+#: Name, type, and size in bytes of a variable; None for an unknown size.
 Variable = tuple[str, str, int | None]
 
-#: Names that Python or a cell's execution puts into every namespace.
+#: Names that the execution of a cell puts into every namespace.
 _PLUMBING: Final = frozenset({"_exit_code"})
 
 
 class CellSession:
-    """The actor."""
+    """The actor class of a session."""
 
-    #: An interrupt of the notebook is one of the cell that runs here; see `inside.INTERRUPTIBLE`.
+    #: Whether cancelling interrupts the running cell; see `current_task.INTERRUPTIBLE`.
     __ipyremote_interruptible__ = True
 
     def __init__(self) -> None:
         self._space: dict[str, Any] = {"__name__": "__main__"}
         self._shell = RemoteShell(self._space)
-        #: Copies from the notebook by name, as they came.
+        #: Values that came from the notebook, by name.
         self._copies: dict[str, Any] = {}
 
     def run(
         self, cell: Cell, inputs: CellInputs, names: tuple[str, ...], asked: tuple[str, ...], *values: Any
     ) -> Any:
-        """Run a cell; see `run_cell`. `asked`: names that are replaced even if they are the session's own."""
+        """Run a cell; see `run_cell`. Names in `asked` are replaced even if they are the session's own."""
         space = self._space
         home, captured = inputs
         arrived = home.__globals__
         for name, value in arrived.items():
-            # What captured functions refer to. Code is always fresh, data stays as it was when it came first.
+            # Globals of captured functions. Functions and classes are always replaced; other values only come once.
             if not name.startswith("__") and (name not in space or isinstance(value, FunctionType | type)):
                 self._take(name, _moved(value, arrived, space), asked)
         for name, value in (*captured.items(), *zip(names, values, strict=True)):
@@ -62,7 +62,7 @@ class CellSession:
         return name in space and not (name in self._copies and self._copies[name] is space[name])
 
     def variables(self) -> list[Variable]:
-        """What is in the namespace, by name; modules are left out."""
+        """Return the variables of the namespace by name, without modules."""
         return [
             (name, type(value).__name__, size_of(value) or sys.getsizeof(value, 0) or None)
             for name, value in sorted(self._space.items())
@@ -71,7 +71,7 @@ class CellSession:
 
 
 def _moved(value: Any, source: dict[str, Any], target: dict[str, Any]) -> Any:
-    """A function or class of the notebook whose globals are `source`, with the globals `target`; all else as it is."""
+    """Return a function or class with the globals `target` in place of `source`, and any other value unchanged."""
     if isinstance(value, FunctionType):
         return _moved_function(value, source, target)
     if isinstance(value, type) and value.__module__ == "__main__":
@@ -106,10 +106,10 @@ def _moved_function(fn: FunctionType, source: dict[str, Any], target: dict[str, 
         return fn
     moved = FunctionType(fn.__code__, target, fn.__name__, fn.__defaults__, fn.__closure__)
     for cell in _cells(fn):
-        # A decorated function keeps the original in its closure, a recursive local one itself.
+        # The closure of a decorated function has the original, and that of a recursive local function itself.
         inner = cell.cell_contents
         if isinstance(inner, FunctionType) and inner.__globals__ is source:
-            # Replaced before its own closure is looked at: two functions may refer to each other.
+            # Replaced before the recursion into its closure, because two functions may refer to each other.
             cell.cell_contents = moved
             if inner is not fn:
                 cell.cell_contents = _moved_function(inner, source, target)

@@ -1,10 +1,11 @@
-"""`get_ipython()` of a remote cell: a stand-in, which becomes IPython's own shell when it is used.
+"""`get_ipython()` of a remote cell: a stand-in for IPython's own shell, which is made at the first use.
 
 The notebook's IPython translates `!command` and `%magic` into calls of `get_ipython()`. The first such call in a cell
-imports IPython and makes the shell of `ipython_shell.py`; a cell without any pays for nothing, also where a library
-only asks whether there is a `get_ipython`. Rules. What needs the notebook's own IPython, a keyboard or a history is
-refused by the notebook before the cell runs (`REFUSED_MAGICS`, `REFUSED_ATTRIBUTES`). What magics change in the process
-(`%cd`, `%env`) and in the shell (`%load_ext`, `%precision`) is undone when the cell ends, unless it runs in a session.
+imports IPython and makes the shell of `ipython_shell.py`; a cell without such calls costs nothing, even if a library
+checks that there is a `get_ipython`. Rules. Magics and attributes that need the notebook's own IPython, a keyboard or a
+history are refused by the notebook before the cell runs (`REFUSED_MAGICS`, `REFUSED_ATTRIBUTES`). Changes of magics in
+the process (`%cd`, `%env`) and in the shell (`%load_ext`, `%precision`) are undone when the cell ends, unless the cell
+runs in a session.
 """
 
 from __future__ import annotations
@@ -87,9 +88,9 @@ REFUSED_MAGICS: Final = frozenset(
 REFUSED_ATTRIBUTES: Final = frozenset(
     {"ask_exit", "enable_gui", "kernel", "payload_manager", "set_next_input", "start_displayhook"}
 )
-#: Magics whose text is Python.
+#: Magics whose text is Python code.
 PYTHON_MAGICS: Final = frozenset({"capture", "lprun", "memit", "mprun", "prun", "time", "timeit"})
-#: Cell magics whose text is not Python.
+#: Cell magics whose text is not Python code.
 OTHER_LANGUAGES: Final = frozenset(
     {
         "!",
@@ -113,12 +114,12 @@ OTHER_LANGUAGES: Final = frozenset(
     }
 )
 
-#: `run(source, line)` runs Python of the cell, whose first line is below so many lines of the cell.
+#: `run(source, lines)` runs Python code of the cell that begins below this number of lines of the cell.
 Run = Callable[[str, int], Any]
 
 
 class RemoteShell:
-    """Stands for the shell of a cell, or of a session; see the module docstring."""
+    """The stand-in for the shell of a cell or of a session; see the module docstring."""
 
     __slots__ = ("_run", "_shell", "_space")
 
@@ -134,7 +135,7 @@ class RemoteShell:
             self._shell.begin(run, filename)
 
     def _end(self) -> None:
-        """Undo what magics have changed, and forget the shell."""
+        """Undo the changes of magics, and forget the shell."""
         shell, self._shell = self._shell, None
         if shell is not None:
             shell.end()
@@ -150,7 +151,7 @@ class RemoteShell:
 
     @property  # type: ignore[misc]  # an object's own can be set
     def __class__(self) -> Any:
-        # Whoever asks for the class of IPython's shell has imported IPython.
+        # Code that checks for the class of IPython's shell has imported IPython.
         return type(self._made()) if "IPython" in sys.modules else RemoteShell
 
     def __getattr__(self, name: str) -> Any:
@@ -169,14 +170,14 @@ class RemoteShell:
 
 
 def adapt_ipython(changes: Changes) -> None:
-    """Have `IPython.get_ipython()` give a cell its shell, so that `@register_line_magic` and extensions work."""
+    """Have `IPython.get_ipython()` return a cell's shell, so that `@register_line_magic` and extensions work."""
 
     def adapt(module: ModuleType) -> None:
         original = vars(module)["get_ipython"]
 
         def get_ipython() -> Any:
-            """Return the shell of the running cell, or what IPython itself has."""
-            # Only cells import their module.
+            """Return the shell of the running cell, or that of IPython itself."""
+            # The module is imported by the first cell; before that there is no cell to look up.
             scopes = sys.modules.get("ipyremote.remote_cells.scopes")
             found = None if scopes is None else scopes.shell()
             return original() if found is None else found

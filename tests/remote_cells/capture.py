@@ -1,4 +1,4 @@
-"""A `Reporter` that writes down what is reported, with an `OutputCapture` in front of it."""
+"""A `Reporter` that records all reports, with an `OutputCapture` in front of it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["Clock", "Recorder"]
 
 
 class Clock:
-    """Stands still unless it is moved; takes the place of the module `time`."""
+    """A clock in place of the module `time`, which stands still unless a test moves it."""
 
     now = 100.0
 
@@ -22,14 +22,14 @@ class Clock:
 
 
 class Recorder:
-    """A worker's output with its two streams, and all that was reported, in order."""
+    """A worker's output with its two streams, and all reports in order."""
 
     def __init__(self) -> None:
         #: (task, stream, text), (task, content of a display) and (task, state of a bar).
         self.sent: list[Any] = []
         #: Number of calls of `wake`.
         self.wakes = 0
-        #: The task that the calling code belongs to.
+        #: Task that the calling code belongs to.
         self.task = 7
         self.capture = OutputCapture(self, self.owner, self.wake)
         self.out = TextStream(self.capture, STDOUT, "<stdout>")
@@ -42,7 +42,7 @@ class Recorder:
         self.wakes += 1
 
     def taken(self) -> list[Any]:
-        """Return what was reported since the last call."""
+        """Return the reports since the last call."""
         sent, self.sent[:] = self.sent[:], []
         return sent
 

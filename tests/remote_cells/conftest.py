@@ -1,4 +1,4 @@
-"""Fixtures of the tests of output and displays: a clock that stands still, and a record of what is sent."""
+"""Fixtures of the tests of output and displays: a clock that stands still, and a record of reports."""
 
 from __future__ import annotations
 

@@ -31,18 +31,18 @@ __all__ = ["Job"]
 class Job:
     """A cell to run."""
 
-    #: Key of the task, as an engine might have it.
+    #: Key of the task, of any type that an engine may choose.
     task: str
     cell: Cell
     inputs: CellInputs
-    #: Session that the cell runs in; empty: none.
+    #: Name of the cell's session; empty for a cell without a session.
     session: str = ""
-    #: Whether the next job starts while this one runs.
+    #: Whether the next job starts while this job runs.
     beside: bool = False
 
 
 class PipeReporter:
-    """Writes each report as a line of JSON."""
+    """A `Reporter` that writes each report as a line of JSON."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -67,7 +67,7 @@ class PipeReporter:
         self.write("finished", task)
 
     def write(self, kind: str, *details: Any) -> None:
-        """Write a line."""
+        """Write a report as one line."""
         data = (json.dumps([kind, *details]) + "\n").encode()
         with self._lock:
             while data:
@@ -82,7 +82,7 @@ def _run(job: Job, installation: Installation[Any], reporter: PipeReporter, sess
                 value = session.run(job.cell, job.inputs, (), ())
             else:
                 value = run_cell(job.cell, job.inputs, ())
-        except BaseException as error:  # it is the result
+        except BaseException as error:  # the exception is the result of the job
             reporter.write("failed", job.task, type(error).__name__, str(error), traceback.format_exc())
         else:
             installation.preview(job.task, value)

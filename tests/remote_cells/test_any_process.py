@@ -1,4 +1,4 @@
-"""Cells in a plain child process: no scheduler, no client, no wire of ours, only a `Reporter` that writes to a pipe."""
+"""Cells in a plain child process without our scheduler, client and wire, with a `Reporter` that writes to a pipe."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.sources import ROOT
 
 pytestmark = pytest.mark.processes
 
-#: What a worker of another engine need not have.
+#: Modules that a worker of another engine must not need.
 OURS = {
     "msgspec",
     "zmq",
@@ -40,27 +40,27 @@ OURS = {
 
 @dataclass
 class Shown:
-    """What the child has told, and written to its own stdout."""
+    """The reports of the child, and the text on its own stdout."""
 
     lines: list[list[Any]]
     stdout: str
 
     def of(self, kind: str, task: str | None) -> list[Any]:
-        """Reports of one kind about one task."""
+        """Return the reports of one kind about one task."""
         return [line[2:] for line in self.lines if line[0] == kind and line[1] == task]
 
     def text(self, task: str | None, stream: int = 1) -> str:
         return "".join(text for number, text in self.of("text", task) if number == stream)
 
     def value(self, task: str) -> str:
-        """The repr of the value of a cell, by its preview."""
+        """Return the repr of the value of a cell, from its preview."""
         assert self.of("failed", task) == []
         ((look,),) = self.of("preview", task)
         return str(look["repr"])
 
 
 class Cells:
-    """Makes jobs of cells as the notebook does, and runs them in one child."""
+    """Jobs of cells, made as the notebook makes them, for one child."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -72,7 +72,7 @@ class Cells:
         exec(compile(source, "<notebook>", "exec"), self.namespace)
 
     def add(self, text: str, *, session: str = "", beside: bool = False, **details: Any) -> str:
-        """Add a `%%remote` cell; returns its task."""
+        """Add a `%%remote` cell; return its task."""
         source = "\n" + TransformerManager().transform_cell(text)
         number = len(self._jobs) + 1
         captured = capture(source, self.namespace)
@@ -112,7 +112,7 @@ class Cells:
 
 
 def _home() -> None:
-    """Its globals are those of the cells."""
+    """Give its globals to the cells."""
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def cells(tmp_path: Path) -> Cells:
     return Cells(tmp_path)
 
 
-def test_a_cell_runs_with_what_it_captured_and_needs_nothing_of_our_engine(cells: Cells) -> None:
+def test_a_cell_runs_with_its_captured_values_and_imports_nothing_of_our_engine(cells: Cells) -> None:
     cells.define("import math\nk = 3\ndef area(r):\n    return round(math.pi * r * k, 2)")
     task = cells.add("print('working')\nx = area(2)\nx + 1")
     shown = cells.run()
@@ -140,7 +140,7 @@ def test_an_error_points_at_the_line_of_the_cell(cells: Cells) -> None:
     assert 'File "<cell 1>", line 4, in f\n    return x / 0\n' in trace
 
 
-def test_magics_and_commands_work(cells: Cells) -> None:
+def test_magics_and_commands_work_in_a_cell(cells: Cells) -> None:
     cells.define("word = 'hello'")
     one = cells.add("!echo {word} $word\nx = %time 20 + 1\nnames = !printf 'a\\nb'\n(x, list(names))")
     two = cells.add("%%bash\necho from bash")
@@ -153,7 +153,7 @@ def test_magics_and_commands_work(cells: Cells) -> None:
     assert set() == OURS & set(modules)
 
 
-def test_text_of_every_kind_comes_in_order_and_as_the_tasks(cells: Cells) -> None:
+def test_text_of_every_kind_is_reported_in_order_and_for_its_task(cells: Cells) -> None:
     task = cells.add(
         "import ctypes, os, subprocess, sys, threading\n"
         "print('one')\n"
@@ -201,14 +201,14 @@ def test_displays_figures_and_progress_bars_are_reported(cells: Cells) -> None:
     assert shown.text(bars) == shown.text(bars, stream=2) == ""
 
 
-def test_a_preview_says_what_a_value_is(cells: Cells) -> None:
+def test_a_preview_of_a_value_is_reported(cells: Cells) -> None:
     task = cells.add("import pandas as pd\npd.DataFrame({'a': [1, 2]})")
     ((look,),) = cells.run().of("preview", task)
     assert (look["type"], look["shape"]) == ("pandas.DataFrame", "(2, 1)") or look["shape"] == "(2, 1)"
     assert "<table" in look["html"]
 
 
-def test_nobody_can_type_into_it(cells: Cells) -> None:
+def test_input_is_refused_in_a_plain_process(cells: Cells) -> None:
     task = cells.add("input('name? ')")
     ((kind, message, _),) = cells.run().of("failed", task)
     assert kind == "RuntimeError"
@@ -226,8 +226,8 @@ def test_a_session_keeps_its_variables(cells: Cells) -> None:
     assert shown.value(other) == "False"
 
 
-def test_cells_that_run_at_a_time_in_threads_are_kept_apart(cells: Cells) -> None:
-    # Each waits for the other at its beginning and after it has looked, so all that is looked at is seen by both.
+def test_cells_that_run_at_the_same_time_in_threads_are_kept_apart(cells: Cells) -> None:
+    # Each cell waits for the other at its beginning and after it has read the names, so both read at the same time.
     source = (
         "import pathlib, sys, time\n"
         "def meet(place):\n"

@@ -1,4 +1,4 @@
-"""What user code displays in a worker: which messages come of it, and when."""
+"""Displays of user code in a worker: the contents and the times of reports."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def displays(recorder: Recorder) -> Displays[int]:
 
 
 def shown(recorder: Recorder) -> list[Any]:
-    """Kind and text of what was displayed since the last call."""
+    """Return the kind and the text of each display since the last call."""
     return [(content["kind"], content["data"].get("text/plain")) for _, content in recorder.taken()]
 
 
@@ -39,10 +39,12 @@ class Rich:
 
 class Silent:
     def _ipython_display_(self) -> None:
-        """It shows itself, or not."""
+        """Display nothing, as an object that displays itself by other means."""
 
 
-def test_a_value_goes_out_with_all_its_looks(displays: Displays[int], recorder: Recorder) -> None:
+def test_a_value_is_reported_with_all_its_representations(
+    displays: Displays[int], recorder: Recorder
+) -> None:
     displays.display(Rich(), metadata={"a": 1})
     data = {"text/plain": "rich", "text/html": "<i>rich</i>"}
     content = {"kind": "display_data", "data": data, "metadata": {"a": 1}, "transient": {}}
@@ -56,14 +58,16 @@ def test_several_values_are_several_displays(displays: Displays[int], recorder: 
     assert shown(recorder) == [("display_data", "1"), ("display_data", "[2]")]
 
 
-def test_text_that_was_printed_before_comes_before(displays: Displays[int], recorder: Recorder) -> None:
+def test_text_that_was_printed_before_a_display_is_reported_before_the_display(
+    displays: Displays[int], recorder: Recorder
+) -> None:
     recorder.out.write("unfinished")
     displays.display(1)
     assert recorder.sent[0] == (7, 1, "unfinished")
     assert recorder.sent[1][1]["data"] == {"text/plain": "1"}
 
 
-def test_a_raw_bundle_goes_out_as_it_is(displays: Displays[int], recorder: Recorder) -> None:
+def test_a_raw_bundle_is_reported_unchanged(displays: Displays[int], recorder: Recorder) -> None:
     displays.display({"image/png": b"abc", "text/plain": "x\udcff"}, raw=True)
     assert recorder.sent[0][1]["data"] == {"image/png": "YWJj", "text/plain": "x?"}
 
@@ -87,20 +91,20 @@ class Point:
         (Path("/a"), "/a"),
     ],
 )
-def test_values_that_json_has_no_word_for_become_something_near(
+def test_values_that_json_cannot_write_become_similar_values(
     displays: Displays[int], recorder: Recorder, value: Any, meaning: Any
 ) -> None:
     displays.display({"application/json": value}, raw=True)
     assert recorder.sent[0][1]["data"] == {"application/json": meaning}
 
 
-def test_clearing_precedes_what_replaces_it(displays: Displays[int], recorder: Recorder) -> None:
+def test_clearing_is_reported_before_the_next_display(displays: Displays[int], recorder: Recorder) -> None:
     displays.display(1, clear=True)
     first, second = recorder.sent
     assert (first[1]["kind"], first[1]["wait"], second[1]["kind"]) == ("clear_output", True, "display_data")
 
 
-def test_updates_go_out_ten_times_a_second_and_the_last_one_always(
+def test_updates_are_reported_ten_times_a_second_and_the_last_one_always(
     displays: Displays[int], recorder: Recorder, clock: Clock
 ) -> None:
     handle = displays.display(0, display_id=True)
@@ -119,12 +123,12 @@ def test_updates_go_out_ten_times_a_second_and_the_last_one_always(
     assert not recorder.capture.waiting
 
 
-def test_an_update_needs_to_know_of_what(displays: Displays[int]) -> None:
+def test_an_update_needs_a_display_id(displays: Displays[int]) -> None:
     with pytest.raises(TypeError, match="display_id required"):
         displays.display(1, update=True)
 
 
-def test_what_is_far_too_large_is_not_sent(
+def test_a_display_that_is_too_large_is_replaced_by_a_note(
     displays: Displays[int], recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "DISPLAY_LIMIT", 1000)
@@ -132,7 +136,7 @@ def test_what_is_far_too_large_is_not_sent(
     assert shown(recorder) == [("display_data", "(not shown: 0 MB are too much to display)")]
 
 
-def test_ipythons_own_functions_publish_here(displays: Displays[int], recorder: Recorder) -> None:
+def test_ipythons_own_functions_publish_to_the_displays(displays: Displays[int], recorder: Recorder) -> None:
     functions = ModuleType("functions")
     original = functions.clear_output = lambda wait: None  # type: ignore[attr-defined]  # a module of our own
     changes = Changes()
@@ -145,7 +149,7 @@ def test_ipythons_own_functions_publish_here(displays: Displays[int], recorder: 
     assert not hasattr(functions, "display")
 
 
-def test_without_ipython_it_prints(
+def test_display_prints_if_ipython_is_not_installed(
     displays: Displays[int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(module, "_imported", lambda: None)
@@ -153,7 +157,7 @@ def test_without_ipython_it_prints(
     assert capsys.readouterr().out == "rich\n1\n"
 
 
-def test_a_process_that_user_code_forked_prints(
+def test_display_prints_in_a_process_that_user_code_forked(
     displays: Displays[int],
     recorder: Recorder,
     monkeypatch: pytest.MonkeyPatch,
@@ -165,7 +169,7 @@ def test_a_process_that_user_code_forked_prints(
     assert (recorder.sent, capsys.readouterr().out) == ([], "rich\n")
 
 
-def test_displayed_content_survives_the_wire() -> None:
+def test_the_content_of_a_display_survives_encoding() -> None:
     content = {
         "kind": "display_data",
         "data": {"image/png": b"\x89PNG", "text/plain": "größe", "n": {1: float("nan")}},

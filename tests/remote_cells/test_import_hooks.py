@@ -1,4 +1,4 @@
-"""Hooks on imports: called once, right after the module was executed, and never in the way of the import."""
+"""Hooks on imports: each is called once, right after the module's code ran, and never makes the import fail."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ipyremote.remote_cells.import_hooks import after_import
 
 @pytest.fixture
 def hooks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Hooks of this test only."""
+    """Hooks that only this test uses."""
     monkeypatch.setattr(import_hooks, "_hooks", import_hooks._Hooks())
     yield
     if import_hooks._hooks in sys.meta_path:
@@ -47,7 +47,7 @@ def test_a_hook_is_called_once_and_before_the_importer_goes_on(name: str) -> Non
     assert (module.x, seen) == (1, [1])
 
 
-def test_a_module_that_was_imported_is_hooked_at_once(name: str) -> None:
+def test_the_hook_of_an_imported_module_is_called_at_once(name: str) -> None:
     module = importlib.import_module(name)
     seen: list[ModuleType] = []
     after_import(name, seen.append)
@@ -59,7 +59,7 @@ def test_a_hook_that_fails_does_not_fail_the_import(name: str) -> None:
     assert importlib.import_module(name).x == 1
 
 
-def test_a_module_that_is_not_there_is_still_not_there(hooks: None) -> None:
+def test_the_import_of_a_missing_module_fails_in_spite_of_a_hook(hooks: None) -> None:
     after_import("no_such_module_at_all", lambda module: None)
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("no_such_module_at_all")

@@ -1,4 +1,4 @@
-"""Nobody can type into a worker; whoever asks is told so."""
+"""A worker has no keyboard, and functions that need one raise an error that says so."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def restored(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(getpass, "unix_getpass", getattr(getpass, "unix_getpass", None))
 
 
-def test_input_and_getpass_say_what_to_do_instead(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_and_getpass_raise_an_error_with_an_alternative(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
     keyboard.install(Changes())
     with pytest.raises(RuntimeError, match=r"^input\(\) does not work in a remote cell or task"):
@@ -32,23 +32,23 @@ def test_input_and_getpass_say_what_to_do_instead(monkeypatch: pytest.MonkeyPatc
         getpass.getpass("word? ", stream=None)
 
 
-def test_who_sets_a_breakpoint_is_told_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_breakpoint_raises_an_error_that_says_where_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
     keyboard.install(Changes())
     with pytest.raises(RuntimeError, match=r'^breakpoint\(\) does not work .*init\(backend="inline"\)'):
-        breakpoint()  # what is tested
+        breakpoint()  # the call under test
     with pytest.raises(RuntimeError, match=r"^pdb\.set_trace\(\) does not work"):
         pdb.set_trace()
 
 
-def test_a_breakpoint_that_the_user_has_set_otherwise_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_breakpoint_hook_of_the_user_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: True)
     monkeypatch.setenv("PYTHONBREAKPOINT", "0")
     keyboard.install(Changes())
-    breakpoint()  # it does nothing
+    breakpoint()  # the user's hook does nothing
 
 
-def test_they_are_left_alone_where_there_is_a_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_input_stays_unchanged_in_a_process_with_a_keyboard(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(keyboard, "_stdin_is_null", lambda: False)
     before = builtins.input
     keyboard.install(Changes())

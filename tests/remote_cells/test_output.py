@@ -1,4 +1,4 @@
-"""What user code prints: in order, in few pieces, and always such that it can be sent."""
+"""Text that user code prints is reported in order, in few pieces, and always in a form that can be sent."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_the_first_line_goes_at_once_and_those_that_follow_soon_go_together(
+def test_the_first_line_is_reported_at_once_and_the_next_lines_together(
     recorder: Recorder, clock: Clock
 ) -> None:
     print("one", file=recorder.out, flush=False)
@@ -68,7 +68,7 @@ def test_lines_of_threads_stay_whole(recorder: Recorder) -> None:
     assert sorted(text.splitlines()) == ["four-four", "one-one", "three-three", "two-two"]
 
 
-def test_a_long_line_does_not_wait_for_its_end(recorder: Recorder) -> None:
+def test_a_long_line_is_reported_before_its_end(recorder: Recorder) -> None:
     for _ in range(CHUNK):
         recorder.out.write("x")
     assert recorder.sent == [(7, STDOUT, "x" * CHUNK)]
@@ -82,13 +82,13 @@ def test_text_of_two_tasks_is_kept_apart(recorder: Recorder) -> None:
     assert recorder.sent == [(7, STDOUT, "a"), (8, STDOUT, "b")]
 
 
-def test_much_text_goes_in_pieces_without_waiting(recorder: Recorder) -> None:
+def test_much_text_is_reported_in_pieces_without_waiting(recorder: Recorder) -> None:
     for _ in range(10):
         recorder.out.write("x" * (CHUNK // 2))
     assert len(recorder.sent) == 5
 
 
-def test_a_flush_sends_what_waits(recorder: Recorder) -> None:
+def test_a_flush_reports_the_waiting_text(recorder: Recorder) -> None:
     print("no end", end="", file=recorder.out, flush=True)
     assert recorder.sent == [(7, STDOUT, "no end")]
     recorder.out.flush()
@@ -104,13 +104,13 @@ def test_bytes_and_text_that_cannot_be_encoded_are_shown_with_replacements(recor
     text.encode()
 
 
-def test_a_stream_is_like_a_text_stream(recorder: Recorder) -> None:
+def test_a_stream_behaves_like_a_text_stream(recorder: Recorder) -> None:
     assert recorder.out.write("äö") == 2
     assert recorder.out.buffer.write(memoryview(b"abc")) == 3
     assert (recorder.out.writable(), recorder.out.isatty(), recorder.out.fileno()) == (True, False, STDOUT)
     assert recorder.err.fileno() == STDERR
     with pytest.raises(TypeError, match="bytes"):
-        recorder.out.write(b"bytes")  # type: ignore[arg-type]  # that is the point
+        recorder.out.write(b"bytes")  # type: ignore[arg-type]  # the wrong type under test
 
 
 def test_threads_write_whole_pieces(recorder: Recorder) -> None:

@@ -1,4 +1,4 @@
-"""Previews: what a worker says of a value, whatever that value does."""
+"""Previews of values, also of values whose methods raise, print or return odd results."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class NotText:
         (b"abc", {"type": "bytes", "repr": "b'abc'", "shape": "length 3", "size": 3}),
     ],
 )
-def test_plain_values(value: Any, expected: dict[str, Any]) -> None:
+def test_previews_of_plain_values_have_type_and_repr(value: Any, expected: dict[str, Any]) -> None:
     assert preview(value) == expected
 
 
@@ -77,17 +77,17 @@ def test_reprs_are_bounded(value: Any) -> None:
     assert len(preview(value)["repr"]) <= 2_000
 
 
-def test_addresses_are_left_out() -> None:
+def test_addresses_in_reprs_are_left_out() -> None:
     assert preview(object())["repr"] == "<object object>"
 
 
-def test_what_a_repr_prints_is_swallowed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_text_that_a_repr_prints_is_dropped(capsys: pytest.CaptureFixture[str]) -> None:
     assert preview(Loud())["repr"] == "Loud()"
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("value", [Broken(), NotText()])
-def test_a_value_that_misbehaves_still_has_a_type(value: Any) -> None:
+def test_the_preview_of_a_value_that_raises_has_a_type(value: Any) -> None:
     found = preview(value)
     assert found["type"].endswith(type(value).__name__)
     assert "repr" not in found
@@ -95,7 +95,7 @@ def test_a_value_that_misbehaves_still_has_a_type(value: Any) -> None:
 
 
 @pytest.mark.processes
-def test_workers_do_not_import_ipython_for_it() -> None:
+def test_a_preview_does_not_import_ipython() -> None:
     import subprocess
 
     code = (
@@ -114,7 +114,7 @@ def figure(inches: float = 6.4, points: int = 3) -> Any:
 
 
 @pytest.mark.parametrize(("inches", "points"), [(6.4, 3), (100, 3), (6.4, 2_000)])
-def test_a_figure_is_a_picture_that_is_bounded_however_large_or_detailed_it_is(
+def test_the_picture_of_a_figure_is_bounded_for_large_and_detailed_figures(
     inches: float, points: int
 ) -> None:
     found = preview(figure(inches, points))
@@ -125,7 +125,7 @@ def test_a_figure_is_a_picture_that_is_bounded_however_large_or_detailed_it_is(
     assert len(found["html"]) <= 50_000
 
 
-def test_a_figure_without_anything_on_it_is_text() -> None:
+def test_the_preview_of_an_empty_figure_is_text() -> None:
     from matplotlib.figure import Figure
 
     found = preview(Figure())

@@ -1,4 +1,4 @@
-"""What a worker makes of tqdm's bars: which reports, how often, and what it leaves alone."""
+"""Bars of tqdm in a worker: the contents and the rate of reports, and the bars that are not reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def bars(recorder: Recorder) -> Bars[int]:
 
 @pytest.fixture
 def bar(bars: Bars[int], recorder: Recorder) -> Any:
-    """A tqdm of its own, adapted, that draws at each step and on the worker's stderr unless told otherwise."""
+    """An adapted copy of tqdm, which draws at each step, on the worker's stderr unless a test says otherwise."""
     spec = importlib.util.spec_from_file_location("tqdm.adapted", tqdm.std.__file__)
     assert spec is not None
     assert spec.loader is not None
@@ -41,14 +41,14 @@ def bar(bars: Bars[int], recorder: Recorder) -> Any:
 
 
 def states(recorder: Recorder) -> list[tuple[int, float, bool]]:
-    """Bar, amount and end of what was reported since the last call, closed bars included; there was no text."""
+    """Return number, amount and end of the bars reported since the last call; check that there was no text."""
     recorder.capture.send_late()
     sent = recorder.taken()
     assert all(isinstance(state, BarState) for _, state in sent)
     return [(state.number, state.done, state.closed) for _, state in sent]
 
 
-def test_a_bar_says_what_it_is(bar: Any, recorder: Recorder) -> None:
+def test_the_report_of_a_bar_has_description_amount_total_and_unit(bar: Any, recorder: Recorder) -> None:
     loop = bar(total=4, desc="load", unit="file")
     loop.set_postfix(loss=0.5)
     loop.update(4)
@@ -66,7 +66,7 @@ def test_a_bar_need_not_know_its_total_and_may_have_a_scale(bar: Any, recorder: 
     assert recorder.sent[-1] == (7, BarState(1, "", 1.0, None, "B", True))
 
 
-def test_states_go_out_ten_times_a_second_and_the_last_one_always(
+def test_states_are_reported_ten_times_a_second_and_the_last_one_always(
     bar: Any, bars: Bars[int], recorder: Recorder, clock: Clock
 ) -> None:
     loop = bar(total=9)
@@ -92,7 +92,7 @@ def test_outer_bars_have_smaller_numbers(bar: Any, recorder: Recorder) -> None:
     assert states(recorder) == [(2, 0.0, True), (1, 0.0, True)]
 
 
-def test_short_inner_bars_give_way_to_each_other(bar: Any, recorder: Recorder) -> None:
+def test_short_inner_bars_replace_one_another(bar: Any, recorder: Recorder) -> None:
     outer = bar(total=100)
     for _ in range(100):
         for _ in bar(range(2), leave=False):
@@ -117,7 +117,7 @@ def test_bars_that_a_task_leaves_open_are_closed_as_they_are(bar: Any, recorder:
     assert not recorder.capture.waiting
 
 
-def test_a_bar_that_goes_on_in_another_task_is_a_new_one(bar: Any, recorder: Recorder) -> None:
+def test_a_bar_that_goes_on_in_another_task_is_a_new_bar(bar: Any, recorder: Recorder) -> None:
     loop = bar(total=9)
     recorder.capture.finish(7)
     recorder.task = 8
@@ -141,7 +141,7 @@ def test_a_bar_that_is_collected_is_closed_later(bar: Any, recorder: Recorder) -
     assert states(recorder) == [(1, 4.0, True)]
 
 
-def test_a_disabled_bar_says_nothing(bar: Any, recorder: Recorder) -> None:
+def test_a_disabled_bar_is_not_reported(bar: Any, recorder: Recorder) -> None:
     assert list(bar(range(3), disable=True)) == [0, 1, 2]
     assert states(recorder) == []
     assert not recorder.capture.waiting
@@ -162,7 +162,7 @@ def test_text_written_between_bars_is_text(bar: Any, recorder: Recorder) -> None
     assert "".join(item[2] for item in recorder.taken() if len(item) == 3) == "hello\n"
 
 
-def test_a_process_that_user_code_forked_draws(
+def test_bars_are_drawn_in_a_process_that_user_code_forked(
     bar: Any, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = os.getpid()

@@ -1,4 +1,4 @@
-"""`install(shared=True)`: in a process in which more than tasks runs, only what tasks show is reported."""
+"""`install(shared=True)`: in a process that other code shares, only the output of tasks is reported."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def shared(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Installation[int], io.StringIO]]:
     """The installation, and the stdout that the process had before."""
-    # Not a fixture: between the phases of a test pytest replaces the streams.
+    # Not a fixture, because pytest replaces the streams between the phases of a test.
     former = io.StringIO()
     monkeypatch.setattr(sys, "stdout", former)
     monkeypatch.setattr(sys, "stderr", former)
@@ -35,7 +35,7 @@ def shared(
         assert sys.stdout is former
 
 
-def test_text_of_tasks_is_reported_and_that_of_others_stays(
+def test_text_of_tasks_is_reported_and_other_text_goes_to_the_former_stream(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with shared(recorder, monkeypatch) as (installation, former):
@@ -48,7 +48,7 @@ def test_text_of_tasks_is_reported_and_that_of_others_stays(
     assert recorder.taken() == [(7, "started"), (7, 1, "inside\n"), (7, "finished")]
 
 
-def test_another_thread_is_no_tasks_while_a_task_runs(
+def test_text_of_another_thread_belongs_to_no_task_while_a_task_runs(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with shared(recorder, monkeypatch) as (installation, former), installation.running(7):
@@ -60,7 +60,7 @@ def test_another_thread_is_no_tasks_while_a_task_runs(
     assert (7, 1, "of the task\n") in recorder.taken()
 
 
-def test_the_former_streams_own_attributes_can_be_had(
+def test_attributes_of_the_former_stream_can_be_read(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with shared(recorder, monkeypatch) as (_, former):
@@ -68,7 +68,7 @@ def test_the_former_streams_own_attributes_can_be_had(
         assert sys.stdout.parent_header == {"of": "a kernel"}  # type: ignore[attr-defined]
 
 
-def test_displays_of_tasks_are_reported_and_those_of_others_stay(
+def test_displays_of_tasks_are_reported_and_other_displays_are_as_before(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown: list[Any] = []
@@ -88,7 +88,7 @@ def test_displays_of_tasks_are_reported_and_those_of_others_stay(
     assert contents == ["'of the task'", "of the task, too"]
 
 
-def test_bars_of_tasks_are_reported_and_those_of_others_are_drawn(
+def test_bars_of_tasks_are_reported_and_other_bars_are_drawn(
     recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with shared(recorder, monkeypatch) as (installation, former):
@@ -104,6 +104,6 @@ def test_bars_of_tasks_are_reported_and_those_of_others_are_drawn(
 
 
 @pytest.mark.parametrize("other", [{"redirect": True}, {"log": 1}])
-def test_only_a_worker_of_its_own_follows_a_log(recorder: Recorder, other: dict[str, Any]) -> None:
+def test_a_shared_process_cannot_follow_a_log(recorder: Recorder, other: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="only one of them"):
         install(recorder, shared=True, **other)

@@ -1,4 +1,4 @@
-"""What a remote cell has of IPython: commands, a few magics, and a clear word about the rest."""
+"""IPython in a remote cell: commands, magics, and clear errors for the parts that are missing."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def shell() -> RemoteShell:
         ("for i in a; do echo ${i}; done", "for i in a; do echo ${i}; done"),
     ],
 )
-def test_a_command_gets_values_and_keeps_what_is_the_shells(
+def test_a_command_gets_values_of_names_and_keeps_variables_of_the_shell(
     shell: RemoteShell, command: str, meaning: str
 ) -> None:
     assert shell.var_expand(command) == meaning
@@ -78,7 +78,7 @@ def test_an_interrupt_ends_the_command(shell: RemoteShell, tmp_path: Path) -> No
         os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
-def test_what_a_magic_changed_is_undone(shell: RemoteShell, tmp_path: Path) -> None:
+def test_the_changes_of_a_magic_are_undone(shell: RemoteShell, tmp_path: Path) -> None:
     former = os.getcwd()
     shell.run_line_magic("cd", str(tmp_path))
     shell.run_line_magic("env", "IPYREMOTE_TEST_WORD={word}")
@@ -89,7 +89,7 @@ def test_what_a_magic_changed_is_undone(shell: RemoteShell, tmp_path: Path) -> N
     assert "IPYREMOTE_TEST_WORD" not in os.environ
 
 
-def test_other_magics_and_attributes_say_that_they_do_not_exist(shell: RemoteShell) -> None:
+def test_unknown_magics_and_attributes_raise_an_error(shell: RemoteShell) -> None:
     with pytest.raises(UsageError, match="Line magic function `%nothing` not found"):
         shell.run_line_magic("nothing", "")
     with pytest.raises(UsageError, match="Cell magic `%%nothing` not found"):
@@ -112,7 +112,7 @@ def test_magics_of_ipython_work(
     assert (tmp_path / "hello.txt").read_text() == "text\n"
 
 
-def test_what_code_under_a_magic_raises_is_raised(shell: RemoteShell) -> None:
+def test_an_exception_of_code_under_a_magic_is_raised(shell: RemoteShell) -> None:
     for magic in ("time", "capture"):
         with pytest.raises(ZeroDivisionError):
             shell.run_cell_magic(magic, "", "n / 0")
@@ -153,7 +153,7 @@ def test_a_shell_changes_nothing_but_its_namespace(
 
 
 @pytest.mark.processes
-def test_nothing_is_made_before_it_is_used() -> None:
+def test_the_shell_is_not_made_before_its_first_use() -> None:
     program = (
         "import sys\n"
         "from types import FunctionType\n"

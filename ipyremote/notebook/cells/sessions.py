@@ -1,11 +1,11 @@
-"""The notebook's side of the sessions of `%%remote -s`: which sessions there are, and which values each of them has.
+"""The notebook's side of the sessions of `%%remote -s`: the running sessions, and the values that each session has.
 
 A session is an actor (`remote_cells/sessions.py`), which the first cell with the session's name starts.
 
 - A name is sent to a session when a cell reads the name for the first time, and again when the notebook has bound the
   name to another object. Functions and classes are sent each time, because the names that they use may have changed.
-- A name that a cell of the session binds is the session's own from then on. Such a name is sent only if a cell names it
-  behind -i.
+- A name that a cell of the session binds is the session's own from then on. Such a name is sent only if a cell has the
+  name behind -i.
 - A session whose process has died is started again, empty, by the next cell with the session's name.
 """
 
@@ -34,7 +34,7 @@ __all__ = ["NAME_PREFIX", "Sessions"]
 #: Time that `%remote_sessions` waits for a session's answer, in seconds, and number of variables listed for a session.
 _PATIENCE: Final = 1.0
 _LISTED: Final = 20
-#: Prefix of sessions among the names that outlive a kernel.
+#: Prefix of the sessions' names among the names that outlive a kernel.
 NAME_PREFIX: Final = "%%remote -s "
 
 
