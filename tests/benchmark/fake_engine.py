@@ -1,6 +1,6 @@
-"""An engine that does everything at once in the driver, and gets into trouble where a test wants it to.
+"""An engine that runs each call at once in the driver, and fails in the methods that a test chooses.
 
-Tests write one-line adapters that make it; see `adapter` in test_run.py.
+Tests write one-line adapters that make the engine; see `adapter` in test_rounds.py.
 """
 
 import multiprocessing
@@ -13,7 +13,7 @@ from typing import Any
 
 
 class FakeEngine:
-    """Handles are values. `trouble` maps the name of a method to what is done before it."""
+    """An engine whose handles are the values. `trouble` maps names of methods to functions that are called before."""
 
     lives_in_driver = False
 
@@ -68,29 +68,29 @@ class FakeEngine:
 
 
 def hang() -> None:
-    """Do not come back."""
+    """Never return."""
     time.sleep(3600)
 
 
 def crash() -> None:
-    """End the process as a segmentation fault would: nothing is cleaned up."""
+    """End the process without cleaning up, as a segmentation fault does."""
     sys.stderr.write("last words\n")
     sys.stderr.flush()
     os._exit(3)
 
 
 def refuse() -> None:
-    """What ipyremote says of what it does not have yet."""
+    """Raise the error of ipyremote for a missing feature."""
     raise NotImplementedError("not yet")
 
 
 def fail() -> None:
-    """An error of two lines."""
+    """Raise an error with a text of two lines."""
     raise ValueError("first line\nsecond line")
 
 
 def leave_a_process(path: str) -> Callable[[], None]:
-    """Start a process in a session of its own and write its pid to `path`; then hang."""
+    """Start a process in its own process session, write its id to `path`, and hang."""
 
     def leave() -> None:
         command = [sys.executable, "-c", "import time; time.sleep(3600)"]
@@ -103,7 +103,7 @@ def leave_a_process(path: str) -> Callable[[], None]:
 
 
 def fork_and_crash(path: str) -> Callable[[], None]:
-    """Fork a process that holds every descriptor of this one open, the report's too, write its pid, and end."""
+    """Fork a process that keeps all descriptors open, the report's too, write its id to `path`, and crash."""
 
     def fork() -> None:
         pid = os.fork()
@@ -117,9 +117,9 @@ def fork_and_crash(path: str) -> Callable[[], None]:
 
 
 def hold_a_semaphore(path: str) -> Callable[[], None]:
-    """Make a named semaphore, which a resource tracker is to unlink, write its name to `path`, and hang.
+    """Make a named semaphore that a resource tracker unlinks, write its name to `path`, and hang.
 
-    A second process keeps the tracker serving after the end of this one.
+    A second process keeps the tracker running after the end of this process.
     """
 
     def hold() -> None:

@@ -1,4 +1,4 @@
-"""The command line says what is wrong with it before anything starts."""
+"""The command line of the benchmark, whose mistakes are reported before an engine starts."""
 
 import pytest
 
@@ -29,7 +29,7 @@ from ipyremote.benchmark.rounds import Plan
         (["--profile", "--cases", "submit", "--json"], "--profile looks at ipyremote alone"),
     ],
 )
-def test_a_wrong_command_line_is_a_clear_error(
+def test_a_wrong_command_line_gives_a_clear_error(
     argv: list[str], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as caught:
@@ -38,7 +38,7 @@ def test_a_wrong_command_line_is_a_clear_error(
     assert message in capsys.readouterr().err
 
 
-def test_list_names_every_case_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
+def test_list_prints_each_case_and_runs_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--list"]) == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert names == [case.name for case in CASES]
@@ -46,7 +46,7 @@ def test_list_names_every_case_and_runs_none(capsys: pytest.CaptureFixture[str])
 
 @pytest.fixture
 def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
-    """The plans that `main` made, none of which ran."""
+    """Return the plans that `main` makes; no plan is run."""
     made: list[Plan] = []
 
     def note(plan: Plan, progress: object) -> Results:
@@ -57,7 +57,7 @@ def plans(monkeypatch: pytest.MonkeyPatch) -> list[Plan]:
     return made
 
 
-def test_without_options_ipyremote_runs_every_case_in_three_rounds(plans: list[Plan]) -> None:
+def test_ipyremote_runs_each_case_in_three_rounds_without_options(plans: list[Plan]) -> None:
     main([])
     (plan,) = plans
     assert [spec.name for spec in plan.engines] == ["ipyremote"]
@@ -65,14 +65,14 @@ def test_without_options_ipyremote_runs_every_case_in_three_rounds(plans: list[P
     assert (plan.rounds, plan.workers, plan.quick) == (3, 2, False)
 
 
-def test_quick_means_one_round_unless_it_is_said_otherwise(plans: list[Plan]) -> None:
+def test_quick_means_one_round_unless_rounds_are_given(plans: list[Plan]) -> None:
     main(["--quick"])
     main(["--quick", "--rounds", "2", "--limit", "7"])
     assert [(plan.rounds, plan.quick) for plan in plans] == [(1, True), (2, True)]
     assert plans[1].limit == 7.0
 
 
-def test_peers_come_after_ipyremote_once_each_and_cases_in_the_order_of_the_report(plans: list[Plan]) -> None:
+def test_peers_come_after_ipyremote_and_cases_are_in_the_order_of_the_report(plans: list[Plan]) -> None:
     main(["--against", "pool, ray,pool", "--cases", "submit,startup"])
     (plan,) = plans
     assert [spec.name for spec in plan.engines] == ["ipyremote", "pool", "ray"]
@@ -80,7 +80,7 @@ def test_peers_come_after_ipyremote_once_each_and_cases_in_the_order_of_the_repo
 
 
 def results(ours: CaseStatus, theirs: CaseStatus = CaseStatus.MEASURED) -> Results:
-    """One case on ipyremote and one peer."""
+    """Return results of one case on ipyremote and on one peer."""
 
     def column(engine: str, status: CaseStatus) -> Column:
         samples = (1.0,) if status is CaseStatus.MEASURED else ()
@@ -91,7 +91,7 @@ def results(ours: CaseStatus, theirs: CaseStatus = CaseStatus.MEASURED) -> Resul
 
 
 @pytest.mark.parametrize("status", CaseStatus)
-def test_what_becomes_of_a_peer_is_not_a_failure(status: CaseStatus) -> None:
+def test_the_failure_of_a_peer_does_not_fail_the_benchmark(status: CaseStatus) -> None:
     assert exit_status(results(CaseStatus.MEASURED, status)) == 0
 
 
@@ -99,5 +99,5 @@ def test_what_becomes_of_a_peer_is_not_a_failure(status: CaseStatus) -> None:
     ("status", "code"),
     [(CaseStatus.ERROR, 1), (CaseStatus.TIMEOUT, 1), (CaseStatus.UNSUPPORTED, 0), (CaseStatus.MEASURED, 0)],
 )
-def test_ipyremote_failing_is(status: CaseStatus, code: int) -> None:
+def test_the_failure_of_ipyremote_fails_the_benchmark(status: CaseStatus, code: int) -> None:
     assert exit_status(results(status)) == code

@@ -1,4 +1,4 @@
-"""The parts that cases are made of, and the profile of one."""
+"""The parts of cases, and the profile of a case."""
 
 import importlib.util
 from pathlib import Path
@@ -14,7 +14,7 @@ from ipyremote.benchmark.profiling import profile
 
 @pytest.fixture(scope="module")
 def fake() -> ModuleType:
-    """The module of the fake engine, loaded from its file as the children load it."""
+    """Return the module of the fake engine, loaded from its file as in a child process."""
     spec = importlib.util.spec_from_file_location("fake_engine", Path(__file__).with_name("fake_engine.py"))
     assert spec is not None
     assert spec.loader is not None
@@ -23,8 +23,8 @@ def fake() -> ModuleType:
     return module
 
 
-def test_a_rate_counts_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A clock that only operations move: each takes a quarter of a second."""
+def test_a_rate_counts_each_operation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fake clock advances by a quarter of a second with each operation."""
     now = 0.0
 
     def operation() -> None:
@@ -36,20 +36,20 @@ def test_a_rate_counts_every_operation(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 10 <= now < 20
 
 
-def test_a_rate_of_something_slow_is_taken_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_operation_runs_once_for_its_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = iter([0.0, 8.0])
     monkeypatch.setattr("ipyremote.benchmark.cases.perf_counter", lambda: next(clock))
     assert rate(lambda: None, seconds=0.1) == 0.125
 
 
 @pytest.mark.processes
-def test_a_fresh_process_reports_the_seconds_of_the_program_and_not_of_its_end() -> None:
+def test_a_fresh_process_reports_the_duration_of_the_program_without_its_end() -> None:
     seconds = fresh_process("import time; time.sleep(0.05); print('noise')", "time.sleep(0.3)")
     assert 0.05 <= seconds < 0.3
 
 
 @pytest.mark.processes
-def test_a_fresh_process_has_imported_nothing_of_ours() -> None:
+def test_a_fresh_process_has_imported_no_module_of_ipyremote() -> None:
     fresh_process("import sys; assert 'ipyremote' not in sys.modules", "pass")
 
 
@@ -61,12 +61,12 @@ def test_a_case_is_closed_after_its_samples(fake: ModuleType) -> None:
     assert len(samples_of(BY_NAME["submit"], setting(fake.FakeEngine()))) == QUICK.repeats
 
 
-def test_a_case_that_fails_is_an_outcome_and_not_an_exception(fake: ModuleType) -> None:
+def test_a_failed_case_is_an_outcome_and_not_an_exception(fake: ModuleType) -> None:
     outcome = outcome_of(BY_NAME["submit"], setting(fake.FakeEngine(task=fake.fail)))
     assert (outcome.status.value, outcome.detail) == ("error", "ValueError: first line")
 
 
-def test_the_memory_of_an_engine_in_the_driver_is_what_the_driver_grew_by(fake: ModuleType) -> None:
+def test_the_memory_of_an_engine_in_the_driver_is_the_growth_of_the_driver(fake: ModuleType) -> None:
     engine = fake.FakeEngine()
     (outside,) = samples_of(BY_NAME["memory"], setting(engine))
     engine.lives_in_driver = True
@@ -74,7 +74,7 @@ def test_the_memory_of_an_engine_in_the_driver_is_what_the_driver_grew_by(fake: 
     assert inside - outside == pytest.approx(engine_processes.driver_memory(), rel=0.2)
 
 
-def test_a_profile_names_what_the_case_called(fake: ModuleType) -> None:
+def test_a_profile_names_the_functions_that_the_case_called(fake: ModuleType) -> None:
     text = profile(BY_NAME["submit"], fake.FakeEngine(), workers=2, quick=True)
     assert text.startswith("submission alone: ")
     assert "workloads.py" in text

@@ -1,4 +1,4 @@
-"""Results -> text, and the ratio that the text is about."""
+"""Formatting of results as text, and the ratio of two results."""
 
 import json
 
@@ -38,7 +38,7 @@ def results(
         (0.0123, "0.0123"),
     ],
 )
-def test_a_number_has_about_three_digits(value: float, text: str) -> None:
+def test_a_number_is_shown_with_about_three_digits(value: float, text: str) -> None:
     assert number(value) == text
 
 
@@ -63,13 +63,13 @@ def test_a_cell_without_a_number_says_why(status: CaseStatus, text: str) -> None
     assert cell_text(without_number(status, "x")) == text
 
 
-def test_a_long_error_is_cut_in_the_cell_and_whole_in_the_notes() -> None:
+def test_a_long_error_is_cut_in_the_cell_and_complete_in_the_notes() -> None:
     cell = without_number(CaseStatus.ERROR, "ValueError: " + "long " * 20)
     assert len(cell_text(cell)) == CELL_WIDTH
     assert table(results(cell)).splitlines()[-1] == f"ipyremote, round-trip: error: {cell.detail}"
 
 
-def test_a_failure_of_several_cases_is_one_note() -> None:
+def test_an_equal_failure_of_several_cases_is_one_note() -> None:
     bad = without_number(CaseStatus.ERROR, "start: no")
     columns = [Column("ipyremote", "1.0", {RATE.name: bad, SECONDS.name: bad})]
     text = table(Results(workers=2, rounds=1, quick=False, rows=[RATE, SECONDS], columns=columns))
@@ -82,7 +82,7 @@ def test_a_ratio_above_one_means_better_for_rates_and_for_seconds() -> None:
 
 
 def test_a_ratio_compares_each_round_with_itself() -> None:
-    """The machine ran at half its speed in the second round, and at a quarter in the third."""
+    """The machine has half its speed in the second round, and a quarter in the third round."""
     ours, theirs = measured((40.0,), (20.0,), (10.0,)), measured((20.0,), (10.0,), (5.0,))
     assert ratio(RATE, ours, theirs) == 2.0
 
@@ -97,7 +97,7 @@ def test_there_is_no_ratio_to_zero() -> None:
     assert ratio(RATE, measured((1.0,)), measured((0.0,))) is None
 
 
-def test_a_round_without_a_number_speaks_for_the_cell() -> None:
+def test_the_last_round_without_a_number_decides_the_cell() -> None:
     cell = CaseResult(
         (CaseOutcome(CaseStatus.MEASURED, (1.0,)), CaseOutcome(CaseStatus.TIMEOUT, detail="late"))
     )
@@ -130,11 +130,11 @@ def test_the_table_is_aligned_and_followed_by_the_ratios_and_the_missing_engines
     ]
 
 
-def test_ipyremote_alone_has_no_ratios() -> None:
+def test_a_table_of_ipyremote_alone_has_no_ratios() -> None:
     assert "ipyremote /" not in table(results(measured((1.0,))))
 
 
-def test_a_quick_run_says_that_it_is_one() -> None:
+def test_the_heading_of_a_quick_run_says_quick() -> None:
     assert "quick" in table(results(measured((1.0,)), quick=True)).splitlines()[0]
 
 

@@ -1,4 +1,4 @@
-"""`install_as_ray`: programs that say `import ray`, each in a process of its own, on a real cluster."""
+"""`install_as_ray`: programs with `import ray`, each in its own process, on a real cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ pytestmark = pytest.mark.processes
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:
-    """Run a program that has installed ipyremote as ray."""
+    """Run a program after `install_as_ray`."""
     text = "import ipyremote\nipyremote.install_as_ray()\n" + textwrap.dedent(program)
     return subprocess.run(
         [sys.executable, "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=100, check=False
@@ -23,7 +23,7 @@ def run(program: str) -> subprocess.CompletedProcess[str]:
 
 
 def printed(program: str) -> list[str]:
-    """The lines that such a program prints; it must end well."""
+    """Return the lines that a program prints after `install_as_ray`; the program must succeed."""
     done = run(program)
     assert not done.returncode, done.stderr
     return done.stdout.splitlines()
@@ -65,7 +65,7 @@ def test_a_program_for_ray_runs_unchanged() -> None:
     assert expected == printed(program)
 
 
-def test_modules_are_ours_and_keep_their_names() -> None:
+def test_modules_of_ray_are_modules_of_ipyremote_and_keep_their_names() -> None:
     program = """
         import ray
         import ray.exceptions
@@ -85,7 +85,7 @@ def test_modules_are_ours_and_keep_their_names() -> None:
     assert expected == printed(program)
 
 
-def test_a_task_finds_ray_too_even_in_a_session_that_began_before() -> None:
+def test_a_task_can_import_ray_even_in_a_session_that_started_earlier() -> None:
     text = """
         import ipyremote
         ipyremote.init(num_cpus=1)
@@ -115,7 +115,7 @@ def test_a_task_finds_ray_too_even_in_a_session_that_began_before() -> None:
     assert (done.returncode, done.stdout.splitlines()) == (0, ["early", "ipyremote early IPyRemoteError"])
 
 
-def test_it_may_be_installed_twice_but_not_after_ray_itself() -> None:
+def test_install_as_ray_can_be_called_twice_but_not_after_an_import_of_ray() -> None:
     program = """
         import sys, types
         before = list(sys.meta_path)
@@ -135,7 +135,7 @@ def test_it_may_be_installed_twice_but_not_after_ray_itself() -> None:
     assert done.stdout == "Ray itself has been imported already\n"
 
 
-def test_what_is_not_there_says_what_to_use_instead() -> None:
+def test_the_error_of_an_absent_feature_says_what_to_use_instead() -> None:
     program = """
         import ray
         def tried(statement):
@@ -158,14 +158,14 @@ def test_what_is_not_there_says_what_to_use_instead() -> None:
     assert "False" == lines[-1]
 
 
-def test_what_nobody_has_is_simply_not_found() -> None:
+def test_a_name_that_ray_does_not_have_is_not_found() -> None:
     done = run("import ray.nonsense")
     assert "ModuleNotFoundError: No module named 'ray.nonsense'" in done.stderr
     done = run("import ray\nray.nonsense")
     assert "AttributeError: module 'ipyremote' has no attribute 'nonsense'" in done.stderr
 
 
-def test_placement_groups_have_rays_names() -> None:
+def test_placement_groups_have_the_names_of_ray() -> None:
     program = """
         import ray
         from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
@@ -194,12 +194,12 @@ def test_placement_groups_have_rays_names() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(ABSENT))
-def test_every_absent_name_has_a_way_out(name: str) -> None:
+def test_each_absent_name_has_advice(name: str) -> None:
     assert ABSENT[name].strip() == ABSENT[name]
     assert not ABSENT[name].endswith(".")
 
 
-def test_the_state_of_the_session_is_told_under_the_names_of_ray() -> None:
+def test_state_queries_have_the_names_of_ray() -> None:
     program = """
         import ray
         from ray.util.state import list_tasks

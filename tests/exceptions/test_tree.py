@@ -1,4 +1,4 @@
-"""The tree, the combined classes, and what a traceback shows."""
+"""The tree of exceptions, the combined classes, and the text of tracebacks."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ def _combined(error: BaseException) -> TaskError:
 
 
 class _Bad:
-    """Its `repr` may take any time, and does."""
+    """Class whose `repr` must not be called, because it is not known to be quick."""
 
     def __repr__(self) -> str:
         raise AssertionError("it is not asked")
 
 
 class WithInit(Exception):
-    """Wants two arguments."""
+    """Exception whose `__init__` needs two arguments."""
 
     def __init__(self, a: int, b: int) -> None:
         super().__init__(a, b)
@@ -46,49 +46,49 @@ class WithInit(Exception):
 
 
 class WithNew(ValueError):
-    """Wants an argument before there is an instance."""
+    """Exception whose `__new__` needs an argument."""
 
     def __new__(cls, needed: int) -> WithNew:
         return super().__new__(cls, needed)
 
 
 class NoException(BaseException):
-    """Passes by whoever catches exceptions."""
+    """Exception that `except Exception` does not catch."""
 
 
 class WithSlots(Exception):
-    """Keeps a field outside of its dictionary."""
+    """Exception with a field in `__slots__`."""
 
     __slots__ = ("code",)
 
 
 class Final(Exception):
-    """Lets nobody inherit from it."""
+    """Exception class that forbids subclasses."""
 
     def __init_subclass__(cls) -> None:
         raise TypeError("final")
 
 
 @pytest.mark.parametrize("kind", sorted(FAILURES))
-def test_every_kind_of_failure_has_an_exception_that_survives_pickling(kind: str) -> None:
+def test_each_kind_of_failure_has_an_exception_that_survives_pickling(kind: str) -> None:
     error = from_failure(kind, "what happened")
     again = pickle.loads(pickle.dumps(error))
     assert type(again) is FAILURES[kind]
     assert "what happened" in str(again)
 
 
-def test_an_unknown_kind_is_a_system_error() -> None:
+def test_an_unknown_kind_of_failure_is_a_system_error() -> None:
     assert type(from_failure("something new", "text")) is exceptions.IPyRemoteSystemError
 
 
-def test_a_dead_actor_knows_why_its_init_failed() -> None:
+def test_the_error_of_a_dead_actor_has_the_exception_of_its_init() -> None:
     error = from_failure("actor_died", "text", TaskError("A#1", ValueError("no")))
     assert isinstance(error, exceptions.ActorError)
     assert error.actor_init_failed
     assert repr(error.cause) == "ValueError('no')"
 
 
-def test_names_of_ray_are_aliases() -> None:
+def test_the_exception_names_of_ray_are_aliases() -> None:
     assert exceptions.RayError is IPyRemoteError
     assert exceptions.RayTaskError is TaskError
     assert exceptions.RayActorError is exceptions.ActorError
@@ -126,7 +126,7 @@ def test_a_combined_error_is_an_instance_of_both_before_and_after_pickling(error
         assert repr(one.args[0]) == repr(one.cause) == repr(error)
 
 
-def test_fields_and_methods_of_the_cause_are_found() -> None:
+def test_a_combined_error_has_the_fields_and_methods_of_its_cause() -> None:
     missing: Any = _combined(OSError(2, "no such file", "name"))
     assert (missing.errno, missing.strerror, missing.filename) == (2, "no such file", "name")
     custom: Any = _combined(WithInit(1, 2))
@@ -139,18 +139,18 @@ def test_fields_and_methods_of_the_cause_are_found() -> None:
         custom.nothing
 
 
-def test_the_combined_class_of_a_type_is_one_class() -> None:
+def test_each_exception_class_has_one_combined_class() -> None:
     assert type(_combined(ValueError(1))) is type(_combined(ValueError(2)))
 
 
-def test_a_group_keeps_its_members() -> None:
+def test_a_combined_exception_group_keeps_its_members() -> None:
     combined: Any = _combined(ExceptionGroup("many", [ValueError(1), KeyError(2)]))
     matched, rest = combined.split(ValueError)
     assert [type(error) for error in matched.exceptions] == [ValueError]
     assert [type(error) for error in rest.exceptions] == [KeyError]
 
 
-def test_a_class_that_forbids_inheritance_leaves_a_plain_task_error() -> None:
+def test_a_cause_whose_class_forbids_subclasses_leaves_a_plain_task_error() -> None:
     with pytest.warns(RuntimeWarning, match="Final cannot be combined"):
         error = _combined(Final("x"))
     assert type(error) is TaskError
@@ -161,11 +161,11 @@ def test_a_class_that_forbids_inheritance_leaves_a_plain_task_error() -> None:
     "error",
     [KeyboardInterrupt(), SystemExit(1), GeneratorExit(), asyncio.CancelledError(), Exception("plain")],
 )
-def test_what_must_not_or_need_not_be_combined_is_not(error: BaseException) -> None:
+def test_control_exceptions_and_plain_exceptions_are_not_combined(error: BaseException) -> None:
     assert type(_combined(error)) is TaskError
 
 
-def test_a_class_whose_str_raises_can_be_shown() -> None:
+def test_an_exception_whose_str_raises_can_be_shown() -> None:
     class Mute(Exception):
         def __str__(self) -> str:
             raise RuntimeError
@@ -173,7 +173,7 @@ def test_a_class_whose_str_raises_can_be_shown() -> None:
     assert str(_combined(Mute())).startswith("Mute")
 
 
-def test_without_its_cause_an_error_keeps_its_text() -> None:
+def test_an_error_without_its_cause_keeps_its_text() -> None:
     error = TaskError.capture(_raised(ValueError("bad")), "square#3", 1).without_cause()
     assert error.cause is None
     assert error.as_instanceof_cause() is error
@@ -181,7 +181,7 @@ def test_without_its_cause_an_error_keeps_its_text() -> None:
 
 
 def _cell(source: str, filename: str) -> types.FunctionType:
-    """A function typed in a notebook."""
+    """Return a function of a notebook cell."""
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     names: dict[str, Any] = {}
     exec(compile(source, filename, "exec"), names)
@@ -191,7 +191,7 @@ def _cell(source: str, filename: str) -> types.FunctionType:
 
 @pytest.fixture
 def from_cell() -> Any:
-    """Captures what a function raises that was typed in cell 4."""
+    """Return a function that runs code of cell 4 and captures its exception."""
 
     def capture(source: str, *args: Any) -> TaskError:
         filename = "/tmp/ipykernel_1/4.py"
@@ -205,7 +205,7 @@ def from_cell() -> Any:
     linecache.cache.pop("/tmp/ipykernel_1/4.py", None)
 
 
-def test_the_text_names_the_cell_and_no_process(from_cell: Any) -> None:
+def test_the_traceback_text_names_the_cell_and_no_process(from_cell: Any) -> None:
     error = from_cell("def f(x):\n    raise ValueError(x)\n", "bad")
     assert str(error) == (
         "bad\n\nf#1 raised:\nTraceback (most recent call last):\n"
@@ -215,7 +215,7 @@ def test_the_text_names_the_cell_and_no_process(from_cell: Any) -> None:
     assert error.frames == (frame,)
 
 
-def test_variables_of_the_innermost_frames_come_along_as_what_they_look_like(from_cell: Any) -> None:
+def test_variables_of_the_innermost_frames_are_sent_as_values_or_likenesses(from_cell: Any) -> None:
     error = from_cell(
         "def f(depth, bad):\n"
         "    import numpy as np, sys\n"
@@ -233,7 +233,7 @@ def test_variables_of_the_innermost_frames_come_along_as_what_they_look_like(fro
         "data": Likeness("array([0, 1, 2, 3, 4])"),
         "bad": Likeness(f"<{__name__}._Bad>"),
     }
-    # Modules are left out, and what is far from the failure.
+    # Modules are left out, and so are variables of frames far from the failure.
     assert set(dict(error.frames[-2].values)) == {"depth", "bad"}
     assert error.frames[0].values == ()
     again = pickle.loads(pickle.dumps(error))
@@ -241,7 +241,7 @@ def test_variables_of_the_innermost_frames_come_along_as_what_they_look_like(fro
     assert repr(again.frames[-1].values[1][1]) == "array([0, 1, 2, 3, 4])"
 
 
-def test_what_comes_along_of_variables_is_bounded(from_cell: Any) -> None:
+def test_the_number_and_size_of_sent_variables_are_bounded(from_cell: Any) -> None:
     names = [f"v{number}" for number in range(60)]
     lines = "".join(f"    {name} = {['x' * 1000]!r} * 1000000\n" for name in names[:2])
     lines += "".join(f"    {name} = 'y' * 300\n" for name in names[2:])
@@ -251,16 +251,14 @@ def test_what_comes_along_of_variables_is_bounded(from_cell: Any) -> None:
     assert len(pickle.dumps(frame)) < 8_000
 
 
-def test_a_limit_of_tracebacks_costs_the_variables_only(
-    from_cell: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sys_tracebacklimit_only_drops_the_variables(from_cell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "tracebacklimit", 1, raising=False)
     error = from_cell("def f(x):\n    g(x)\ndef g(x):\n    raise ValueError(x)\n", 1)
     assert str(error.cause) == "1"
     assert all(frame.values == () for frame in error.frames)
 
 
-def test_causes_and_notes_are_in_the_text(from_cell: Any) -> None:
+def test_causes_and_notes_are_in_the_traceback_text(from_cell: Any) -> None:
     error = from_cell(
         "def f():\n"
         "    try:\n"
@@ -277,7 +275,7 @@ def test_causes_and_notes_are_in_the_text(from_cell: Any) -> None:
     assert text.count("In [4], line") == 2
 
 
-def test_a_failure_met_in_a_task_shows_the_frames_of_both(from_cell: Any) -> None:
+def test_an_error_of_a_nested_task_shows_the_frames_of_both_tasks(from_cell: Any) -> None:
     inner = from_cell("def f():\n    raise ValueError('deep')\n").as_instanceof_cause()
     outer = from_cell("def f(error):\n    raise error\n", inner)
     assert isinstance(outer.cause, ValueError)
@@ -290,7 +288,7 @@ def test_a_failure_met_in_a_task_shows_the_frames_of_both(from_cell: Any) -> Non
     )
 
 
-def test_what_ipython_shows_goes_from_here_into_the_task_without_our_frames(from_cell: Any) -> None:
+def test_the_traceback_in_ipython_continues_into_the_task_without_frames_of_ipyremote(from_cell: Any) -> None:
     error = from_cell("def f():\n    raise ValueError('bad')\n").as_instanceof_cause()
     shown = _raised(error)._render_traceback_()  # type: ignore[attr-defined]
     assert shown[1].startswith("ValueError ")
@@ -304,7 +302,7 @@ def test_what_ipython_shows_goes_from_here_into_the_task_without_our_frames(from
     ]
 
 
-def test_other_errors_are_shown_without_our_frames() -> None:
+def test_other_errors_are_shown_without_frames_of_ipyremote() -> None:
     import ipyremote
 
     with pytest.raises(exceptions.IPyRemoteError) as caught:
@@ -318,7 +316,7 @@ def test_other_errors_are_shown_without_our_frames() -> None:
 @pytest.mark.parametrize(
     ("as_cause", "link"), [(True, "That led to this:"), (False, "While that was handled, this happened:")]
 )
-def test_what_came_before_an_error_is_shown_before_it(as_cause: bool, link: str) -> None:
+def test_the_context_of_an_error_is_shown_before_the_error(as_cause: bool, link: str) -> None:
     first = _raised(KeyError("first"))
     error = exceptions.GetTimeoutError("slow")
     error.__cause__ = first if as_cause else None
@@ -331,7 +329,7 @@ def test_what_came_before_an_error_is_shown_before_it(as_cause: bool, link: str)
     assert "KeyError: 'first'" not in error._render_traceback_()
 
 
-def test_a_cell_of_this_process_is_named_by_its_shell(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cell_of_this_process_has_the_name_that_its_shell_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     class Compiler:
         def format_code_name(self, name: str) -> tuple[str, str] | None:
             return ("Cell", "In[7]") if name == "cell-file" else None

@@ -1,4 +1,4 @@
-"""Values and functions to bytes and back, the refs inside them, and errors that name the culprit."""
+"""Pickling of values and functions, the refs inside them, and errors that name the unpicklable part."""
 
 import collections
 import dataclasses
@@ -34,7 +34,7 @@ from tests.support.sources import ROOT
 
 
 class Ref:
-    """Pickles as a ref does."""
+    """Object that reports its id when it is pickled, as a ref does."""
 
     def __init__(self, number):
         self.number = number
@@ -45,7 +45,7 @@ class Ref:
 
 
 class Strided:
-    """Hands pickle a buffer that is not contiguous."""
+    """Object whose pickle has a buffer that is not contiguous."""
 
     def __init__(self, data):
         self.data = data
@@ -59,7 +59,7 @@ def round_trip(value):
 
 
 def run(code, stdin=b""):
-    """Run a program as `__main__`; what it writes to stdout."""
+    """Run a program as `__main__` and return its stdout."""
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(code)],
         cwd=ROOT,
@@ -91,13 +91,13 @@ def run(code, stdin=b""):
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_plain_values_come_back(value):
+def test_plain_values_survive_a_round_trip(value):
     again = round_trip(value)
     assert again == value
     assert type(again) is type(value)
 
 
-def test_large_bytes_are_left_out_of_the_pickle():
+def test_large_bytes_are_out_of_band_buffers():
     for value in (b"x" * 200_000, bytearray(200_000)):
         pickled = dumps(value)
         assert len(pickled.head) < 200
@@ -120,13 +120,13 @@ def test_large_bytes_are_left_out_of_the_pickle():
     ],
     ids=str,
 )
-def test_arrays_come_back(array):
+def test_arrays_survive_a_round_trip(array):
     again = round_trip(array)
     np.testing.assert_array_equal(again, array)
     assert again.dtype == array.dtype
 
 
-def test_small_arrays_are_read_only_and_aligned():
+def test_arrays_inside_messages_are_read_only_and_aligned():
     first, second = round_trip([np.arange(3, dtype=np.int8), np.arange(3.0)])
     assert not first.flags.writeable
     assert second.ctypes.data % 16 == 0
@@ -134,14 +134,14 @@ def test_small_arrays_are_read_only_and_aligned():
         second[0] = 1
 
 
-def test_the_source_may_change_after_the_copy():
+def test_the_source_array_can_change_after_the_copy():
     array = np.arange(10)
     value = inline(dumps(array))
     array[:] = 0
     assert loads_inline(value).sum() == 45
 
 
-def test_frames_and_shared_objects_come_back():
+def test_data_frames_and_shared_objects_survive_a_round_trip():
     frame = pd.DataFrame({"a": np.arange(5), "b": list("vwxyz")})
     pd.testing.assert_frame_equal(round_trip(frame), frame)
     shared = np.arange(5)
@@ -149,7 +149,7 @@ def test_frames_and_shared_objects_come_back():
     assert first is second
 
 
-def test_the_layout_is_that_of_the_docstring():
+def test_the_inline_layout_is_as_documented():
     pickled = dumps([np.arange(3, dtype=np.int8), np.arange(5, dtype=np.int16)])
     value = inline(pickled)
     assert value.sizes == (len(pickled.head), 3, 10)
@@ -159,7 +159,7 @@ def test_the_layout_is_that_of_the_docstring():
     assert pickled.size == sum(value.sizes)
 
 
-def test_without_buffers_the_data_is_one_pickle():
+def test_inline_data_without_buffers_is_one_pickle():
     pickled = dumps((1, "a"))
     assert inline(pickled) == Inline(pickle.dumps((1, "a"), 5))
     assert inline_size(pickled) == pickled.size == len(pickled.head)
@@ -172,7 +172,7 @@ def test_a_buffer_that_is_not_contiguous_is_refused_as_pickle_does():
         dumps(Strided(b"abcdef"))
 
 
-def test_slots_are_small_and_equal_by_index():
+def test_slots_have_small_pickles_and_compare_by_index():
     pickled = dumps(((Slot(3),), {}))
     assert loads(pickled.head) == ((Slot(3),), {})
     assert len(pickled.head) < 60
@@ -184,7 +184,7 @@ def test_slots_are_small_and_equal_by_index():
 # ---- refs
 
 
-def test_refs_are_collected_in_order_each_once():
+def test_refs_inside_a_value_are_collected_in_order_and_each_once():
     assert dumps([Ref(5), {"a": Ref(3)}, Ref(5), np.arange(3)]).refs == (5, 3)
     assert dumps(1).refs == ()
 
@@ -246,7 +246,7 @@ def test_refs_in_closures_are_collected():
     assert dumps_function(lambda: ref)[1] == (9,)
 
 
-def test_collections_nest_and_are_closed_by_errors():
+def test_ref_collections_nest_and_are_closed_after_an_error():
     with nested_refs.collecting() as outer:
         nested_refs.collect(1)
         assert dumps(Ref(2)).refs == (2,)
@@ -258,7 +258,7 @@ def test_collections_nest_and_are_closed_by_errors():
         nested_refs.collect(5)
 
 
-def test_a_collection_belongs_to_its_thread():
+def test_a_ref_collection_belongs_to_its_thread():
     seen = []
 
     def other():
@@ -309,7 +309,7 @@ MAIN = """
 
 
 @pytest.mark.processes
-def test_what_main_defines_travels_by_value():
+def test_definitions_of_main_are_pickled_by_value():
     data = run(MAIN + "    sys.stdout.buffer.write(pickling.dumps(value).head)\n")
     value = pickle.loads(data)
     assert value["instance"].double() == 9
@@ -328,7 +328,7 @@ def test_what_main_defines_travels_by_value():
 
 
 @pytest.mark.processes
-def test_an_instance_that_went_and_came_back_is_still_an_instance():
+def test_an_instance_of_a_main_class_is_still_an_instance_after_a_round_trip():
     code = (
         MAIN
         + """
@@ -345,7 +345,7 @@ def test_an_instance_that_went_and_came_back_is_still_an_instance():
 
 
 @pytest.mark.processes
-def test_an_instance_that_comes_home_does_not_reset_its_class():
+def test_an_instance_that_returns_to_its_process_does_not_reset_its_class():
     code = (
         MAIN
         + """
@@ -361,7 +361,7 @@ def test_an_instance_that_comes_home_does_not_reset_its_class():
 
 
 @pytest.mark.processes
-def test_a_class_in_a_worker_follows_its_original():
+def test_a_class_in_a_worker_gets_changes_of_its_original():
     code = (
         MAIN
         + """
@@ -433,7 +433,7 @@ Pair = collections.namedtuple("Pair", "first second")
     ],
     ids=range(11),
 )
-def test_an_error_names_the_culprit(value, names, message):
+def test_an_error_names_the_unpicklable_part(value, names, message):
     with pytest.raises(TypeError, match=message) as info:
         dumps(value, names)
     assert info.value.__cause__ is not None
@@ -444,7 +444,7 @@ class RefusesInItsOwnCode:
         raise RuntimeError("no state")
 
 
-def test_an_error_shows_frames_of_user_code_and_none_of_the_picklers():
+def test_the_traceback_of_an_error_has_frames_of_user_code_and_none_of_the_picklers():
     for value, frames in ((LOCK, []), (RefusesInItsOwnCode(), ["__getstate__"])):
         with pytest.raises(TypeError) as info:
             dumps([value])
@@ -452,7 +452,7 @@ def test_an_error_shows_frames_of_user_code_and_none_of_the_picklers():
         assert frames == [frame.name for frame in traceback.extract_tb(cause.__traceback__)]
 
 
-def test_an_error_names_what_a_function_uses():
+def test_an_error_names_the_unpicklable_value_that_a_function_uses():
     lock = threading.Lock()
 
     def f():
@@ -474,19 +474,19 @@ def test_an_error_names_what_a_function_uses():
         dumps_function(Local)
 
 
-def test_an_error_names_the_global_that_a_typed_function_uses():
+def test_an_error_names_the_unpicklable_global_of_an_interactive_function():
     scope = {"__name__": "__main__", "lock": threading.Lock()}
     exec("def f():\n    def inner(): return lock\n    return inner", scope)
     with pytest.raises(TypeError, match=r"f -> lock \(a _thread\.lock\)"):
         dumps_function(scope["f"])
 
 
-def test_an_error_names_what_a_function_or_class_of_the_notebook_uses(monkeypatch):
+def test_an_error_names_the_unpicklable_value_used_by_code_of_the_notebook(monkeypatch):
     main = sys.modules["__main__"]
     scope = {"__name__": "__main__", "lock": threading.Lock()}
     exec("def f(): return lock\nclass C:\n    def m(self): return f()", scope)
     for name in ("f", "C"):
-        # The C pickler finds them there, and is content with the name.
+        # The C pickler finds the function and the class in `__main__`, and would pickle them by name.
         monkeypatch.setattr(main, name, scope[name], raising=False)
     with pytest.raises(TypeError, match=r"given -> lock \(a _thread\.lock\)"):
         dumps((scope["f"],), ("given",))
@@ -494,7 +494,7 @@ def test_an_error_names_what_a_function_or_class_of_the_notebook_uses(monkeypatc
         dumps(([scope["C"]()],), ("given",))
 
 
-def test_a_deep_or_cyclic_value_has_an_error_too():
+def test_a_deep_or_cyclic_unpicklable_value_raises_a_clear_error():
     deep = []
     for _ in range(100_000):
         deep = [deep]
@@ -510,7 +510,7 @@ def test_a_deep_or_cyclic_value_has_an_error_too():
 
 
 def typed(source, filename="<cell 1>", name="f"):
-    """A function as a notebook cell defines it."""
+    """Return a function as a notebook cell would define the function."""
     scope = {"__name__": "__main__"}
     exec(compile(source, filename, "exec"), scope)
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -526,14 +526,14 @@ def clean(monkeypatch):
     linecache.cache.update(before)
 
 
-def test_an_imported_function_goes_by_name():
+def test_an_imported_function_is_pickled_by_name():
     payload, refs = dumps_function(textwrap.dedent)
     assert len(payload) < 100
     assert refs == ()
     assert pickling.loads_function(payload) is textwrap.dedent
 
 
-def test_functions_and_classes_come_back(clean):
+def test_functions_and_classes_survive_a_round_trip(clean):
     f = typed("k = 3\ndef f(x):\n    return [g(x) for g in (lambda y: y + k,)]")
     assert pickling.loads_function(dumps_function(f)[0])(1) == [4]
     cls = typed("class C:\n    def m(self): return __class__", name="C")
@@ -541,7 +541,7 @@ def test_functions_and_classes_come_back(clean):
     assert again().m() is again
 
 
-def test_the_same_function_gives_the_same_payload(clean):
+def test_an_unchanged_function_has_the_same_payload(clean):
     source = (
         "import numpy as np\nK = {'b': 1, 'a': {1, 2, 3}}\n"
         "class Helper:\n    '''doc'''\n    x = 'doc'\n    def go(self): return K, np.ones\n"
@@ -551,7 +551,7 @@ def test_the_same_function_gives_the_same_payload(clean):
     f = typed(source)
     payloads = {dumps_function(f)[0] for _ in range(5)}
     assert len(payloads) == 1
-    # Running it, sending instances and getting them back changes nothing.
+    # Calling the function, and instances on a round trip, do not change the payload.
     f(1, 2)
     instance = dumps(f.__globals__["Helper"]())
     assert type(loads(instance.head)) is f.__globals__["Helper"]
@@ -561,18 +561,18 @@ def test_the_same_function_gives_the_same_payload(clean):
     assert len(pickling.digest(*payloads)) == 16
 
 
-def test_running_a_cell_again_gives_the_same_payload(clean):
+def test_a_function_of_a_cell_that_is_run_again_has_the_same_payload(clean):
     source = "def f(x):\n    return [x, 'a', (1, 'b')]\n"
     assert dumps_function(typed(source))[0] == dumps_function(typed(source))[0]
 
 
-def test_code_keeps_the_name_of_its_file_at_every_depth(clean):
+def test_nested_code_keeps_the_name_of_its_file(clean):
     f = pickling.loads_function(dumps_function(typed("def f():\n    return lambda: [lambda: 1]\n"))[0])
     (innermost,) = f()()
     assert ["<cell 1>"] * 3 == [fn.__code__.co_filename for fn in (f, f(), innermost)]
 
 
-def test_changed_code_and_changed_globals_give_another_payload(clean):
+def test_changed_code_and_changed_globals_change_the_payload(clean):
     f = typed("k = 1\ndef f(): return k")
     first = dumps_function(f)[0]
     f.__globals__["k"] = 2
@@ -582,7 +582,7 @@ def test_changed_code_and_changed_globals_give_another_payload(clean):
 
 
 @pytest.mark.processes
-def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
+def test_tracebacks_in_another_process_show_lines_of_interactive_code(clean, monkeypatch):
     monkeypatch.setattr(tracebacks, "display_name", {"<cell 1>": "In [4]"}.get)
     typed("def helper(x):\n    return x / 0  # in the helper\n", "<cell 2>", "helper")
     scope = {"__name__": "__main__"}
@@ -609,10 +609,10 @@ def test_tracebacks_show_typed_lines_in_another_process(clean, monkeypatch):
     assert "[('<cell 1>', 'In [4]'), ('<cell 2>', '<cell 2>')]" in output
 
 
-def test_who_sends_a_loaded_function_on_names_its_cell_as_the_notebook_does(clean, monkeypatch):
+def test_a_process_that_passes_a_function_on_keeps_the_notebooks_name_of_its_cell(clean, monkeypatch):
     monkeypatch.setattr(tracebacks, "display_name", {"<cell 1>": "In [4]"}.get)
     f = pickling.loads_function(dumps_function(typed("def f(): return 1"))[0])
-    # As in a worker, which has no notebook to ask.
+    # A worker has no notebook that could name the cell.
     monkeypatch.setattr(tracebacks, "display_name", lambda filename: None)
     payload, _ = dumps_function(f)
     tracebacks._received.clear()
@@ -620,7 +620,7 @@ def test_who_sends_a_loaded_function_on_names_its_cell_as_the_notebook_does(clea
     assert tracebacks.received_names() == {"<cell 1>": "In [4]"}
 
 
-def test_sources_of_imported_files_and_huge_cells_stay_at_home(clean):
+def test_sources_of_imported_files_and_huge_cells_are_not_sent(clean):
     huge = "def f():\n    return 1\n" + "# filler\n" * 40_000
     payload = dumps_function(typed(huge))[0]
     assert len(payload) < 2_000
