@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 import ipyremote as ray
-from ipyremote.backend import Exported, TaskOptions, current
+from ipyremote.backend import Exported, RareOptions, TaskOptions, current
 from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.declare.exports import bump_epoch
 from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
@@ -249,7 +249,7 @@ def test_options_come_to_units(backend: Recorder) -> None:
             resources=(("CPU", 5_000), ("GPU", 10_000), ("widget", 10_000)),
             max_retries=1,
             retry_exceptions=(KeyError,),
-            max_calls=1,
+            rare=RareOptions(max_calls=1),
         )
     ]
 
@@ -259,7 +259,7 @@ def test_max_calls_is_one_for_tasks_with_gpus_and_none_for_others(backend: Recor
     ray.remote(max_calls=3)(plain).options(name="other").remote(1)
     ray.remote(num_gpus=1)(plain).remote(1)
     ray.remote(num_gpus=1, max_calls=0)(plain).options(num_gpus=0.5).remote(1)
-    assert [options.max_calls for options in backend.options] == [0, 3, 1, 0]
+    assert [options.rare and options.rare.max_calls for options in backend.options] == [None, 3, 1, None]
 
 
 def test_the_default_of_retries_comes_from_the_environment(

@@ -32,6 +32,7 @@ __all__ = [
     "NamedHandle",
     "NodeStatus",
     "ProgressReport",
+    "RareOptions",
     "Similar",
     "StateReport",
     "TableCounts",
@@ -62,6 +63,17 @@ class Exported:
     digest: bytes
 
 
+class RareOptions(NamedTuple):
+    """Options that most tasks do not have. Whoever passes a task on passes this record on as one, unread.
+
+    A field has no default, so that a type checker finds each place that makes the record. A value of 0, False or ""
+    asks for nothing.
+    """
+
+    #: Number of runs of the function after which the task's process leaves; 0 for a process that stays.
+    max_calls: int
+
+
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
     """Checked options of one call. The defaults are those of a plain task."""
@@ -84,8 +96,8 @@ class TaskOptions:
     stream: int = 0
     #: Where the task may run, or the actor live; None where nothing was said.
     place: Place | None = None
-    #: Number of runs of the function after which the task's process leaves; 0 for a process that stays.
-    max_calls: int = 0
+    #: Options that most tasks do not have; None for such a task.
+    rare: RareOptions | None = None
     #: The task's environment; None for the environment of the code that submits the task.
     runtime_env: RuntimeEnv | None = None
 

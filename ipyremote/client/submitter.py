@@ -138,7 +138,7 @@ class Submitter:
             group=options.group,
             stream=options.stream,
             place=None if actor_id else running.place_for(options.place),
-            max_calls=options.max_calls,
+            rare=options.rare,
             environment=environment,
         )
 

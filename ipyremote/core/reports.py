@@ -59,8 +59,8 @@ class Reports:
             self._actors.on_created(worker, task, message)
         else:
             finish(ledger, task, message.values, message.refs, sender)
-        if spec.max_calls:
-            self._pool.count_call(worker, task)
+        if spec.rare is not None and spec.rare.max_calls:
+            self._pool.count_call(worker, task, spec.rare.max_calls)
         failure = None if task.state == DONE else _failure(message)
         self._note_run(
             attempt_of(
@@ -98,8 +98,9 @@ class Reports:
         )
         task.note(ledger.now, f"attempt {task.attempt} raised: {failure.text.rpartition(chr(10))[2]}")
         task.attempt += 1
-        if task.spec.max_calls:
-            self._pool.count_call(worker, task)
+        rare = task.spec.rare
+        if rare is not None and rare.max_calls:
+            self._pool.count_call(worker, task, rare.max_calls)
         back_to_ready(ledger, task)
         if task.actor is not None:
             task.actor.outbox.appendleft(task)

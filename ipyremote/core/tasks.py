@@ -49,7 +49,7 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
     if task is None:
         return
     place = spec.place
-    if place is None and not spec.max_calls and not spec.environment:
+    if place is None and spec.rare is None and not spec.environment:
         shape = ledger.plain_shapes.get(spec.resources)
         if shape is None:
             shape = ledger.plain_shapes[spec.resources] = intern_shape(ledger, spec.resources)
@@ -59,7 +59,7 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
             fail(ledger, task, Failure(f"task_{refused[0]}", f"{spec.label} cannot run: {refused[1]}."))
             return
         # Nothing may be queued behind a task with `max_calls`, since its worker may leave after it.
-        exclusive = spec.max_calls > 0
+        exclusive = spec.rare is not None and spec.rare.max_calls > 0
         where = spec.environment
         shape = intern_shape(ledger, spec.resources, exclusive=exclusive, place=place, environment=where)
     task.shape = shape

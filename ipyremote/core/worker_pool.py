@@ -129,13 +129,13 @@ class WorkerPool:
         leased = self._ledger.leased.values()
         return all(worker.blocked for worker in leased if worker.environment is environment)
 
-    def count_call(self, worker: Worker, task: Task) -> None:
-        """Count a run of a function with `max_calls`, and stop the worker after that many. No task is queued behind."""
+    def count_call(self, worker: Worker, task: Task, limit: int) -> None:
+        """Count a run of a function with `max_calls`; stop the worker after `limit` runs. No task is queued behind."""
         function = task.function
         assert function is not None, "methods have no max_calls"
         calls = worker.calls = worker.calls or {}
         calls[function] = calls.get(function, 0) + 1
-        if calls[function] >= task.spec.max_calls and worker.state != STOPPING:
+        if calls[function] >= limit and worker.state != STOPPING:
             self.stop(worker, kill=False)
 
     def stop(self, worker: Worker, *, kill: bool) -> None:

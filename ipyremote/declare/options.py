@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ipyremote import runtime_env, settings
-from ipyremote.backend import DYNAMIC, ENDLESS, ActorOptions, TaskOptions
+from ipyremote.backend import DYNAMIC, ENDLESS, ActorOptions, RareOptions, TaskOptions
 from ipyremote.declare.placement_options import CHECKS, Resources, place_of
 
 __all__ = [
@@ -306,6 +306,7 @@ def task_options(given: Mapping[str, Any], *, is_generator: bool = False) -> Tas
     if max_calls is None:
         # As in Ray: a library keeps the memory of a GPU until its process ends.
         max_calls = 1 if given.get("num_gpus") else 0
+    rare = RareOptions(max_calls=max_calls)
     return TaskOptions(
         name=given.get("name"),
         returns=returns,
@@ -314,7 +315,7 @@ def task_options(given: Mapping[str, Any], *, is_generator: bool = False) -> Tas
         max_retries=settings.read().task_max_retries if retries is None else retries,
         retry_exceptions=_retried(given.get("retry_exceptions")),
         place=place_of(given, needs),
-        max_calls=max_calls,
+        rare=rare if any(rare) else None,
         runtime_env=given.get("runtime_env"),
     )
 

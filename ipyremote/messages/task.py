@@ -14,6 +14,7 @@ from __future__ import annotations
 import msgspec
 
 from ipyremote.backend.placement import Place
+from ipyremote.backend.records import RareOptions
 from ipyremote.messages.values import RESOURCE_UNIT, Inline, Resources, Struct
 
 __all__ = [
@@ -69,8 +70,8 @@ class TaskSpec(Struct, frozen=True):
     stream: int = 0
     #: Where the task may run, or where the actor of a creation may live; None for anywhere.
     place: Place | None = None
-    #: Number of runs of this function after which a worker leaves; 0 for any number.
-    max_calls: int = 0
+    #: Options that most tasks do not have, as they were checked; None for such a task.
+    rare: RareOptions | None = None
     #: Key of the environment of the task; empty for the session's own processes. Ignored for a method call.
     environment: str = ""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ipyremote import messages as m
+from ipyremote.backend import RareOptions
 from ipyremote.ids import IdSource
 from tests.core.transcript import EXIT_CODE_0
 
@@ -136,9 +137,9 @@ class SimWorker:
                 raise AssertionError(f"a worker got {message}")
 
     def _count_call(self, spec: m.TaskSpec) -> None:
-        if spec.max_calls:
+        if spec.rare is not None and spec.rare.max_calls:
             self.calls[spec.digest] += 1
-            assert self.calls[spec.digest] <= spec.max_calls, "a function ran too often in one process"
+            assert self.calls[spec.digest] <= spec.rare.max_calls, "a function ran too often in one process"
 
     def _hand_back(self, task_ids: Iterable[int]) -> tuple[int, ...]:
         """Give up runs that have not started."""
@@ -337,7 +338,7 @@ def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
     fields.setdefault("digest", plan.kind.encode())
     if not fields.get("actor_id"):
         fields["environment"] = plan.environment
-        fields["max_calls"] = plan.max_calls
+        fields["rare"] = RareOptions(plan.max_calls) if plan.max_calls else None
     return m.TaskSpec(
         task_id=task_id,
         name=plan.name,

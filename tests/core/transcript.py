@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ipyremote import messages as m
+from ipyremote.backend import RareOptions
 from ipyremote.core import (
     Command,
     Core,
@@ -133,6 +134,8 @@ def ident(number: int, client: int = DRIVER) -> int:
 def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
     """A plain task; its label is `f#number`."""
     resources = {"CPU": cpus, **fields.pop("resources", {})}
+    if "max_calls" in fields:
+        fields["rare"] = RareOptions(fields.pop("max_calls"))
     fields.setdefault("digest", FN)
     fields.setdefault("name", "f")
     fields.setdefault("number", str(number))
