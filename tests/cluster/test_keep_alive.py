@@ -293,8 +293,19 @@ def test_a_driver_that_ends_normally_leaves_a_detached_session_too(drive: Any) -
 
 
 def test_names_are_recorded_while_the_driver_is_busy(drive: Any) -> None:
-    body = "soon = double.remote(8)"
-    driver = drive("", ending=body + "\ntime.sleep(1.5); print('bound', flush=True); time.sleep(1000)")
+    ending = """
+from ipyremote.backend import current
+soon = double.remote(8)
+deadline = time.monotonic() + 30
+while "soon" not in current.backend().recovery._told:
+    assert time.monotonic() < deadline, "nobody looks through the names"
+    time.sleep(0.01)
+# The scheduler answers after it has read the news of the name.
+ray.cluster_resources()
+print("bound", flush=True)
+time.sleep(1000)
+"""
+    driver = drive("", ending=ending)
     assert driver.stdout.readline() == b"bound\n"
     _kill(driver)
     _orphaned()

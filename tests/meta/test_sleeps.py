@@ -1,16 +1,22 @@
 """No test waits by sleeping: what must have happened is waited for, with a deadline (`tests/support/waiting.py`).
 
-A sleep in code that runs in a task or an actor is work that takes its time, and no wait of the test.
+A sleep in code that runs in a task or an actor is work that takes its time, and no wait of the test. A program in a
+string sleeps between two looks at a condition, or until somebody ends the sleep: for a moment, or for ages.
 """
 
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from tests.support.sources import ROOT, modules, relative, syntax
 
+#: Longest pause between two looks at a condition, and shortest sleep that somebody else ends, in seconds.
+MOMENT: Final = 0.03
+AGES: Final = 30.0
 #: Functions that may sleep, and why.
 MAY = {
     "tests/support/waiting.py::until": "between two looks at a condition",
@@ -57,6 +63,15 @@ def _sleeps(node: ast.AST, where: str) -> Iterator[str]:
                 yield from _sleeps(child, where)
 
 
+def sleeps_of_programs(tree: ast.AST) -> Iterator[str]:
+    """Yield the sleeps, in programs inside of strings, that are neither for a moment nor for ages."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            for found in re.finditer(r"\bsleep\((\d[\d.]*)\)", node.value):
+                if MOMENT < float(found[1]) < AGES:
+                    yield found[0]
+
+
 def _is_remote(decorator: ast.expr) -> bool:
     """Return whether a decorator makes a task or an actor: `@remote`, `@ray.remote(...)`."""
     if isinstance(decorator, ast.Call):
@@ -68,6 +83,17 @@ def test_tests_wait_for_conditions_and_do_not_sleep() -> None:
     found = {f"{relative(path)}::{where}" for path in modules(ROOT / "tests") for where in sleeps(path)}
     assert [] == sorted(found - MAY.keys()), "use tests.support.waiting.until"
     assert [] == sorted(MAY.keys() - found), "these sleep no more: take them from MAY"
+
+
+def test_programs_inside_of_strings_wait_for_conditions_and_do_not_sleep() -> None:
+    others = (path for path in modules(ROOT / "tests") if path != Path(__file__))
+    found = {path: list(sleeps_of_programs(syntax(path))) for path in others}
+    assert {} == {relative(path): sleeps for path, sleeps in found.items() if sleeps}
+
+
+def test_a_sleep_of_a_program_is_found_if_it_is_neither_short_nor_endless() -> None:
+    source = "run('time.sleep(0.5); time.sleep(0.01)', f'time.sleep({x}); sleep(1.5); time.sleep(60)')"
+    assert list(sleeps_of_programs(ast.parse(source))) == ["sleep(0.5)", "sleep(1.5)"]
 
 
 def test_a_sleep_is_found_outside_of_tasks_only() -> None:

@@ -310,16 +310,22 @@ def test_progress_bars_of_tqdm_work_with_the_executor(monkeypatch: pytest.Monkey
         assert list(tqdm(executor.map(square, range(5)), total=5, file=nowhere)) == [0, 1, 4, 9, 16]
 
 
-def test_submitted_calls_are_finished_at_the_end_of_the_program() -> None:
-    program = """
-import time
+def test_submitted_calls_are_finished_at_the_end_of_the_program(tmp_path: Path) -> None:
+    at_end = tmp_path / "at_end"
+    program = f"""
+import os, threading, time
 from ipyremote.util import Executor
 
 def slow(word):
-    time.sleep(0.5)
+    deadline = time.monotonic() + 30
+    while not os.path.exists({str(at_end)!r}):
+        assert time.monotonic() < deadline, "the program has not come to its end"
+        time.sleep(0.005)
     return word
 
 Executor(1).submit(slow, "apple").add_done_callback(lambda future: print(future.result()))
+# Called when the main thread has come to its end, before the threads of executors are joined.
+threading._register_atexit(lambda: open({str(at_end)!r}, "w").close())
 """
     began = time.monotonic()
     done = subprocess.run(
