@@ -1,4 +1,4 @@
-"""The columns of lists have the same names for users, in the client's questions and in the scheduler."""
+"""The columns of lists have the same names for users, in the conditions of a client and in the scheduler."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SCHEDULER = {
 
 @pytest.mark.parametrize("table", _KINDS)
 def test_the_client_can_ask_for_every_column_that_a_filter_can_name(table: str) -> None:
-    assert set(_KINDS[table].filtered) == {*_TABLES[table].asked, *_TABLES[table].fixed}
+    assert set(_KINDS[table].filtered) == {*_TABLES[table].filterable, *_TABLES[table].fixed}
 
 
 @pytest.mark.parametrize("table", _KINDS)
 def test_the_scheduler_has_every_column_that_the_client_asks_for(table: str) -> None:
-    assert {column for column, _ in _TABLES[table].asked.values()} <= SCHEDULER[table]
+    assert {column for column, _ in _TABLES[table].filterable.values()} <= SCHEDULER[table]
