@@ -37,7 +37,9 @@ LOOK_SHARE: Final = 0.01
 #: Largest depth of containers inside containers.
 MAX_DEPTH: Final = 4
 
+#: Types of refs and handles.
 _LEAVES: Final = frozenset({ObjectRef, ActorHandle})
+#: Types of values that may count.
 _KINDS: Final = frozenset({*_LEAVES, list, tuple, dict})
 #: Types of dict keys that are compared and pickled without any code of the user's.
 _KEYS: Final = frozenset({str, int, float, bool, bytes, type(None)})
@@ -83,15 +85,15 @@ class DetachedDriver:
             told: dict[str, Contents] = {}
             bound: list[Bound] = []
             for name, value in chain.from_iterable(map(_candidates, self._names)):
-                there = contents(value, self._backend)
-                if there is None:
+                found = contents(value, self._backend)
+                if found is None:
                     continue
-                if self._told.get(name) != there:
+                if self._told.get(name) != found:
                     record = _bound(name, value)
                     if record is None:
                         continue
                     bound.append(record)
-                told[name] = there
+                told[name] = found
             unbound = tuple(name for name in self._told if name not in told)
             if bound or unbound:
                 self._channel.send(Bind(tuple(bound), unbound), now=True)

@@ -91,7 +91,7 @@ class EnvironmentRequests:
                 self._channel.connection.queue(DefineEnvironment(environment, eager))
                 self._channel.wake()
 
-    # ---------------------------------------------------------------------------------------------- what it comes to
+    # --------------------------------------------------------------------------------------------------- working out
 
     def _resolved(self, asked: Mapping[str, Any]) -> EnvironmentSpec:
         """Return an environment on top of the environment of the code here."""

@@ -34,7 +34,7 @@ STEP: Final = Inline(b"")
 class ClientStream:
     """A stream whose generator is alive in this process. Guarded by the channel's lock."""
 
-    __slots__ = ("_ended", "_items", "_task_id", "limited", "next")
+    __slots__ = ("_failure_taken", "_items", "_task_id", "limited", "next")
 
     def __init__(self, task_id: int, *, limited: bool) -> None:
         self._task_id = task_id
@@ -45,7 +45,7 @@ class ClientStream:
         #: Ids of the items that have arrived and were not taken, by index.
         self._items: dict[int, int] = {}
         #: Whether the task's failure was taken as the last item.
-        self._ended = False
+        self._failure_taken = False
 
     def add(self, index: int, object_id: int) -> bool:
         """Note an item that has arrived. Returns whether the item is new."""
@@ -66,7 +66,7 @@ class ClientStream:
         elif self._task_id in objects.ready:
             if self.is_finished(objects):
                 raise ObjectRefStreamEndOfStreamError("The generator has no further items.")
-            self._ended = True
+            self._failure_taken = True
             self.next += 1
             object_id = self._task_id
             objects.counts[object_id] += 1
@@ -77,9 +77,9 @@ class ClientStream:
     def is_finished(self, objects: Objects) -> bool:
         """Return whether the stream has ended and all items were taken."""
         end = objects.ready.get(self._task_id)
-        return end is not None and not self._items and (self._ended or type(end) is not Failure)
+        return end is not None and not self._items and (self._failure_taken or type(end) is not Failure)
 
-    def holds(self) -> list[int]:
+    def held_ids(self) -> list[int]:
         """Return the ids that the generator holds besides the stream."""
         return [*self._items.values(), self._task_id]
 
@@ -162,7 +162,7 @@ class Objects:
                 self.callbacks.pop(any_id, None)
                 self.borrowed.discard(any_id)
                 if any_id < 0:
-                    released.extend(self.streams.pop(-any_id).holds())
+                    released.extend(self.streams.pop(-any_id).held_ids())
                 if any_id in self.unretrieved.failures and self.unretrieved.on_news is not None:
                     self.due.append((self.unretrieved.on_news, any_id))
                 gone.append(any_id)

@@ -8,9 +8,9 @@
     Watch, Unwatch                                    subscriptions to the state of tasks
     NoRoom, Spilled                                   a full store
     Bind, Kept, Taken, UseNamespace, Bye              a driver's names, and its end
-    Status, Explain, Spans, LookUp, LookUpGroups, ListState, Summarize     questions, each with a number `request`
+    Status, Explain, Spans, LookUp, LookUpGroups, ListState, Summarize     requests, each with a number `request`
 
-The answer to a question is a `Reply` with the number of the question.
+The reply to a request is a `Reply` with the number of the request.
 """
 
 from __future__ import annotations
@@ -170,13 +170,13 @@ class Unwatch(Struct, frozen=True, tag=21):
 
 
 class Status(Struct, frozen=True, tag=22):
-    """The question for a snapshot of the session. Answered by `StatusReply`."""
+    """The request for a snapshot of the session. Its reply is `StatusReply`."""
 
     request: int
 
 
 class Explain(Struct, frozen=True, tag=23):
-    """The question why the task of an object does not run. Answered by `Explanation`."""
+    """The request for the reason why the task of an object does not run. Its reply is `Explanation`."""
 
     request: int
     object_id: int
@@ -212,7 +212,7 @@ class Free(Struct, frozen=True, tag=73):
 
 
 class Spans(Struct, frozen=True, tag=26):
-    """The question for the runs that have ended. Answered by `SpansReply`."""
+    """The request for the runs that have ended. Its reply is `SpansReply`."""
 
     request: int
     #: Time after which a run must have been reported: `now` of the answer before, or 0.
@@ -229,7 +229,7 @@ class Bind(Struct, frozen=True, tag=27):
 
 
 class Kept(Struct, frozen=True, tag=28):
-    """The question for the names that a driver has left when it ended. Answered by `KeptReply`."""
+    """The request for the names that a driver has left when it ended. Its reply is `KeptReply`."""
 
     request: int
     #: Whether the sender owns the session from now on.
@@ -249,7 +249,7 @@ class UseNamespace(Struct, frozen=True, tag=65):
 
 
 class LookUp(Struct, frozen=True, tag=66):
-    """The question for living actors with names. Answered by `Names`, sorted by namespace and name."""
+    """The request for living actors with names. Its reply is `Names`, sorted by namespace and name."""
 
     request: int
     #: The driver for which the sender runs.
@@ -294,7 +294,7 @@ class RemoveGroup(Struct, frozen=True, tag=81):
 
 
 class LookUpGroups(Struct, frozen=True, tag=82):
-    """The question for placement groups, those removed lately included. Answered by `GroupsReply`."""
+    """The request for placement groups, including those removed lately. Its reply is `GroupsReply`."""
 
     request: int
     #: The driver for which the sender runs, whose namespace counts.
@@ -314,7 +314,7 @@ class Consumed(Struct, frozen=True, tag=61):
 
 
 class ListState(Struct, frozen=True, tag=85):
-    """The question for rows of one kind. Answered by `Listing`."""
+    """The request for rows of one kind. Its reply is `Listing`."""
 
     request: int
     #: "tasks", "actors", "objects" or "workers".
@@ -328,7 +328,7 @@ class ListState(Struct, frozen=True, tag=85):
 
 
 class Summarize(Struct, frozen=True, tag=87):
-    """The question how many rows of one kind are alike. Answered by `Summary`."""
+    """The request for the numbers of alike rows of one kind. Its reply is `Summary`."""
 
     request: int
     #: "tasks", "actors" or "objects".

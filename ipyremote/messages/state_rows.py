@@ -1,4 +1,4 @@
-"""Rows: parts of the answers to questions about the tasks, actors, objects and workers of a session.
+"""Rows: parts of the replies to requests about the tasks, actors, objects and workers of a session.
 
 WorkerStatus, ClusterStatus                  what runs now and what is free
 TaskRun                                      one run that has ended, for a timeline

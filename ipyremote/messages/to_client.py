@@ -5,7 +5,7 @@ ObjectReady, StreamItem                                          objects that ha
 DropSegments, Trim, Spill, Evict                                 work on the files of the store
 TaskUpdate, OutputText, DisplayContent, ProgressUpdate, Notice   events that a driver shows
 StatusReply, Explanation, SpansReply, KeptReply, Names,
-GroupsReply, Listing, Summary                                    answers, each with the number of its question
+GroupsReply, Listing, Summary                                    replies, each with the number of its request
 """
 
 from __future__ import annotations
@@ -159,9 +159,9 @@ class StreamItem(Struct, frozen=True, tag=62):
 
 
 class Reply(Struct, frozen=True):
-    """Base of the answers to questions."""
+    """Base of the replies to requests."""
 
-    #: Number of the question.
+    #: Number of the request.
     request: int
 
 

@@ -37,7 +37,7 @@ class Lifeline:
         return self._fd
 
     def is_cut(self) -> bool:
-        """Whether the holder of the write end is gone. Never blocks."""
+        """Return whether the holder of the write end is gone. Never blocks."""
         return bool(self._poll.poll(0))
 
     def wait_cut(self, timeout: float | None = None) -> bool:

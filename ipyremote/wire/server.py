@@ -128,7 +128,7 @@ class Server:
         self.fd: Final = int(self._socket.getsockopt(zmq.FD))
 
     def readable(self) -> bool:
-        """Whether `receive` has something to read now."""
+        """Return whether `receive` has something to read now."""
         return bool(self._socket.getsockopt(zmq.EVENTS) & _POLLIN)  # type: ignore[operator]  # an integer
 
     def receive(self) -> list[Incoming]:
@@ -137,7 +137,7 @@ class Server:
         receive = self._socket.recv
         peers = self._by_route
         for _ in range(FRAMES_PER_RECEIVE):
-            # The question comes first, because one zmq.Again costs as much as four questions.
+            # `readable` comes first, because one zmq.Again costs as much as four calls of it.
             if not self.readable():
                 break
             route = receive(_DONTWAIT)
@@ -176,7 +176,7 @@ class Server:
         except (DecodeError, OverflowError) as error:
             self._drop(f"a greeting that cannot be decoded: {error}")
             return
-        refusal = "its routing id is another's" if route != expected else self._admit(hello)
+        refusal = "its routing id belongs to another client" if route != expected else self._admit(hello)
         if refusal:
             self._drop(f"the greeting of {hello.role} {hello.client_id} (pid {hello.pid}): {refusal}")
             return
@@ -248,7 +248,7 @@ class Server:
         return True
 
     def is_connected(self, client_id: int) -> bool:
-        """Whether messages can still come from a client whose process has ended. Do not ask about a living client.
+        """Return whether messages can still come from a client whose process has ended. Not for a living client.
 
         libzmq reports a lost connection only when something is sent on it, so this sends an empty frame. Once such a
         frame is refused, all frames of the client are in the socket's queue, where the next `receive` finds them.

@@ -209,7 +209,7 @@ def test_a_greeting_with_an_impossible_number_is_refused(bench, client_id):
 def test_a_routing_id_of_another_client_is_refused(bench, route):
     bench.peer(1, route).greet()
     assert bench.until_dropped(1) == []
-    assert "its routing id is another's" in bench.log[0]
+    assert "its routing id belongs to another client" in bench.log[0]
 
 
 def test_a_client_that_the_owner_does_not_admit_is_refused_with_the_reason(bench):
