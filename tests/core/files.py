@@ -1,4 +1,4 @@
-"""The segments of a simulated session, in memory and on disk, and what its clients do to them."""
+"""The segments of a simulated session, in memory and on disk, and the clients' operations on them."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ __all__ = ["Files"]
 
 
 class Files:
-    """Every removal must find what it removes."""
+    """The segments of a session. Every removal must find its segment."""
 
     def __init__(self) -> None:
-        #: Segments in memory, and who made them.
+        #: Segments in memory, with the client that made each.
         self.memory: dict[str, int] = {}
-        #: Segments on disk, and who made the copy.
+        #: Segments on disk, with the client that made each copy.
         self.disk: dict[str, int] = {}
-        #: Who made the segments that were evicted, or are to be.
+        #: Segments that were evicted or will be, with the client that made each.
         self.makers: dict[str, int] = {}
 
     def on_message(self, client_id: int, message: m.ToClient) -> m.Spilled | None:
-        """A client acts on a message about segments; what it answers."""
+        """Perform a message about segments as a client does. Returns the client's answer, if any."""
         match message:
             case m.DropSegments(segments):
                 self._drop(client_id, segments)
@@ -44,16 +44,16 @@ class Files:
             del place[segment]
 
     def _spill(self, client_id: int, segments: list[str]) -> m.Spilled:
-        """Some of them are mapped."""
+        """Move segments to disk; a third of them count as mapped, and stay."""
         done = tuple(segment for segment in segments if int(segment.rpartition("-")[2]) % 3)
         for segment in done:
-            assert segment in self.memory, "what is not there is to be moved"
+            assert segment in self.memory, "a segment to be moved is not there"
             self.disk[segment] = client_id
             self.makers[segment] = self.memory[segment]
         return m.Spilled(done, tuple(segment for segment in segments if segment not in done))
 
     def on_lost(self, message: m.ToClient) -> None:
-        """A message reaches a worker that is dead: the shell removes what it would have removed."""
+        """Remove, as the shell, the segments of a message that reaches a dead worker."""
         if isinstance(message, m.DropSegments):
             for segment in message.segments:
                 del (self.memory if segment in self.memory else self.disk)[segment]
@@ -62,20 +62,20 @@ class Files:
                 del self.memory[segment]
 
     def on_command(self, command: DropSegment, living: Iterable[int]) -> None:
-        """The shell removes segments."""
+        """Remove segments as the shell does. `living`: ids of the clients that are alive."""
         for segment in command.segments:
             if command.where == "disk":
-                # Perhaps it never came to be.
+                # The copy may not have been made.
                 self.disk.pop(segment, None)
                 continue
             maker = self.makers.get(segment) or self.memory[segment]
-            assert maker not in living, "its creator is alive"
+            assert maker not in living, "the creator of a segment that the shell removes is alive"
             found = self.memory.pop(segment, None)
             if command.where == "everywhere":
                 found = self.disk.pop(segment, found)
-            assert found is not None, "what is not there is to be removed"
+            assert found is not None, "a segment to be removed is not there"
 
     def check(self, stored: Iterable[str]) -> None:
-        """No value is lost."""
+        """Assert that every stored segment is in memory or on disk."""
         lost = [segment for segment in stored if segment not in self.memory and segment not in self.disk]
         assert [] == lost

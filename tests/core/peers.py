@@ -17,17 +17,17 @@ if TYPE_CHECKING:
     from tests.core.simulation import World
 
 CPU = 10_000
-#: What a plan can do; each kind is a function of its own.
+#: Kinds of plans; each kind is a function of its own.
 KINDS = ("value", "raise", "flaky", "wait", "tail", "hand", "large", "spin", "stream", "leave")
-#: Environments beside the session's own processes.
+#: Keys of the environments besides the session's own.
 ENVIRONMENTS = ("x", "y")
-#: What stored values stand for, by segment.
+#: Texts of stored values, by segment.
 TEXTS: dict[str, str] = {}
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a task does."""
+    """The program of a task."""
 
     #: "value", "raise", "flaky" (fails once, is retried), "wait" (gets its children), "tail" (forwards to its child),
     #: "hand" (returns refs to its children), "large" (returns a stored value), "spin" (until cancelled), "stream"
@@ -38,20 +38,20 @@ class Plan:
     retries: int = -1
     cpus: int = CPU
     returns: int = 1
-    #: Of a stream: how many it yields, every third of them large; its limit; and how often it raises after the first.
+    #: For a stream: number of items, every third of them large; limit; number of attempts that raise after one item.
     items: int = 0
     limit: int = m.ENDLESS
     raises: int = 0
-    #: Key of its environment, and after how many runs its worker leaves.
+    #: Key of the environment, and number of runs after which the worker leaves.
     environment: str = ""
     max_calls: int = 0
 
     def item(self, index: int, args: list[str]) -> str:
-        """What a sequential run yields."""
+        """Return the item that a sequential run yields."""
         return f"{self.name}[{index}]({','.join(args)})"
 
     def value(self, args: list[str]) -> str:
-        """What a sequential run gives; "!" stands for a failure."""
+        """Return the value of a sequential run; "!" stands for a failure."""
         if "!" in args or self.kind == "raise":
             return "!"
         if self.kind == "tail":
@@ -67,7 +67,7 @@ class SimWorker:
     world: World
     id: int
     ids: IdSource
-    #: Key of its environment.
+    #: Key of the worker's environment.
     environment: str = ""
     queue: deque[m.RunTask] = field(default_factory=deque)
     current: m.RunTask | None = None
@@ -82,21 +82,21 @@ class SimWorker:
     actor_id: int = 0
     #: Runs that were delivered and not reported, by run number.
     open_runs: dict[int, m.RunTask] = field(default_factory=dict)
-    #: Runs that an actor has executed, by caller.
+    #: Task ids of the calls that an actor has run, by caller.
     history: dict[int, list[int]] = field(default_factory=dict)
-    #: Run numbers of the tasks that it has handed back.
+    #: Run numbers of the tasks that the worker has handed back, by task id.
     handed_back: dict[int, int] = field(default_factory=dict)
-    #: Reports that are found when it has died, by run number.
+    #: Reports that are found after the worker's death, by run number.
     kept: dict[int, m.TaskDone | m.TaskFailed] = field(default_factory=dict)
     segments: int = 0
-    #: What the present task waits for.
+    #: Ids of the objects that the present task waits for.
     awaited: tuple[int, ...] = ()
-    #: What is wanted of the present stream, and how many items it has yielded.
+    #: Number of items that the present stream may yield, and number that it has yielded.
     demand: int = m.ENDLESS
     yielded: int = 0
-    #: What is wanted of runs that have not started.
+    #: Numbers of items that runs that have not started may yield, by run number.
     demands: dict[int, int] = field(default_factory=dict)
-    #: Runs of functions with `max_calls`.
+    #: Number of runs of each function with `max_calls`, by digest.
     calls: Counter[bytes] = field(default_factory=Counter)
 
     def send(self, message: m.FromClient) -> None:
@@ -131,7 +131,7 @@ class SimWorker:
             case m.StreamDemand(task_id, attempt, items):
                 self._on_demand(task_id, attempt, items)
             case m.StreamItem(_, _, object_id):
-                # It has dropped all its streams.
+                # A worker has dropped the generators of all its streams.
                 self.send(m.Release((object_id,)))
             case _:
                 raise AssertionError(f"a worker got {message}")
@@ -142,7 +142,7 @@ class SimWorker:
             assert self.calls[spec.digest] <= spec.rare.max_calls, "a function ran too often in one process"
 
     def _hand_back(self, task_ids: Iterable[int]) -> tuple[int, ...]:
-        """Give up runs that have not started."""
+        """Give up runs that have not started. Returns the ids of their tasks."""
         taken = [run for run in self.queue if run.spec.task_id in task_ids]
         for run in taken:
             self.queue.remove(run)
@@ -175,13 +175,13 @@ class SimWorker:
         return not self._awaits()
 
     def _awaits(self) -> bool:
-        """Whether the present task waits for values that are not there."""
+        """Return whether the present task waits for values or for the consumption of its items."""
         if self.cancelled:
             return False
         return 0 < self.demand <= self.yielded or any(child not in self.values for child in self.awaited)
 
     def step(self) -> None:
-        """Go on with the present run, or begin the next, or leave."""
+        """Go on with the present run, begin the next one, or leave."""
         if self.current is None:
             if not self.queue:
                 self.world.end_worker(self.id, EXIT_CODE_0, survives=None)
@@ -245,7 +245,7 @@ class SimWorker:
         self.send(m.Release(tuple(gone)))
 
     def _stream(self, run: m.RunTask, plan: Plan, args: list[str]) -> Generator[None, None, None]:
-        """Yield the items of a plan, as far as they are wanted; one that raises raises after the first."""
+        """Yield the items of a plan up to the demand; an attempt that is to raise ends after the first item."""
         spec = run.spec
         count = min(plan.items, 1) if run.attempt < plan.raises else plan.items
         while self.yielded < count and self.demand and not self.cancelled:
@@ -306,18 +306,18 @@ class SimWorker:
 
     def _report(self, run: m.RunTask, report: m.TaskDone | m.TaskFailed) -> None:
         if self.world.keeps_reports and not self.world.plans[run.spec.task_id].children:
-            # A run that has sent nothing else leaves its report where it can be found.
+            # Only the report of a run that has sent no other message can stand alone.
             self.kept[run.run] = report
         self.send(report)
 
 
 def inline(text: str, refs: Iterable[int] = ()) -> m.Inline:
-    """A value, with refs inside."""
+    """Return a value with a text and refs inside."""
     return m.Inline(json.dumps([text, list(refs)]).encode())
 
 
 def read(value: m.Inline | m.Stored | m.Failure) -> str:
-    """The text of a value."""
+    """Return the text of a value; "!" for a failure."""
     if isinstance(value, m.Failure):
         return "!"
     if isinstance(value, m.Stored):
@@ -327,7 +327,7 @@ def read(value: m.Inline | m.Stored | m.Failure) -> str:
 
 
 def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
-    """The submission of a plan."""
+    """Return the spec of a task that runs a plan."""
     if plan.kind == "flaky":
         fields["retry_on"] = b"*"
     if plan.kind == "stream":
@@ -352,7 +352,7 @@ def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
 
 
 class SimDriver:
-    """A driver: what it holds, what it has been told."""
+    """A driver: the objects that it holds, and the values that it was told."""
 
     def __init__(self, world: World, client_id: int) -> None:
         self.world = world
@@ -360,12 +360,12 @@ class SimDriver:
         self.ids = IdSource(client_id)
         self.held: set[int] = set()
         self.actors: set[int] = set()
-        #: Values that came, and how many `ObjectReady` may come for an object.
+        #: Values that came, and number of `ObjectReady` messages that may still come, by object id.
         self.values: dict[int, m.Inline | m.Stored | m.Failure] = {}
         self.allowed: Counter[int] = Counter()
-        #: Actors with names that were asked for, by request.
+        #: Ids of the actors that the driver has created with a name, by request.
         self.asked: dict[int, int] = {}
-        #: Generators: the items that came, by task; and how many of them were taken.
+        #: Ids of the items that came, and number of items taken, by task id.
         self.streams: dict[int, list[int]] = {}
         self.taken: Counter[int] = Counter()
 
@@ -404,7 +404,7 @@ class SimDriver:
                 raise AssertionError(f"a driver got {message}")
 
     def _on_listing(self, listing: m.Listing) -> None:
-        """Each attempt, actor, object and worker is listed once."""
+        """Assert that each attempt, actor, object and worker is listed once."""
         keys = (
             [(row.task_id, row.attempt) for row in listing.tasks],
             [row.actor_id for row in listing.actors],
@@ -415,7 +415,7 @@ class SimDriver:
         assert listing.matched == sum(map(len, keys))
 
     def _on_named(self, actor_id: int, named: m.NamedActor) -> None:
-        """An actor was created, or another one has its name."""
+        """React to the answer to the creation of a named actor: forget the actor if another has the name."""
         if named.actor_id != actor_id:
             self.held.discard(actor_id)
             self.actors.discard(actor_id)
@@ -435,17 +435,17 @@ class SimDriver:
         self.values[object_id] = value
 
     def waiting_streams(self) -> list[int]:
-        """Streams with items that were not taken."""
+        """Return the task ids of streams with items that were not taken."""
         return [task_id for task_id, items in self.streams.items() if len(items) > self.taken[task_id]]
 
     def take(self, task_id: int) -> None:
-        """`next` on a generator."""
+        """Take the next item, as `next` on a generator does."""
         self.taken[task_id] += 1
         if self.world.plans[task_id].limit > 0:
             self.send(m.Consumed(task_id, self.taken[task_id]))
 
     def drop(self, task_id: int, *, end_too: bool) -> None:
-        """Its generator is collected, with the items that were not taken."""
+        """Drop the generator of a stream with the items that were not taken; `end_too`: and the task's own object."""
         gone = self.streams.pop(task_id)[self.taken[task_id] :]
         gone = [object_id for object_id in gone if object_id in self.held]
         if end_too and task_id in self.held:
@@ -454,7 +454,7 @@ class SimDriver:
         self.send(m.Release((-task_id, *gone)))
 
     def _adopt(self, refs: list[int]) -> None:
-        """Refs came inside a value: hold them and ask for their values."""
+        """Hold the refs inside a value, and ask for their values."""
         for ref in refs:
             self.held.add(ref)
             self.allowed[ref] += 1

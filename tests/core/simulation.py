@@ -1,9 +1,9 @@
-"""A whole cluster around a `Core`, in one thread and without a clock: what the model check runs.
+"""The cluster of the model check: a `Core` with simulated peers, in one thread and without a clock.
 
-Every peer is simulated with a first-in-first-out link in each direction. Nothing moves by itself: the caller chooses
-which message is delivered, which worker takes a step, who dies. Tasks follow a `Plan`, whose value can be computed
-without a cluster, so each result is compared with that of a sequential run. `settle` lets everything come to its end,
-and `close` releases all refs; then nothing may be left.
+Every peer has a first-in-first-out link in each direction. Nothing moves by itself: the caller chooses which message is
+delivered, which worker takes a step, and which peer dies. Tasks follow a `Plan`, whose value can be computed without a
+cluster, so each result is compared with the result of a sequential run. `settle` lets all tasks end, and `close`
+releases all refs; then no record may be left.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ from tests.core.files import Files
 from tests.core.peers import CPU, Plan, SimDriver, SimWorker, inline, read, spec_of
 from tests.core.transcript import KILLED, NO_PROCESS
 
-#: What may come of a task when workers die, and when tasks are cancelled or actors killed.
+#: Kinds of failures that tasks may have when workers die, and when tasks are cancelled or actors killed.
 LOSSES = {"worker_crashed", "actor_died", "actor_unavailable"}
 CANCELS = {"task_cancelled", "actor_died", "task_error"}
-#: What may come of a task when a placement group is removed.
+#: Kinds of failures that tasks may have when a placement group is removed.
 REMOVALS = {*LOSSES, "task_error", "task_placement_group_removed", "actor_placement_group_removed"}
 SECOND_DRIVER = 1 << 22
-#: Ends of the workers of a lost environment: one that was not started any more, and one that was killed.
+#: Ends of the workers of a lost environment: of a worker that was not started any more, and of a killed one.
 NO_ENVIRONMENT = WorkerEnd(NOT_STARTED, 0, "its environment has ended")
 ENVIRONMENT_LOST = WorkerEnd(SIGNALLED, 9, "its environment was lost")
 
 
 class World:
-    """See the module docstring."""
+    """A core, its peers, the links between them, and the expected results."""
 
     def __init__(self, cpus: int = 2, max_workers: int = 64, *, keeps_reports: bool = False) -> None:
-        #: Whether workers leave reports behind.
+        #: Whether the last reports of a dead worker are found.
         self.keeps_reports = keeps_reports
         self.time = 0.0
         self.core = Core(resources={"CPU": cpus * CPU}, now=0.0, max_workers=max_workers)
@@ -68,23 +68,23 @@ class World:
         self.workers: dict[int, SimWorker] = {}
         self.drivers: dict[int, SimDriver] = {DRIVER: SimDriver(self, DRIVER)}
         self.starts: list[int] = []
-        #: In which environment those are to be started.
+        #: Keys of the environments of the workers, by worker id.
         self.where: dict[int, str] = {}
-        #: Environments that are being set up, and those that are open.
+        #: Keys of the environments that are being set up, and of the open ones.
         self.opening: list[str] = []
         self.open: set[str] = set()
-        #: Environments that were lost, and whose workers the core believes to be there.
+        #: Keys of lost environments whose loss the core does not know yet.
         self.lost: list[str] = []
         self.exits: list[WorkerExited] = []
-        #: Charged runs that each task must have when it is sent.
+        #: Number of charged runs that each task must have when it is sent.
         self.charges: Counter[int] = Counter()
         self.files = Files()
-        #: Whether tasks that spin may end, and no more faults come.
+        #: Whether the faults are over, and spinning tasks may end.
         self.calm = False
-        #: What may come of a task that the sequential run does not know.
+        #: Kinds of failures that tasks may have though the sequential run does not fail.
         self.faults: set[str] = set()
         self.actor_of: dict[int, int] = {}
-        #: The driver of each placement group that was not removed.
+        #: Client ids of the drivers of the placement groups that were not removed, by group id.
         self.groups: dict[int, int] = {}
         self.feed([])
         self.drivers[DRIVER].define()
@@ -92,7 +92,7 @@ class World:
     # ------------------------------------------------------------------------------------------------------- the core
 
     def feed(self, events: list[Event]) -> None:
-        """Let the core react, and perform its commands."""
+        """Let the core react to events, perform its commands, and check all invariants."""
         for command in self.core.handle([self._wired(event) for event in events], self.time):
             self._perform(command)
         self.core.audit()
@@ -150,13 +150,13 @@ class World:
     # -------------------------------------------------------------------------------------------------- the network
 
     def deliver_up(self, peer: int, count: int = 1) -> None:
-        """The core receives the next messages of a peer, in one batch."""
+        """Deliver the next messages of a peer to the core, in one batch."""
         link = self.up[peer]
         self.time += 0.0001
         self.feed([Received(peer, link.popleft()) for _ in range(min(count, len(link)))])
 
     def deliver_down(self, peer: int) -> None:
-        """A peer receives the next message."""
+        """Deliver the next message to a peer."""
         message = self.down[peer].popleft()
         if peer in self.drivers:
             self.drivers[peer].on_message(message)
@@ -169,7 +169,7 @@ class World:
             self.files.on_lost(message)
 
     def tick(self, seconds: float | None = None) -> None:
-        """Time passes, by default until the core wants to be woken."""
+        """Move the time forward, by default to the core's deadline, and wake the core."""
         deadline = self.core.deadline()
         if seconds is not None:
             self.time += seconds
@@ -182,7 +182,7 @@ class World:
     def start_worker(self, worker_id: int, *, fails: bool = False) -> None:
         self.starts.remove(worker_id)
         if fails:
-            # After five in a row ready tasks fail.
+            # After five failed starts in a row, ready tasks fail.
             self.faults |= {"system", "actor_died"}
             self.feed([WorkerExited(worker_id, NO_PROCESS)])
             return
@@ -194,12 +194,12 @@ class World:
     # -------------------------------------------------------------------------------------------------- environments
 
     def _members(self, key: str) -> list[int]:
-        """Workers of an environment that were asked for, run, or have ended and were not reported."""
+        """Return the ids of an environment's workers that are starting, run, or have ended unknown to the core."""
         ids = [*self.starts, *self.workers, *(exited.worker_id for exited in self.exits)]
         return [worker_id for worker_id in ids if self.where[worker_id] == key]
 
     def set_up(self, key: str, *, fails: bool = False) -> None:
-        """A set-up is complete, or has failed."""
+        """End the set-up of an environment, or let it fail."""
         self.opening.remove(key)
         if fails:
             self.faults |= {"runtime_env_setup", "actor_died", "task_error"}
@@ -209,7 +209,7 @@ class World:
         self.feed([EnvironmentOpened(key)])
 
     def lose_environment(self, key: str) -> None:
-        """The process of an environment is gone, and all its workers with it."""
+        """End the process of an environment, and all its workers."""
         self.faults |= {*LOSSES, "runtime_env_setup", "task_error"}
         self.open.discard(key)
         self.lost.append(key)
@@ -223,12 +223,12 @@ class World:
                 self.exits.append(WorkerExited(worker_id, ENVIRONMENT_LOST))
 
     def deliver_loss(self, key: str) -> None:
-        """The core learns of it, after the ends of its workers."""
+        """Tell the core of the loss of an environment, after the ends of its workers."""
         self.lost.remove(key)
         self.feed([EnvironmentLost(key, "gone")])
 
     def end_worker(self, worker_id: int, end: WorkerEnd, *, survives: int | None) -> None:
-        """A worker's process ends. Of what it has sent, `survives` messages arrive (None: all)."""
+        """End a worker's process. `survives`: number of sent messages that still arrive; None for all."""
         worker = self.workers.pop(worker_id, None)
         if worker is None:
             return
@@ -246,20 +246,20 @@ class World:
         # A lost TaskFailed was counted when it was sent, and is counted as a crash just the same.
         charged = {message.task_id for message in lost if isinstance(message, m.TaskDone)}
         charged |= {run.spec.task_id for run in worker.open_runs.values() if run.run <= worker.started}
-        # What was handed back in a message that is lost looks like a run whose result is lost.
+        # A task that was handed back in a lost message looks like a task whose result is lost.
         for message in lost:
             returned = message.task_ids if isinstance(message, m.Returned) else ()
             returned = message.returned if isinstance(message, m.Blocked) else returned
             charged |= {task_id for task_id in returned if worker.handed_back[task_id] <= worker.started}
         if worker.actor_id:
-            # The creation runs again, whatever became of its first run.
+            # The creation runs again, even if its first run had ended.
             charged.add(worker.actor_id)
         self.charges.update(charged)
         reports = tuple(sorted(worker.kept.items()))
         self.exits.append(WorkerExited(worker_id, end, worker.started, worker.finished, reports))
 
     def deliver_exit(self, index: int = 0) -> None:
-        """The core learns of a worker's end, after all that the worker has sent."""
+        """Tell the core of a worker's end, after all messages that the worker has sent."""
         exited = self.exits.pop(index)
         while self.up[exited.worker_id]:
             self.deliver_up(exited.worker_id, 100)
@@ -311,13 +311,13 @@ class World:
         if plan.kind == "stream":
             driver.streams[task_id] = []
         if place is not None:
-            # It may need more than a bundle has, and the group may have been removed before.
+            # The task may need more than a bundle has, and the group may have been removed before.
             self.faults |= {"task_unschedulable", "task_placement_group_removed"}
         driver.send(m.Submit(spec_of(plan, task_id, deps=deps, refs=refs, place=place)))
         return task_id
 
     def create_group(self, driver: SimDriver, bundles: list[int]) -> int:
-        """Bundles of so many ten-thousandths of CPUs."""
+        """Create a placement group with bundles of these amounts of CPUs, in ten-thousandths."""
         group_id = driver.ids.take()
         self.groups[group_id] = driver.id
         amounts = tuple((("CPU", amount),) for amount in bundles)
@@ -325,12 +325,12 @@ class World:
         return group_id
 
     def remove_group(self, group_id: int) -> None:
-        """By the driver that has created it: another one learns of a group only when that is there."""
+        """Remove a group by a message of its creator: another driver's message could arrive before the creation."""
         self.faults |= REMOVALS
         self.drivers[self.groups.pop(group_id)].send(m.RemoveGroup(group_id))
 
     def remove_groups(self) -> None:
-        """All of them, since what waits for one that there is no room for would wait for ever."""
+        """Remove all groups, since tasks in a group that cannot be reserved would wait for ever."""
         for group_id in list(self.groups):
             self.remove_group(group_id)
 
@@ -363,7 +363,7 @@ class World:
         spec = spec_of(plan, actor_id, deps=deps, place=place)
         actor = m.ActorSpec("Actor", (), restarts, name=name, namespace="shared")
         if name:
-            # Another may have the name, and then calls of this one find nobody.
+            # Another actor may have the name; then this one is not made, and its calls fail.
             self.faults.add("actor_died")
             driver.asked[len(driver.asked) + 1] = actor_id
         driver.send(m.CreateActor(spec, actor, len(driver.asked) if name else 0))
@@ -390,7 +390,7 @@ class World:
     def cancel(self, driver: SimDriver, object_id: int, *, force: bool, recursive: bool) -> None:
         self.faults |= CANCELS
         if force:
-            # The worker that is killed may have gone on to another task.
+            # The killed worker may have gone on to another task.
             self.faults |= LOSSES
         driver.send(m.CancelTask(object_id, force, recursive))
 
@@ -401,7 +401,7 @@ class World:
     # ------------------------------------------------------------------------------------------------------- the end
 
     def moves(self) -> list[Callable[[], None]]:
-        """Everything that can happen without a fault."""
+        """Return the actions that are possible now without a fault."""
         moves: list[Callable[[], None]] = []
         for peer, up in self.up.items():
             if up:
@@ -427,7 +427,7 @@ class World:
         return moves
 
     def settle(self) -> None:
-        """Let everything come to its end."""
+        """Take possible actions in random order until none is left and the core has no deadline."""
         self.calm = True
         rng = random.Random(1)
         for _ in range(200_000):
@@ -444,7 +444,7 @@ class World:
         raise AssertionError("it does not end")
 
     def check_results(self) -> None:
-        """Each ref that a driver holds has exactly one outcome, and it is the one of a sequential run."""
+        """Assert that each object of a driver has a value, and the value of a sequential run."""
         for driver in self.drivers.values():
             for object_id in driver.held - set(self.puts):
                 value = driver.values.get(object_id)
@@ -454,7 +454,7 @@ class World:
                 self._check_stream(driver, task_id, items)
 
     def _check_stream(self, driver: SimDriver, task_id: int, items: list[int]) -> None:
-        """The items are those of a sequential run, all of them if nothing went wrong."""
+        """Assert that the items of a stream are those of a sequential run, and all of them if the task succeeded."""
         plan = self.plans[task_id]
         args = [self._expected(dep) for dep in self.deps.get(task_id, ())]
         for index, object_id in enumerate(items):
@@ -488,7 +488,7 @@ class World:
         return self.plans[root].value([self._expected(dep) for dep in self.deps.get(root, ())])
 
     def close(self) -> None:
-        """Everything is released: nothing may be left of it."""
+        """Release all refs, and assert that no record, segment, worker, environment or resource is left in use."""
         for driver in self.drivers.values():
             for stream in list(driver.streams):
                 driver.drop(stream, end_too=True)

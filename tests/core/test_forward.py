@@ -1,4 +1,4 @@
-"""Tasks that return a deferred ref: their value is that object's."""
+"""Forwarding: tasks that return a deferred ref, and get the value of the ref's object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ STORED = m.Stored("seg-3-1", 100, 10)
 
 
 def forwarded() -> tuple[Transcript, m.TaskSpec]:
-    """Task 1 has returned its child, which runs on the other worker."""
+    """Return a core where task 1 has returned its child, which runs on the other worker; and the child's spec."""
     t = Transcript()
     child = task(1, client=W3, name="g", number="1", parent=ident(1))
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
@@ -23,25 +23,25 @@ def forwarded() -> tuple[Transcript, m.TaskSpec]:
     return t, child
 
 
-def test_the_value_is_that_of_the_other_object() -> None:
+def test_a_forwarding_object_gets_the_value_of_its_target() -> None:
     t, child = forwarded()
     assert "f#1 has returned g#1, whose value is not there yet." == t.core.explain(ident(1))
     t >> done(W2, child, value("x")) << ready(1, value("x"))
     assert 1 == t.core.status().objects
 
 
-def test_no_worker_waits_meanwhile() -> None:
+def test_no_worker_waits_for_the_target_of_a_forwarding_object() -> None:
     t, _ = forwarded()
     t >> submit(task(2)) << run(W3, task(2), 2)
 
 
-def test_a_failure_is_handed_on() -> None:
+def test_a_forwarding_object_gets_the_failure_of_its_target() -> None:
     t, child = forwarded()
     bad = m.Failure("task_error", "no")
     t >> done(W2, child, bad) << ready(1, bad)
 
 
-def test_only_one_object_owns_the_segment() -> None:
+def test_of_two_objects_with_one_forwarded_value_one_owns_the_segment() -> None:
     t, child = forwarded()
     t >> done(W2, child, STORED) << ready(1, STORED)
     assert (2, 100) == (t.core.status().objects, t.core.status().stored_bytes)
@@ -49,7 +49,7 @@ def test_only_one_object_owns_the_segment() -> None:
     assert 0 == t.core.status().objects
 
 
-def test_what_the_value_refers_to_stays() -> None:
+def test_objects_inside_a_forwarded_value_live_as_long_as_the_forwarding_object() -> None:
     t, child = forwarded()
     t >> Received(W2, m.Put(ident(1, W2), value()))
     t >> done(W2, child, value("x"), refs=((ident(1, W2),),)) << ready(1, value("x"))
@@ -59,14 +59,14 @@ def test_what_the_value_refers_to_stays() -> None:
     assert 0 == t.core.status().objects
 
 
-def test_who_waits_for_it_waits_for_the_other() -> None:
+def test_a_task_that_needs_a_forwarding_object_waits_for_its_target() -> None:
     t, child = forwarded()
     after = task(2, deps=(ident(1),))
     t >> submit(after)
     t >> done(W2, child, value("x"), micros=10_000) << ready(1, value("x")) << run(W2, after, 2, value("x"))
 
 
-def test_to_an_object_that_has_its_value_already() -> None:
+def test_forwarding_to_an_object_that_has_a_value_gives_the_value_at_once() -> None:
     t = Transcript()
     t >> Received(DRIVER, m.Put(ident(1), value("x")))
     after = task(3, deps=(ident(2),))
@@ -76,13 +76,13 @@ def test_to_an_object_that_has_its_value_already() -> None:
     t << ready(2, value("x")) << run(W3, after, 2, value("x"))
 
 
-def test_to_an_object_that_is_not_there() -> None:
+def test_forwarding_to_an_object_that_does_not_exist_fails() -> None:
     t = Transcript()
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> done(W3, task(1), m.Forward(ident(99))) << ready(1, lost(ident(99)))
 
 
-def test_to_itself_and_in_a_circle() -> None:
+def test_forwarding_to_itself_or_in_a_circle_fails() -> None:
     t = Transcript()
     text = "{} returned a deferred ref that leads back to its own result, so it can have no value."
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
@@ -93,7 +93,7 @@ def test_to_itself_and_in_a_circle() -> None:
     t >> done(W2, task(3), m.Forward(ident(2))) << ready(3, circle) << ready(2, circle)
 
 
-def test_a_long_chain_of_tail_calls_keeps_only_its_end() -> None:
+def test_a_long_chain_of_tail_calls_keeps_only_its_last_object() -> None:
     t = Transcript(cpus=1)
     count = 3000
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
@@ -109,7 +109,7 @@ def test_a_long_chain_of_tail_calls_keeps_only_its_end() -> None:
     assert 1 == t.core.status().objects
 
 
-def test_one_that_nobody_holds_lets_go_of_the_other() -> None:
+def test_a_forwarding_object_that_nobody_holds_releases_its_target() -> None:
     t, child = forwarded()
     t >> Received(DRIVER, m.Release((ident(1),)))
     assert 0 == t.core.status().objects

@@ -1,4 +1,4 @@
-"""`free`: a value goes although there are refs."""
+"""`free`: the value of an object goes although the object has refs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     W2,
     Transcript,
+    create,
     define,
     done,
     failure_of,
@@ -32,14 +33,14 @@ def put(number: int, what: m.Inline | m.Stored | None = None, refs: tuple[int, .
 
 
 def freed(t: Transcript, number: int, to: int = DRIVER) -> None:
-    """The next command tells a client that the value is gone."""
+    """Assert that the next command tells a client that the value of an object was freed."""
     command = t.pending.pop(0)
     assert isinstance(command, Send)
     assert (to, ident(number)) == (command.to, command.message.object_id)  # type: ignore[union-attr]
     assert "object_freed" == failure_of(command).kind
 
 
-def test_every_client_that_holds_it_is_told() -> None:
+def test_every_client_that_holds_a_freed_object_is_told() -> None:
     t = Transcript()
     t >> put(1) >> ClientJoined(OTHER) >> Received(OTHER, m.Hold((ident(1),)))
     t >> free(1)
@@ -51,7 +52,7 @@ def test_every_client_that_holds_it_is_told() -> None:
     assert 1 == t.core.status().objects
 
 
-def test_the_segment_is_removed_and_never_reused() -> None:
+def test_the_segment_of_a_freed_object_is_removed_and_never_reused() -> None:
     t = Transcript()
     t >> put(1, STORED) >> free(1) << Send(DRIVER, m.Evict(("seg-1-1",)))
     freed(t, 1)
@@ -61,7 +62,7 @@ def test_the_segment_is_removed_and_never_reused() -> None:
     t.quiet()
 
 
-def test_what_it_refers_to_is_let_go() -> None:
+def test_objects_inside_a_freed_value_are_released() -> None:
     t = Transcript()
     t >> put(1) >> put(2, refs=(ident(1),)) >> Received(DRIVER, m.Release((ident(1),)))
     assert 2 == t.core.status().objects
@@ -70,7 +71,7 @@ def test_what_it_refers_to_is_let_go() -> None:
     assert 1 == t.core.status().objects
 
 
-def test_a_value_that_a_task_needs_is_freed_after_it() -> None:
+def test_a_value_that_a_task_needs_is_freed_after_the_task() -> None:
     t = Transcript(cpus=1)
     spec = task(2, deps=(ident(1),))
     t >> put(1) >> submit(spec) << define(W2) << run(W2, spec, 1, value())
@@ -80,7 +81,7 @@ def test_a_value_that_a_task_needs_is_freed_after_it() -> None:
     freed(t, 1)
 
 
-def test_a_result_that_is_not_there_yet_is_freed_when_it_comes() -> None:
+def test_a_promised_object_is_freed_when_its_value_comes() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> free(1)
@@ -88,7 +89,7 @@ def test_a_result_that_is_not_there_yet_is_freed_when_it_comes() -> None:
     freed(t, 1)
 
 
-def test_an_object_that_is_freed_later_may_be_dropped_first() -> None:
+def test_an_object_that_is_to_be_freed_later_may_be_dropped_first() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> free(1) >> Received(DRIVER, m.Release((ident(1),)))
@@ -104,16 +105,23 @@ def test_a_task_with_a_freed_argument_fails() -> None:
     freed(t, 2)
 
 
-def test_a_failure_is_not_freed_and_an_actor_neither() -> None:
+def test_neither_a_failure_nor_an_actor_is_freed() -> None:
     t = Transcript(cpus=1)
     bad = m.Failure("task_error", "no", b"pickle")
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> done(W2, task(1), bad) << ready(1, bad)
     t >> free(1)
     t.quiet()
+    make = task(5, name="A", number="1")
+    t >> create(make)
+    t.taken()
+    t >> done(W2, make) << ready(5)
+    t >> free(5)
+    t.quiet()
+    t >> Received(DRIVER, m.Want((ident(5),))) << ready(5)
 
 
-def test_a_spilled_object_is_freed_on_disk_too() -> None:
+def test_a_spilled_object_is_freed_on_disk() -> None:
     t = Transcript(cpus=1)
     t >> put(1, STORED) >> Received(DRIVER, m.NoRoom(1))
     t << Send(W2, m.Trim()) << Send(DRIVER, m.Spill((STORED,)))
@@ -124,7 +132,7 @@ def test_a_spilled_object_is_freed_on_disk_too() -> None:
     assert 0 == t.core.status().spilled_bytes
 
 
-def test_an_object_freed_while_it_is_moved_goes_when_the_move_is_over() -> None:
+def test_an_object_freed_during_its_move_to_disk_is_removed_after_the_move() -> None:
     t = Transcript(cpus=1)
     t >> put(1, STORED) >> Received(DRIVER, m.NoRoom(1))
     t << Send(W2, m.Trim()) << Send(DRIVER, m.Spill((STORED,)))

@@ -1,4 +1,4 @@
-"""Which GPU is whose."""
+"""GPUs: whole devices, shared devices, and the devices of actors."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_whole_devices_are_given_to_one_task_each() -> None:
     t >> done(W3, gpu(2, 1)) << ready(2) << run(W3, gpu(3, 1), 2, gpus=(1,))
 
 
-def test_fractions_share_a_device() -> None:
+def test_fractions_of_a_gpu_share_a_device() -> None:
     t = Transcript(cpus=4, gpus=2)
     t >> submit(gpu(1, 0.5)) << define(W5) << run(W5, gpu(1, 0.5), 1, gpus=(0,))
     t >> submit(gpu(2, 0.5)) << define(W4) << run(W4, gpu(2, 0.5), 1, gpus=(0,))
@@ -46,7 +46,7 @@ def test_fractions_share_a_device() -> None:
     assert "f#4 waits for 1 GPU: 1.25 of 2 are used by f#3, f#2, f#1." == t.core.explain(ident(4))
 
 
-def test_enough_in_sum_on_no_single_device_is_not_enough() -> None:
+def test_a_fraction_that_fits_on_no_single_gpu_waits() -> None:
     t = Transcript(cpus=4, gpus=2)
     for number, worker in ((1, W5), (2, W4)):
         t >> submit(gpu(number, 0.75)) << define(worker)
@@ -55,19 +55,19 @@ def test_enough_in_sum_on_no_single_device_is_not_enough() -> None:
     assert "f#3 waits for a GPU with 0.5 free." == t.core.explain(ident(3))
 
 
-def test_several_devices_for_one_task() -> None:
+def test_a_task_can_get_several_gpus() -> None:
     t = Transcript(cpus=1, gpus=3)
     t >> submit(gpu(1, 2)) << define(W2) << run(W2, gpu(1, 2), 1, gpus=(0, 1))
 
 
-def test_nothing_is_sent_ahead_behind_a_gpu() -> None:
+def test_no_task_is_sent_ahead_behind_a_task_with_a_gpu() -> None:
     t = Transcript(cpus=1, gpus=1)
     t.run_away(W2, gpu(9, 1))
     t >> [submit(gpu(1, 1)), submit(gpu(2, 1))] << run(W2, gpu(1, 1), 2, gpus=(0,))
     t >> done(W2, gpu(1, 1)) << ready(1) << run(W2, gpu(2, 1), 3, gpus=(0,))
 
 
-def test_an_actor_keeps_its_device_and_gives_the_creations_back() -> None:
+def test_an_actor_keeps_its_gpu_and_gives_back_the_gpu_of_its_creation() -> None:
     t = Transcript(cpus=1, gpus=2)
     make = task(1, name="A", number="1", resources={"GPU": 2})
     t >> create(make, resources=(("GPU", CPU),)) << define(W2)

@@ -1,4 +1,4 @@
-"""How long objects live, who is told their values, and where their segments go."""
+"""Lifetimes of objects, delivery of their values, and recycling of their segments."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_a_task_holds_its_arguments_until_it_has_ended() -> None:
     assert 1 == objects(t)
 
 
-def test_what_a_value_refers_to_lives_as_long_as_the_value() -> None:
+def test_objects_inside_a_value_live_as_long_as_the_value() -> None:
     t = Transcript()
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> put(1, sender=W3) >> put(2, (ident(1, W3),), sender=W3)
@@ -116,7 +116,7 @@ def test_a_segment_outlives_its_creator() -> None:
     t >> release(1) << DropSegment(("seg-2-1",))
 
 
-def test_a_value_that_nobody_holds_any_more_is_thrown_away() -> None:
+def test_a_value_of_a_run_that_nobody_holds_is_discarded() -> None:
     t = Transcript()
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> release(1)
@@ -125,7 +125,7 @@ def test_a_value_that_nobody_holds_any_more_is_thrown_away() -> None:
     assert {"done": 1} == t.core.status().tasks
 
 
-def test_a_task_runs_although_nobody_holds_its_returns() -> None:
+def test_a_task_runs_although_nobody_holds_its_return_objects() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> submit(task(2)) >> release(2)
@@ -134,7 +134,7 @@ def test_a_task_runs_although_nobody_holds_its_returns() -> None:
     t.quiet()
 
 
-def test_a_task_without_returns_is_never_heard_of() -> None:
+def test_the_end_of_a_task_without_returns_is_not_reported() -> None:
     t = Transcript()
     spec = task(1, returns=0)
     t >> submit(spec) << define(W3) << run(W3, spec, 1)
@@ -143,7 +143,7 @@ def test_a_task_without_returns_is_never_heard_of() -> None:
     assert 0 == objects(t)
 
 
-def test_several_returns_have_lives_of_their_own() -> None:
+def test_each_return_object_of_a_task_has_its_own_lifetime() -> None:
     t = Transcript()
     spec = task(1, returns=3)
     t >> submit(spec) << define(W3) << run(W3, spec, 1)
@@ -152,7 +152,7 @@ def test_several_returns_have_lives_of_their_own() -> None:
     assert 2 == objects(t)
 
 
-def test_too_few_values_fail_the_task() -> None:
+def test_a_run_with_too_few_values_fails_its_task() -> None:
     t = Transcript()
     spec = task(1, returns=2)
     failure = m.Failure("system", "f#1 returned 1 of 2 values.")
@@ -166,7 +166,7 @@ def test_too_few_values_fail_the_task() -> None:
     )
 
 
-def test_who_wants_a_value_gets_it_once_it_is_there_or_at_once() -> None:
+def test_a_client_that_wants_a_value_gets_it_once_and_as_soon_as_possible() -> None:
     t = Transcript()
     t >> ClientJoined(OTHER)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
@@ -176,13 +176,13 @@ def test_who_wants_a_value_gets_it_once_it_is_there_or_at_once() -> None:
     t >> Received(OTHER, m.Want((ident(1),))) << ready(1, to=OTHER)
 
 
-def test_who_wants_what_is_not_there_is_told_so() -> None:
+def test_a_client_that_wants_an_unknown_object_is_told_that_it_is_lost() -> None:
     t = Transcript()
     t >> Received(DRIVER, m.Want((ident(1),))) << ready(1, lost(ident(1)))
     t >> submit(task(2, deps=(ident(1),))) << ready(2, lost(ident(1)))
 
 
-def test_a_failed_argument_fails_the_task_without_running_it() -> None:
+def test_a_task_with_a_failed_argument_fails_without_running() -> None:
     t = Transcript()
     bad = m.Failure("task_error", "no", b"pickle")
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
@@ -192,7 +192,7 @@ def test_a_failed_argument_fails_the_task_without_running_it() -> None:
     t >> submit(task(5, deps=(ident(2), ident(1)))) << ready(5, bad)
 
 
-def test_what_an_exported_function_refers_to_stays() -> None:
+def test_objects_inside_an_exported_function_stay() -> None:
     t = Transcript()
     t >> put(1) >> Received(DRIVER, m.Define(b"closure", b"code", (ident(1),)))
     t >> release(1)
@@ -213,7 +213,7 @@ def test_a_client_that_is_gone_holds_nothing_and_its_tasks_are_cancelled() -> No
     assert 0 == objects(t)
 
 
-def test_what_a_lost_worker_held_is_released() -> None:
+def test_the_objects_that_a_lost_worker_held_are_released() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> put(1, sender=W2) >> submit(task(2, client=W2, name="child", number="1"), W2)
@@ -223,12 +223,12 @@ def test_what_a_lost_worker_held_is_released() -> None:
     assert {"failed": 1, "ready": 1} == t.core.status().tasks
 
 
-def test_when_one_has_no_room_the_others_are_asked_to_give_some_back() -> None:
+def test_a_client_without_room_makes_the_other_clients_give_memory_back() -> None:
     t = Transcript()
     t >> Received(W2, m.NoRoom()) << Send(DRIVER, m.Trim()) << Send(W3, m.Trim())
 
 
-def test_a_failure_holds_what_its_exception_refers_to_wherever_it_is_the_value() -> None:
+def test_a_failure_holds_the_objects_inside_its_exception_as_the_value_of_any_object() -> None:
     t = Transcript(cpus=1)
     bad = m.Failure("task_error", "no", b"pickle", (ident(1, W2),))
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
@@ -241,7 +241,7 @@ def test_a_failure_holds_what_its_exception_refers_to_wherever_it_is_the_value()
     assert ident(1, W2) not in t.core._ledger.objects
 
 
-def test_a_dead_actor_holds_what_the_exception_of_its_init_refers_to() -> None:
+def test_a_dead_actor_holds_the_objects_inside_the_exception_of_its_init() -> None:
     t = Transcript(cpus=1)
     bad = m.Failure("task_error", "no", b"pickle", (ident(1, W2),))
     make = task(1, name="A", number="1")

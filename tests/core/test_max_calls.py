@@ -1,4 +1,4 @@
-"""Workers that leave after so many runs of a function."""
+"""`max_calls`: workers that leave after a number of runs of a function."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.core.transcript import (
 OTHER = b"another function"
 
 
-def test_a_worker_leaves_after_so_many_runs_and_is_replaced_at_once() -> None:
+def test_a_worker_leaves_after_max_calls_runs_and_is_replaced_at_once() -> None:
     t = Transcript(cpus=1)
     one, two, three = (task(number, max_calls=2) for number in (1, 2, 3))
     t >> submit(one) << define(W2) << run(W2, one, 1)
@@ -35,7 +35,7 @@ def test_a_worker_leaves_after_so_many_runs_and_is_replaced_at_once() -> None:
     t >> started(W3) << define(W3) << run(W3, three, 1)
 
 
-def test_nothing_is_sent_ahead_behind_such_a_task() -> None:
+def test_no_task_is_sent_ahead_behind_a_task_with_max_calls() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     specs = [task(number, max_calls=100) for number in (1, 2)]
@@ -45,7 +45,7 @@ def test_nothing_is_sent_ahead_behind_such_a_task() -> None:
     t >> done(W2, task(3)) << ready(3) << run(W2, specs[1], 4)
 
 
-def test_runs_of_each_function_are_counted_by_themselves() -> None:
+def test_max_calls_counts_the_runs_of_each_function_separately() -> None:
     t = Transcript(cpus=1)
     t >> Received(1, m.Define(OTHER, b"code"))
     one, two = task(1, max_calls=2), task(2, max_calls=2, digest=OTHER)
@@ -61,7 +61,7 @@ def test_runs_of_each_function_are_counted_by_themselves() -> None:
     t >> done(W2, three) << ready(4) << StopWorker(W2, "exit") << StartWorker(W3)
 
 
-def test_a_run_that_raised_or_is_retried_counts() -> None:
+def test_max_calls_counts_runs_that_raise_or_are_retried() -> None:
     t = Transcript(cpus=1)
     failure = m.Failure("task_error", "no")
     spec = task(1, max_calls=1, max_retries=1, retry_on=b"*")
@@ -72,7 +72,7 @@ def test_a_run_that_raised_or_is_retried_counts() -> None:
     t >> done(W3, spec, failure, attempt=1) << ready(1, failure) << StopWorker(W3, "exit") << StartWorker(4)
 
 
-def test_actors_that_such_a_task_has_made_go_on_when_its_worker_leaves() -> None:
+def test_actors_that_a_task_with_max_calls_has_created_survive_its_worker() -> None:
     t = Transcript(cpus=2)
     spec = task(1, max_calls=1)
     t >> submit(spec) << define(W3) << run(W3, spec, 1)
@@ -81,7 +81,7 @@ def test_actors_that_such_a_task_has_made_go_on_when_its_worker_leaves() -> None
     t.taken()
     t >> done(W2, make)
     t.taken()
-    # The task hands its actor on.
+    # The task returns the handle of its actor.
     t >> done(W3, spec, m.Inline(b"handle"), refs=((ident(1, W3),),))
     t.taken()
     t >> exited(W3, 1, 1, EXIT_CODE_0)
@@ -89,7 +89,7 @@ def test_actors_that_such_a_task_has_made_go_on_when_its_worker_leaves() -> None
     assert t.core.status().actors == {"alive": 1}
 
 
-def test_such_tasks_that_need_nothing_are_bounded_and_hold_up_no_actor() -> None:
+def test_tasks_with_max_calls_that_need_no_resources_are_bounded_and_hold_up_no_actor() -> None:
     t = Transcript(cpus=1)
     t >> [submit(task(number, cpus=0, max_calls=5)) for number in range(1, 8)]
     t.taken()
@@ -103,7 +103,7 @@ def test_such_tasks_that_need_nothing_are_bounded_and_hold_up_no_actor() -> None
     t.taken()
 
 
-def test_a_cancelled_run_counts_too() -> None:
+def test_max_calls_counts_a_cancelled_run() -> None:
     t = Transcript(cpus=1)
     spec = task(1, max_calls=1)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)

@@ -1,8 +1,8 @@
 """The model check: Hypothesis looks for an interleaving, with faults, that breaks a promise of the core.
 
-The promises are checked by the simulation: `audit` after every event; each ref resolves exactly once; results are those
-of a sequential run; a retry is charged if and only if the task had started; calls keep their order; and when
-everything is released, no task, object, holder, segment or resource is left in use.
+The simulation checks the promises: `audit` passes after every event; each ref resolves exactly once; results are those
+of a sequential run; a retry is charged if and only if the task had started; calls keep their order; and when all refs
+are released, no task, object, holder, segment or resource is left in use.
 
 `--hypothesis-profile=deep` searches for longer.
 """
@@ -24,7 +24,7 @@ RETRIES = st.sampled_from([-1, -1, 0, 3])
 CPUS = st.sampled_from([CPU, CPU, CPU // 2, 2 * CPU, 0])
 PICK = st.integers(0, 1_000)
 
-#: Most tasks run in the session's own processes, and in ones that stay; a function has one `max_calls` or none.
+#: Environments and `max_calls` of tasks: most tasks run in the session's own environment, and without `max_calls`.
 ENVIRONMENT = st.sampled_from(["", "", "", "x", "y"])
 MAX_CALLS = st.sampled_from([0, 0, 0, 2])
 
@@ -92,7 +92,7 @@ creations = st.builds(
 
 
 class Cluster(RuleBasedStateMachine):
-    """Rules are what users, networks and faults do."""
+    """A state machine whose rules are the actions of users, the network and faults."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -108,14 +108,14 @@ class Cluster(RuleBasedStateMachine):
         return drivers[pick % len(drivers)]
 
     def some_place(self, pick: int) -> Place | None:
-        """In one of the placement groups, or anywhere."""
+        """Return a place in one of the placement groups, or None."""
         groups = sorted(self.world.groups)
         if not groups or pick % 3 == 0:
             return None
         return Place(groups[pick % len(groups)], pick % 2 - 1, captures=False)
 
     def some_object(self, driver: SimDriver, pick: int) -> tuple[int, ...]:
-        """One of the objects of a driver, or none."""
+        """Return one of the objects of a driver, or none."""
         objects = sorted(driver.held - driver.actors)
         return (objects[pick % len(objects)],) if objects and pick % 3 else ()
 
@@ -274,5 +274,5 @@ class Cluster(RuleBasedStateMachine):
 
 
 TestCluster = Cluster.TestCase
-# Made here, after the profile was chosen on the command line.
+# Settings are made here because the profile is chosen on the command line, before this import.
 TestCluster.settings = settings(suppress_health_check=list(HealthCheck))

@@ -1,4 +1,4 @@
-"""What tasks show besides text goes to the driver and cell that asked for them, in order."""
+"""Text, displays and progress of tasks go to the driver and cell that submitted the tasks, in order."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ipyremote.core import ClientGone, ClientJoined, Received, Send
 from ipyremote.ids import DRIVER
 from tests.core.transcript import W3, Transcript, define, done, ident, ready, run, submit, task
 
-#: Another driver of the session.
+#: Client id of another driver of the session.
 OTHER = 70_000
 
 
@@ -34,14 +34,14 @@ def test_text_displays_and_progress_of_a_task_keep_their_order() -> None:
     t << ready(1)
 
 
-def test_what_belongs_to_no_task_goes_to_the_driver_of_the_session() -> None:
+def test_output_of_no_task_goes_to_the_driver_of_the_session() -> None:
     t = Transcript()
     t >> Received(W3, m.Display(0, b"{}")) << Send(DRIVER, m.DisplayContent(0, "", 0, b"{}"))
     t >> Received(W3, bar(1, 1.0))
     t << Send(DRIVER, m.ProgressUpdate(0, "", ident(1), 1, "epoch", 1.0, 10.0, "it", False))
 
 
-def test_a_childs_displays_go_to_the_driver_of_its_parent() -> None:
+def test_the_displays_of_a_child_task_go_to_the_driver_of_its_parent() -> None:
     t = Transcript()
     t >> ClientJoined(OTHER)
     parent = task(1, client=OTHER, driver=OTHER, cell=4)
@@ -52,7 +52,7 @@ def test_a_childs_displays_go_to_the_driver_of_its_parent() -> None:
     t << Send(OTHER, m.DisplayContent(4, "g#1.1", ident(1, W3), b"{}"))
 
 
-def test_what_a_driver_that_left_would_see_is_dropped() -> None:
+def test_output_for_a_driver_that_has_left_is_dropped() -> None:
     t = Transcript()
     t >> ClientJoined(OTHER)
     spec = task(1, client=OTHER, driver=OTHER)

@@ -1,4 +1,4 @@
-"""Which task goes where and when: leases, fairness, aging, needs that cannot be met, large arguments."""
+"""Placement of tasks on workers: leases, fairness, aging, needs that cannot be met, large arguments."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_a_function_is_sent_once_to_each_worker() -> None:
     t.quiet()
 
 
-def test_a_batch_is_placed_after_all_of_it_was_heard() -> None:
+def test_tasks_are_placed_after_all_events_of_a_batch_were_handled() -> None:
     t = Transcript(cpus=1)
     one, two = task(1), task(2)
     t >> submit(one) << define(W2) << run(W2, one, 1)
@@ -50,13 +50,13 @@ def test_a_batch_is_placed_after_all_of_it_was_heard() -> None:
     t.quiet()
 
 
-def test_the_first_workers_are_as_many_as_processors() -> None:
+def test_as_many_workers_as_processors_are_started_at_first() -> None:
     t = Transcript(cpus=3, start=False)
     t.start_workers(3)
     t.quiet()
 
 
-def test_there_is_a_worker_even_without_processors() -> None:
+def test_one_worker_is_started_even_without_processors() -> None:
     t = Transcript(cpus=0, start=False)
     t.start_workers(1)
     t.quiet()
@@ -71,7 +71,7 @@ def test_tasks_queue_until_the_first_worker_has_greeted() -> None:
     t.quiet()
 
 
-def test_a_request_that_does_not_fit_lets_others_pass() -> None:
+def test_smaller_tasks_pass_a_task_that_does_not_fit() -> None:
     t = Transcript()
     small, big, other = task(1), task(2, cpus=2), task(3)
     t >> submit(small) << define(W3) << run(W3, small, 1)
@@ -80,7 +80,7 @@ def test_a_request_that_does_not_fit_lets_others_pass() -> None:
     assert "f#2 waits for 2 CPUs: 2 of 2 are used by f#3, f#1." == t.core.explain(ident(2))
 
 
-def test_the_sentence_names_a_few_of_those_that_use_what_is_missing_and_counts_the_rest() -> None:
+def test_explain_names_a_few_of_the_users_of_a_missing_resource_and_counts_the_others() -> None:
     t = Transcript(cpus=5)
     for number in range(1, 6):
         t >> submit(task(number))
@@ -92,7 +92,7 @@ def test_the_sentence_names_a_few_of_those_that_use_what_is_missing_and_counts_t
     )
 
 
-def test_a_big_request_is_not_passed_for_ever() -> None:
+def test_a_task_with_large_needs_is_not_passed_for_ever() -> None:
     t = Transcript()
     small, big = task(1), task(2, cpus=2)
     t >> submit(small) << define(W3) << run(W3, small, 1)
@@ -107,7 +107,7 @@ def test_a_big_request_is_not_passed_for_ever() -> None:
     t.quiet()
 
 
-def test_aging_reserves_nothing_that_actors_keep() -> None:
+def test_no_resources_are_kept_for_a_starving_task_that_lacks_what_actors_hold() -> None:
     t = Transcript()
     keeper = task(1, name="A", number="1")
     t >> Received(DRIVER, m.CreateActor(keeper, m.ActorSpec("A", (("CPU", CPU),))))
@@ -148,7 +148,7 @@ def test_shapes_are_served_in_turn() -> None:
     assert run(W2, half, 3) in sent + t.taken() or run(W2, half, 2) in sent
 
 
-def test_what_can_never_be_met_waits_and_the_driver_is_told_once() -> None:
+def test_a_task_that_can_never_run_waits_and_the_driver_is_told_once() -> None:
     t = Transcript()
     greedy = task(1, resources={"GPU": 1}, cell=7)
     text = "f#1 cannot start: it needs 1 GPU (the session has 0). It waits until it is cancelled."
@@ -161,7 +161,7 @@ def test_what_can_never_be_met_waits_and_the_driver_is_told_once() -> None:
     t >> submit(task(3)) << define(W3) << run(W3, task(3), 1)
 
 
-def test_tasks_that_need_nothing_are_bounded() -> None:
+def test_the_number_of_running_tasks_without_needs_is_bounded() -> None:
     t = Transcript(cpus=1)
     specs = [task(n, cpus=0) for n in range(1, 8)]
     t >> [submit(spec) for spec in specs] << define(W2) << run(W2, specs[0], 1)
@@ -171,7 +171,7 @@ def test_tasks_that_need_nothing_are_bounded() -> None:
     assert t.core.status().tasks == {"running": 4, "ready": 3}
 
 
-def test_values_of_dependencies_come_with_the_task() -> None:
+def test_the_values_of_dependencies_are_sent_with_the_task() -> None:
     t = Transcript()
     first = task(1)
     t >> submit(first) << define(W3) << run(W3, first, 1)
@@ -182,7 +182,7 @@ def test_values_of_dependencies_come_with_the_task() -> None:
     t.quiet()
 
 
-def test_large_inline_values_are_sent_ahead() -> None:
+def test_large_inline_values_are_sent_in_messages_of_their_own_before_the_task() -> None:
     t = Transcript()
     big = m.Inline(b"x" * (1 << 20))
     stored = m.Stored("seg-1-1", 10, 10)
@@ -194,12 +194,12 @@ def test_large_inline_values_are_sent_ahead() -> None:
     t.quiet()
 
 
-def test_waiting_tasks_have_equal_parts_in_common() -> None:
+def test_waiting_tasks_share_the_equal_parts_of_their_specs() -> None:
     t = Transcript(cpus=1)
     frame = m.encode_frame(1, [m.Submit(task(1)), m.Submit(task(2))])
     specs = [message.spec for message in m.decode_from_client(frame)[1] if isinstance(message, m.Submit)]
     assert specs[0].resources is not specs[1].resources, "as they come"
-    # Not through `>>`, which sends copies.
+    # Not through `>>`, which gives the core copies.
     t.core.handle([submit(spec) for spec in specs], 1.0)
     assert specs[0].resources is specs[1].resources
     assert specs[0].digest is specs[1].digest

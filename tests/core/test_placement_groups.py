@@ -1,4 +1,4 @@
-"""Placement groups: reserved whole, in their turn; what is placed in them; their names and their ends."""
+"""Placement groups: reservation as a whole and in turn, tasks and actors in groups, names, and removal."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ OTHER = 1 << 22
 
 
 def placed(number: int, /, group_id: int = 1, bundle: int = -1, **fields: Any) -> m.TaskSpec:
-    """A task in a group."""
+    """Return the spec of a task in a group."""
     return task(number, place=Place(group_id, bundle, captures=False), **fields)
 
 
@@ -45,7 +45,7 @@ def available(t: Transcript) -> dict[str, float]:
 
 
 def states(t: Transcript, **asked: Any) -> list[tuple[int, str, str]]:
-    """Id, state and detail of the groups that a question finds."""
+    """Return (id, state, detail) of the groups that a look-up finds."""
     t >> Received(DRIVER, m.LookUpGroups(1, DRIVER, **asked))
     (command,) = t.taken()
     assert isinstance(command, Send)
@@ -93,7 +93,7 @@ def test_a_group_created_twice_is_one() -> None:
     assert {"CPU": 2} == available(t)
 
 
-def test_tasks_outside_do_not_get_what_a_group_has() -> None:
+def test_tasks_outside_a_group_do_not_get_its_resources() -> None:
     t = Transcript(cpus=1)
     t >> group(1)
     t >> submit(task(1))
@@ -116,7 +116,7 @@ def test_tasks_in_a_group_draw_from_its_bundles_only() -> None:
     t >> done(W4, placed(1), micros=1_000_000) << ready(1) << run(W4, placed(2), 2)
 
 
-def test_a_bundle_is_chosen_by_its_number_or_by_what_is_free_in_it() -> None:
+def test_a_bundle_is_chosen_by_its_number_or_by_its_free_amounts() -> None:
     t = Transcript(cpus=5)
     t >> group(1, {"CPU": 1}, {"CPU": 2})
     first = placed(1, bundle=1, cpus=2)
@@ -131,7 +131,7 @@ def test_a_bundle_is_chosen_by_its_number_or_by_what_is_free_in_it() -> None:
     assert text == t.core.explain(ident(4))
 
 
-def test_what_fits_into_no_single_bundle_is_refused() -> None:
+def test_a_task_or_actor_that_fits_into_no_single_bundle_fails() -> None:
     t = Transcript(cpus=3)
     t >> group(1, {"CPU": 1}, {"CPU": 1})
     t >> submit(placed(1, cpus=2))
@@ -153,7 +153,7 @@ def test_what_fits_into_no_single_bundle_is_refused() -> None:
     assert "actor_unschedulable" == failure_of(t.taken()[0]).kind
 
 
-def test_tasks_that_need_nothing_run_in_a_group_once_it_is_reserved() -> None:
+def test_tasks_without_needs_run_in_a_group_once_the_group_is_reserved() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> group(1)
@@ -185,7 +185,7 @@ def test_a_group_is_not_passed_for_ever_by_small_tasks() -> None:
     t >> remove(1) << run(W3, task(4), 2)
 
 
-def test_a_flood_of_short_tasks_lets_a_group_through() -> None:
+def test_a_group_is_reserved_during_a_flood_of_short_tasks() -> None:
     t = Transcript(cpus=1)
     flood = [task(n) for n in range(1, 400)]
     t.run_away(W2, task(900))
@@ -199,12 +199,12 @@ def test_a_flood_of_short_tasks_lets_a_group_through() -> None:
         t >> done(W2, flood[finished], micros=100)
         finished += 1
         sent += sum(1 for c in t.taken() if isinstance(c, Send) and isinstance(c.message, m.RunTask))
-    # It has its CPU when the worker has done what it was sent in its first milliseconds.
+    # The group gets its CPU when the worker has run the tasks that it was sent in its first milliseconds.
     assert [(1, "reserved", "")] == states(t)
     assert sent < 150
 
 
-def test_groups_come_in_turn_and_a_small_one_passes_only_for_a_while() -> None:
+def test_groups_are_reserved_in_turn_and_a_small_group_passes_a_large_one_only_for_a_while() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> group(1, {"CPU": 2}) >> group(2)
@@ -220,7 +220,7 @@ def test_groups_come_in_turn_and_a_small_one_passes_only_for_a_while() -> None:
     assert [(2, "removed"), (1, "reserved"), (3, "pending")] == [found[:2] for found in states(t)]
 
 
-def test_what_waited_in_a_group_does_not_outlive_it_in_the_queues() -> None:
+def test_tasks_that_waited_in_a_removed_group_leave_no_queue_behind() -> None:
     t = Transcript(cpus=2)
     t >> group(1) >> submit(placed(1))
     t.taken()
@@ -231,7 +231,7 @@ def test_what_waited_in_a_group_does_not_outlive_it_in_the_queues() -> None:
     assert all(shape.group is None for shape in t.core._ledger.shapes.values())
 
 
-def test_two_groups_that_have_waited_long_come_at_once_when_there_is_room() -> None:
+def test_two_groups_that_have_waited_long_are_reserved_together_when_there_is_room() -> None:
     t = Transcript(cpus=3)
     t >> submit(task(1, cpus=3)) << define(W4) << run(W4, task(1, cpus=3), 1)
     t >> group(1, {"CPU": 2}) >> group(2)
@@ -240,14 +240,14 @@ def test_two_groups_that_have_waited_long_come_at_once_when_there_is_room() -> N
     assert [(1, "reserved"), (2, "reserved")] == [found[:2] for found in states(t)]
 
 
-def test_nothing_is_kept_for_a_group_that_waits_for_another() -> None:
+def test_no_resources_are_kept_for_a_group_that_waits_for_another_group() -> None:
     t = Transcript(cpus=2)
     t >> group(1) >> group(2, {"CPU": 2})
     t.later(5.0)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
 
 
-def test_what_the_session_can_never_hold_waits_with_one_warning() -> None:
+def test_a_group_that_the_session_can_never_hold_waits_and_the_driver_is_told_once() -> None:
     t = Transcript(cpus=2)
     text = "group#1 cannot be reserved: it needs 3 CPU (the session has 2). It waits until it is removed."
     t >> group(1, {"CPU": 2}, {"CPU": 1}, cell=7) << Send(DRIVER, m.Notice(text, 7))
@@ -261,7 +261,7 @@ def test_what_the_session_can_never_hold_waits_with_one_warning() -> None:
     t >> remove(1) << Send(DRIVER, m.ObjectReady(ident(1), removed(1)))
 
 
-def test_bundles_on_several_machines_are_never_reserved() -> None:
+def test_a_group_that_needs_several_machines_is_never_reserved() -> None:
     t = Transcript(cpus=2)
     why = "it needs 2 machines, one for each bundle (STRICT_SPREAD; the session has one)."
     t >> group(1, {"CPU": 1}, {"CPU": 1}, strategy="STRICT_SPREAD")
@@ -272,7 +272,7 @@ def test_bundles_on_several_machines_are_never_reserved() -> None:
     assert [(2, "reserved", "")] == states(t, group_id=2)
 
 
-def test_a_task_blocked_in_a_group_lends_its_cpu_to_others_in_it() -> None:
+def test_a_task_blocked_in_a_group_lends_its_cpu_to_other_tasks_of_the_group() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
     t >> submit(placed(1)) << define(W3) << run(W3, placed(1), 1)
@@ -287,7 +287,7 @@ def test_a_task_blocked_in_a_group_lends_its_cpu_to_others_in_it() -> None:
     assert {"CPU": 2} == available(t)
 
 
-def test_the_devices_of_a_bundle_are_its_own() -> None:
+def test_the_gpus_of_a_bundle_are_used_by_its_tasks_only() -> None:
     t = Transcript(cpus=4, gpus=2)
     t >> group(1, {"GPU": 1, "CPU": 1})
     outside = task(1, resources={"GPU": 1})
@@ -306,7 +306,7 @@ def test_the_devices_of_a_bundle_are_its_own() -> None:
     t >> exited(W4, 2, 1) << define(W3) << run(W3, again, 1, gpus=(0,))
 
 
-def test_bundles_are_parts_of_devices_as_they_come() -> None:
+def test_bundles_with_parts_of_gpus_are_packed_onto_devices() -> None:
     t = Transcript(cpus=1, gpus=2)
     t >> group(1, {"GPU": 0.3}, {"GPU": 0.3}, {"GPU": 0.7}, {"GPU": 0.7})
     assert [(1, "reserved", "")] == states(t)
@@ -318,7 +318,7 @@ def test_bundles_are_parts_of_devices_as_they_come() -> None:
 # ---- removal
 
 
-def test_removal_ends_what_waits_and_what_runs() -> None:
+def test_the_removal_of_a_group_ends_its_waiting_and_running_tasks() -> None:
     t = Transcript(cpus=3)
     t >> group(1)
     t >> submit(placed(1, max_retries=5)) << define(W4) << run(W4, placed(1, max_retries=5), 1)
@@ -338,7 +338,7 @@ def test_removal_ends_what_waits_and_what_runs() -> None:
     assert "f#5 cannot run: its placement group was removed, or is another session's." == failure.text
 
 
-def test_removal_ends_actors() -> None:
+def test_the_removal_of_a_group_ends_its_actors() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
     made = placed(1, name="A", number="1")
@@ -360,7 +360,7 @@ def test_removal_ends_actors() -> None:
     assert {"CPU": 2} == available(t)
 
 
-def test_an_actor_keeps_part_of_its_bundle_and_restarts_in_it() -> None:
+def test_an_actor_keeps_part_of_its_bundle_and_restarts_in_the_bundle() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
     made = placed(1, name="A", number="1")
@@ -377,7 +377,7 @@ def test_an_actor_keeps_part_of_its_bundle_and_restarts_in_it() -> None:
     t << StartWorker(W5)
 
 
-def test_a_crash_in_a_group_gives_back_to_its_bundle() -> None:
+def test_the_resources_of_a_lost_worker_return_to_its_bundle() -> None:
     t = Transcript(cpus=2)
     t >> group(1)
     spec = placed(1, max_retries=1)
@@ -386,7 +386,7 @@ def test_a_crash_in_a_group_gives_back_to_its_bundle() -> None:
     assert {"CPU": 1} == available(t)
 
 
-def test_a_task_of_a_group_that_nobody_knows_fails() -> None:
+def test_a_task_in_an_unknown_group_fails() -> None:
     t = Transcript()
     t >> submit(placed(1, group_id=77))
     assert "task_placement_group_removed" == failure_of(t.taken()[0]).kind
@@ -454,7 +454,7 @@ def test_a_group_ends_with_the_actor_that_created_it() -> None:
     assert [(1, "removed"), (2, "reserved")] == [found[:2] for found in states(t)]
 
 
-def test_a_group_that_a_task_created_belongs_to_its_driver() -> None:
+def test_a_group_that_a_task_created_belongs_to_the_tasks_driver() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> group(1, sender=W3)
@@ -463,7 +463,7 @@ def test_a_group_that_a_task_created_belongs_to_its_driver() -> None:
     assert [(1, "reserved", "")] == states(t)
 
 
-def test_what_was_removed_is_remembered_for_a_while() -> None:
+def test_removed_groups_are_remembered_for_a_while() -> None:
     t = Transcript()
     for number in range(1, 105):
         t >> group(number) >> remove(number)
@@ -473,7 +473,7 @@ def test_what_was_removed_is_remembered_for_a_while() -> None:
 # ---- nodes and labels
 
 
-def test_a_task_for_another_machine_fails_and_one_for_this_runs() -> None:
+def test_a_task_for_another_machine_fails_and_a_task_for_this_machine_runs() -> None:
     t = Transcript(labels={"ray.io/node-id": "ab"})
     t >> submit(task(1, place=Place(node="cd")))
     text = "f#1 cannot run: it is to run on node cd, and the only node of this session is ab."
@@ -484,7 +484,7 @@ def test_a_task_for_another_machine_fails_and_one_for_this_runs() -> None:
     t >> submit(here) << define(W3) << run(W3, here, 1)
 
 
-def test_labels_that_the_machine_does_not_have_are_waited_for() -> None:
+def test_tasks_and_groups_wait_for_labels_that_the_machine_does_not_have() -> None:
     t = Transcript(labels={"ray.io/node-id": "ab", "region": "us"})
     here = LabelMatch("region", "in", ("us", "eu"))
     there = LabelMatch("region", "in", ("eu",))

@@ -1,4 +1,4 @@
-"""Sending tasks ahead, and recalling them when somebody else could run them."""
+"""Prefetch: tasks that are sent ahead, and recalled when another worker could run them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tests.core.transcript import W2, W3, Transcript, define, done, ident, ready
 
 
 def known(micros: int, cpus: int = 1) -> Transcript:
-    """A core that knows how long the function takes, with all workers idle."""
+    """Return a core that knows the duration of the function, in microseconds, with all workers idle."""
     t = Transcript(cpus=cpus)
     t >> submit(task(1)) << define(W2 + cpus - 1) << run(W2 + cpus - 1, task(1), 1)
     t >> done(W2 + cpus - 1, task(1), micros=micros) << ready(1)
@@ -17,7 +17,7 @@ def known(micros: int, cpus: int = 1) -> Transcript:
 
 
 def sent(t: Transcript) -> list[tuple[int, int]]:
-    """(worker, number of the task) of the runs among the commands that are left."""
+    """Return (worker, number of the task) of the runs among the commands that are left."""
     return [
         (command.to, command.message.spec.task_id - ident(0))
         for command in t.taken()
@@ -25,7 +25,7 @@ def sent(t: Transcript) -> list[tuple[int, int]]:
     ]
 
 
-def test_an_unknown_function_is_sent_once_at_a_time() -> None:
+def test_tasks_of_a_function_that_never_ran_are_sent_one_at_a_time() -> None:
     t = Transcript(cpus=1)
     t >> [submit(task(n)) for n in (1, 2, 3)] << define(W2) << run(W2, task(1), 1)
     t.quiet()
@@ -39,7 +39,7 @@ def test_short_tasks_are_sent_ahead_up_to_five_milliseconds() -> None:
     t.quiet()
 
 
-def test_very_short_tasks_are_bounded_by_number() -> None:
+def test_the_number_of_very_short_tasks_on_a_worker_is_bounded() -> None:
     t = known(1)
     t >> [submit(task(n)) for n in range(2, 400)]
     assert MOST_IN_FLIGHT == len(sent(t))
@@ -51,7 +51,7 @@ def test_long_tasks_are_not_sent_ahead() -> None:
     t.quiet()
 
 
-def test_work_is_spread_before_it_is_stacked() -> None:
+def test_tasks_are_spread_over_workers_before_they_are_sent_ahead() -> None:
     t = known(100, cpus=2)
     t >> [submit(task(n)) for n in range(2, 8)]
     runs = sent(t)
@@ -59,7 +59,7 @@ def test_work_is_spread_before_it_is_stacked() -> None:
     assert 3 == sum(1 for worker, _ in runs if worker == W3)
 
 
-def test_resources_are_counted_once_for_what_was_sent_ahead() -> None:
+def test_the_resources_of_a_lease_are_counted_once_for_all_tasks_sent_ahead() -> None:
     t = known(100)
     t >> [submit(task(n)) for n in range(2, 8)]
     t.taken()
@@ -67,13 +67,13 @@ def test_resources_are_counted_once_for_what_was_sent_ahead() -> None:
     assert {"running": 1, "sent": 5, "done": 1} == t.core.status().tasks
 
 
-def test_tasks_of_another_shape_are_not_stacked() -> None:
+def test_tasks_of_another_shape_are_not_sent_ahead() -> None:
     t = known(100)
     t >> [submit(task(2)), submit(task(3, cpus=0.5))]
     assert [(W2, 3)] == sent(t), "and the shape that was not served yet comes first"
 
 
-def test_a_lease_ends_when_others_wait() -> None:
+def test_a_lease_gets_no_more_tasks_when_other_shapes_wait() -> None:
     t = known(100)
     t >> [submit(task(n)) for n in range(2, 300)]
     first = sent(t)
@@ -83,7 +83,7 @@ def test_a_lease_ends_when_others_wait() -> None:
     assert (W2, 500) in sent(t)
 
 
-def test_half_is_recalled_when_somebody_is_idle_and_then_all() -> None:
+def test_half_of_the_tasks_sent_ahead_are_recalled_when_a_worker_is_idle_and_then_all() -> None:
     t = known(500, cpus=2)
     t >> [submit(task(n)) for n in range(2, 12)]
     runs = sent(t)
@@ -106,7 +106,7 @@ def test_half_is_recalled_when_somebody_is_idle_and_then_all() -> None:
     assert t.core.deadline() is None
 
 
-def test_nothing_is_recalled_while_all_are_busy_until_it_is_stuck() -> None:
+def test_no_task_is_recalled_while_all_workers_are_busy_until_a_worker_is_silent_for_long() -> None:
     t = known(1000)
     t >> [submit(task(n)) for n in range(2, 30)]
     t.taken()
@@ -118,7 +118,7 @@ def test_nothing_is_recalled_while_all_are_busy_until_it_is_stuck() -> None:
     t.later(1.0).quiet()
 
 
-def test_what_was_handed_back_runs_before_what_is_newer() -> None:
+def test_tasks_that_were_handed_back_run_before_newer_tasks() -> None:
     t = known(1000)
     t >> [submit(task(n)) for n in range(2, 9)]
     t.taken()
@@ -130,7 +130,7 @@ def test_what_was_handed_back_runs_before_what_is_newer() -> None:
     t.quiet()
 
 
-def test_a_recalled_task_that_has_started_stays() -> None:
+def test_a_recalled_task_that_has_started_stays_on_its_worker() -> None:
     t = known(1000)
     t >> [submit(task(n)) for n in (2, 3)]
     t.taken()

@@ -1,4 +1,4 @@
-"""Actors whose worker is lost."""
+"""Restarts of actors whose worker is lost."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.core.transcript import (
 
 
 def busy(**fields: int) -> Transcript:
-    """Calls 2 (which has started), 3 and 4 are on the actor's worker, as its runs 2, 3 and 4."""
+    """Return a core whose actor's worker has calls 2 (which has started), 3 and 4, as its runs 2, 3 and 4."""
     retries = fields.pop("max_retries", 0)
     t = alive(max_restarts=fields.pop("max_restarts", 0), **fields)
     for number in (2, 3, 4):
@@ -42,7 +42,7 @@ def again(**fields: int) -> m.ActorSpec:
     return m.ActorSpec("A", **fields)  # type: ignore[arg-type]
 
 
-def test_without_restarts_all_calls_die_and_those_that_had_not_started_say_so() -> None:
+def test_without_restarts_all_calls_fail_and_unstarted_calls_say_so() -> None:
     t = busy()
     t >> exited(W2, 2, 1)
     running, three, four = map(failure_of, t.taken())
@@ -58,7 +58,7 @@ def test_without_restarts_all_calls_die_and_those_that_had_not_started_say_so() 
     assert {"dead": 1} == t.core.status().actors
 
 
-def test_what_had_not_started_runs_after_the_restart_in_order() -> None:
+def test_unstarted_calls_run_in_order_after_the_restart() -> None:
     t = busy(max_restarts=1)
     t >> exited(W2, 2, 1)
     lost, *rest = t.taken()
@@ -80,7 +80,7 @@ def test_what_had_not_started_runs_after_the_restart_in_order() -> None:
     assert ["actor_died"] * 3 == [failure_of(command).kind for command in t.taken()]
 
 
-def test_a_call_with_retries_runs_first_after_the_restart() -> None:
+def test_a_lost_call_with_retries_runs_first_after_the_restart() -> None:
     t = busy(max_restarts=-1, max_retries=1)
     t >> exited(W2, 2, 1) << define(W3)
     t << run(W3, MAKE, 1, attempt=1, actor=again(max_restarts=-1)) << StartWorker(W4)
@@ -89,7 +89,7 @@ def test_a_call_with_retries_runs_first_after_the_restart() -> None:
     assert {"running": 1, "sent": 2, "done": 2} == t.core.status().tasks
 
 
-def test_a_result_that_was_not_delivered_says_so() -> None:
+def test_a_call_whose_result_was_not_delivered_says_so() -> None:
     t = busy(max_restarts=1)
     t >> exited(W2, 3, 2)
     assert "A.m#2 had completed, but its result was not delivered when" in failure_of(t.pending[0]).text
@@ -122,7 +122,7 @@ def test_a_crash_in_the_creation_is_charged() -> None:
     t << ready(1, m.Failure("actor_died", text))
 
 
-def test_kill_with_restart_is_a_crash() -> None:
+def test_kill_with_restart_counts_as_a_crash() -> None:
     t = busy(max_restarts=1)
     t >> Received(DRIVER, m.KillActor(ident(1), no_restart=False)) << StopWorker(W2, "kill")
     t >> submit(call(5, 1))
@@ -161,7 +161,7 @@ def test_a_cancelled_call_is_not_retried() -> None:
     assert [m.Failure("task_cancelled", f"A.m#{n} was cancelled.") for n in (2, 4)] == failures
 
 
-def test_all_resources_come_back() -> None:
+def test_all_resources_of_a_lost_actor_come_back() -> None:
     t = busy(resources=ONE_CPU)  # type: ignore[arg-type]
     assert () == t.core.status().available
     t >> exited(W2, 2, 1)

@@ -1,4 +1,4 @@
-"""What a crash, or an exception to be retried, does to tasks."""
+"""Retries of tasks after a crash or an exception."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.core.transcript import (
 
 
 def three_sent_ahead(**fields: int) -> tuple[Transcript, list[m.TaskSpec]]:
-    """Three tasks on worker 2, as its runs 2, 3 and 4."""
+    """Return a core with three tasks on worker 2, as its runs 2, 3 and 4."""
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     specs = [task(n, **fields) for n in (1, 2, 3)]
@@ -47,7 +47,7 @@ def test_only_the_task_that_had_started_is_charged() -> None:
     t.quiet()
 
 
-def test_what_had_completed_without_a_report_is_charged() -> None:
+def test_a_task_that_had_completed_without_a_report_is_charged() -> None:
     t, (one, two, three) = three_sent_ahead()
     t >> exited(W2, 3, 2)
     first, second, start = t.taken()
@@ -65,7 +65,7 @@ def test_what_had_completed_without_a_report_is_charged() -> None:
     assert one.task_id not in t.core._ledger.tasks
 
 
-def test_nothing_is_charged_when_nothing_had_started() -> None:
+def test_no_task_is_charged_when_none_had_started() -> None:
     t, specs = three_sent_ahead()
     t >> exited(W2, 1, 1) << StartWorker(W3)
     t >> started(W3) << define(W3)
@@ -97,7 +97,7 @@ def test_a_task_fails_for_good_after_its_last_crash(retries: int, crashes: int) 
     assert start == StartWorker(W2 + crashes)
 
 
-def test_endless_retries_do_not_end() -> None:
+def test_a_task_with_endless_retries_is_never_given_up() -> None:
     t = Transcript(cpus=1)
     spec = task(1, max_retries=-1)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
@@ -107,7 +107,7 @@ def test_endless_retries_do_not_end() -> None:
     assert 12 == len(t.core.story(ident(1)))
 
 
-def test_the_want_of_memory_is_named() -> None:
+def test_a_worker_that_ran_out_of_memory_gives_a_failure_of_its_own_kind() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> exited(
@@ -149,7 +149,7 @@ def test_a_worker_that_is_lost_while_idle_is_replaced() -> None:
     t.quiet()
 
 
-def test_messages_of_a_lost_worker_are_ignored_and_its_segments_removed() -> None:
+def test_the_messages_of_a_lost_worker_are_ignored_and_its_segments_removed() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> exited(W2, 1)
@@ -158,7 +158,7 @@ def test_messages_of_a_lost_worker_are_ignored_and_its_segments_removed() -> Non
     t.quiet()
 
 
-def test_a_worker_that_does_not_start_is_tried_again_later_and_later() -> None:
+def test_the_time_between_failed_starts_of_workers_grows() -> None:
     t = Transcript(cpus=1, start=False)
     t >> Tick() << StartWorker(W2)
     t >> submit(task(1))

@@ -1,4 +1,4 @@
-"""Which objects are moved to disk when the memory has no room, and what may happen meanwhile."""
+"""Spilling: the choice of objects to move to disk, and events during a move."""
 
 from __future__ import annotations
 
@@ -54,13 +54,13 @@ def release(*numbers: int, sender: int = DRIVER) -> Event:
 
 
 def places(t: Transcript) -> tuple[int, int]:
-    """Bytes in memory and on disk."""
+    """Return the number of bytes in memory and on disk."""
     status = t.core.status()
     return status.stored_bytes, status.spilled_bytes
 
 
 def with_objects(count: int) -> Transcript:
-    """The driver has put that many objects of 100 bytes."""
+    """Return a core whose driver has put this many objects of 100 bytes."""
     t = Transcript(cpus=1)
     for number in range(1, count + 1):
         t >> put(number)
@@ -82,7 +82,7 @@ def test_the_coldest_objects_are_chosen_until_there_is_enough() -> None:
     trims(t >> no_room(1000), W2) << spill(3, 4)
 
 
-def test_what_a_task_was_given_is_warm() -> None:
+def test_an_object_that_was_sent_to_a_task_is_warm() -> None:
     t = with_objects(3)
     spec = task(9, deps=(ident(1),))
     t >> submit(spec) << define(W2) << run(W2, spec, 1, stored(1))
@@ -90,18 +90,18 @@ def test_what_a_task_was_given_is_warm() -> None:
     trims(t >> no_room(200), W2) << spill(2, 3)
 
 
-def test_what_was_asked_for_is_warm() -> None:
+def test_an_object_that_was_asked_for_is_warm() -> None:
     t = with_objects(2)
     t >> ClientJoined(OTHER) >> Received(OTHER, m.Want((ident(1),))) << ready(1, stored(1), to=OTHER)
     trims(t >> no_room(1), W2, OTHER) << spill(2)
 
 
-def test_with_nothing_to_move_the_answer_is_empty() -> None:
+def test_a_client_without_room_gets_an_empty_answer_when_no_object_can_be_moved() -> None:
     t = with_objects(0)
     trims(t >> no_room(1), W2) << spill()
 
 
-def test_who_has_nowhere_to_move_it_gets_no_order() -> None:
+def test_a_client_that_cannot_move_objects_gets_no_order() -> None:
     t = with_objects(1)
     trims(t >> no_room(0), W2)
     t.quiet()
@@ -117,7 +117,7 @@ def test_two_clients_never_move_the_same_object() -> None:
     assert (0, 300) == places(t)
 
 
-def test_what_could_not_be_moved_stays_and_is_the_last_to_be_tried_again() -> None:
+def test_an_object_that_could_not_be_moved_stays_and_becomes_the_warmest() -> None:
     t = with_objects(3)
     trims(t >> no_room(150), W2) << spill(1, 2)
     t >> spilled(2, failed=(1,)) << evict(2)
@@ -125,7 +125,7 @@ def test_what_could_not_be_moved_stays_and_is_the_last_to_be_tried_again() -> No
     trims(t >> no_room(100), W2) << spill(3)
 
 
-def test_what_nobody_asked_for_is_no_report() -> None:
+def test_a_report_of_a_move_that_nobody_ordered_is_ignored() -> None:
     t = with_objects(1)
     t >> spilled(1)
     trims(t >> no_room(1), W2) << spill(1)
@@ -143,12 +143,12 @@ def test_a_spilled_object_is_dropped_by_its_creator() -> None:
     assert (0, 0) == places(t)
 
 
-def test_an_object_dropped_while_it_is_moved_is_not_reused_before_the_move_is_over() -> None:
+def test_the_segment_of_an_object_dropped_during_its_move_is_not_reused_before_the_move_is_over() -> None:
     t = with_objects(2)
     trims(t >> no_room(200), W2) << spill(1, 2)
     t >> release(1, 2)
     assert (0, 0) == places(t)
-    # The original goes, and the copy after it.
+    # The original is evicted, and then the copy is dropped.
     t >> spilled(1, failed=(2,)) << evict(1, 2) << drop(1)
     t.quiet()
 

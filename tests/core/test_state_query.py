@@ -1,4 +1,4 @@
-"""Lists and counts of tasks, actors, objects and workers, as a client that asks is told."""
+"""Lists and counts of tasks, actors, objects and workers, as answers to a client's queries."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def asked(
     limit: int = 100,
     detail: bool = False,
 ) -> m.Listing:
-    """What a question is answered with."""
-    question = m.ListState(7, kind, tuple(m.Filter(*condition) for condition in filters), limit, detail)
-    t >> Received(DRIVER, question)
+    """Return the answer to a query for a list."""
+    query = m.ListState(7, kind, tuple(m.Filter(*condition) for condition in filters), limit, detail)
+    t >> Received(DRIVER, query)
     (command,) = t.taken()
     assert isinstance(command, Send)
     assert isinstance(command.message, m.Listing)
@@ -56,7 +56,7 @@ def counted(t: Transcript, kind: str) -> list[tuple[str, str, str, str, int, int
 
 
 def given(t: Transcript, *events: object) -> None:
-    """Events whose commands are of no interest."""
+    """Give the core events one by one, without asserting their commands."""
     for event in events:
         t >> event  # type: ignore[operator]  # they are events
         t.taken()
@@ -85,7 +85,7 @@ def test_a_task_that_has_not_ended_is_listed_in_its_present_state() -> None:
     assert ("f#2", "RUNNING_IN_RAY_GET") in states(t)
 
 
-def test_a_row_tells_where_and_when_it_ran_and_for_whom() -> None:
+def test_a_row_of_a_task_tells_where_and_when_and_for_whom_the_task_ran() -> None:
     t = Transcript(cpus=1)
     t.now = 1.0
     spec = task(1, parent=ident(77), resources={"CPU": 0.5})
@@ -100,7 +100,7 @@ def test_a_row_tells_where_and_when_it_ran_and_for_whom() -> None:
     assert (row.error, row.resources) == ("", (("CPU", CPU // 2),))
 
 
-def test_a_function_is_told_by_its_own_name_whatever_the_task_is_called() -> None:
+def test_a_row_has_the_functions_own_name_whatever_the_task_is_called() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.Define(b"square", b"code", (), "square")))
     given(t, submit(task(1, digest=b"square", name="mine", number="1")))
@@ -108,7 +108,7 @@ def test_a_function_is_told_by_its_own_name_whatever_the_task_is_called() -> Non
     assert ("mine#1", "mine", "square") == (row.label, row.name, row.function)
 
 
-def test_each_attempt_is_a_row_and_a_failure_is_told_in_words() -> None:
+def test_each_attempt_is_a_row_and_a_failed_attempt_has_its_text() -> None:
     t = Transcript(cpus=1)
     spec = task(1, retry_on=b"*", max_retries=1)
     given(t, submit(spec), Received(W2, m.TaskFailed(ident(1), 0, BAD)), done(W2, spec, BAD, attempt=1))
@@ -135,7 +135,7 @@ def test_an_attempt_that_was_lost_with_its_worker_is_one_row() -> None:
     assert "no retry is left" in row.error
 
 
-def test_an_attempt_that_was_lost_and_runs_again_stays() -> None:
+def test_a_lost_attempt_stays_listed_while_its_task_runs_again() -> None:
     t = Transcript(cpus=1)
     given(t, submit(task(1, max_retries=1)), exited(W2, 1))
     assert [(1, "PENDING_NODE_ASSIGNMENT", ""), (0, "FAILED", "WORKER_DIED")] == [
@@ -153,14 +153,14 @@ def test_tasks_that_never_ran_are_remembered() -> None:
     }
 
 
-def test_a_stream_that_waits_for_its_consumer_is_not_in_get() -> None:
+def test_a_stream_that_waits_for_its_consumer_is_not_listed_as_waiting_in_get() -> None:
     t = Transcript(cpus=1)
     given(t, submit(task(1, stream=1)), Received(W2, m.Yield(ident(1), 0, 0, value())))
     given(t, Received(W2, m.Blocked(ident(1))))
     assert states(t) == [("f#1", "RUNNING")]
 
 
-def test_calls_and_creations_of_actors_have_types_of_their_own() -> None:
+def test_calls_and_creations_of_actors_have_their_own_types() -> None:
     t = Transcript(cpus=1)
     make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make), submit(call(2, 1)))
@@ -175,7 +175,7 @@ def test_calls_and_creations_of_actors_have_types_of_their_own() -> None:
     }
 
 
-def test_a_creation_that_failed_is_one_row() -> None:
+def test_a_failed_creation_is_one_row() -> None:
     t = Transcript(cpus=1)
     make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make, BAD))
@@ -186,7 +186,7 @@ def test_a_creation_that_failed_is_one_row() -> None:
 # -------------------------------------------------------------------------------------------------- filters and limits
 
 
-def test_filters_hold_together_and_text_has_no_case() -> None:
+def test_a_row_must_meet_all_filters_and_text_is_compared_without_case() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(1), task(2, name="g", number="1"))
     given(t, submit(task(3)))
@@ -199,7 +199,7 @@ def test_filters_hold_together_and_text_has_no_case() -> None:
     assert 3 == len(asked(t, "tasks", ("pid", True, 102)).tasks)
 
 
-def test_what_is_beyond_the_limit_is_counted() -> None:
+def test_rows_beyond_the_limit_are_counted() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, *(task(number) for number in range(1, 11)))
     given(t, submit(task(11)))
@@ -214,7 +214,7 @@ def test_what_is_beyond_the_limit_is_counted() -> None:
     assert ((), 11) == (asked(t, limit=0).tasks, asked(t, limit=-1).matched)
 
 
-def test_a_question_looks_at_a_bounded_number_and_says_what_it_has_not_seen(
+def test_a_query_looks_at_a_bounded_number_of_records_and_counts_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(state_query, "LOOKED_AT", 5)
@@ -223,7 +223,7 @@ def test_a_question_looks_at_a_bounded_number_and_says_what_it_has_not_seen(
     given(t, submit(task(9, name="g", number="1", resources={"GPU": 1})))
     answer = asked(t, "tasks", ("name", True, "f"))
     assert (5, 4) == (answer.matched, answer.unseen)
-    # Without filters nothing is missed.
+    # Without filters all records are counted.
     answer = asked(t, limit=8)
     assert (8, 9, 0) == (len(answer.tasks), answer.matched, answer.unseen)
     assert (5, 4) == (
@@ -232,7 +232,7 @@ def test_a_question_looks_at_a_bounded_number_and_says_what_it_has_not_seen(
     )
 
 
-def test_a_question_that_makes_no_sense_is_answered_with_nothing() -> None:
+def test_a_query_for_an_unknown_kind_or_column_gets_an_empty_answer() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(1))
     assert m.Listing(7, 0.0, 0, 0) == asked(t, "weather")
@@ -241,7 +241,7 @@ def test_a_question_that_makes_no_sense_is_answered_with_nothing() -> None:
     assert [] == counted(t, "weather")
 
 
-def test_what_is_remembered_is_bounded_and_holds_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remembered_attempts_are_bounded_and_hold_no_values(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript(cpus=1)
     given(t, submit(task(1)), done(W2, task(1), BAD), submit(task(50, resources={"GPU": 1})))
     given(t, Received(DRIVER, m.CancelTask(ident(50))))
@@ -267,7 +267,7 @@ def actors(t: Transcript) -> list[tuple[str, str, int]]:
     return [(row.label, row.state, row.pid) for row in asked(t, "actors").actors]
 
 
-def test_an_actor_is_listed_through_its_life_and_after_it() -> None:
+def test_an_actor_is_listed_during_its_life_and_after_its_death() -> None:
     t = Transcript(cpus=1)
     make = task(1, name="A", number="1", deps=(ident(50),))
     given(t, submit(task(50, resources={"GPU": 1})), create(make))
@@ -288,7 +288,7 @@ def test_an_actor_is_listed_through_its_life_and_after_it() -> None:
     assert "" == asked(t, "actors").actors[0].cause
 
 
-def test_an_actor_has_its_name_its_namespace_and_what_it_holds() -> None:
+def test_a_row_of_an_actor_has_its_name_its_namespace_and_its_resources() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.UseNamespace("mine")))
     make = task(1, name="A", number="1")
@@ -307,7 +307,7 @@ def test_an_actor_has_its_name_its_namespace_and_what_it_holds() -> None:
 # ---------------------------------------------------------------------------------------------------------- objects
 
 
-def test_an_object_has_its_size_what_makes_it_and_what_holds_it() -> None:
+def test_a_row_of_an_object_has_its_size_its_task_and_its_holders() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.Put(ident(1), m.Inline(b"12345"))))
     given(t, Received(DRIVER, m.Put(ident(2), m.Inline(b"x"), (ident(1),))))
@@ -327,7 +327,7 @@ def test_an_object_has_its_size_what_makes_it_and_what_holds_it() -> None:
     assert {"FAILED"} == {row.status for row in asked(t, "objects", ("label", True, "f#3")).objects}
 
 
-def test_what_a_function_refers_to_is_pinned() -> None:
+def test_objects_inside_an_exported_function_are_listed_as_pinned() -> None:
     t = Transcript(cpus=1)
     given(t, Received(DRIVER, m.Put(ident(1), value())))
     given(t, Received(DRIVER, m.Define(b"g", b"code", (ident(1),))))
@@ -335,7 +335,7 @@ def test_what_a_function_refers_to_is_pinned() -> None:
     assert ["PINNED_IN_MEMORY"] == [row.reference for row in asked(t, "objects").objects]
 
 
-def test_an_object_belongs_to_the_process_that_has_made_it() -> None:
+def test_an_object_is_listed_with_the_process_that_has_made_it() -> None:
     t = Transcript(cpus=2)
     given(t, ClientJoined(DRIVER, 100), Received(DRIVER, m.Put(ident(1), value())))
     given(t, submit(task(9)), Received(W2, m.Put(ident(1, W2), value())))
@@ -350,7 +350,7 @@ def test_an_object_belongs_to_the_process_that_has_made_it() -> None:
 # ---------------------------------------------------------------------------------------------------------- workers
 
 
-def test_workers_are_listed_with_what_they_do_and_after_their_end_with_how() -> None:
+def test_workers_are_listed_with_their_work_and_ended_workers_with_their_end() -> None:
     t = Transcript(cpus=2)
     given(t, ClientJoined(DRIVER, 100), submit(task(1)))
     rows = asked(t, "workers").workers
@@ -368,7 +368,7 @@ def test_workers_are_listed_with_what_they_do_and_after_their_end_with_how() -> 
     )
 
 
-def test_the_end_of_a_worker_has_a_kind() -> None:
+def test_a_row_of_an_ended_worker_has_the_kind_of_its_end() -> None:
     t = Transcript(cpus=1)
     make = task(1, name="A", number="1")
     given(t, create(make), done(W2, make), Received(DRIVER, m.KillActor(ident(1))), exited(W2, 1, 1))
@@ -389,7 +389,7 @@ def test_the_end_of_a_worker_has_a_kind() -> None:
 # ----------------------------------------------------------------------------------------------------------- counts
 
 
-def test_rows_that_are_alike_are_counted() -> None:
+def test_a_summary_counts_rows_that_are_alike() -> None:
     t = Transcript(cpus=2)
     t.run_away(W3, task(1))
     make = task(2, name="A", number="1")
@@ -405,7 +405,7 @@ def test_rows_that_are_alike_are_counted() -> None:
     assert ("put", "", "FINISHED", "LOCAL_REFERENCE", 1, 3) in counted(t, "objects")
 
 
-def test_counting_is_bounded_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_summary_looks_at_a_bounded_number_of_records(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_query, "LOOKED_AT", 5)
     t = Transcript(cpus=1)
     given(t, *(submit(task(number, resources={"GPU": 1})) for number in range(1, 9)))

@@ -1,4 +1,4 @@
-"""Tasks that yield: items become objects once, demand follows consumption, and nobody's items are not made."""
+"""Streams: items become objects once, the demand follows the consumption, and items that nobody takes are not kept."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ STORED = m.Stored("seg-2-1", 100, 10)
 
 
 def item_id(number: int) -> int:
-    """The id of the `number`th item that the core makes, counting from 1."""
+    """Return the id of the `number`th item that the core makes, counted from 1."""
     return ident(number, SCHEDULER)
 
 
 def yields(
     worker: int, index: int, given: Any = None, *, spec: m.TaskSpec = SPEC, attempt: int = 0, refs: Any = ()
 ) -> Event:
-    """A worker yields; with no value `value(str(index))`."""
+    """Return the event that a worker yields an item, by default `value(str(index))`."""
     return Received(worker, m.Yield(spec.task_id, attempt, index, given or value(str(index)), refs))
 
 
 def item(index: int, number: int | None = None, given: Any = None, to: int = DRIVER) -> Command:
-    """The submitter of task 1 is told of an item."""
+    """Return the command that tells the submitter of task 1 of an item."""
     object_id = item_id(index + 1 if number is None else number)
     return Send(to, m.StreamItem(ident(1), index, object_id, given or value(str(index))))
 
@@ -63,12 +63,12 @@ def consumed(count: int, sender: int = DRIVER) -> Event:
 
 
 def dropped(*others: int, sender: int = DRIVER) -> Event:
-    """The generator of task 1 was collected, and with it these."""
+    """Return the event that a client has dropped the generator of task 1, and these objects with it."""
     return Received(sender, m.Release((-ident(1), *others)))
 
 
 def streaming(spec: m.TaskSpec = SPEC, cpus: float = 1) -> Transcript:
-    """Task 1 runs on the worker."""
+    """Return a core where task 1, a stream, runs on the worker."""
     t = Transcript(cpus=cpus)
     t >> submit(spec) << define(W2 if cpus == 1 else W3) << run(W2 if cpus == 1 else W3, spec, 1)
     return t
@@ -84,7 +84,7 @@ def test_an_item_is_an_object_that_the_submitter_holds() -> None:
     assert 0 == t.core.status().objects
 
 
-def test_items_are_labelled_by_their_index() -> None:
+def test_the_label_of_an_item_has_its_index() -> None:
     t = streaming()
     t >> yields(W2, 0) << item(0)
     assert "f#1[0] is done." == t.core.explain(item_id(1))
@@ -97,7 +97,7 @@ def test_a_stored_item_goes_back_to_its_creator() -> None:
     t >> Received(DRIVER, m.Release((item_id(1),))) << Send(W2, m.DropSegments(("seg-2-1",)))
 
 
-def test_what_an_item_refers_to_is_held_by_it() -> None:
+def test_an_item_holds_the_objects_inside_its_value() -> None:
     t = streaming()
     t >> Received(W2, m.Put(ident(1, W2), value()))
     t >> yields(W2, 0, refs=(ident(1, W2),)) << item(0)
@@ -107,7 +107,7 @@ def test_what_an_item_refers_to_is_held_by_it() -> None:
     assert 1 == t.core.status().objects
 
 
-def test_a_deferred_item_comes_first_and_its_value_later() -> None:
+def test_a_deferred_item_is_told_before_its_value() -> None:
     t = streaming(cpus=2)
     child = task(1, client=W3, name="g", number="1", parent=ident(1))
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
@@ -116,14 +116,14 @@ def test_a_deferred_item_comes_first_and_its_value_later() -> None:
     t >> done(W2, child, value("x")) << ready(1, value("x"), client=SCHEDULER)
 
 
-def test_a_deferred_item_whose_value_is_there() -> None:
+def test_a_deferred_item_whose_target_has_a_value_gets_the_value_at_once() -> None:
     t = streaming()
     t >> Received(W2, m.Put(ident(1, W2), value("x")))
     t >> yields(W2, 0, m.Forward(ident(1, W2)))
     t << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None)) << ready(1, value("x"), client=SCHEDULER)
 
 
-def test_a_deferred_item_of_a_lost_object() -> None:
+def test_a_deferred_item_whose_target_is_lost_fails() -> None:
     t = streaming()
     t >> yields(W2, 0, m.Forward(ident(9)))
     t << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None))
@@ -140,7 +140,7 @@ def test_after_a_crash_items_are_not_given_twice() -> None:
     t >> done(W2, SPEC, attempt=1) << ready(1)
 
 
-def test_what_a_later_attempt_yields_again_is_recycled() -> None:
+def test_the_segments_of_items_that_a_later_attempt_yields_again_are_recycled() -> None:
     t = streaming()
     t >> yields(W2, 0) << item(0)
     bad = m.Failure("task_error", "no")
@@ -149,7 +149,7 @@ def test_what_a_later_attempt_yields_again_is_recycled() -> None:
     t >> yields(W2, 0, STORED) << Send(W2, m.DropSegments(("seg-2-1",)))
 
 
-def test_without_a_retry_the_crash_is_the_end() -> None:
+def test_without_a_retry_a_crash_ends_the_stream() -> None:
     spec = task(1, stream=m.ENDLESS)
     t = streaming(spec)
     t >> yields(W2, 0, spec=spec) << item(0)
@@ -158,7 +158,7 @@ def test_without_a_retry_the_crash_is_the_end() -> None:
     assert 2 == t.core.status().objects
 
 
-def test_a_limited_stream_is_told_what_was_consumed() -> None:
+def test_the_worker_of_a_limited_stream_is_told_the_number_of_consumed_items() -> None:
     t = streaming(LIMITED)
     t >> yields(W2, 0) << item(0)
     t >> yields(W2, 1) << item(1)
@@ -175,7 +175,7 @@ def test_a_limited_stream_is_told_what_was_consumed() -> None:
     t.quiet()
 
 
-def test_a_later_attempt_of_a_limited_stream_is_told_at_its_first_item() -> None:
+def test_a_later_attempt_of_a_limited_stream_is_told_its_demand_at_the_first_item() -> None:
     t = streaming(LIMITED)
     t >> yields(W2, 0) << item(0)
     t >> yields(W2, 1) << item(1)
@@ -186,7 +186,7 @@ def test_a_later_attempt_of_a_limited_stream_is_told_at_its_first_item() -> None
     t >> yields(W3, 0, attempt=1) << demand(4, W3, 1)
 
 
-def test_no_more_is_consumed_than_there_is() -> None:
+def test_no_more_items_are_counted_as_consumed_than_were_yielded() -> None:
     t = streaming(LIMITED)
     t >> yields(W2, 0) << item(0)
     t >> consumed(1_000) << demand(3)
@@ -200,7 +200,7 @@ def test_a_task_whose_generator_is_dropped_before_it_is_sent_never_runs() -> Non
     assert {"cancelled": 1, "done": 1} == t.core.status().tasks
 
 
-def test_a_task_that_waits_for_objects_neither() -> None:
+def test_a_task_whose_generator_is_dropped_while_it_waits_for_objects_never_runs() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(9)) << define(W2) << run(W2, task(9), 1)
     t >> submit(task(1, stream=m.ENDLESS, deps=(ident(9),))) >> dropped(ident(1))
@@ -216,7 +216,7 @@ def test_a_running_task_is_asked_to_close_its_generator() -> None:
     assert ({"done": 1}, 0) == (t.core.status().tasks, t.core.status().objects)
 
 
-def test_a_dropped_generator_is_not_tried_again() -> None:
+def test_a_task_whose_generator_was_dropped_is_not_retried() -> None:
     t = streaming()
     t >> dropped(ident(1)) << demand(0)
     t >> exited(W2, 1)
@@ -224,7 +224,7 @@ def test_a_dropped_generator_is_not_tried_again() -> None:
     assert {"cancelled": 1} == t.core.status().tasks
 
 
-def test_who_holds_the_end_sees_the_task_run_on() -> None:
+def test_a_task_whose_own_object_is_held_runs_on_without_its_generator() -> None:
     t = streaming()
     t >> yields(W2, 0) << item(0)
     t >> dropped(item_id(1))
@@ -233,14 +233,14 @@ def test_who_holds_the_end_sees_the_task_run_on() -> None:
     t >> done(W2, SPEC) << ready(1)
 
 
-def test_a_limit_does_not_hold_up_a_task_whose_items_go_nowhere() -> None:
+def test_a_limit_does_not_hold_up_a_task_whose_items_nobody_takes() -> None:
     t = streaming(LIMITED)
     t >> yields(W2, 0) << item(0)
     t >> dropped(item_id(1)) << demand(m.ENDLESS)
     t >> Received(DRIVER, m.Release((ident(1),))) << demand(0)
 
 
-def test_a_later_attempt_whose_items_go_nowhere_is_told_so() -> None:
+def test_a_later_attempt_whose_items_nobody_takes_is_told_to_run_without_a_limit() -> None:
     t = streaming(LIMITED)
     t >> dropped() << demand(m.ENDLESS)
     t >> exited(W2, 1)
@@ -249,13 +249,13 @@ def test_a_later_attempt_whose_items_go_nowhere_is_told_so() -> None:
     t >> yields(W3, 0, attempt=1) << demand(m.ENDLESS, W3, 1)
 
 
-def test_only_the_submitter_drops_its_generator() -> None:
+def test_only_the_submitter_can_drop_a_generator() -> None:
     t = streaming()
     t >> dropped(sender=W2)
     t >> yields(W2, 0) << item(0)
 
 
-def test_the_streams_of_a_worker_end_with_it() -> None:
+def test_the_streams_that_a_worker_consumes_end_with_the_worker() -> None:
     t = Transcript(cpus=2)
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     child = task(1, client=W3, name="g", number="1", parent=ident(1), stream=1)
@@ -276,7 +276,7 @@ def test_a_stream_that_has_not_begun_when_its_submitter_is_lost_is_closed_at_its
     t >> yields(W2, 0, spec=child) << Send(W2, m.StreamDemand(child.task_id, 0, 0))
 
 
-def test_methods_stream() -> None:
+def test_methods_of_actors_can_stream() -> None:
     t = Transcript(cpus=1)
     make = task(5, name="A", number="1")
     t >> create(make) << define(W2) << run(W2, make, 1, actor=m.ActorSpec("A")) << StartWorker(W3)
@@ -339,7 +339,7 @@ INPUTS: dict[str, Event] = {
     "tick": Tick(),
 }
 
-#: The task's state afterwards, where that is not the one before.
+#: State of the task after the input; without an entry, the task stays in its state.
 ENDS: dict[tuple[str, str], str] = {
     **{
         (state, given): "ended"
@@ -385,7 +385,7 @@ def test_a_stream_in_each_state_takes_each_input(state: str, given: str) -> None
     assert news == bool(told)
 
 
-def test_the_record_of_a_stream_goes_with_its_task() -> None:
+def test_the_record_of_a_stream_ends_with_its_task() -> None:
     ends: list[Callable[[], Event]] = [
         lambda: done(W2, LIMITED),
         lambda: Received(DRIVER, m.CancelTask(ident(1), True)),

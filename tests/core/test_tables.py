@@ -1,7 +1,7 @@
-"""Every state against every input: a task, an actor, an object, brought into each state and given everything there is.
+"""Every state against every input: tasks, actors, objects, placement groups and workers in each state get each event.
 
-Whatever a peer sends, the core neither raises nor breaks an invariant, and it ends where the rules say. The expected
-states are written down here for each pair, so that a change of the rules shows as a change of this file.
+Whatever a peer sends, the core neither raises nor breaks an invariant, and the record ends in the expected state. The
+expected states are written down here for each pair, so that a change of the rules shows as a change of this file.
 """
 
 from __future__ import annotations
@@ -57,19 +57,19 @@ def feed(t: Transcript, *events: Event) -> list[Command]:
 
 
 def troubles(commands: list[Command]) -> list[Command]:
-    """The core complains in its log."""
+    """Return the log messages among the commands, without those about failed starts of workers."""
     return [c for c in commands if isinstance(c, Log) and "could not be started" not in c.text]
 
 
 def waiting() -> Transcript:
-    """Task 1 waits for task 50, which waits for a GPU that is not there."""
+    """Return a core where task 1 waits for task 50, which waits for a GPU that the session does not have."""
     t = Transcript(cpus=1)
     feed(t, submit(task(50, resources={"GPU": 1})), submit(SPEC))
     return t
 
 
 def runnable(*, behind: bool) -> Transcript:
-    """Task 1 has its dependency; task 60 occupies the worker, with room behind it or not."""
+    """Return a core where task 1 has its dependency and task 60 occupies the worker. `behind`: with room behind it."""
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     feed(t, Received(DRIVER, m.Put(ident(50), value())))
@@ -113,7 +113,7 @@ STATES: dict[str, Callable[[], Transcript]] = {
     "ended": ended,
 }
 
-#: Number of the run of task 1 where it is on the worker; harmless where it is not.
+#: Number of task 1's run on the worker, by state, if it is not 1.
 RUN = {"sent": 3}
 
 INPUTS: dict[str, Callable[[str], Event]] = {
@@ -140,7 +140,7 @@ INPUTS: dict[str, Callable[[str], Event]] = {
     "dependency fails": lambda state: Received(DRIVER, m.CancelTask(ident(50))),
 }
 
-#: What becomes of the task, where it does not stay as it is. No entry: it does.
+#: State of the task after the input; without an entry, the task stays in its state.
 ENDS = {
     **dict.fromkeys(
         [
@@ -365,14 +365,14 @@ def test_an_object_in_each_state_takes_each_input(state: str, given: str) -> Non
 
 
 def group_pending() -> Transcript:
-    """Group 1 waits for the CPU of task 9; task 1 and actor 2 wait for it."""
+    """Return a core where group 1 waits for the CPU of task 9; task 1 and actor 2 wait for the group."""
     t = Transcript(cpus=1)
     feed(t, submit(task(9)), group(1), submit(GROUPED), create(GROUPED_ACTOR, max_restarts=1))
     return t
 
 
 def group_reserved() -> Transcript:
-    """Task 1 runs in group 1, on worker 3; actor 2 waits there."""
+    """Return a core where task 1 runs in group 1, on worker 3; actor 2 waits in the group."""
     t = Transcript(cpus=2)
     feed(t, group(1), submit(GROUPED), create(GROUPED_ACTOR, max_restarts=1))
     return t
@@ -430,7 +430,7 @@ def test_a_placement_group_in_each_state_takes_each_input(state: str, given: str
     commands = feed(t, GROUP_INPUTS[given])
     assert GROUP_ENDS.get((state, given), state) == (groups[1].state if 1 in groups else "removed")
     assert not troubles(commands)
-    # Whatever has happened: when the group and all workers are gone, everything is given back.
+    # When the group and all workers are gone, all resources are free again.
     feed(t, remove(1), remove(2), *(exited(worker) for worker in list(t.core._ledger.workers)))
     assert t.core._ledger.free == t.core._ledger.total
 
@@ -458,7 +458,7 @@ def worker_serving() -> Transcript:
 
 
 def worker_stopping() -> Transcript:
-    """The worker was killed to cancel its task, and its exit is not known yet."""
+    """Return a core whose worker was killed to cancel its task; the core does not know of its exit yet."""
     t = worker_busy()
     feed(t, Received(DRIVER, m.CancelTask(ident(1), True)))
     return t
@@ -502,7 +502,7 @@ WORKER_INPUTS: dict[str, Event] = {
     "time passes": Tick(),
 }
 
-#: The state of the worker afterwards, where it does not stay the same.
+#: State of the worker after the input; without an entry, the worker stays in its state.
 WORKER_ENDS = {
     ("starting", "greets"): "idle",
     ("idle", "task"): "busy",
@@ -510,7 +510,7 @@ WORKER_ENDS = {
     **{("busy", given): "idle" for given in ("its task is done", "its task has failed")},
     ("busy", "its task is killed"): "stopping",
     ("actor", "its task has failed"): "stopping",
-    # A creation that has raised is not tried again.
+    # A creation that has raised is not retried.
     ("actor", "its task is to be retried"): "stopping",
     ("actor", "its actor is killed"): "stopping",
     **{
@@ -611,5 +611,5 @@ def test_a_move_of_a_placement_group_that_the_table_does_not_have_raises(state: 
             move_group(moved, goal)
 
 
-def test_nothing_comes_after_the_end() -> None:
+def test_a_task_that_has_ended_has_no_further_state() -> None:
     assert all(not TASK_MOVES[state] for state in ENDED)

@@ -1,4 +1,4 @@
-"""Which runs ended when, as a client that asks now and then is told."""
+"""The timeline: runs with their times and states, as answers to a client that asks repeatedly."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.core.transcript import (
 
 
 def spans(t: Transcript, since: float = -1.0) -> list[tuple[str, float, float, str]]:
-    """(label, start, end, state) of what a question is answered with."""
+    """Return (label, start, end, state) of the runs that a query is answered with."""
     t >> Received(DRIVER, m.Spans(1, since))
     (command,) = t.taken()
     assert isinstance(command, Send)
@@ -34,7 +34,7 @@ def spans(t: Transcript, since: float = -1.0) -> list[tuple[str, float, float, s
     return [(span.label, span.start, span.end, span.state) for span in command.message.spans]
 
 
-def test_a_run_lasts_from_where_it_was_sent_as_long_as_its_worker_says() -> None:
+def test_a_run_is_drawn_from_its_start_with_the_duration_that_its_worker_reports() -> None:
     t = Transcript(cpus=1)
     t.now = 1.0
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
@@ -44,7 +44,7 @@ def test_a_run_lasts_from_where_it_was_sent_as_long_as_its_worker_says() -> None
     assert spans(t) == [("f#1", 1.0, 2.5, "done")]
 
 
-def test_runs_that_are_reported_together_are_drawn_one_behind_the_other() -> None:
+def test_runs_of_one_worker_that_are_reported_together_are_drawn_one_after_another() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     t.now = 1.0
@@ -57,21 +57,21 @@ def test_runs_that_are_reported_together_are_drawn_one_behind_the_other() -> Non
     assert drawn == [("f#1", 1.0, 1.2), ("f#2", 1.2, 1.4), ("f#3", 1.4, 1.6)]
 
 
-def test_a_question_goes_on_where_the_one_before_ended() -> None:
+def test_each_answer_goes_on_where_the_answer_before_ended() -> None:
     t = Transcript(cpus=1)
     t.now = 1.0
     t.run_away(W2, task(1))
     t.now = 2.0
     t >> submit(task(2)) << run(W2, task(2), 2)
     t.now = 3.0
-    # What is reported behind the question in the same turn is in its answer.
+    # The answer contains runs that are reported after the query in the same batch.
     t >> [Received(DRIVER, m.Spans(7, 1.0)), done(W2, task(2), micros=500_000)]
     t << ready(2)
     t << Send(DRIVER, m.SpansReply(7, 3.0, (m.TaskRun(W2, "f", "2", 2.0, 2.5, "done"),)))
     assert spans(t, 3.0) == []
 
 
-def test_failures_cancellations_retries_and_losses_are_told_apart() -> None:
+def test_failed_cancelled_retried_and_lost_runs_have_states_of_their_own() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t.now = 1.0
@@ -102,7 +102,7 @@ def test_failures_cancellations_retries_and_losses_are_told_apart() -> None:
     assert spans(t)[-1] == ("f#3", 3.0, 4.0, "lost")
 
 
-def test_calls_of_an_actor_that_run_at_a_time_overlap() -> None:
+def test_concurrent_calls_of_an_actor_overlap() -> None:
     t = Transcript()
     t >> create(task(1, cpus=0), max_concurrency=2)
     t.taken()

@@ -1,4 +1,4 @@
-"""Failures of tasks without any ref: the driver is told, a few times for each cell."""
+"""Unretrieved failures: the driver is told of failures of tasks without refs, a few times for each cell."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def release(number: int) -> Received:
     return Received(DRIVER, m.Release((ident(number),)))
 
 
-def test_a_failure_that_nobody_can_ask_for_is_told_under_its_cell() -> None:
+def test_a_failure_that_nobody_can_retrieve_is_told_under_its_cell() -> None:
     t = Transcript(cpus=1)
     spec = task(1, cell=7)
     t >> submit(spec)
@@ -24,7 +24,7 @@ def test_a_failure_that_nobody_can_ask_for_is_told_under_its_cell() -> None:
     t << Send(DRIVER, m.Notice("f#1 failed, and nobody has asked for its result. ValueError: bad", 7))
 
 
-def test_a_failure_that_somebody_holds_is_left_to_them() -> None:
+def test_a_failure_with_a_ref_is_left_to_the_holder_of_the_ref() -> None:
     t = Transcript(cpus=1)
     spec = task(1, cell=7)
     t >> submit(spec)
@@ -34,7 +34,7 @@ def test_a_failure_that_somebody_holds_is_left_to_them() -> None:
     t.quiet()
 
 
-def test_a_success_and_a_cancelled_task_are_not_told() -> None:
+def test_a_success_and_a_cancelled_task_without_refs_are_not_told() -> None:
     t = Transcript(cpus=1)
     one, two = task(1), task(2)
     t >> submit(one)
@@ -48,7 +48,7 @@ def test_a_success_and_a_cancelled_task_are_not_told() -> None:
     t.quiet()
 
 
-def test_of_many_failures_of_a_cell_a_few_are_told() -> None:
+def test_of_many_unretrieved_failures_of_a_cell_a_few_are_told() -> None:
     t = Transcript(cpus=1)
     notices: list[str] = []
     for number in range(1, 11):

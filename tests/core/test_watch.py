@@ -1,4 +1,4 @@
-"""What those who watch are told, and what is explained, snapshot and told about tasks."""
+"""Watchers of tasks, explanations, the status, the story of a task, and its output."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def update(
     )
 
 
-def test_each_change_is_told_until_the_end() -> None:
+def test_a_watcher_is_told_each_state_of_a_task_until_its_end() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     after = task(2, deps=(ident(1),))
@@ -48,7 +48,7 @@ def test_each_change_is_told_until_the_end() -> None:
     t >> watch(2) << update(2, "done", 1.5)
 
 
-def test_a_task_that_was_sent_ahead_is_ready() -> None:
+def test_a_task_that_was_sent_ahead_is_shown_as_ready() -> None:
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
     t >> [submit(task(1)), submit(task(2))] << run(W2, task(1), 2) << run(W2, task(2), 3)
@@ -58,7 +58,7 @@ def test_a_task_that_was_sent_ahead_is_ready() -> None:
     t >> done(W2, task(2)) << ready(2)
 
 
-def test_a_failure_is_told_by_its_first_line() -> None:
+def test_a_watcher_is_told_the_first_line_of_a_failure() -> None:
     t = Transcript()
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     t >> watch(1) << update(1, "running")
@@ -66,14 +66,14 @@ def test_a_failure_is_told_by_its_first_line() -> None:
     t >> done(W3, task(1), bad) << ready(1, bad) << update(1, "failed", detail="ValueError: no")
 
 
-def test_objects_that_were_put_and_objects_that_are_not_there() -> None:
+def test_a_watcher_is_told_at_once_of_put_objects_and_of_unknown_objects() -> None:
     t = Transcript()
     t >> Received(DRIVER, m.Put(ident(1), value()))
     t >> watch(1, 2) << update(1, "done", label="")
     t << update(2, "failed", detail="It is not in this session any more: nobody holds a ref to it.", label="")
 
 
-def test_cancelled_and_forwarded() -> None:
+def test_a_watcher_is_told_of_forwarding_and_cancellation() -> None:
     t = Transcript(cpus=1)
     t >> submit(task(1)) << define(W2) << run(W2, task(1), 1)
     t >> submit(task(2))
@@ -88,7 +88,7 @@ def test_cancelled_and_forwarded() -> None:
     t << ready(1, gone) << update(1, "cancelled", detail="interrupted")
 
 
-def test_status_and_explanations_are_answered() -> None:
+def test_requests_for_the_status_and_for_explanations_are_answered() -> None:
     t = Transcript()
     t >> Received(DRIVER, m.Status(5)) << Send(DRIVER, m.StatusReply(5, t.core.status()))
     t >> Received(DRIVER, m.Explain(6, ident(1)))
@@ -104,7 +104,7 @@ def test_status_and_explanations_are_answered() -> None:
     assert "f#1 is done." == t.core.explain(ident(1))
 
 
-def test_a_story_tells_what_happened() -> None:
+def test_the_story_of_a_task_tells_its_submission_and_its_lost_attempts() -> None:
     t = Transcript(cpus=1)
     spec = task(1, max_retries=1)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
@@ -118,7 +118,7 @@ def test_a_story_tells_what_happened() -> None:
     assert [] == t.core.story(ident(2))
 
 
-def test_output_goes_to_the_driver_and_cell_that_asked() -> None:
+def test_output_goes_to_the_driver_and_cell_that_submitted_the_task() -> None:
     t = Transcript()
     spec = task(1, cell=9)
     t >> submit(spec) << define(W3) << run(W3, spec, 1)

@@ -1,9 +1,9 @@
-"""Transcripts of a core: `t >> event << command << command`, and what they are written with.
+"""Transcripts of a core: `t >> event << command << command`, and the functions that make events and commands for them.
 
-`>>` gives the core an event, or several in one batch. Every command that comes of it must be asserted by `<<`, in
-order, before the next event and before the end of the test; `quiet()` asserts that there is none. Every message
-crosses the wire format in both directions, and the core is audited after every event. Time is `t.now`, and stands
-still unless moved.
+`>>` gives the core an event, or several in one batch. Every command that follows must be asserted by `<<`, in order,
+before the next event and before the end of the test; `quiet()` asserts that no command follows. Every message crosses
+the wire format in both directions, and the core is audited after every event. The time is `t.now`, in seconds; only
+the test moves it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ipyremote.core.events import EXITED, NOT_STARTED, SIGNALLED, WorkerEnd
 from ipyremote.ids import COUNTER_BITS, DRIVER
 
 CPU = m.RESOURCE_UNIT
-#: The first workers of every core, and the next to be started after them in a core of two processors.
+#: Worker ids in the order in which a core starts workers; a core starts as many as it has processors.
 W2, W3, W4, W5 = 2, 3, 4, 5
 FN = b"function"
 #: Ends of workers: killed by a signal, left with an exit code, and no process for want of memory.
@@ -38,9 +38,9 @@ NO_PROCESS = WorkerEnd(NOT_STARTED, 0, "no memory")
 
 
 class Transcript:
-    """See the module docstring."""
+    """A core with its time, and the commands that the test has not asserted yet."""
 
-    #: The transcripts of the present test, whose last commands `conftest` looks at.
+    #: The transcripts of the present test; `conftest` checks that all their commands were asserted.
     written: ClassVar[list[Transcript]] = []
 
     def __init__(
@@ -70,7 +70,7 @@ class Transcript:
             self >> Received(DRIVER, m.Define(FN, b"code"))
 
     def start_workers(self, count: int) -> None:
-        """The workers of the start greet."""
+        """Wake the core, assert that it starts `count` workers, and let them greet."""
         self >> Tick()
         for worker_id in range(W2, W2 + count):
             self << StartWorker(worker_id)
@@ -90,27 +90,28 @@ class Transcript:
         return self
 
     def quiet(self) -> None:
-        """No command is left."""
+        """Assert that no command is left."""
         assert [] == self.pending
 
     def taken(self) -> list[Command]:
-        """The commands that are left, for a test that asserts something about them in another way."""
+        """Take and return the commands that are left, for a test that does not assert them one by one."""
         commands, self.pending = self.pending, []
         return commands
 
     def later(self, seconds: float) -> Transcript:
-        """Time passes, and the core is woken."""
+        """Move the time forward and wake the core."""
         self.now += seconds
         return self >> Tick()
 
     def run_away(self, worker: int, *specs: m.TaskSpec) -> None:
-        """Have a worker run tasks one by one, without looking at what is sent to anybody."""
+        """Have a worker run tasks one by one, without asserting any command."""
         for spec in specs:
             self.core.handle([Received(DRIVER, m.Submit(spec))], self.now)
             self.core.handle([done(worker, spec)], self.now)
 
 
 def _wired(event: Event) -> Event:
+    """Return the event with its message encoded and decoded."""
     if not isinstance(event, Received):
         return event
     _, (message,) = m.decode_from_client(m.encode_frame(1, [event.message]))
@@ -119,6 +120,7 @@ def _wired(event: Event) -> Event:
 
 
 def _sent(command: Command) -> Command:
+    """Return the command with its message encoded and decoded."""
     if not isinstance(command, Send):
         return command
     _, (message,) = m.decode_to_client(m.encode_frame(1, [command.message]))
@@ -127,12 +129,12 @@ def _sent(command: Command) -> Command:
 
 
 def ident(number: int, client: int = DRIVER) -> int:
-    """The id that a client mints as its `number`th."""
+    """Return the `number`th id that a client makes."""
     return (client << COUNTER_BITS) + number
 
 
 def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
-    """A plain task; its label is `f#number`."""
+    """Return the spec of a task with the label `f#number`. `cpus` and `resources` are in whole units."""
     resources = {"CPU": cpus, **fields.pop("resources", {})}
     if "max_calls" in fields:
         fields["rare"] = RareOptions(fields.pop("max_calls"))
@@ -148,12 +150,12 @@ def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any
 
 
 def call(number: int, actor: int, /, *, client: int = DRIVER, **fields: Any) -> m.TaskSpec:
-    """A method call of actor number `actor` of the driver; its label is `A.m#number`."""
+    """Return the spec of a method call of the driver's `actor`th actor, with the label `A.m#number`."""
     return task(number, client=client, digest=b"", name="A.m", actor_id=ident(actor), method="m", **fields)
 
 
 def started(worker: int) -> Event:
-    """A worker greets; its pid is 100 more than its number."""
+    """Return the event that a worker has greeted. Its process id is its worker id plus 100."""
     return WorkerStarted(worker, 100 + worker)
 
 
@@ -171,12 +173,12 @@ def create(spec: m.TaskSpec, **fields: Any) -> Event:
 
 
 def bundles(*amounts: dict[str, float]) -> tuple[m.Resources, ...]:
-    """Bundles of a placement group, in the form of the wire."""
+    """Return the bundles of a placement group in their form on the wire. `amounts` are in whole units."""
     return tuple(tuple(sorted((name, round(n * CPU)) for name, n in some.items())) for some in amounts)
 
 
 def group(number: int, *amounts: dict[str, float], sender: int = DRIVER, **fields: Any) -> Event:
-    """A client wants placement group `number`, which is called `group#number`; by default of one CPU."""
+    """Return the event that a client creates placement group `number`, labelled `group#number`; by default one CPU."""
     fields.setdefault("strategy", "PACK")
     fields.setdefault("label", f"group#{number}")
     made = m.CreateGroup(number, bundles(*(amounts or ({"CPU": 1},))), **fields)
@@ -184,7 +186,7 @@ def group(number: int, *amounts: dict[str, float], sender: int = DRIVER, **field
 
 
 def remove(number: int, sender: int = DRIVER) -> Event:
-    """A client removes a placement group."""
+    """Return the event that a client removes a placement group."""
     return Received(sender, m.RemoveGroup(number))
 
 
@@ -195,18 +197,18 @@ def value(text: str = "1") -> m.Inline:
 def done(
     worker: int, spec: m.TaskSpec, *values: m.Value, attempt: int = 0, micros: int = 100, refs: Any = ()
 ) -> Event:
-    """A worker reports the end of a run; with no values each return is `value()`."""
+    """Return the event that a worker reports the end of a run; without `values` each return is `value()`."""
     given = values or (value(),) * spec.returns
     return Received(worker, m.TaskDone(spec.task_id, attempt, given, refs, micros))
 
 
 def run(worker: int, spec: m.TaskSpec, number: int, *values: Any, attempt: int = 0, **fields: Any) -> Command:
-    """A task is sent to a worker, as its `number`th run."""
+    """Return the command that sends a task to a worker, as the worker's `number`th run."""
     return Send(worker, m.RunTask(spec, attempt, number, values, **fields))
 
 
 def ready(number: int, result: Any = None, to: int = DRIVER, client: int = DRIVER) -> Command:
-    """A client is told a value."""
+    """Return the command that tells a client the value of an object, by default `value()`."""
     return Send(to, m.ObjectReady(ident(number, client), value() if result is None else result))
 
 
@@ -215,7 +217,7 @@ def define(worker: int) -> Command:
 
 
 def failure_of(command: Command) -> m.Failure:
-    """The failure that a client is told."""
+    """Return the failure that a command tells a client."""
     assert isinstance(command, Send)
     assert isinstance(command.message, m.ObjectReady)
     assert isinstance(command.message.value, m.Failure)
