@@ -1,4 +1,4 @@
-"""What all tests share: a clean environment, Hypothesis profiles, the leak check, and no silent skips in CI."""
+"""Setup of all tests: a clean environment, Hypothesis profiles, the leak check, and no silent skips in CI."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 from tests.support import leaks
 from tests.support.unit import confine, is_unit
 
-#: Set by `.ci/run` and by hosted CI. There, a test that is skipped is a test that nobody runs.
+#: Whether the tests run in CI (`.ci/run` or hosted CI), where a skipped test is a failure.
 IN_CI = os.environ.get("CI", "").lower() not in ("", "0", "false")
-#: Tests that need something no fresh machine or no such engine has, so that skipping them is right anywhere.
+#: Markers of tests that may be skipped in CI, because fresh machines or some engines lack a requirement of the tests.
 OPTIONAL = ("lacks", "optional_peer", "ray_differential")
 
 hypothesis.settings.register_profile("default", deadline=None)
@@ -27,7 +27,7 @@ hypothesis.settings.load_profile("default")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """The shell's own settings must not change what tests see; what tests start can be found by its mark."""
+    """Remove the shell's own settings, which must not change tests, and mark the processes of this test run."""
     for name in [name for name in os.environ if name.startswith("IPYREMOTE_")]:
         del os.environ[name]
     leaks.mark_run()
@@ -36,14 +36,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """The collected tests are no garbage; every leak check looks twice at all that may be."""
+    """Exclude the collected tests from garbage collection, because each leak check collects garbage twice."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the unit tests, before `-m` chooses among all."""
+    """Mark the unit tests, before `-m` selects tests."""
     for item in items:
         if is_unit(item):
             item.add_marker("unit")
@@ -65,7 +65,7 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 @pytest.fixture
 def leakless() -> Iterator[leaks.Snapshot]:
-    """The test must leave nothing behind: no process, session directory, descriptor or thread."""
+    """Fail the test if it leaves a process, session directory, descriptor or thread behind."""
     with leaks.leakless() as before:
         yield before
 
@@ -74,7 +74,7 @@ def leakless() -> Iterator[leaks.Snapshot]:
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[Any]
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI, a skipped test is a failure, unless it is marked as optional."""
+    """Report a skipped test as a failure in CI, unless the test has an optional marker."""
     report = yield
     optional = any(item.get_closest_marker(name) for name in OPTIONAL)
     if IN_CI and report.skipped and not hasattr(report, "wasxfail") and not optional:
@@ -87,7 +87,7 @@ def pytest_runtest_makereport(
 def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
-    """The same for a whole module that skips itself."""
+    """Report a module that skips itself as a failure in CI."""
     report = yield
     if IN_CI and report.skipped:
         report.outcome = "failed"
@@ -101,6 +101,6 @@ def _reason(longrepr: object) -> str:
 
 @pytest.fixture(autouse=True)
 def _no_last_value() -> Iterator[None]:
-    """Take away the `_` that a doctest leaves in `builtins`: IPython then keeps no last value of its own."""
+    """Remove the `_` that a doctest leaves in `builtins`, with which IPython would not set its own `_`."""
     yield
     vars(builtins).pop("_", None)

@@ -1,16 +1,16 @@
-"""The Binder image without Docker: the same pins in a fresh environment, `postBuild`, and 01 run through `start`.
+"""The Binder image without Docker: the same pins in a fresh environment, `postBuild`, and notebook 01 run by `start`.
 
-Not a test of conda or of repo2docker: what environment.yml names is installed from PyPI, for the Python of this run.
+The tests do not test conda or repo2docker: the packages of environment.yml are installed from PyPI, for this Python.
 
-Rules. The environment is made once; it sees nothing of this checkout but a copy. What runs in it is limited for real,
-and where a limit cannot be set, the tests do not run, which CI takes for a failure:
+Rules. The environment is made once, and sees only a copy of this checkout. The limits of its processes are real. If a
+limit cannot be set, the tests are skipped, which CI counts as a failure:
 
     CPU        one, by affinity
-    /dev/shm   64 MB, a file system of its own in a mount namespace; a container that has no more anyway will do
-    memory     1 GB, as JupyterHub tells it (MEM_LIMIT) and as it would be enforced: what all processes have together
+    /dev/shm   64 MB, in its own file system in a mount namespace, or the /dev/shm of a container if that is not larger
+    memory     1 GB, announced as by JupyterHub (MEM_LIMIT) and enforced: the memory of all processes together
                (proportional set sizes, so shared memory counts once) is measured five times a second, with nbconvert in
-               the place of the server, and whoever takes more is killed and fails. No process may ever have more data
-               than that (RLIMIT_DATA), so that what is short is not missed. No control group has to be writable.
+               the place of the server, and a program that uses more is killed and fails. The data of a single process
+               can never be larger (RLIMIT_DATA), so that short peaks are not missed. No control group is needed.
 """
 
 from __future__ import annotations
@@ -45,12 +45,12 @@ pytestmark = pytest.mark.timeout(420)
 
 BINDER = ROOT / "binder"
 COPIED = ("binder", "ipyremote", "notebooks", "LICENSE", "README.md", "pyproject.toml")
-#: What conda calls differently, or brings itself.
+#: PyPI name of each conda package with another name there; None if conda itself provides the package.
 PYPI_NAMES = {"matplotlib-base": "matplotlib", "pip": None, "python": None}
 
 MEMORY = 1 << 30
 SHM = 64 << 20
-#: For `sh -c`: a small /dev/shm of one's own, then the command.
+#: Script for `sh -c` that mounts a small /dev/shm of its own and then runs the command.
 SMALL_SHM = f'mount -t tmpfs -o size={SHM} tmpfs /dev/shm && exec "$@"'
 
 PROBE = """
@@ -80,9 +80,9 @@ print(json.dumps({
 
 @functools.cache
 def small_shm() -> tuple[str, ...]:
-    """The start of a command line that gives a command a small /dev/shm.
+    """Return the start of a command line that runs a command with a small /dev/shm.
 
-    Root may do so as a rule, others where there are user namespaces. Where nobody may, this skips the test.
+    Root can usually mount one, and other users can mount one in a user namespace. Otherwise the test is skipped.
     """
     for options in ("-m", "-Urm"):
         start = ("unshare", options, "sh", "-c", SMALL_SHM, "sh")
@@ -99,14 +99,14 @@ def small_shm() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Image:
-    """What Binder would start."""
+    """The files that Binder would start: a checkout, a virtual environment and a home directory."""
 
     checkout: Path
     venv: Path
     home: Path
 
     def environment(self) -> dict[str, str]:
-        """Of a user of the image: nothing of this checkout or its tools."""
+        """Return the environment of a user of the image, without this checkout and its tools."""
         kept = ("LANG", "LC_ALL", "CI_RUN_MARK", leaks.RUN_VARIABLE)
         return {
             **{name: os.environ[name] for name in kept if name in os.environ},
@@ -118,7 +118,7 @@ class Image:
         }
 
     def command(self, *command: str) -> tuple[list[str], dict[str, str]]:
-        """(command line, environment) that runs a command through `start`, within the limits."""
+        """Return (command line, environment) that runs a command through `start`, within the limits."""
         limits = (
             *small_shm(),
             *("taskset", "-c", str(min(os.sched_getaffinity(0)))),
@@ -128,13 +128,13 @@ class Image:
 
 
 def entries() -> list[Any]:
-    """What environment.yml lists: strings, and {"pip": strings}."""
+    """Return the dependencies of environment.yml: strings, and {"pip": strings}."""
     listed: list[Any] = yaml.safe_load((BINDER / "environment.yml").read_text())["dependencies"]
     return listed
 
 
 def requirements() -> list[str]:
-    """What environment.yml pins, as PyPI names it."""
+    """Return the pinned packages of environment.yml under their names on PyPI."""
     found = []
     for entry in entries():
         if isinstance(entry, dict):
@@ -148,7 +148,7 @@ def requirements() -> list[str]:
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
-    """The built image: about a minute, most of it pip's, and 500 MB, so it is not kept."""
+    """Build the image once, which takes about a minute, and delete its 500 MB after the tests."""
     place = tmp_path_factory.mktemp("binder")
     try:
         yield build(place)
@@ -157,7 +157,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Image]:
 
 
 def build(place: Path) -> Image:
-    """An image in a directory: the checkout, the environment of the pins, what postBuild adds."""
+    """Build an image in a directory: the checkout, an environment with the pins, and the additions of postBuild."""
     image = Image(place / "checkout", place / "venv", place / "home")
     image.home.mkdir()
     image.checkout.mkdir()
@@ -172,7 +172,7 @@ def build(place: Path) -> Image:
     subprocess.run([sys.executable, "-m", "venv", str(image.venv)], check=True)
     install = [str(image.venv / "bin" / "python"), "-m", "pip", "install", "--quiet", "--no-compile"]
     subprocess.run([*install, "--disable-pip-version-check", *requirements()], check=True)
-    # As the user of the image, but with this machine's settings of pip.
+    # Install as the user of the image, but with the pip settings of this machine.
     environment = {**os.environ, "PATH": image.environment()["PATH"], "PIP_NO_COMPILE": "1"}
     environment.pop("PYTHONPATH", None)
     subprocess.run(
@@ -182,7 +182,7 @@ def build(place: Path) -> Image:
 
 
 def memory() -> int:
-    """Bytes that this run's processes have now, what they share counted once."""
+    """Return the memory of all processes of this run, in bytes; shared memory counts once."""
     total = 0
     for process in leaks.processes():
         with suppress(OSError):
@@ -192,7 +192,7 @@ def memory() -> int:
     return total
 
 
-def test_everything_that_notebooks_need_is_pinned() -> None:
+def test_all_packages_that_the_notebooks_need_are_pinned() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     lab = {Requirement(need).name for need in project["optional-dependencies"]["lab"]}
     pinned = {need.name: need for need in map(Requirement, requirements())}
@@ -202,7 +202,7 @@ def test_everything_that_notebooks_need_is_pinned() -> None:
     assert python.removeprefix("python=") in SpecifierSet(project["requires-python"])
 
 
-def test_the_scripts_can_be_run_and_stop_at_the_first_error() -> None:
+def test_the_scripts_are_executable_and_stop_at_the_first_error() -> None:
     assert "\nset -ex\n" in (BINDER / "postBuild").read_text()
     assert (BINDER / "start").read_text().endswith('exec "$@"\n')
     assert [] == [name for name in ("postBuild", "start") if not os.access(BINDER / name, os.X_OK)]
@@ -228,7 +228,7 @@ def test_a_large_array_is_shared_on_one_cpu_and_a_small_shm(image: Image) -> Non
 
 
 def peak_of(line: list[str], environment: dict[str, str], cwd: Path, log: Path) -> int:
-    """Run a command, which must succeed, take less than `MEMORY` at any time, and leave nothing; what it took."""
+    """Run a command that must succeed, stay below `MEMORY`, and leave nothing; return its peak memory, in bytes."""
     others, peak = memory(), 0
     with leaks.leakless(), log.open("wb") as output:
         process = psutil.Popen(line, env=environment, cwd=cwd, stdout=output, stderr=output)
@@ -266,7 +266,7 @@ def test_the_first_notebook_runs_within_a_gigabyte(image: Image, tmp_path: Path)
     assert peak > 100 << 20, f"{peak >> 20} MiB: that cannot be all of it"
 
 
-def test_who_takes_more_than_a_gigabyte_is_killed(image: Image, tmp_path: Path) -> None:
+def test_a_program_that_uses_more_than_a_gigabyte_is_killed(image: Image, tmp_path: Path) -> None:
     greedy = "import subprocess, sys\nhalf = 'x = b\"1\" * (600 << 20); import time; time.sleep(60)'\n"
     greedy += "[p.wait() for p in [subprocess.Popen([sys.executable, '-c', half]) for _ in range(2)]]"
     line, environment = image.command("python", "-c", greedy)
@@ -274,7 +274,7 @@ def test_who_takes_more_than_a_gigabyte_is_killed(image: Image, tmp_path: Path) 
         peak_of(line, environment, image.home, tmp_path / "log")
 
 
-def test_no_process_has_more_than_a_gigabyte_for_a_moment(image: Image) -> None:
+def test_no_process_can_have_more_than_a_gigabyte_even_for_a_moment(image: Image) -> None:
     line, environment = image.command("python", "-c", "bytearray(1100 << 20)")
     done = subprocess.run(line, env=environment, cwd=image.home, capture_output=True, text=True, timeout=60)
     assert done.stderr.rstrip().endswith("MemoryError")

@@ -1,4 +1,4 @@
-"""Every public name is explained in numpy's form: what it does, each parameter, what it returns, and an example."""
+"""Docstrings of public names: each has numpy's form, with parameters, returned value and an example."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.support.public import exception_classes, public_objects
 OBJECTS = public_objects()
 FUNCTIONS = {name: value for name, value in OBJECTS.items() if not inspect.isclass(value)}
 CLASSES = {name: value for name, value in OBJECTS.items() if inspect.isclass(value)}
-#: Made by other public names, never by users.
+#: Classes whose instances only other public functions make, never users.
 MADE_ELSEWHERE = {
     "ActorClass",
     "ActorHandle",
@@ -23,7 +23,7 @@ MADE_ELSEWHERE = {
     "ObjectRefGenerator",
     "RemoteFunction",
 }
-#: Exceptions that a program meets, each with an example.
+#: Exceptions that programs often meet, each of which needs an example.
 MAIN_ERRORS = {
     "ActorDiedError",
     "GetTimeoutError",
@@ -37,7 +37,7 @@ _UNDERLINED = re.compile(r"^(\w[\w ]*)\n(-+)$", re.MULTILINE)
 
 
 def sections(value: Any) -> dict[str, str]:
-    """Return the sections of a docstring by title; the text before the first is under the empty title."""
+    """Return the sections of a docstring by title; the text before the first section has the empty title."""
     text = inspect.getdoc(value) or ""
     parts = _UNDERLINED.split(text)
     return {"": parts[0], **dict(zip(parts[1::3], parts[3::3], strict=True))}
@@ -75,7 +75,7 @@ def test_the_docstring_of_a_class_is_complete(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", CLASSES)
-def test_every_public_method_of_a_class_is_explained(name: str) -> None:
+def test_each_public_method_of_a_class_has_a_docstring(name: str) -> None:
     own = {
         key: getattr(value, "__func__", value)
         for kind in CLASSES[name].__mro__
@@ -95,7 +95,9 @@ def test_the_first_line_of_a_docstring_is_one_sentence(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", exception_classes())
-def test_an_exception_says_when_it_is_raised_and_the_main_ones_show_it(name: str) -> None:
+def test_the_docstring_of_an_exception_says_when_it_is_raised_and_main_exceptions_have_an_example(
+    name: str,
+) -> None:
     value = exception_classes()[name]
     assert "__doc__" in vars(value), "a docstring of its own"
     assert (inspect.getdoc(value) or "").startswith(("Raised ", "Base "))

@@ -1,6 +1,6 @@
-"""The examples in the docstrings run, and print what they say.
+"""The examples in docstrings, which run and print the shown output.
 
-One session runs them all, so their functions have different names: labels such as `square#1` count by name.
+One session runs all examples, so their functions have different names: labels such as `square#1` count by name.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
 def _examples() -> dict[str, doctest.DocTest]:
-    """Return the examples by name: those of public names, of their methods, and of exceptions."""
+    """Return the examples of public names, of their methods, and of exceptions, by name."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = {}
     for name, value in {**public_objects(), **exception_classes()}.items():
@@ -36,7 +36,7 @@ def _examples() -> dict[str, doctest.DocTest]:
 
 
 class _Explained:
-    """An object with the docstring of another one, which doctest need not look into."""
+    """Object with the docstring of another object, so that doctest does not search the other object's members."""
 
     def __init__(self, text: str) -> None:
         self.__doc__ = text
@@ -47,7 +47,7 @@ EXAMPLES = _examples()
 
 @pytest.fixture(scope="module", autouse=True)
 def session() -> Iterator[None]:
-    """The session in which the examples run, which has the labels that they show."""
+    """Start the session in which the examples run, with the labels that the examples show."""
     ray.shutdown()
     ray.init(num_cpus=4, namespace="examples")
     yield
@@ -55,7 +55,7 @@ def session() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_the_example_prints_what_it_says(name: str) -> None:
+def test_each_example_prints_its_shown_output(name: str) -> None:
     example = EXAMPLES[name]
     globs: dict[str, Any] = {"__name__": "__main__", "ray": ray}
     example.globs = globs

@@ -1,6 +1,6 @@
-"""The widget's JavaScript: its own tests, its checker, and that it says the same as Python does.
+"""The widget's JavaScript: its own tests, its checker, and its agreement with Python.
 
-Needs Node, and `npm ci` at the root; skipped without these, which is a failure in CI.
+The tests need Node, and `npm ci` at the root. Otherwise the tests are skipped, which is a failure in CI.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ pytestmark = [
 
 
 def run(*command: str) -> str:
-    """Run a command at the root; return its output, which is the failure if there is one."""
+    """Run a command at the root and return its output; fail with the output if the command fails."""
     done = subprocess.run(
         command, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=100
     )
@@ -45,11 +45,11 @@ def test_the_javascript_passes_its_own_tests() -> None:
     assert "0" == counts["fail"] == counts["skipped"] == counts["todo"]
 
 
-def test_the_javascript_has_no_fault_that_eslint_knows() -> None:
+def test_eslint_finds_no_fault_in_the_javascript() -> None:
     run("node", "node_modules/eslint/bin/eslint.js", str(STATIC), str(HERE), "eslint.config.js")
 
 
-def test_python_and_javascript_say_the_same_of_durations() -> None:
+def test_python_and_javascript_show_durations_as_the_same_text() -> None:
     times = [
         0.0,
         0.0004,

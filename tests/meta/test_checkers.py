@@ -1,4 +1,4 @@
-"""The checkers that pyproject.toml configures are satisfied."""
+"""The checkers that pyproject.toml configures, each run as a test."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def test_ruff_finds_nothing() -> None:
     run("-m", "ruff", "check", "--no-cache", ".")
 
 
-def test_every_file_is_formatted() -> None:
+def test_each_file_is_formatted() -> None:
     run("-m", "ruff", "format", "--check", "--no-cache", ".")
 
 

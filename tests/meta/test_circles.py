@@ -1,6 +1,6 @@
-"""No two modules import each other, directly or by way of others, not even for their types.
+"""Search for circles of imports: no two modules import each other, directly or indirectly, not even for types.
 
-Imports inside functions do not count: they run when the function is called.
+Imports inside functions do not count, because they run only when the function is called.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from tests.support.sources import module_name, modules, syntax
 
-#: Circles that are still there. A circle that is broken goes from this list; none is added.
+#: Existing circles. A broken circle must be removed from the list; no circle may be added.
 STILL: set[frozenset[str]] = set()
 
 
 def at_module_level(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
-    """Yield the imports that run with the module, those under `if TYPE_CHECKING` included."""
+    """Yield the imports of a module outside of functions, including imports under `if TYPE_CHECKING`."""
     for child in ast.iter_child_nodes(node):
         match child:
             case ast.Import() | ast.ImportFrom():
@@ -28,7 +28,7 @@ def at_module_level(node: ast.AST) -> Iterator[ast.Import | ast.ImportFrom]:
 
 
 def imported(path: Path, names: set[str]) -> set[str]:
-    """Return the names of our modules that a file imports."""
+    """Return the names of modules of ipyremote that a file imports."""
     found: set[str] = set()
     for node in at_module_level(syntax(path)):
         if isinstance(node, ast.Import):
@@ -68,7 +68,7 @@ def circles(graph: dict[str, set[str]]) -> set[frozenset[str]]:
     return found
 
 
-def test_modules_do_not_import_each_other() -> None:
+def test_modules_do_not_import_each_other_in_a_circle() -> None:
     names = {module_name(path) for path in modules()}
     graph = {module_name(path): imported(path, names) for path in modules()}
     assert sum(map(len, graph.values())) > 500
@@ -77,6 +77,6 @@ def test_modules_do_not_import_each_other() -> None:
     assert [] == [sorted(circle) for circle in STILL - found], "this circle is broken: take it from STILL"
 
 
-def test_a_circle_is_found() -> None:
+def test_the_search_finds_a_circle_of_imports() -> None:
     graph = {"a": {"b"}, "b": {"c", "d"}, "c": {"a"}, "d": set(), "e": {"f", "a"}, "f": {"e"}}
     assert circles(graph) == {frozenset("abc"), frozenset("ef")}

@@ -1,4 +1,4 @@
-"""What importing a part of the package may bring with it."""
+"""The modules that an import of a part of the package may load."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.sources import PACKAGE, ROOT, modules, relative, syntax
 
-#: Nobody who only imports the package pays for these.
+#: Modules that an import of the package must not load: they cost time and only notebooks need them.
 NOTEBOOK = {
     "IPython",
     "anywidget",
@@ -22,7 +22,7 @@ NOTEBOOK = {
     "ipyremote.notebook",
 }
 DATA = {"numpy", "pandas", "matplotlib", "sklearn"}
-#: Our own engine, and what it speaks; nobody needs these before `init`.
+#: Modules of the package's own engine and of its wire, which are not needed before `init`.
 ENGINE = {
     "setproctitle",
     "pathspec",
@@ -39,7 +39,7 @@ ENGINE = {
 }
 PEERS = {"ray", "dask", "distributed", "ipyparallel", "loky", "joblib"}
 
-#: What the start of a process imports, and what must not come along.
+#: Entry module of a process -> modules that importing the entry module must not load.
 ENTRANCES = {
     "ipyremote": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util"},
     "ipyremote.remote_cells": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util", "tqdm"},
@@ -52,7 +52,7 @@ ENTRANCES = {
     "ipyremote.benchmark": NOTEBOOK | DATA | PEERS,
 }
 
-#: May use `os.environ`, and why.
+#: Reason why a file may use `os.environ`.
 READERS = {
     "settings.py": "it is its subject",
     "process_title.py": "a variable tells setproctitle to leave the memory of the environment alone",
@@ -64,7 +64,7 @@ READERS = {
 
 @pytest.mark.processes
 @pytest.mark.parametrize("entrance", ENTRANCES)
-def test_an_import_brings_along_only_what_it_needs(entrance: str) -> None:
+def test_an_import_loads_only_the_modules_that_it_needs(entrance: str) -> None:
     program = f"import sys, {entrance}; print(*sys.modules)"
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60
@@ -72,7 +72,7 @@ def test_an_import_brings_along_only_what_it_needs(entrance: str) -> None:
     assert set() == ENTRANCES[entrance] & set(done.stdout.split())
 
 
-def test_only_settings_reads_the_environment() -> None:
+def test_only_settings_and_listed_files_use_the_environment() -> None:
     asking: list[str] = []
     for path in modules():
         if str(path.relative_to(PACKAGE)) in READERS:
@@ -89,5 +89,5 @@ def test_only_settings_reads_the_environment() -> None:
     assert [] == asking, "ask ipyremote.settings instead"
 
 
-def test_every_file_that_may_read_the_environment_exists() -> None:
+def test_each_file_that_may_use_the_environment_exists() -> None:
     assert [] == [name for name in READERS if not (PACKAGE / name).exists()]

@@ -1,4 +1,4 @@
-"""One word, one concept: a class or a file of the package has a name that no other one has."""
+"""One word for one concept: each class and each file of the package has a unique name."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tests.support.sources import modules, relative, syntax
 
-#: File names that stand more than once, rightly: the same concept at several layers.
+#: File names that are repeated on purpose, with the one concept that has the name at several layers.
 LAYERS = {
     "actor_names": "names of actors: as a client asks for them, as the core keeps them, without processes",
     "actors": "actors: in the core's books, and as a worker runs them",
@@ -28,19 +28,19 @@ LAYERS = {
     "timeline": "runs of tasks over time: counted in the core, drawn in a notebook",
     "unretrieved": "failures that nobody asked for: found by the core, told by a client, shown in a notebook",
 }
-#: Names of files that Python or a tool gives.
+#: Names of files that Python or a tool prescribes.
 GIVEN = {"__init__", "__main__"}
 
 
 def repeated(places: Iterable[tuple[str, Path]]) -> dict[str, list[str]]:
-    """Return the names that have several places, with these."""
+    """Return the names that occur at several places, with their places."""
     found: dict[str, list[str]] = defaultdict(list)
     for name, path in places:
         found[name].append(relative(path))
     return {name: paths for name, paths in sorted(found.items()) if len(paths) > 1}
 
 
-def test_every_class_has_a_name_of_its_own() -> None:
+def test_each_class_has_a_unique_name() -> None:
     classes = [
         (node.name, path)
         for path in modules()
@@ -51,7 +51,7 @@ def test_every_class_has_a_name_of_its_own() -> None:
     assert {} == repeated(classes)
 
 
-def test_a_file_name_that_stands_twice_is_one_concept_at_two_layers() -> None:
+def test_a_repeated_file_name_is_one_concept_at_several_layers() -> None:
     found = repeated((path.stem, path) for path in modules() if path.stem not in GIVEN)
     assert {} == {name: paths for name, paths in found.items() if name not in LAYERS}
     assert [] == sorted(LAYERS.keys() - set(found)), "no longer repeated: take these from LAYERS"

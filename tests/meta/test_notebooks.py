@@ -1,4 +1,4 @@
-"""The notebooks in the repository: valid, run to the end, small, and without anything of the machine that ran them."""
+"""The notebooks in the repository: valid, run to the end, small, and without traces of the machine that ran them."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ def cells(name: str, kind: str) -> list[Any]:
     return [cell for cell in NOTEBOOKS[name].cells if cell.cell_type == kind]
 
 
-def test_there_are_notebooks() -> None:
+def test_the_repository_has_notebooks() -> None:
     assert NAMES[:1] == ["01_start.ipynb"]
 
 
-def test_every_notebook_is_valid_and_small() -> None:
+def test_each_notebook_is_valid_and_small() -> None:
     for notebook in NOTEBOOKS.values():
         nbformat.validate(notebook)
     assert [] == [path.name for path in PATHS if path.stat().st_size >= 500_000]
 
 
-def test_every_notebook_was_run_from_top_to_bottom() -> None:
+def test_each_notebook_was_run_from_top_to_bottom() -> None:
     counts = {name: [cell.execution_count for cell in cells(name, "code")] for name in NAMES}
     assert {name: list(range(1, len(found) + 1)) for name, found in counts.items()} == counts
 
 
-def test_no_notebook_keeps_a_widget_besides_what_the_widget_showed_at_last() -> None:
+def test_saved_notebooks_have_only_the_last_static_view_of_widgets() -> None:
     outputs = [(name, output) for name in NAMES for cell in cells(name, "code") for output in cell.outputs]
     assert [] == [name for name, output in outputs if WIDGET in output.get("data", {})]
     assert [] == [name for name in NAMES if "widgets" in NOTEBOOKS[name].metadata]
 
 
-def test_links_to_notebooks_and_files_lead_somewhere() -> None:
+def test_links_to_notebooks_and_files_lead_to_existing_files() -> None:
     targets = [
         (name, target)
         for name in NAMES
@@ -56,18 +56,18 @@ def test_links_to_notebooks_and_files_lead_somewhere() -> None:
     assert [] == [(name, target) for name, target in targets if not (ROOT / "notebooks" / target).exists()]
 
 
-def test_every_notebook_leads_to_the_next_one() -> None:
+def test_each_notebook_links_to_the_next_notebook() -> None:
     last = {name: cells(name, "markdown")[-1].source for name in NAMES}
     assert [] == [
         (name, following) for name, following in pairwise(NAMES) if f"]({following})" not in last[name]
     ]
 
 
-def test_every_notebook_ends_with_the_end_of_the_cluster() -> None:
+def test_each_notebook_ends_with_a_shutdown() -> None:
     assert [] == [name for name in NAMES if NOTEBOOKS[name].cells[-1].source != "ray.shutdown()"]
 
 
-def test_no_notebook_shows_anything_of_the_machine() -> None:
+def test_no_notebook_shows_traces_of_its_machine() -> None:
     private = re.compile(r"/(?:home|root|tmp|work|Users)/\w+|pid[= ]\d+|" + re.escape(f"{Path.home()}/"))
     found = {name: private.findall(text) for name, text in TEXTS.items()}
     assert {} == {name: texts for name, texts in found.items() if texts}

@@ -1,4 +1,4 @@
-"""The core is pure, as far as names that need no import go. The imports themselves are a contract of import-linter."""
+"""The purity of the core with respect to names that need no import. import-linter checks the imports."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import ast
 
 from tests.support.sources import PACKAGE, modules
 
-#: Builtins that reach out of the core, and those that run text as code.
+#: Builtins that read or change the outside of the core, and builtins that run text as code.
 IMPURE = {"__import__", "breakpoint", "compile", "eval", "exec", "exit", "input", "open", "print", "quit"}
-#: What the core may take from `sys`: neither reads nor changes anything outside.
+#: Names of `sys` that the core may use, because they neither read nor change anything outside.
 FROM_SYS = {"intern", "maxsize"}
 
 
@@ -40,7 +40,7 @@ def test_the_core_takes_only_harmless_names_from_sys() -> None:
     assert [] == found
 
 
-def test_nobody_takes_a_label_apart() -> None:
+def test_no_code_splits_a_label_into_its_parts() -> None:
     """A label is a name and a number; a name may contain any character, "#" included."""
     cutters = {"partition", "rpartition", "split", "rsplit", "find", "rfind", "index", "rindex"}
     found = [

@@ -1,4 +1,4 @@
-"""What is public. A name that appears or disappears here is a change that users notice."""
+"""The list of public names. A name that appears or disappears here is a change that users notice."""
 
 from __future__ import annotations
 
@@ -120,26 +120,26 @@ UTIL = {
     },
 }
 
-#: Called by IPython, not by users.
+#: Functions that IPython calls, not users.
 ENTRANCES = {"load_ipython_extension", "unload_ipython_extension"}
 
 
-def test_the_public_names_are_these() -> None:
+def test_the_public_names_of_the_package_are_the_listed_names() -> None:
     assert PUBLIC == set(ipyremote.__all__)
     assert len(ipyremote.__all__) == len(PUBLIC)
 
 
-def test_every_public_name_is_there_and_explained() -> None:
+def test_each_public_name_exists_and_has_a_docstring() -> None:
     names = sorted(PUBLIC - {"__version__"})
     assert [] == [name for name in names if not inspect.getdoc(getattr(ipyremote, name))]
 
 
-def test_the_public_names_of_util_are_these() -> None:
+def test_the_public_names_of_util_are_the_listed_names() -> None:
     found = {module: importlib.import_module(f"ipyremote.{module}") for module in UTIL}
     assert {module: set(value.__all__) for module, value in found.items()} == UTIL
 
 
-def test_every_public_name_of_util_is_explained() -> None:
+def test_each_public_name_of_util_has_a_docstring() -> None:
     found = {module: importlib.import_module(f"ipyremote.{module}") for module in UTIL}
     names = [(module, name) for module in UTIL for name in sorted(UTIL[module])]
     assert [] == [
@@ -147,7 +147,7 @@ def test_every_public_name_of_util_is_explained() -> None:
     ]
 
 
-def test_nothing_else_of_ours_looks_public() -> None:
+def test_no_other_name_of_the_package_looks_public() -> None:
     own = {
         name
         for name, value in vars(ipyremote).items()
@@ -158,7 +158,7 @@ def test_nothing_else_of_ours_looks_public() -> None:
     assert PUBLIC | ENTRANCES >= own
 
 
-def test_every_exception_is_explained() -> None:
+def test_each_exception_has_a_docstring() -> None:
     classes = [value for value in vars(exceptions).values() if inspect.isclass(value)]
     errors = [
         kind for kind in classes if issubclass(kind, BaseException) and kind.__module__ == exceptions.__name__
@@ -167,7 +167,7 @@ def test_every_exception_is_explained() -> None:
     assert [] == [kind.__name__ for kind in errors if not kind.__doc__]
 
 
-def test_every_name_that_a_module_lists_exists() -> None:
+def test_each_name_in_the_all_list_of_a_module_exists() -> None:
     names = [module_name(path) for path in modules() if path.name != "__main__.py"]
     found = [importlib.import_module(name) for name in names]
     listed = [(module, name) for module in found for name in getattr(module, "__all__", ())]

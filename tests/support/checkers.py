@@ -1,4 +1,4 @@
-"""Run a checker (ruff, mypy, pyright ...) as a test."""
+"""Checkers (ruff, mypy, pyright ...) run as tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["run"]
 
 
 def run(*command: str) -> None:
-    """Run a checker of this Python's environment at the root; its output is the failure."""
+    """Run a checker of this Python's environment at the root; fail with the checker's output."""
     done = subprocess.run(
         [sys.executable, *command],
         cwd=ROOT,

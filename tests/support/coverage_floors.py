@@ -1,11 +1,12 @@
-"""The share of each part of the package that tests reach, and the floor below which the share must not fall.
+"""The share of each part of the package that tests reach, and the floor of the share: a lower share is a failure.
 
-    python -m tests.support.coverage_floors coverage.json   prints each share, and fails where one is below its floor
+    python -m tests.support.coverage_floors coverage.json   prints each share, and fails if a share is below its floor
     python -m tests.support.coverage_floors --measure       measures first; takes about five minutes
 
-`.ci/run` measures with the unit tests, the contract suite, the scheduler's tests and the remote cells' (`SUITES`), in
-all processes that these start. What only slower tests reach (most of `util` and `benchmark`) is not counted, so shares
-are lower than the truth. A floor is one or two percent below what was measured, since the moments of processes differ.
+`.ci/run` measures the unit tests, the contract suite, and the tests of the scheduler and of remote cells (`SUITES`), in
+all processes that these tests start. Code that only slower tests reach (most of `util` and `benchmark`) is not counted,
+so shares are lower than the full suite's. A floor is one or two percent below the measured share, because the timing of
+processes varies.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ from typing import Any
 
 __all__ = ["FLOORS", "SUITES", "failures", "shares"]
 
-#: Arguments of pytest for each run that is measured.
+#: Arguments of pytest for each measured run.
 SUITES = (
     ("tests", "-m", "unit"),
     ("tests/contract", "tests/scheduler", "tests/notebook/test_magics_on_workers.py"),
 )
 
-#: Percent of the lines and branches of each part that the suites must reach; "": the modules right inside the package.
+#: Floor of each part: percent of lines and branches that the suites must reach; "" is the package's top level.
 FLOORS = {
     "": 94,
     "backend": 95,
@@ -53,7 +54,7 @@ FLOORS = {
 
 
 def shares(report: dict[str, Any]) -> dict[str, float]:
-    """Return how many percent of each part's lines and branches were reached, from a report in coverage's JSON form."""
+    """Return the percentage of lines and branches reached in each part, from a JSON report of coverage."""
     reached: dict[str, int] = defaultdict(int)
     there: dict[str, int] = defaultdict(int)
     for name, file in report["files"].items():
@@ -66,7 +67,7 @@ def shares(report: dict[str, Any]) -> dict[str, float]:
 
 
 def failures(found: dict[str, float], floors: dict[str, int]) -> list[str]:
-    """Return a sentence for each part that is below its floor, has none, or was not measured."""
+    """Return a sentence for each part that is below its floor, has no floor, or was not measured."""
     said = [
         f"{part or 'the top level'}: {share:.1f} % is below the floor of {floors[part]} %"
         for part, share in found.items()
@@ -81,17 +82,17 @@ def failures(found: dict[str, float], floors: dict[str, int]) -> list[str]:
 
 
 def measure(path: Path) -> None:
-    """Run the suites under coverage and write the report; a test that fails here is judged by the run without."""
+    """Run the suites under coverage and write the report; failures count only in the run without coverage."""
     for suite in SUITES:
         command = ["coverage", "run", "-m", "pytest", "-q", "-p", "no:cacheprovider", "--timeout=300", *suite]
         subprocess.run([sys.executable, "-m", *command], check=False)
-    # Processes that were killed while they wrote leave files that cannot be read, which is said and passed over.
+    # Processes that were killed while writing leave unreadable files, which coverage reports and skips.
     subprocess.run([sys.executable, "-m", "coverage", "combine", "-q"], check=True)
     subprocess.run([sys.executable, "-m", "coverage", "json", "-q", "-o", str(path)], check=True)
 
 
 def check(path: Path) -> int:
-    """Print the shares, and what is wrong with these; return the exit status."""
+    """Print the shares and the failures, and return the exit status."""
     found = shares(json.loads(path.read_text()))
     for part, share in found.items():
         print(f"{part or '(top level)':15} {share:5.1f} %  floor {FLOORS.get(part, 0)} %")
@@ -102,7 +103,7 @@ def check(path: Path) -> int:
 
 
 def main(argument: str) -> int:
-    """Check a report, or measure and check."""
+    """Check a report, or measure and check the new report."""
     if argument != "--measure":
         return check(Path(argument))
     with tempfile.TemporaryDirectory(prefix="coverage-") as directory:

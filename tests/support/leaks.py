@@ -1,11 +1,11 @@
-"""What a test leaves behind: processes, session directories, file descriptors, threads.
+"""The leak check: finds processes, session directories, file descriptors and threads that a test leaves behind.
 
-Use the fixture `leakless` (in conftest.py), or `with leakless():` around a part of a test. It takes a snapshot, and
-afterwards waits until everything is as before, or fails with a list of what is left.
+Use the fixture `leakless` (in conftest.py), or `with leakless():` around a part of a test. The check takes a snapshot
+before the block. Afterwards it waits until nothing is left that was not in the snapshot, or fails with a list of leaks.
 
-Rules. Several test runs may share a machine, so only what belongs to this run counts. Its processes are the descendants
-of this one and those that carry the run's mark in their environment (an orphan is nobody's descendant). A session
-directory counts unless a process of another run holds its lock. Growth counts, shrinking does not.
+Rules. Several test runs may share a machine, so only leaks of this run count. The processes of this run are the
+descendants of this process and all processes with the run's mark in their environment (an orphan is no descendant). A
+session directory counts unless a process of another run holds its lock. Growth counts, shrinking does not.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import psutil
 
 __all__ = ["RUN_VARIABLE", "Snapshot", "leaked", "leakless", "mark_run", "processes", "session_directories"]
 
-#: In the environment of everything that this test run starts.
+#: Environment variable that marks each process of this test run.
 RUN_VARIABLE = "IPYREMOTE_TEST_RUN"
 #: Helpers of the standard library that live as long as the test process, and end with it.
 _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
@@ -34,19 +34,19 @@ _HELPERS = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What there is at one moment."""
+    """The processes, directories, descriptors and threads at one moment."""
 
     processes: frozenset[psutil.Process]
     directories: frozenset[Path]
-    #: What each open file descriptor of this process refers to.
+    #: Target of each open file descriptor of this process.
     descriptors: dict[int, str]
     threads: frozenset[threading.Thread]
-    #: zmq's own threads in this process, which Python does not list.
+    #: Number of zmq's own threads in this process, which Python does not list.
     zmq_threads: int
 
     @classmethod
     def take(cls) -> Snapshot:
-        """Of now."""
+        """Return a snapshot of this moment."""
         return cls(
             processes(),
             session_directories(),
@@ -57,12 +57,12 @@ class Snapshot:
 
 
 def mark_run() -> str:
-    """Give this process a mark that its children inherit; the same one when called again."""
+    """Give this process a mark that its children inherit, and return the mark; later calls return the same mark."""
     return os.environ.setdefault(RUN_VARIABLE, uuid.uuid4().hex)
 
 
 def processes() -> frozenset[psutil.Process]:
-    """Every process of this run but this one, zombies included."""
+    """Return each process of this run except this process, zombies included."""
     me = psutil.Process()
     found = set(me.children(recursive=True))
     mark = f"{RUN_VARIABLE}={os.environ.get(RUN_VARIABLE)}".encode()
@@ -74,7 +74,7 @@ def processes() -> frozenset[psutil.Process]:
 
 
 def session_directories() -> frozenset[Path]:
-    """Every `ipyremote-*` directory (or file) in the places where sessions put them."""
+    """Return each `ipyremote-*` directory or file in the directories that sessions use."""
     bases = {
         Path("/dev/shm"),
         Path(tempfile.gettempdir()),
@@ -85,7 +85,7 @@ def session_directories() -> frozenset[Path]:
 
 
 def leaked(before: Snapshot, allowed_descriptors: int = 0) -> list[str]:
-    """A sentence for each thing that is there now and was not `before`."""
+    """Return a sentence for each leak: each process, directory, descriptor or thread that is not in `before`."""
     gc.collect()
     now = Snapshot.take()
     found = [f"process {process.pid}: {_command(process)}" for process in now.processes - before.processes]
@@ -105,7 +105,7 @@ def leaked(before: Snapshot, allowed_descriptors: int = 0) -> list[str]:
 
 @contextmanager
 def leakless(within: float = 5.0, allowed_descriptors: int = 0) -> Iterator[Snapshot]:
-    """Fail unless, `within` seconds after the block, nothing of it is left. A failing block fails as itself."""
+    """Fail if leaks of the block last longer than `within` seconds. An error of the block is raised instead."""
     gc.collect()
     before = Snapshot.take()
     yield before
@@ -125,7 +125,7 @@ def _command(process: psutil.Process) -> str:
 def _descriptors() -> dict[int, str]:
     found: dict[int, str] = {}
     for name in os.listdir("/proc/self/fd"):
-        # The descriptor that listed the directory is closed by now.
+        # The descriptor that listed the directory is already closed.
         with suppress(OSError):
             found[int(name)] = os.readlink(f"/proc/self/fd/{name}")
     return found
@@ -140,7 +140,7 @@ def _zmq_threads() -> int:
 
 
 def _foreign(directory: Path, ours: frozenset[psutil.Process]) -> bool:
-    """Whether a process of another run uses this session directory."""
+    """Return whether a process of another run uses a session directory."""
     try:
         descriptor = os.open(directory / "lock", os.O_RDONLY)
     except OSError:
@@ -152,7 +152,7 @@ def _foreign(directory: Path, ours: frozenset[psutil.Process]) -> bool:
     else:
         held = False
     finally:
-        # Before looking for who uses it: this descriptor would be found.
+        # Close the descriptor before the search for users of the directory, which would find the descriptor.
         os.close(descriptor)
     users = [os.getpid(), *(process.pid for process in ours)]
     return held and not any(_uses(pid, directory) for pid in users)

@@ -1,4 +1,4 @@
-"""Packages to be installed without a network."""
+"""Packages that tests install without a network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["make_wheel", "slow_package"]
 
 
 def make_wheel(directory: Path, name: str, version: str, *, requires: str = "") -> Path:
-    """A wheel with one module of this name, which has a VERSION."""
+    """Write a wheel with one module of this name, which has a VERSION, and return its path."""
     wheel = directory / f"{name}-{version}-py3-none-any.whl"
     info = f"{name}-{version}.dist-info"
     metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
@@ -28,7 +28,7 @@ def make_wheel(directory: Path, name: str, version: str, *, requires: str = "") 
 
 
 def slow_package(directory: Path, *, seconds: float) -> Path:
-    """The source of a package that takes its time to build; `building` then has the id of the process that does."""
+    """Write the source of a package that is slow to build; the build writes its process id to the file `building`."""
     source = directory / "slow"
     source.mkdir()
     (source / "pyproject.toml").write_text(

@@ -1,4 +1,4 @@
-"""The public functions and classes, by the names under which users find them."""
+"""The public functions and classes, by the names that users import."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipyremote import exceptions
 
 __all__ = ["MODULES", "exception_classes", "public_objects"]
 
-#: Public modules. The public names of each are those of its `__all__`.
+#: Public modules. The public names of each module are the names in its `__all__`.
 MODULES = (
     "ipyremote",
     "ipyremote.util",

@@ -1,4 +1,4 @@
-"""The check of coverage: parts are added up, and one that is too low, without a floor or not measured is said."""
+"""The check of coverage: parts are added up, and parts below a floor, without a floor or unmeasured are reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_lines_and_branches_of_a_part_are_added_up() -> None:
     assert shares(REPORT) == {"": 90.0, "core": 37.5}
 
 
-def test_what_is_wrong_is_said() -> None:
+def test_each_wrong_share_or_floor_is_reported() -> None:
     assert failures({"core": 97.0, "wire": 80.0}, {"core": 97, "wire": 80}) == []
     assert failures({"core": 96.9, "new": 5.0}, {"core": 97, "gone": 10}) == [
         "core: 96.9 % is below the floor of 97 %",
@@ -53,16 +53,16 @@ def test_a_report_below_the_floors_fails(tmp_path: Path, capsys: pytest.CaptureF
     assert "core: 37.5 % is below the floor" in capsys.readouterr().err
 
 
-def test_every_part_of_the_package_has_a_floor() -> None:
+def test_each_part_of_the_package_has_a_floor() -> None:
     packages = {name for name in top_level() if any((PACKAGE / name).glob("*.py"))}
     assert FLOORS.keys() == packages | {""}
     assert any(path.parent == PACKAGE for path in modules())
 
 
-def test_what_is_measured_exists() -> None:
+def test_the_test_paths_of_the_measured_suites_exist() -> None:
     paths = [argument for suite in SUITES for argument in suite if argument.startswith("tests")]
     assert [] == [path for path in paths if not (ROOT / path).exists()]
 
 
-def test_ci_measures() -> None:
+def test_ci_measures_the_coverage() -> None:
     assert "tests.support.coverage_floors --measure" in (ROOT / ".ci" / "run").read_text()

@@ -1,4 +1,4 @@
-"""The leak check itself: it must see each kind of leak, orphans included, and nothing of other runs."""
+"""Tests of the leak check, which must find each kind of leak, orphans included, and ignore other runs."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ def the_leak(before: leaks.Snapshot, kind: str) -> list[str]:
     return [sentence for sentence in leaks.leaked(before) if sentence.startswith(kind)]
 
 
-def test_nothing_is_leaked_by_doing_nothing(leakless: leaks.Snapshot) -> None:
+def test_an_empty_block_has_no_leaks(leakless: leaks.Snapshot) -> None:
     assert leaks.leaked(leakless) == []
 
 
 @pytest.mark.processes
-def test_a_child_is_seen_and_then_gone() -> None:
+def test_a_child_process_is_a_leak_until_it_has_ended() -> None:
     before = leaks.Snapshot.take()
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as child:
         found = the_leak(before, "process")
@@ -38,7 +38,7 @@ def test_a_child_is_seen_and_then_gone() -> None:
 
 
 @pytest.mark.processes
-def test_an_orphan_is_seen_by_its_mark() -> None:
+def test_an_orphaned_process_is_found_by_its_mark() -> None:
     before = leaks.Snapshot.take()
     sleeper = (
         "from subprocess import DEVNULL, Popen;"
@@ -56,7 +56,7 @@ def test_an_orphan_is_seen_by_its_mark() -> None:
 
 
 @pytest.mark.processes
-def test_a_zombie_is_seen() -> None:
+def test_a_zombie_process_is_a_leak() -> None:
     before = leaks.Snapshot.take()
     child = subprocess.Popen([sys.executable, "-c", ""], stdout=subprocess.PIPE)
     assert child.stdout is not None
@@ -67,7 +67,7 @@ def test_a_zombie_is_seen() -> None:
     assert leaks.leaked(before) == []
 
 
-def test_a_descriptor_is_seen() -> None:
+def test_an_open_file_descriptor_is_a_leak() -> None:
     before = leaks.Snapshot.take()
     number = os.open(os.devnull, os.O_RDONLY)
     try:
@@ -76,7 +76,7 @@ def test_a_descriptor_is_seen() -> None:
         os.close(number)
 
 
-def test_a_thread_is_seen() -> None:
+def test_a_running_thread_is_a_leak() -> None:
     before = leaks.Snapshot.take()
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="left-over")
@@ -97,12 +97,12 @@ def directory() -> Iterator[Path]:
 
 
 @pytest.mark.processes
-def test_a_directory_that_was_there_before_is_no_leak(directory: Path) -> None:
+def test_a_session_directory_that_existed_before_is_no_leak(directory: Path) -> None:
     assert the_leak(leaks.Snapshot.take(), f"directory {directory}") == []
 
 
 @pytest.mark.processes
-def test_a_directory_that_nobody_or_this_run_holds_is_a_leak(directory: Path) -> None:
+def test_a_session_directory_without_a_lock_of_another_run_is_a_leak(directory: Path) -> None:
     before = leaks.Snapshot(leaks.processes(), frozenset(), {}, frozenset(), 0)
     assert the_leak(before, f"directory {directory}")
     with (directory / "lock").open("w") as lock:
@@ -112,7 +112,7 @@ def test_a_directory_that_nobody_or_this_run_holds_is_a_leak(directory: Path) ->
 
 
 @pytest.mark.processes
-def test_a_directory_that_another_run_holds_is_no_leak(directory: Path) -> None:
+def test_a_session_directory_that_another_run_holds_is_no_leak(directory: Path) -> None:
     before = leaks.Snapshot(leaks.processes(), frozenset(), {}, frozenset(), 0)
     (directory / "lock").touch()
     holder = f"""
@@ -132,7 +132,7 @@ with open({str(directory / "lock")!r}) as lock:
         other.communicate(b"\n")
 
 
-def test_the_block_fails_with_a_list_of_what_is_left() -> None:
+def test_the_block_fails_with_a_list_of_leaks() -> None:
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="left-over")
     with pytest.raises(AssertionError, match="thread left-over"), leaks.leakless(within=0.05):

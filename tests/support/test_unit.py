@@ -1,4 +1,4 @@
-"""The rule that makes a test a unit test, and the guard that keeps unit tests from starting processes."""
+"""The rule that decides which tests are unit tests, and the guard that keeps unit tests from starting processes."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ def test_a_unit_test_that_hides_the_error_of_the_process_fails_too() -> None:
         os.fork()
 
 
-def test_what_starts_nothing_passes() -> None:
+def test_a_unit_test_that_starts_no_process_passes() -> None:
     with confine("a test"):
         assert os.getpid()
 
 
-def test_this_test_is_a_unit_test(request: pytest.FixtureRequest) -> None:
+def test_a_test_without_processes_is_a_unit_test(request: pytest.FixtureRequest) -> None:
     assert request.node.get_closest_marker("unit")
 
 
 @pytest.mark.processes
-def test_a_test_that_says_that_it_starts_processes_is_none(request: pytest.FixtureRequest) -> None:
+def test_a_test_with_the_marker_processes_is_no_unit_test(request: pytest.FixtureRequest) -> None:
     assert not request.node.get_closest_marker("unit")
     assert subprocess.run([sys.executable, "-c", ""], check=True).returncode == 0
 
 
-def test_the_folders_of_tests_with_processes_exist() -> None:
+def test_each_folder_of_tests_with_processes_exists() -> None:
     assert [] == [name for name in sorted(FOLDERS) if not (ROOT / "tests" / name).is_dir()]

@@ -1,8 +1,8 @@
-"""The fast loop: which tests are unit tests, and what keeps them from starting a process.
+"""The fast loop: the rule for unit tests, and the guard that keeps unit tests from starting a process.
 
-A test is a unit test unless it lies in one of `FOLDERS`, uses one of `FIXTURES`, is the case `local` of a test for
-several backends, or is marked `processes`. Nobody has to think of the marker `unit`: a unit test that starts a process
-fails and says which of these to use.
+A test is a unit test unless it is in one of `FOLDERS`, uses one of `FIXTURES`, is the case `local` of a test for
+several backends, or has the marker `processes`. The marker `unit` is set by this rule and never by hand. A unit test
+that starts a process fails with a text that says which fixture or marker to use.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tests.support.sources import ROOT
 
 __all__ = ["FIXTURES", "FOLDERS", "confine", "is_unit"]
 
-#: Folders in which every test starts processes.
+#: Folders in which each test starts processes.
 FOLDERS = {"binder", "browser", "chaos", "cluster", "differential"}
 #: Fixtures that start processes.
 FIXTURES = {"cluster", "leakless", "start"}
-#: Audit events of a process that is started, by `subprocess`, `os` or a shell.
+#: Audit events of the start of a process by `subprocess`, `os` or a shell.
 EVENTS = {"os.fork", "os.forkpty", "os.posix_spawn", "os.spawn", "os.system", "pty.spawn", "subprocess.Popen"}
 
-#: Tests that may start nothing, innermost last, each with what it started nevertheless.
+#: Running unit tests, innermost last, each with the audit events of processes that the test started nevertheless.
 _confined: list[tuple[str, list[str]]] = []
 _installed = False
 
@@ -46,7 +46,7 @@ def confine(name: str) -> Iterator[None]:
     """Fail the test with this name if it starts a process."""
     global _installed
     if not _installed:
-        # Never taken away again: Python has no way to do that.
+        # The hook stays installed, because Python cannot remove an audit hook.
         sys.addaudithook(_watch)
         _installed = True
     started: list[str] = []

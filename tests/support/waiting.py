@@ -9,7 +9,7 @@ __all__ = ["until"]
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = 15.0, pause: float = 0.005) -> float:
-    """Return how many seconds passed until `condition()` was true; fail after `seconds`."""
+    """Wait until `condition()` is true, and return the time that passed, in seconds; fail after `seconds`."""
     began = time.monotonic()
     while not condition():
         assert time.monotonic() - began < seconds, f"not within {seconds:g} s: {what}"

@@ -1,4 +1,4 @@
-"""Actor classes made by a decorator, which pyright understands; mypy takes a decorated class for the class itself."""
+"""Decorated actor classes, for pyright only: mypy treats a decorated class as the class itself."""
 
 from __future__ import annotations
 

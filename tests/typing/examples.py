@@ -1,7 +1,7 @@
-"""Programs whose types are known to mypy and pyright. Checkers read this file; nothing runs it.
+"""Programs whose types mypy and pyright check. Only the checkers read this file; it is never run.
 
-`assert_type` says what a type must be. A line with an ignore comment is a mistake that the checker named in the comment
-must find: a comment that hides nothing is an error.
+`assert_type` states the expected type. A line with an ignore comment has a mistake that the checker named in the
+comment must find: an ignore comment that hides no mistake is an error.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def values_as_arguments() -> None:
     pair.remote(1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     total.remote(["x"])  # type: ignore[list-item]  # pyright: ignore[reportCallIssue, reportArgumentType]
     optional.remote("x")  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    scale(1)  # a remote function is called by `.remote` only: NoReturn
+    scale(1)  # a direct call of a remote function always raises, so its type is NoReturn
 
 
 def refs_as_arguments() -> None:
@@ -100,7 +100,7 @@ def refs_as_arguments() -> None:
     assert_type(ray.get(scale.remote(ray.put(3))), float)
     scale.remote(pair.remote())  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     scale.remote(1, pair.remote())  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
-    # The limit: a ref by keyword. Pass it by position.
+    # A limit of the types: a ref by keyword is refused. Pass the ref by position.
     scale.remote(x=one)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
 
 
@@ -229,11 +229,11 @@ def actors() -> None:
 
 def methods() -> None:
     handle = RemoteCounter.remote()
-    # A handle knows names only, so its methods take and give anything ...
+    # A handle has only names of methods, so its methods accept and return any type ...
     assert_type(handle.add.remote("anything"), Any)
     for part in handle.halves.remote():
         ray.get(part)
-    # ... until an annotation says more.
+    # ... unless an annotation gives the class.
     add: ActorMethod[[int], int] = handle.add
     assert_type(ray.get(add.remote(1)), int)
     assert_type(ray.get(add.options(name="plus").remote(length.remote("x"))), int)

@@ -1,4 +1,4 @@
-"""Type checkers know what `.remote`, `get` and their like give, and refuse what cannot work."""
+"""Types of the public API: type checkers infer the results of `.remote` and `get`, and refuse wrong calls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tests.support.checkers import run
 
 
 @pytest.mark.processes
-def test_mypy_knows_the_types_of_the_examples() -> None:
+def test_mypy_accepts_the_types_of_the_examples() -> None:
     run("-m", "mypy", "--warn-unused-ignores", "tests/typing/examples.py")
 
 
 @pytest.mark.processes
-def test_pyright_knows_the_types_of_the_examples() -> None:
+def test_pyright_accepts_the_types_of_the_examples() -> None:
     run("-m", "basedpyright")
 
 
@@ -30,5 +30,5 @@ def test_pyright_knows_the_types_of_the_examples() -> None:
         (option_types.AllOptions, {*TASK_OPTIONS, *ACTOR_OPTIONS}),
     ],
 )
-def test_every_option_has_a_type(typed: type, checked: set[str]) -> None:
+def test_each_option_has_a_type(typed: type, checked: set[str]) -> None:
     assert checked - {"num_returns"} == set(get_type_hints(typed))
