@@ -21,7 +21,7 @@ from ipyremote.core.events import WorkerEnd
 from ipyremote.core.group_reservation import refusal
 from ipyremote.core.lifetimes import release, seal
 from ipyremote.core.queues import push, put_back
-from ipyremote.core.resources import intern_shape, larger, swap
+from ipyremote.core.resources import intern_shape, larger, shrink_lease
 from ipyremote.core.state import Actor, Ledger, Task, Worker, move_actor, move_worker
 from ipyremote.core.state.history import facts_of
 from ipyremote.core.tasks import end, fail, function_of, may_retry, promise, wait_for
@@ -109,7 +109,7 @@ class Actors:
             self._pool.stop(worker, kill=False)
             self.die(actor, Failure("actor_died", text, value.data, value.refs))
             return
-        swap(worker, actor.held)
+        shrink_lease(worker, actor.held)
         move_actor(actor, ALIVE)
         obj = ledger.objects.get(actor.id)
         if obj is not None and obj.value is None and type(value) is not Failure:

@@ -317,7 +317,7 @@ def _check_actors(ledger: Ledger) -> None:
 
 
 def _check_streams(ledger: Ledger) -> None:
-    _check(not ledger.streams.left, "a released generator was not dealt with")
+    _check(not ledger.streams.released, "a released generator was not dealt with")
     for task_id, stream in ledger.streams.known.items():
         task = ledger.tasks.get(task_id)
         _check(task is not None and is_stream(task), f"{task_id:#x} has ended, or is no stream", task_id)

@@ -106,7 +106,7 @@ class Core:
                 self._on_error(event, error)
         if ledger.touched:
             self._settle_actors()
-        while ledger.streams.left or self._groups.tend():
+        while ledger.streams.released or self._groups.tend():
             self._streams.settle()
             self._settle()
             self._settle_actors()

@@ -11,7 +11,7 @@ from typing import Final
 
 from ipyremote.core.commands import Send
 from ipyremote.core.lifetimes import show
-from ipyremote.core.resources import give_back, lend_cpus, unlend_cpus
+from ipyremote.core.resources import end_lease, lend_cpus, unlend_cpus
 from ipyremote.core.spilling import touch
 from ipyremote.core.state import Ledger, Task, Worker, move_task, move_worker
 from ipyremote.core.transitions import BLOCKED, BUSY, CANCELLING, IDLE, READY, RUNNING, SENT, SHOWN, STOPPING
@@ -114,7 +114,7 @@ def detach_all(worker: Worker) -> list[Task]:
 
 def rest(ledger: Ledger, worker: Worker) -> None:
     """End the lease of a worker that has nothing left to do."""
-    give_back(worker)
+    end_lease(worker)
     ledger.leased.pop(worker.id, None)
     move_worker(worker, IDLE)
     worker.idle_since = ledger.now

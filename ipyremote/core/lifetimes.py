@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ipyremote.core.commands import DropSegment, Send
-from ipyremote.core.spilling import end_moves, forget, keep, lose, touch
+from ipyremote.core.spilling import drop_segment, end_moves, forget, keep, touch
 from ipyremote.core.state import Ledger, Object, Task, move_object
 from ipyremote.core.transitions import DEAD, DROPPED, FAILED, PROMISED, SEALED, WAITING
 from ipyremote.ids import CLIENTS, DRIVER
@@ -86,7 +86,7 @@ def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
         obj = objects.get(object_id)
         if obj is None:
             if object_id < 0:
-                ledger.streams.left.append((-object_id, holder))
+                ledger.streams.released.append((-object_id, holder))
             continue
         if held is not None:
             held.discard(object_id)
@@ -134,7 +134,7 @@ def release_client(ledger: Ledger, client_id: int) -> None:
         release(ledger, list(ledger.objects), client_id)
     else:
         release(ledger, list(client.held), client_id)
-    ledger.streams.left.extend((task_id, client_id) for task_id in ledger.streams.known)
+    ledger.streams.released.extend((task_id, client_id) for task_id in ledger.streams.known)
     del ledger.clients[client_id]
     if ledger.storage.moves:
         end_moves(ledger, client_id)
@@ -242,7 +242,7 @@ def final_state(obj: Object) -> tuple[str, str]:
 def discard_value(ledger: Ledger, value: Value, creator: int) -> None:
     """Give up a value of a run that nobody needs: its segment can be recycled."""
     if type(value) is Stored:
-        lose(ledger, creator, value.segment)
+        drop_segment(ledger, creator, value.segment)
 
 
 def flush_segments(ledger: Ledger) -> None:
@@ -297,7 +297,7 @@ def _drop(ledger: Ledger, first: Object) -> None:
         move_object(obj, DROPPED)
         del objects[obj.id]
         if obj.id in ledger.streams.known:
-            ledger.streams.left.append((obj.id, 0))
+            ledger.streams.released.append((obj.id, 0))
         if obj.creator and type(obj.value) is Stored:
             forget(ledger, obj, obj.value, reuse=True)
         if ledger.storage.freeing:

@@ -21,7 +21,7 @@ from ipyremote.core.commands import Send
 from ipyremote.core.dispatch import send
 from ipyremote.core.group_reservation import reserve
 from ipyremote.core.queues import head, take_head
-from ipyremote.core.resources import fits, give_back, has, take
+from ipyremote.core.resources import begin_lease, end_lease, fits, has
 from ipyremote.core.state import Ledger, Shape, Stock, Task, Worker, move_worker
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import BUSY, SENT
@@ -127,7 +127,7 @@ class Placement:
                 self.placing = task
                 take_head(shape)
                 worker = idle.popitem()[1]
-                take(ledger, worker, shape, stock)
+                begin_lease(ledger, worker, shape, stock)
                 if is_creation(task):
                     self._actors.adopt(worker, task)
                 else:
@@ -152,12 +152,12 @@ class Placement:
                 if stock is None:
                     break
                 worker = Worker(0, ledger.now, environment)
-                take(ledger, worker, shape, stock)
+                begin_lease(ledger, worker, shape, stock)
                 lent.append(worker)
                 environment.wanted += 1
                 left -= 1
         for worker in lent:
-            give_back(worker)
+            end_lease(worker)
 
     def _source(self, shape: Shape, reserved: _Reserved, lent: list[Worker] | None = None) -> Stock | None:
         """Return the stock from which a lease of this shape can be drawn now, if any.

@@ -15,10 +15,11 @@ from ipyremote.messages import RESOURCE_UNIT, Resources
 
 __all__ = [
     "amount_text",
+    "begin_lease",
     "count_gpus",
+    "end_lease",
     "environment_of",
     "fits",
-    "give_back",
     "gpus_of",
     "has",
     "intern_shape",
@@ -27,9 +28,8 @@ __all__ = [
     "larger",
     "lend_cpus",
     "pick_gpus",
+    "shrink_lease",
     "sources_of",
-    "swap",
-    "take",
     "unlend_cpus",
 ]
 
@@ -162,7 +162,7 @@ def fits(shape: Shape) -> bool:
     return any(has(stock, shape) for stock in shape.sources)
 
 
-def take(ledger: Ledger, worker: Worker, shape: Shape, stock: Stock) -> None:
+def begin_lease(ledger: Ledger, worker: Worker, shape: Shape, stock: Stock) -> None:
     """Begin a worker's lease. The caller has checked that the stock meets the shape's needs."""
     worker.shape = shape
     worker.stock = stock
@@ -177,7 +177,7 @@ def take(ledger: Ledger, worker: Worker, shape: Shape, stock: Stock) -> None:
         count_gpus(stock, gpus, shape.gpu, -1)
 
 
-def give_back(worker: Worker) -> None:
+def end_lease(worker: Worker) -> None:
     """End a worker's lease, if it has one."""
     shape, stock = worker.shape, worker.stock
     if shape is None or stock is None:
@@ -193,7 +193,7 @@ def give_back(worker: Worker) -> None:
     worker.shape = worker.stock = None
 
 
-def swap(worker: Worker, held: Shape) -> None:
+def shrink_lease(worker: Worker, held: Shape) -> None:
     """Make a worker's lease smaller: an actor may hold less than its creation needed."""
     old, stock = worker.shape, worker.stock
     gpus = worker.gpus

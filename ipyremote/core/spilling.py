@@ -22,10 +22,10 @@ from ipyremote.messages import Evict, NoRoom, Spill, Spilled, Stored, Trim
 
 __all__ = [
     "DISK_PREFIX",
+    "drop_segment",
     "end_moves",
     "forget",
     "keep",
-    "lose",
     "on_no_room",
     "on_spilled",
     "segments",
@@ -69,10 +69,10 @@ def forget(ledger: Ledger, obj: Object, value: Stored, *, reuse: bool) -> None:
         ledger.storage.memory_bytes -= value.size
         if not reuse:
             _evict(ledger, [(obj.creator, segment)])
-    lose(ledger, obj.creator, segment)
+    drop_segment(ledger, obj.creator, segment)
 
 
-def lose(ledger: Ledger, creator: int, segment: str) -> None:
+def drop_segment(ledger: Ledger, creator: int, segment: str) -> None:
     """Have a segment that nobody needs dropped at the end of the present `handle`, wherever the segment lies."""
     ledger.lost_segments.setdefault(creator, []).append(segment)
 
@@ -123,7 +123,7 @@ def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
             continue
         gone.append((move.creator, segment))
         if move.obj is None:
-            lose(ledger, move.creator, segment)
+            drop_segment(ledger, move.creator, segment)
         else:
             ledger.storage.memory_bytes -= move.size
             ledger.storage.disk_bytes += move.size

@@ -42,7 +42,7 @@ class StreamLifecycle:
             return
         stream = self._stream(task)
         if task.submitter not in ledger.clients and not stream.closed:
-            ledger.streams.left.append((message.task_id, task.submitter))
+            ledger.streams.released.append((message.task_id, task.submitter))
         if stream.closed or message.index != stream.count or task.submitter not in ledger.clients:
             discard_value(ledger, message.value, sender)
             # The worker of a later attempt does not know how many items were consumed.
@@ -65,19 +65,19 @@ class StreamLifecycle:
 
     def settle(self) -> None:
         """React to the generators that clients have released in the present `handle`."""
-        left = self._ledger.streams.left
-        while left:
-            task_id, client = left.pop()
+        released = self._ledger.streams.released
+        while released:
+            task_id, client = released.pop()
             task = self._ledger.tasks.get(task_id)
             if task is None or not is_stream(task):
                 continue
             try:
-                self._on_left(task, client)
+                self._on_released(task, client)
             except Exception:  # one stream's error must not take the session down
                 text = f"error in the stream of {task.spec.label}:\n{traceback.format_exc()}"
                 self._ledger.out.append(Log(text))
 
-    def _on_left(self, task: Task, client: int) -> None:
+    def _on_released(self, task: Task, client: int) -> None:
         """React to the release of a task's generator by a client, or (client 0) to the end of the task's own object."""
         stream = self._stream(task)
         if client == task.submitter:

@@ -15,7 +15,7 @@ from ipyremote.core.dispatch import back_to_ready, detach_all
 from ipyremote.core.events import EXITED, OUT_OF_MEMORY, WorkerEnd, WorkerExited
 from ipyremote.core.lifetimes import release_client
 from ipyremote.core.queues import put_back
-from ipyremote.core.resources import give_back
+from ipyremote.core.resources import end_lease
 from ipyremote.core.state import Ledger, Task, move_worker
 from ipyremote.core.state.history import LOST, attempt_of
 from ipyremote.core.tasks import fail, is_creation, may_retry
@@ -49,7 +49,7 @@ class WorkerLossHandler:
             return
         worker.environment.idle.pop(worker.id, None)
         ledger.leased.pop(worker.id, None)
-        give_back(worker)
+        end_lease(worker)
         ledger.past.workers.append(worker_exit(worker, event.end, ledger.now))
         lost = Failure(crash_kind(event.end), event.end.text)
         for task in worker.tasks:

@@ -26,11 +26,11 @@ class StreamState:
 class StreamTable:
     """All streams of a session."""
 
-    __slots__ = ("known", "left")
+    __slots__ = ("known", "released")
 
     def __init__(self) -> None:
         #: Streams of tasks that have not ended, by task id.
         self.known: dict[int, StreamState] = {}
         #: Pairs (task, client) of generators that a client has released, settled at the end of the present `handle`.
         #: Client 0: the task's own object was dropped.
-        self.left: list[tuple[int, int]] = []
+        self.released: list[tuple[int, int]] = []
