@@ -102,14 +102,14 @@ class ValuePacker:
     def __init__(self, store: SegmentStore, released: deque[int]) -> None:
         self._store = store
         self._released = released
-        #: Words on how full the store was when it last had no room.
-        self.full = ""
+        #: Sentence part that says how full the store was when it last had no room; empty if it always had.
+        self.fullness = ""
         #: Time before which a request for room would be in vain, in seconds of the monotonic clock.
         self.crowded_until = 0.0
 
     @property
     def capacity(self) -> int:
-        """Bytes that the session's store may hold in memory."""
+        """Largest size of the session's store in memory, in bytes."""
         return self._store.capacity
 
     @property
