@@ -91,8 +91,8 @@ def _wait_for_room(channel: Channel, packer: ValuePacker, pickled: Pickled) -> m
             return packed
         if time.monotonic() >= deadline:
             raise ObjectStoreFullError(
-                f"No room for an object of {pickled.size / 1e6:,.1f} MB: {packer.fullness}. Drop refs that are not needed "
-                "any more (in a notebook Out[...] and _ keep them too), or start the cluster with a larger "
+                f"No room for an object of {pickled.size / 1e6:,.1f} MB: {packer.fullness}. Drop refs that are not "
+                "needed any more (in a notebook Out[...] and _ keep them too), or start the cluster with a larger "
                 "object_store_memory, or with object_spilling_directory= on a disk."
             )
 
