@@ -19,7 +19,7 @@ Nothing here runs: `remote.py` and `actor.py` name these types in annotations on
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 if TYPE_CHECKING:
     from ipyremote.refs import ObjectRef
@@ -50,12 +50,15 @@ class GivesList:
     """
 
 
-class RemoteCall(Protocol[Fn_co, Out_co]):
-    """A call of a function of type `Fn_co` in another process, which gives `Out_co` at once."""
+class RemoteCall(Generic[Fn_co, Out_co]):
+    """A call of a function of type `Fn_co` in another process, which gives `Out_co` at once.
 
-    @property
-    def __wrapped__(self) -> Fn_co:
-        """The function itself."""
+    Not a `Protocol`: mypy would match the `self` of each overload against all overloads again, and so need minutes
+    wherever it compares such a call with a callable.
+    """
+
+    #: The function itself.
+    __wrapped__: Fn_co
 
     @overload
     def __call__(
@@ -153,3 +156,4 @@ class RemoteCall(Protocol[Fn_co, Out_co]):
         *args: P.args,
         **kwargs: P.kwargs,
     ) -> Out_co: ...
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any: ...

@@ -6,7 +6,8 @@ comment must find: an ignore comment that hides no mistake is an error.
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+import inspect
+from collections.abc import Callable, Generator, Iterator
 from typing import Any, assert_type
 
 import ipyremote as ray
@@ -102,6 +103,14 @@ def refs_as_arguments() -> None:
     scale.remote(1, pair.remote())  # type: ignore[arg-type]  # pyright: ignore[reportCallIssue, reportArgumentType]
     # A limit of the types: a ref by keyword is refused. Pass the ref by position.
     scale.remote(x=one)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+
+
+def calls_as_callables() -> None:
+    # Comparing such a call with other callables takes a checker no more than a moment.
+    assert_type(inspect.signature(scale.remote), inspect.Signature)
+    apply: Callable[..., object] = scale.remote
+    for function in (scale, scale.remote, length.remote, apply):
+        str(function)
 
 
 # ---- several results, none, and streams
