@@ -16,15 +16,14 @@ from typing import Final, TypeAlias
 
 from ipyremote.client.unretrieved import Unretrieved
 from ipyremote.client.waiting import Waiter
+from ipyremote.engine_kit import failures
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
 from ipyremote.messages import DYNAMIC, Failure, Inline, Stored
 
 __all__ = ["FREED", "STEP", "ClientStream", "Objects", "Value"]
 
 #: Stands in the place of a value that was freed with `free()`.
-FREED: Final = Failure(
-    "object_freed", "The value was freed by hand, with free(). Free only values that no code needs any more."
-)
+FREED: Final = Failure(*failures.FREED)
 #: A value of an object, or the failure in its place.
 Value: TypeAlias = Inline | Stored | Failure
 #: Stands in `ready` for a stream whose next step needs no waiting.

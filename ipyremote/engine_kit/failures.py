@@ -18,7 +18,7 @@ from ipyremote.declare.exports import Export
 from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure, tracebacks
 from ipyremote.serialization import pickling
 
-__all__ = ["FailureParts", "PickledFailure", "check_size", "exception_of", "failure_of", "together"]
+__all__ = ["FREED", "FailureParts", "PickledFailure", "check_size", "exception_of", "failure_of", "together"]
 
 #: Number of failures in one error, and number of failures whose tracebacks the error shows.
 _HELD: Final = 1_000
@@ -61,6 +61,12 @@ class PickledFailure(NamedTuple):
     def line(self) -> str:
         """One line about the failure; see `tracebacks.first_line`."""
         return tracebacks.first_line(self.kind, self.text)
+
+
+#: Stands in the place of a value that was freed with `free()`.
+FREED: Final = PickledFailure(
+    "object_freed", "The value was freed by hand, with free(). Free only values that no code needs any more."
+)
 
 
 def failure_of(error: TaskError) -> PickledFailure:

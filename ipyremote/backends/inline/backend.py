@@ -28,6 +28,7 @@ from typing import Any, Final
 from ipyremote import settings
 from ipyremote.actor import ActorHandle
 from ipyremote.backend import (
+    DYNAMIC,
     ActorOptions,
     Backend,
     Capabilities,
@@ -49,22 +50,17 @@ from ipyremote.backend.placement import NODE_ID
 from ipyremote.backend.registry import Keeper
 from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineCurrentTask, InlineStack, identity_of
-from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, InlineOutcome
 from ipyremote.backends.inline.placement_groups import InlinePlacementGroups
-from ipyremote.backends.inline.runner import (
-    InlineArguments,
-    InlineRunner,
-    process_ended,
-)
+from ipyremote.backends.inline.runner import InlineRunner, process_ended
 from ipyremote.backends.inline.streams import InlineStream, InlineStreams, Steps, collected
-from ipyremote.client.value_packing import inline
 from ipyremote.declare.methods import record_of
+from ipyremote.engine_kit.call_arguments import PickledCall
 from ipyremote.engine_kit.call_context import Label, Running
-from ipyremote.engine_kit.failures import check_size
-from ipyremote.engine_kit.outcomes import is_retried, method_of
+from ipyremote.engine_kit.failures import PickledFailure, check_size
+from ipyremote.engine_kit.outcomes import is_retried, method_of, value_of
 from ipyremote.exceptions import IPyRemoteSystemError
 from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
-from ipyremote.messages import DYNAMIC, Failure
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
 from ipyremote.serialization.nested_refs import collect
@@ -92,7 +88,7 @@ CAPABILITIES: Final = Capabilities(
 )
 
 _Target = Callable[[], Callable[..., Any]]
-_NEVER_HEARD_OF: Final = Failure("actor_died", "The actor is not in this session any more.")
+_NEVER_HEARD_OF: Final = PickledFailure("actor_died", "The actor is not in this session any more.")
 
 
 class InlineBackend:
@@ -163,7 +159,7 @@ class InlineBackend:
         options = replace(options, place=self._stack.task.place_for(options.place))
         refusal = self.placement_groups.refusal("task", f"{label} can never run", options)
         if refusal is not None:
-            self._objects.seal(first, str(label), [Outcome(refusal)] * options.returns)
+            self._objects.seal(first, str(label), [refusal] * options.returns)
         else:
             self._run(first, label, lambda: exported.target, copies, options)
         return first, str(label)
@@ -187,7 +183,7 @@ class InlineBackend:
         state.death = self.placement_groups.refusal("actor", f"{label} can never start", options)
         if state.death is None:
             self._start(state)
-        outcome = Outcome(state.death) if state.death is not None else self._runner.outcome(None)
+        outcome = state.death if state.death is not None else self._runner.outcome(None)
         self._objects.seal(first, str(label), [outcome])
         if actor.detached:
             self._objects.hold(first)
@@ -214,7 +210,7 @@ class InlineBackend:
         actor = self._objects.actor(actor_id)
         if actor is None or actor.death is not None:
             death = actor.death if actor is not None else None
-            self._objects.seal(first, str(label), [Outcome(death or _NEVER_HEARD_OF)] * options.returns)
+            self._objects.seal(first, str(label), [death or _NEVER_HEARD_OF] * options.returns)
         else:
             self._run(
                 first,
@@ -226,7 +222,7 @@ class InlineBackend:
             )
         return first, str(label)
 
-    def _make(self, cls: Callable[..., Any], packed: InlineArguments) -> Any:
+    def _make(self, cls: Callable[..., Any], packed: PickledCall) -> Any:
         args, kwargs = self._runner.open(packed)
         return cls(*args, **kwargs)
 
@@ -244,7 +240,7 @@ class InlineBackend:
         except BaseException as error:  # any exception of user code
             failure = self._runner.failure(error, actor.label)
             text = f"The actor {actor.label} died because its __init__ failed: {failure.text}"
-            actor.death = Failure("actor_died", text, failure.data, failure.refs)
+            actor.death = PickledFailure("actor_died", text, failure.data, failure.refs)
 
     # ------------------------------------------------------------------------------------------------- running
 
@@ -253,7 +249,7 @@ class InlineBackend:
         first: int,
         label: Label,
         target: _Target,
-        packed: InlineArguments,
+        packed: PickledCall,
         options: TaskOptions,
         actor: InlineActor | None = None,
     ) -> None:
@@ -282,16 +278,16 @@ class InlineBackend:
             except KeyboardInterrupt:
                 raise
             except SystemExit as error:  # an exit that on a cluster would end the task's process
-                outcomes = [Outcome(self._runner.crash(process_ended(label, error), actor))] * options.returns
+                outcomes = [self._runner.crash(process_ended(label, error), actor)] * options.returns
                 break
             except BaseException as error:  # any exception of user code
                 if not left or not is_retried(error, options.retry_exceptions):
-                    outcomes = [Outcome(self._runner.failure(error, label))] * options.returns
+                    outcomes = [self._runner.failure(error, label)] * options.returns
                     break
                 left -= 1
         self._objects.seal(first, str(label), outcomes, time.perf_counter() - started)
 
-    def _add_item(self, label: Label, outcome: Outcome) -> ObjectRef[Any]:
+    def _add_item(self, label: Label, outcome: InlineOutcome) -> ObjectRef[Any]:
         """Add an object for an item of a task with num_returns="dynamic"; return a ref to the object."""
         with self._lock:
             object_id = self._ids.take()
@@ -342,9 +338,9 @@ class InlineBackend:
 
     def put(self, value: Any) -> tuple[int, str]:
         self._enter()
-        pickled = pickling.dumps(value)
+        pickled = value_of(value)
         first, label = self._mint("put", 1)
-        self._objects.seal(first, str(label), [Outcome(inline(pickled), pickled.refs)])
+        self._objects.seal(first, str(label), [pickled])
         return first, str(label)
 
     def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
@@ -372,8 +368,8 @@ class InlineBackend:
         self._enter()
         found = self._objects.peek(object_id)
         if found is not None and self.streams.is_open(object_id):
-            failure = Failure("task_cancelled", f"{found.label} was cancelled.")
-            self.streams.end(object_id, Outcome(failure))
+            failure = PickledFailure("task_cancelled", f"{found.label} was cancelled.")
+            self.streams.end(object_id, failure)
 
     def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
         self._enter()
@@ -394,12 +390,12 @@ class InlineBackend:
         for any_id in ids:
             found = self._objects.peek(any_id)
             if listener is not None and found is not None:
-                value = found.outcome.value
+                outcome = found.outcome
                 state, detail = "done", ""
                 if self.streams.is_open(any_id):
                     state = "ready"
-                elif isinstance(value, Failure):
-                    state, detail = "failed", value.line
+                elif isinstance(outcome, PickledFailure):
+                    state, detail = "failed", outcome.line
                 listener.on_update(StateReport(any_id, state, found.label, found.seconds, detail))
 
     def unwatch(self, ids: Sequence[int]) -> None:

@@ -14,35 +14,25 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeAlias
 
 from ipyremote.backend import ActorOptions
 from ipyremote.backend.placement import Place
-from ipyremote.client.objects import FREED
 from ipyremote.engine_kit.call_context import Label
-from ipyremote.messages import Failure, Inline
+from ipyremote.engine_kit.failures import FREED, PickledFailure
+from ipyremote.engine_kit.outcomes import PickledValue
 
-__all__ = ["InlineActor", "InlineObject", "InlineObjects", "Outcome"]
+__all__ = ["InlineActor", "InlineObject", "InlineObjects", "InlineOutcome"]
 
-
-@dataclass(slots=True)
-class Outcome:
-    """The result of a task: a value or a failure."""
-
-    value: Inline | Failure
-    #: Ids of the refs inside the value.
-    refs: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if isinstance(self.value, Failure):
-            self.refs = self.value.refs
+#: The result of a task, which is known when the task's `.remote()` returns.
+InlineOutcome: TypeAlias = PickledValue | PickledFailure
 
 
 @dataclass(slots=True)
 class InlineObject:
     """An object of the session, which always has an outcome."""
 
-    outcome: Outcome
+    outcome: InlineOutcome
     label: str
     #: Run time of the object's task, in seconds.
     seconds: float = 0.0
@@ -65,7 +55,7 @@ class InlineActor:
     place: Place | None = None
     instance: Any = None
     #: Reason of the actor's death; None while the actor is alive.
-    death: Failure | None = None
+    death: PickledFailure | None = None
     restarts: int = 0
     #: Event loop of an async actor; None before the first call of a coroutine.
     loop: asyncio.AbstractEventLoop | None = None
@@ -112,7 +102,7 @@ class InlineActor:
 
     def end(self, reason: str) -> None:
         """Declare the actor dead. Code of the actor that is running keeps the instance alive until that code ends."""
-        self.death = Failure("actor_died", reason)
+        self.death = PickledFailure("actor_died", reason)
         self.instance = None
 
     def close(self) -> None:
@@ -165,7 +155,7 @@ class InlineObjects:
         """Return the object with this id. The outcome of a stream's object may be unknown yet."""
         return self._objects.get(any_id)
 
-    def settle(self, any_id: int, outcome: Outcome) -> None:
+    def settle(self, any_id: int, outcome: InlineOutcome) -> None:
         """Set the outcome of a stream that has ended."""
         with self._lock:
             found = self._objects.get(any_id)
@@ -185,7 +175,7 @@ class InlineObjects:
         """Return all actors, dead or alive."""
         return list(self._actors.values())
 
-    def seal(self, first: int, label: str, outcomes: Sequence[Outcome], seconds: float = 0.0) -> None:
+    def seal(self, first: int, label: str, outcomes: Sequence[InlineOutcome], seconds: float = 0.0) -> None:
         """Add the returns of a task, each with one ref that the caller is about to make."""
         with self._lock:
             for any_id, outcome in enumerate(outcomes, first):
@@ -214,10 +204,10 @@ class InlineObjects:
         with self._lock:
             for any_id in ids:
                 found = self._objects.get(any_id)
-                if found is None or any_id in self._actors or isinstance(found.outcome.value, Failure):
+                if found is None or any_id in self._actors or isinstance(found.outcome, PickledFailure):
                     continue
                 self._released.extend(found.outcome.refs)
-                found.outcome = Outcome(FREED)
+                found.outcome = FREED
 
     def drop_released(self) -> None:
         """Give back the holds that finalizers have released."""

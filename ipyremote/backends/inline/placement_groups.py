@@ -23,7 +23,8 @@ from ipyremote.backend.placement import (
 from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineObjects
-from ipyremote.messages import RESOURCE_UNIT, Failure, Resources
+from ipyremote.engine_kit.failures import PickledFailure
+from ipyremote.messages import RESOURCE_UNIT, Resources
 
 __all__ = ["InlinePlacementGroups"]
 
@@ -119,7 +120,7 @@ class InlinePlacementGroups:
         for actor in self._objects.actors():
             if actor.death is None and actor.place is not None and actor.place.group_id == group_id:
                 text = f"{actor.label} has died with its placement group, {group.label}: it was removed."
-                actor.death = Failure("actor_placement_group_removed", text)
+                actor.death = PickledFailure("actor_placement_group_removed", text)
                 actor.instance = None
         self._reserve()
 
@@ -143,11 +144,13 @@ class InlinePlacementGroups:
 
     # ----------------------------------------------------------------------------------------------------- placement
 
-    def refusal(self, what: str, text: str, options: TaskOptions) -> Failure | None:
+    def refusal(self, what: str, text: str, options: TaskOptions) -> PickledFailure | None:
         """Return the failure of a "task" or "actor" that cannot run, or None; its message begins with `text`."""
         self._tend()
         refused = self._refused(options.resources, options.place or Place())
-        return Failure(f"{what}_{refused[0]}", f"{text}: {refused[1]}.") if refused is not None else None
+        return (
+            PickledFailure(f"{what}_{refused[0]}", f"{text}: {refused[1]}.") if refused is not None else None
+        )
 
     def _refused(self, needs: Resources, place: Place) -> tuple[str, str] | None:
         """Return the kind and the reason of a refusal, as `group_reservation.refusal` of the core does, or None."""

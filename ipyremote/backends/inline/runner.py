@@ -7,35 +7,21 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from ipyremote.backend import Identity
 from ipyremote.backends.inline.call_stack import InlineStack
-from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
-from ipyremote.client.value_packing import NO_ARGUMENTS, inline
-from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, InlineOutcome
+from ipyremote.engine_kit.call_arguments import PickledCall, pickled_call
 from ipyremote.engine_kit.call_context import Label
-from ipyremote.engine_kit.failures import together
-from ipyremote.engine_kit.outcomes import drawn, failure_from, split
+from ipyremote.engine_kit.failures import PickledFailure, together
+from ipyremote.engine_kit.outcomes import drawn, failure_from, split, value_of
 from ipyremote.exceptions import ObjectLostError
-from ipyremote.messages import Failure, Inline
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
-__all__ = ["InlineArguments", "InlineRunner", "process_ended"]
-
-
-@dataclass(frozen=True, slots=True)
-class InlineArguments:
-    """Pickled arguments of one call."""
-
-    data: Inline
-    #: Ids of the objects whose values go into the slots.
-    deps: tuple[int, ...]
-    #: Ids of all objects and actors that the arguments refer to.
-    refs: tuple[int, ...]
+__all__ = ["InlineRunner", "process_ended"]
 
 
 class InlineRunner:
@@ -56,38 +42,33 @@ class InlineRunner:
 
     # ----------------------------------------------------------------------------------------------------- arguments
 
-    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> InlineArguments:
+    def pack(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> PickledCall:
         """Pickle arguments, with slots for the top-level refs. Raises TypeError naming what cannot be pickled."""
-        pickled, deps = pack_arguments(args, kwargs, self._id_of)
-        if pickled is None:
-            return InlineArguments(NO_ARGUMENTS, (), ())
-        return InlineArguments(inline(pickled), deps, (*pickled.refs, *deps))
+        return pickled_call(args, kwargs, self._id_of)
 
-    def open(self, packed: InlineArguments) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def open(self, packed: PickledCall) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Make fresh copies of the arguments. Raises the failures of the dependencies."""
-        values = self.values(packed.deps)
-        arguments = pickling.loads_inline(packed.data) if packed.data.data else ((), {})
-        return fill_slots(arguments, values)
+        return packed.open(self.values(packed.deps))
 
     def values(self, ids: Sequence[int]) -> list[Any]:
         """Unpickle the values of objects. Raises their failures, or ObjectLostError."""
-        values = [self._value(any_id) for any_id in ids]
-        if failures := [value for value in values if isinstance(value, Failure)]:
+        outcomes = [self._outcome_of(any_id) for any_id in ids]
+        if failures := [outcome for outcome in outcomes if isinstance(outcome, PickledFailure)]:
             raise together(failures)
-        return [pickling.loads_inline(value) for value in values]
+        return [pickling.loads_inline(outcome) for outcome in outcomes]
 
-    def _value(self, any_id: int) -> Any:
-        """Return the pickled value, or the failure, of an object."""
+    def _outcome_of(self, any_id: int) -> Any:
+        """Return the outcome of an object. Raises ObjectLostError."""
         found = self._objects.find(any_id)
         if found is None:
             raise ObjectLostError(f"The object {any_id:x} is not in this session.")
-        return found.outcome.value
+        return found.outcome
 
-    def failed_dependency(self, packed: InlineArguments) -> Outcome | None:
+    def failed_dependency(self, packed: PickledCall) -> PickledFailure | None:
         """Return the first failure among the dependencies."""
         for any_id in packed.deps:
             found = self._objects.find(any_id)
-            if found is not None and type(found.outcome.value) is Failure:
+            if found is not None and isinstance(found.outcome, PickledFailure):
                 return found.outcome
         return None
 
@@ -97,7 +78,7 @@ class InlineRunner:
         self,
         label: Label,
         target: Callable[[], Callable[..., Any]],
-        packed: InlineArguments,
+        packed: PickledCall,
         returns: int,
         actor: InlineActor | None,
         identity: Identity,
@@ -119,33 +100,32 @@ class InlineRunner:
 
     # ------------------------------------------------------------------------------------------------------- outcomes
 
-    def outcomes(self, result: Any, returns: int) -> list[Outcome]:
+    def outcomes(self, result: Any, returns: int) -> list[InlineOutcome]:
         """Make the outcomes of a call's returns. Raises ValueError when the result has another number of items."""
         if returns == 1:
             return [self.outcome(result)]
         return [self.outcome(item) for item in split(result, returns)]
 
-    def outcome(self, value: Any) -> Outcome:
+    def outcome(self, value: Any) -> InlineOutcome:
         """Make the outcome of a call that returned `value`."""
         if isinstance(value, ObjectRef) and value._deferred:
             # A deferred ref stands for the value of another object, which inline is known already.
             found = self._objects.find(self._id_of(value))
             assert found is not None
             return found.outcome
-        pickled = pickling.dumps(value)
         # The caller holds the ids in the outcome while the task's own refs inside the value are still alive.
-        return Outcome(inline(pickled), pickled.refs)
+        return value_of(value)
 
-    def failure(self, error: BaseException, label: Label) -> Failure:
+    def failure(self, error: BaseException, label: Label) -> PickledFailure:
         """Make the failure of a call that raised `error`."""
-        return Failure(*failure_from(error, str(label)))
+        return failure_from(error, str(label))
 
-    def crash(self, reason: str, actor: InlineActor | None) -> Failure:
+    def crash(self, reason: str, actor: InlineActor | None) -> PickledFailure:
         """Make the failure of a call whose code asked for the end of its process. The actor, if any, ends with it."""
         if actor is None:
-            return Failure("worker_crashed", reason)
+            return PickledFailure("worker_crashed", reason)
         actor.end(reason)
-        return Failure("actor_died", reason)
+        return PickledFailure("actor_died", reason)
 
 
 def process_ended(label: Label, error: BaseException) -> str:

@@ -14,12 +14,13 @@ from typing import Any, Final
 
 from ipyremote.backend import Identity, TaskOptions
 from ipyremote.backends.inline.call_stack import InlineStack
-from ipyremote.backends.inline.objects import InlineActor, InlineObjects, Outcome
-from ipyremote.backends.inline.runner import InlineArguments, InlineRunner, process_ended
+from ipyremote.backends.inline.objects import InlineActor, InlineObjects, InlineOutcome
+from ipyremote.backends.inline.runner import InlineRunner, process_ended
+from ipyremote.engine_kit.call_arguments import PickledCall
 from ipyremote.engine_kit.call_context import Label
+from ipyremote.engine_kit.failures import PickledFailure
 from ipyremote.engine_kit.outcomes import is_retried
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
-from ipyremote.messages import Failure
 from ipyremote.refs import ObjectRef
 from ipyremote.streams import DynamicObjectRefGenerator
 
@@ -28,13 +29,13 @@ __all__ = ["InlineStream", "InlineStreams", "Steps", "collected"]
 #: Marker that follows the last item.
 END: Final = object()
 #: Outcome of a stream that has not ended.
-_UNKNOWN: Final = Outcome(Failure("system", "The generator has not ended yet."))
+_UNKNOWN: Final = PickledFailure("system", "The generator has not ended yet.")
 
 
 class _StreamFailed(Exception):
     """Raised inside a stream that ends with this failure."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: PickledFailure) -> None:
         super().__init__(failure.text)
         self.failure = failure
 
@@ -48,7 +49,7 @@ class Steps:
         stack: InlineStack,
         label: Label,
         target: Callable[[], Callable[..., Any]],
-        packed: InlineArguments,
+        packed: PickledCall,
         options: TaskOptions,
         actor: InlineActor | None,
         identity: Identity,
@@ -69,8 +70,8 @@ class Steps:
     def begin(self) -> Any:
         """Call the generator function with fresh copies of the arguments; return the generator."""
         failed = self._runner.failed_dependency(self._packed)
-        if failed is not None and isinstance(failed.value, Failure):
-            raise _StreamFailed(failed.value)
+        if failed is not None:
+            raise _StreamFailed(failed)
         args, kwargs = self._runner.open(self._packed)
         with self._inside():
             items = self._target()(*args, **kwargs)
@@ -103,11 +104,11 @@ class Steps:
         elif self._actor is not None and hasattr(items, "aclose"):
             self._runner.run_coroutine(self._actor, items.aclose(), self._label)
 
-    def pack(self, item: Any) -> Outcome:
+    def pack(self, item: Any) -> InlineOutcome:
         """Return an item as an outcome of the session."""
         return self._runner.outcome(item)
 
-    def failure(self, error: BaseException) -> Failure | None:
+    def failure(self, error: BaseException) -> PickledFailure | None:
         """Return the failure that an exception makes; None: the generator is to be run again."""
         if isinstance(error, _StreamFailed):
             return error.failure
@@ -134,7 +135,7 @@ class InlineStream:
         self._made = 0
         self._again = 0
 
-    def advance(self, objects: InlineObjects) -> int | Outcome:
+    def advance(self, objects: InlineObjects) -> int | InlineOutcome:
         """Make one more item and return the id of its object; at the end return the outcome of the stream."""
         while True:
             try:
@@ -152,10 +153,10 @@ class InlineStream:
             except BaseException as error:  # any exception of user code
                 failure = self._steps.failure(error)
                 if failure is not None:
-                    return Outcome(failure)
+                    return failure
                 self._items = None
 
-    def _add(self, objects: InlineObjects, outcome: Outcome) -> int:
+    def _add(self, objects: InlineObjects, outcome: InlineOutcome) -> int:
         object_id = self._mint()
         objects.seal(object_id, f"{self.label}[{self._made}]", [outcome])
         self._made += 1
@@ -227,7 +228,7 @@ class InlineStreams:
         while self._pull(task_id, reader):
             pass
 
-    def end(self, task_id: int, outcome: Outcome) -> None:
+    def end(self, task_id: int, outcome: InlineOutcome) -> None:
         """End the stream with this outcome."""
         stream = self._open.pop(task_id)
         stream.close()
@@ -242,9 +243,9 @@ class InlineStreams:
         try:
             made = stream.advance(self._objects)
         except KeyboardInterrupt:
-            self.end(task_id, Outcome(Failure("task_cancelled", f"{stream.label} was interrupted.")))
+            self.end(task_id, PickledFailure("task_cancelled", f"{stream.label} was interrupted."))
             raise
-        if isinstance(made, Outcome):
+        if not isinstance(made, int):
             self.end(task_id, made)
         elif reader is not None:
             reader.ready.append(made)
@@ -255,7 +256,7 @@ class InlineStreams:
 
     def _has_failed(self, task_id: int) -> bool:
         found = self._objects.find(task_id)
-        return found is not None and isinstance(found.outcome.value, Failure)
+        return found is not None and isinstance(found.outcome, PickledFailure)
 
     def _on_released(self, task_id: int) -> tuple[int, ...]:
         """Forget a dropped `ObjectRefGenerator`; return the ids that it held."""
@@ -270,7 +271,7 @@ class InlineStreams:
         return stream
 
 
-def collected(steps: Steps, add: Callable[[Outcome], ObjectRef[Any]]) -> DynamicObjectRefGenerator:
+def collected(steps: Steps, add: Callable[[InlineOutcome], ObjectRef[Any]]) -> DynamicObjectRefGenerator:
     """Make the value of a task with num_returns="dynamic": refs to its items, the last one to its failure.
 
     `add` makes an object of the session and gives a ref to that object.
@@ -284,5 +285,5 @@ def collected(steps: Steps, add: Callable[[Outcome], ObjectRef[Any]]) -> Dynamic
         failure = steps.failure(error)
         if failure is None:
             raise
-        refs.append(add(Outcome(failure)))
+        refs.append(add(failure))
     return DynamicObjectRefGenerator(refs)
