@@ -1,4 +1,4 @@
-"""Sessions: beginning, end, and the argument checks of the public functions."""
+"""Start and end of sessions, and the argument checks of the public functions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ipyremote.exceptions import GetTimeoutError, IPyRemoteSystemError
 
 @pytest.fixture(autouse=True)
 def no_session() -> Iterator[None]:
-    """Every test begins and ends without a session."""
+    """End the session before and after each test."""
     ray.shutdown()
     yield
     ray.shutdown()
@@ -28,7 +28,7 @@ def no_session() -> Iterator[None]:
 
 @pytest.fixture
 def inline() -> ray.ClusterContext:
-    """An inline session."""
+    """Start an inline session."""
     return ray.init(backend="inline", num_cpus=2)
 
 
@@ -49,7 +49,7 @@ def test_init_again_with_other_arguments_is_refused_unless_errors_are_ignored() 
     assert ray.init(num_cpus=3, ignore_reinit_error=True) is context
 
 
-def test_a_tentative_session_is_replaced_until_something_was_done_in_it() -> None:
+def test_init_replaces_a_tentative_session_only_while_it_is_unused() -> None:
     first = api.init_tentatively(backend="inline", num_cpus=2)
     second = ray.init(backend="inline", num_cpus=3)
     assert second is not first
@@ -87,26 +87,26 @@ def test_a_tentative_session_is_replaced_until_something_was_done_in_it() -> Non
         ({"runtime_env": {"env_vars": {"A": "1"}}, "backend": "inline"}, NotImplementedError, "processes"),
     ],
 )
-def test_bad_arguments_of_init_are_refused_and_nothing_starts(
+def test_wrong_arguments_of_init_are_refused_and_start_no_session(
     given: Any, error: Any, text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # Where no other program has a session.
+    # Use a runtime directory where no other program has a session.
     monkeypatch.setenv("IPYREMOTE_TEMP_DIR", str(tmp_path))
     with pytest.raises(error, match=text):
         ray.init(**given)
     assert not ray.is_initialized()
 
 
-def test_environments_are_refused_where_there_are_no_processes(inline: ray.ClusterContext) -> None:
+def test_runtime_environments_are_refused_by_an_engine_without_processes(inline: ray.ClusterContext) -> None:
     env = {"env_vars": {"A": "1"}}
 
     @ray.remote(runtime_env=env)
     def task() -> None:
-        """Never called."""
+        """Do nothing; the task is never run."""
 
     @ray.remote
     class Actor:
-        """Never made."""
+        """Actor class that is never instantiated."""
 
     for ask in (task.remote, Actor.options(runtime_env=env).remote):
         with pytest.raises(NotImplementedError, match="backend='inline' runs everything in this one"):
@@ -114,17 +114,17 @@ def test_environments_are_refused_where_there_are_no_processes(inline: ray.Clust
     assert ray.get_runtime_context().runtime_env == {}
 
 
-def test_joining_cannot_choose_amounts(inline: ray.ClusterContext) -> None:
+def test_resource_amounts_are_refused_when_joining_a_session(inline: ray.ClusterContext) -> None:
     with pytest.raises(ValueError, match="num_cpus cannot be chosen"):
         ray.init(address="auto", num_cpus=2)
 
 
-def test_arguments_of_rays_without_effect_are_taken() -> None:
+def test_arguments_of_rays_init_without_effect_are_accepted() -> None:
     ray.init(backend="inline", include_dashboard=False, logging_level=10, _temp_dir="/tmp", namespace="mine")
     assert ray.is_initialized()
 
 
-def test_the_context_tells_about_the_session_and_ends_it(inline: ray.ClusterContext) -> None:
+def test_the_cluster_context_describes_its_session_and_ends_it(inline: ray.ClusterContext) -> None:
     assert repr(inline) == "ClusterContext(inline)"
     assert "this process" in inline._repr_html_()
     assert inline.address_info["address"] == "inline"
@@ -136,14 +136,14 @@ def test_the_context_tells_about_the_session_and_ends_it(inline: ray.ClusterCont
     assert not ray.is_initialized()
 
 
-def test_an_old_context_does_not_end_a_newer_session(inline: ray.ClusterContext) -> None:
+def test_the_context_of_an_old_session_does_not_end_a_newer_session(inline: ray.ClusterContext) -> None:
     ray.shutdown()
     ray.init(backend="inline")
     inline.disconnect()
     assert ray.is_initialized()
 
 
-def test_shutdown_without_a_session_is_nothing() -> None:
+def test_shutdown_without_a_session_does_nothing() -> None:
     ray.shutdown()
     ray.shutdown(wait_for_processes=True)
 
@@ -160,11 +160,11 @@ def test_a_lost_session_is_replaced_by_the_next_init() -> None:
     assert ray.get(ray.put(1)) == 1
 
 
-def test_first_use_starts_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_use_of_the_api_starts_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
 
     class Engine:
-        """Starts inline sessions, and notes the arguments."""
+        """Engine that starts inline sessions and records the arguments."""
 
         capabilities = CAPABILITIES
         keeper = None
@@ -180,20 +180,20 @@ def test_first_use_starts_a_session(monkeypatch: pytest.MonkeyPatch) -> None:
     assert started == [{}]
 
 
-def test_first_use_starts_nothing_where_that_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_first_use_starts_no_session_if_auto_connect_is_off(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYREMOTE_ENABLE_AUTO_CONNECT", "0")
     with pytest.raises(IPyRemoteSystemError, match=r"call ipyremote\.init"):
         ray.put(1)
 
 
 @pytest.mark.parametrize("name", ["cluster_resources", "available_resources", "nodes", "timeline"])
-def test_looking_around_starts_nothing(name: str) -> None:
+def test_functions_that_only_query_start_no_session(name: str) -> None:
     with pytest.raises((IPyRemoteSystemError, RuntimeError), match="needs a running session"):
         getattr(ray, name)()
 
 
 @pytest.mark.processes
-def test_a_forked_child_is_told_so(inline: ray.ClusterContext) -> None:
+def test_using_the_session_in_a_forked_child_is_a_clear_error(inline: ray.ClusterContext) -> None:
     ref = ray.put(1)
     child = os.fork()
     if child == 0:
@@ -219,12 +219,12 @@ def test_a_forked_child_is_told_so(inline: ray.ClusterContext) -> None:
 
 
 @pytest.mark.parametrize("wrong", [3, "ref", None, (), {}])
-def test_get_refuses_what_is_no_ref(inline: ray.ClusterContext, wrong: Any) -> None:
+def test_get_refuses_an_argument_that_is_no_ref(inline: ray.ClusterContext, wrong: Any) -> None:
     with pytest.raises(ValueError, match="takes an ObjectRef or a list"):
         ray.get(wrong)
 
 
-def test_get_refuses_lists_of_other_things_and_bad_timeouts(inline: ray.ClusterContext) -> None:
+def test_get_refuses_lists_of_other_values_and_wrong_timeouts(inline: ray.ClusterContext) -> None:
     ref = ray.put(1)
     with pytest.raises(TypeError, match="but the list has int: 3"):
         ray.get([ref, 3])
@@ -246,7 +246,7 @@ def test_put_refuses_refs_and_owners(inline: ray.ClusterContext) -> None:
         ray.put(1, _owner=object())
 
 
-def test_wait_refuses_what_it_cannot_mean(inline: ray.ClusterContext) -> None:
+def test_wait_refuses_wrong_arguments(inline: ray.ClusterContext) -> None:
     a, b = ray.put(1), ray.put(2)
     wrong: list[tuple[Any, dict[str, Any], type[Exception], str]] = [
         (a, {}, TypeError, "single"),
@@ -278,7 +278,7 @@ def test_cancel_and_kill_refuse_each_others_arguments(inline: ray.ClusterContext
         ray.get([handle])
 
 
-def test_gpus_are_those_of_the_running_task(inline: ray.ClusterContext) -> None:
+def test_get_gpu_ids_returns_the_gpus_of_the_running_task(inline: ray.ClusterContext) -> None:
     assert ray.get_gpu_ids() == []
 
 
@@ -297,7 +297,7 @@ def test_importing_the_package_loads_neither_ipython_nor_a_scheduler() -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_every_public_name_is_there() -> None:
+def test_each_public_name_exists() -> None:
     assert sorted(ray.__all__) == ray.__all__
     for name in ray.__all__:
         assert getattr(ray, name) is not None

@@ -1,4 +1,4 @@
-"""Refs: identity, what they are not, pickling, lifetimes."""
+"""Refs: identity, refused uses, pickling, lifetimes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ipyremote.exceptions import ObjectLostError, OufOfBandObjectRefSerializatio
 
 @pytest.fixture
 def backend() -> Iterator[InlineBackend]:
-    """An inline session."""
+    """Start an inline session."""
     ray.shutdown()
     inline = InlineBackend(num_cpus=1)
     current.install(inline)
@@ -28,13 +28,13 @@ def backend() -> Iterator[InlineBackend]:
 
 
 def _live(backend: InlineBackend) -> int:
-    """Number of objects that the session keeps."""
+    """Return the number of objects that the session keeps."""
     gc.collect()
     backend.explain(0)
     return len(backend._objects._objects)
 
 
-def test_ids_have_the_lengths_of_ray(backend: InlineBackend) -> None:
+def test_the_ids_of_refs_have_the_lengths_of_rays_ids(backend: InlineBackend) -> None:
     ref = ray.put(1)
     assert (len(ref.hex()), len(ref.binary()), ref.size()) == (56, 28, 28)
     assert len(ref.task_id().hex()) == 48
@@ -43,7 +43,7 @@ def test_ids_have_the_lengths_of_ray(backend: InlineBackend) -> None:
     assert ref.call_site() == ""
 
 
-def test_the_returns_of_one_task_share_its_id(backend: InlineBackend) -> None:
+def test_the_return_refs_of_a_task_share_its_task_id(backend: InlineBackend) -> None:
     @ray.remote(num_returns=2)
     def two() -> tuple[int, int]:
         return 1, 2
@@ -54,7 +54,7 @@ def test_the_returns_of_one_task_share_its_id(backend: InlineBackend) -> None:
     assert a.task_id() != ray.put(1).task_id()
 
 
-def test_nil_and_random_refs_name_nothing() -> None:
+def test_nil_and_random_refs_refer_to_no_object() -> None:
     assert ray.ObjectRef.nil().is_nil()
     assert not ray.ObjectRef.from_random().is_nil()
     assert ray.ObjectRef.from_random() != ray.ObjectRef.from_random()
@@ -62,7 +62,7 @@ def test_nil_and_random_refs_name_nothing() -> None:
         ray.get(ray.ObjectRef.from_random())
 
 
-def test_equality_and_hash_are_those_of_the_id(backend: InlineBackend) -> None:
+def test_equality_and_hash_of_refs_are_those_of_their_ids(backend: InlineBackend) -> None:
     a, b = ray.put(1), ray.put(1)
     assert a == a
     assert a != b
@@ -70,7 +70,7 @@ def test_equality_and_hash_are_those_of_the_id(backend: InlineBackend) -> None:
     assert {a: 1}[ray.get(ray.put([a]))[0]] == 1
 
 
-def test_a_copy_is_the_ref_itself(backend: InlineBackend) -> None:
+def test_a_copy_of_a_ref_is_the_ref_itself(backend: InlineBackend) -> None:
     ref = ray.put(1)
     assert copy.copy(ref) is ref
     assert copy.deepcopy([ref])[0] is ref
@@ -88,29 +88,31 @@ def test_a_copy_is_the_ref_itself(backend: InlineBackend) -> None:
         (lambda ref: int(ref), "int"),
     ],
 )
-def test_what_needs_the_value_is_a_type_error(backend: InlineBackend, use: Any, text: str) -> None:
+def test_a_use_of_a_ref_that_needs_its_value_is_a_type_error(
+    backend: InlineBackend, use: Any, text: str
+) -> None:
     with pytest.raises(TypeError, match=text):
         use(ray.put([1]))
 
 
-def test_operators_give_deferred_refs_and_other_calls_plain_ones(backend: InlineBackend) -> None:
+def test_operators_on_refs_give_deferred_refs_and_other_calls_plain_refs(backend: InlineBackend) -> None:
     ref = ray.put(1)
     total = ref + 1
     assert (ref._deferred, total._deferred, repr(total)) == (False, True, "ObjectRef(add#1)")
 
 
-def test_a_deferred_ref_inside_a_value_is_a_plain_ref(backend: InlineBackend) -> None:
+def test_a_deferred_ref_inside_a_value_becomes_a_plain_ref(backend: InlineBackend) -> None:
     inner = ray.get(ray.put([ray.put(1) + 1]))[0]
     assert not inner._deferred
     assert ray.get(inner) == 2
 
 
-def test_a_ref_cannot_be_pickled_by_hand(backend: InlineBackend) -> None:
+def test_a_ref_cannot_be_pickled_outside_of_ipyremote(backend: InlineBackend) -> None:
     with pytest.raises(OufOfBandObjectRefSerializationException, match="outside of ipyremote"):
         pickle.dumps(ray.put(1))
 
 
-def test_values_go_with_their_last_ref(backend: InlineBackend) -> None:
+def test_a_value_is_dropped_with_its_last_ref(backend: InlineBackend) -> None:
     before = _live(backend)
     ref = ray.put(1)
     outer = ray.put([ref])
@@ -125,7 +127,7 @@ def test_values_go_with_their_last_ref(backend: InlineBackend) -> None:
     assert _live(backend) == before
 
 
-def test_intermediate_results_go_too(backend: InlineBackend) -> None:
+def test_intermediate_results_are_dropped_too(backend: InlineBackend) -> None:
     before = _live(backend)
     refs_of_numbers = [ray.put(i) for i in range(5)]
     assert ray.get(sum(refs_of_numbers)) == 10
@@ -133,7 +135,7 @@ def test_intermediate_results_go_too(backend: InlineBackend) -> None:
     assert _live(backend) == before
 
 
-def test_a_long_chain_of_containing_values_goes_at_once(backend: InlineBackend) -> None:
+def test_a_long_chain_of_nested_values_is_dropped_at_once(backend: InlineBackend) -> None:
     before = _live(backend)
     ref = ray.put(0)
     for _ in range(3000):
@@ -143,7 +145,7 @@ def test_a_long_chain_of_containing_values_goes_at_once(backend: InlineBackend) 
     assert _live(backend) == before
 
 
-def test_after_shutdown_every_use_says_so(backend: InlineBackend) -> None:
+def test_each_use_of_a_ref_after_shutdown_is_a_clear_error(backend: InlineBackend) -> None:
     ref = ray.put(1)
     ray.shutdown()
     uses: list[Any] = [
@@ -179,6 +181,6 @@ def test_a_ref_pickled_in_another_session_is_refused(backend: InlineBackend) -> 
         refs._rebuild("feed", 5, "far#1", 5, 0)
 
 
-def test_a_ref_dropped_half_made_or_late_is_silent(backend: InlineBackend) -> None:
+def test_dropping_an_incomplete_or_late_ref_raises_nothing(backend: InlineBackend) -> None:
     ray.ObjectRef.__new__(ray.ObjectRef).__del__()
     ray.ObjectRef.nil().__del__()

@@ -1,4 +1,4 @@
-"""`@remote`: forms, options, argument checks, when code is captured."""
+"""`@remote`: forms, options, argument checks, and the time when code is exported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipyremote.exceptions import ActorHandleNotFoundError
 
 
 class Recorder(InlineBackend):
-    """Notes what was exported and with which options calls came."""
+    """Backend that records exported functions and the options of calls."""
 
     def __init__(self) -> None:
         super().__init__(num_cpus=4, num_gpus=2, resources={"widget": 2})
@@ -47,7 +47,7 @@ class Recorder(InlineBackend):
 
 @pytest.fixture
 def backend() -> Iterator[Recorder]:
-    """A session that takes notes."""
+    """Start a session with a recording backend."""
     ray.shutdown()
     recorder = Recorder()
     current.install(recorder)
@@ -56,22 +56,22 @@ def backend() -> Iterator[Recorder]:
 
 
 def plain(x: int, y: int = 2, *, z: int = 3) -> int:
-    """Adds."""
+    """Add the numbers."""
     return x + y + z
 
 
 # ---- forms
 
 
-def test_the_three_forms_make_the_same(backend: Recorder) -> None:
+def test_the_three_forms_of_remote_make_equal_remote_functions(backend: Recorder) -> None:
     bare = ray.remote(plain)
     with_options = ray.remote(num_cpus=2)(plain)
     assert isinstance(bare, ray.RemoteFunction)
     assert ray.get([bare.remote(1), with_options.remote(1)]) == [6, 6]
-    assert (bare.__name__, bare.__doc__, bare.__wrapped__) == ("plain", "Adds.", plain)  # type: ignore[attr-defined]
+    assert (bare.__name__, bare.__doc__, bare.__wrapped__) == ("plain", "Add the numbers.", plain)  # type: ignore[attr-defined]
 
 
-def test_empty_parentheses_are_refused() -> None:
+def test_remote_with_empty_parentheses_is_refused() -> None:
     with pytest.raises(AssertionError, match="without parentheses"):
         ray.remote()
     with pytest.raises(AssertionError, match="options by name"):
@@ -170,7 +170,7 @@ def test_a_builtin_can_be_decorated(backend: Recorder) -> None:
         ({"name": 3}, TypeError, "string"),
     ],
 )
-def test_bad_options_of_a_task_are_refused_when_written(given: Any, error: Any, text: str) -> None:
+def test_wrong_options_of_a_task_are_refused_at_the_declaration(given: Any, error: Any, text: str) -> None:
     with pytest.raises(error, match=text):
         ray.remote(**given)(plain)
     if "max_calls" not in given:
@@ -202,7 +202,7 @@ def test_bad_options_of_a_task_are_refused_when_written(given: Any, error: Any, 
         ({"runtime_env": {"working_dir": 3}}, TypeError),
     ],
 )
-def test_bad_options_of_an_actor_are_refused_when_written(given: Any, error: Any) -> None:
+def test_wrong_options_of_an_actor_are_refused_at_the_declaration(given: Any, error: Any) -> None:
     class A:
         pass
 
@@ -210,7 +210,7 @@ def test_bad_options_of_an_actor_are_refused_when_written(given: Any, error: Any
         ray.remote(**given)(A)
 
 
-def test_options_that_ask_for_nothing_are_taken() -> None:
+def test_options_without_an_effect_are_accepted() -> None:
     neutral: dict[str, Any] = {
         "runtime_env": None,
         "max_calls": 0,
@@ -227,7 +227,7 @@ def test_options_that_ask_for_nothing_are_taken() -> None:
     ray.remote(max_concurrency=1, lifetime="non_detached", get_if_exists=False, max_pending_calls=-1)(A)
 
 
-def test_what_belongs_to_the_decorator_is_refused_in_options() -> None:
+def test_options_of_the_decorator_only_are_refused_by_the_method_options() -> None:
     with pytest.raises(ValueError, match="max_calls"):
         ray.remote(plain).options(max_calls=1)
 
@@ -238,7 +238,7 @@ def test_what_belongs_to_the_decorator_is_refused_in_options() -> None:
         ray.remote(A).options(concurrency_groups={})
 
 
-def test_options_come_to_units(backend: Recorder) -> None:
+def test_options_are_converted_to_units_of_the_backend(backend: Recorder) -> None:
     fn = ray.remote(num_cpus=0.5, max_retries=1)(plain)
     fn.options(
         num_gpus=1, resources={"widget": 1, "none": 0}, name="other", retry_exceptions=[KeyError]
@@ -254,7 +254,7 @@ def test_options_come_to_units(backend: Recorder) -> None:
     ]
 
 
-def test_max_calls_is_one_for_tasks_with_gpus_and_none_for_others(backend: Recorder) -> None:
+def test_the_default_of_max_calls_is_one_for_tasks_with_gpus_and_none_for_others(backend: Recorder) -> None:
     ray.remote(plain).remote(1)
     ray.remote(max_calls=3)(plain).options(name="other").remote(1)
     ray.remote(num_gpus=1)(plain).remote(1)
@@ -262,7 +262,7 @@ def test_max_calls_is_one_for_tasks_with_gpus_and_none_for_others(backend: Recor
     assert [options.rare and options.rare.max_calls for options in backend.options] == [None, 3, 1, None]
 
 
-def test_the_default_of_retries_comes_from_the_environment(
+def test_the_default_of_max_retries_comes_from_the_environment(
     backend: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("IPYREMOTE_TASK_MAX_RETRIES", "7")
@@ -281,7 +281,7 @@ def test_the_default_of_retries_comes_from_the_environment(
         ({"memory": 10}, {"CPU": 1, "memory": 10}, {"memory": 10}),
     ],
 )
-def test_an_actor_without_resources_needs_a_cpu_to_start_only(
+def test_an_actor_without_resource_options_needs_a_cpu_only_for_its_creation(
     backend: Recorder, given: Any, creation: dict[str, int], held: dict[str, int]
 ) -> None:
     class A:
@@ -293,7 +293,7 @@ def test_an_actor_without_resources_needs_a_cpu_to_start_only(
     assert actor.resources == tuple((name, n * 10_000) for name, n in held.items())
 
 
-def test_method_options_go_before_those_of_the_actor(backend: Recorder) -> None:
+def test_options_of_a_method_override_options_of_the_actor(backend: Recorder) -> None:
     @ray.remote(max_task_retries=2)
     class A:
         @ray.method(max_task_retries=4, retry_exceptions=True)
@@ -313,7 +313,7 @@ def test_method_options_go_before_those_of_the_actor(backend: Recorder) -> None:
         ray.method(num_retuns=1)
 
 
-def test_every_option_of_ray_is_known() -> None:
+def test_each_option_of_ray_is_known() -> None:
     shared = {"num_cpus", "num_gpus", "resources", "memory", "accelerator_type", "runtime_env", "name"}
     assert shared | {"num_returns", "max_calls", "max_retries", "retry_exceptions"} <= set(TASK_OPTIONS)
     assert shared | {"lifetime", "max_restarts", "max_task_retries", "max_pending_calls"} <= set(
@@ -322,7 +322,7 @@ def test_every_option_of_ray_is_known() -> None:
     assert {"num_returns", "concurrency_group", "max_task_retries"} <= set(METHOD_OPTIONS)
 
 
-def test_a_request_that_can_never_be_met_says_what_is_missing(backend: Recorder) -> None:
+def test_an_impossible_resource_request_says_what_is_missing(backend: Recorder) -> None:
     with pytest.raises(ray.exceptions.TaskUnschedulableError, match="CPU=9, and the session has 4"):
         ray.get(ray.remote(plain).options(num_cpus=9).remote(1))
 
@@ -355,7 +355,9 @@ def _none() -> None: ...
         ((1,), {"nothing": 2}),
     ],
 )
-def test_a_call_is_refused_exactly_when_python_refuses_it(fn: Any, args: Any, kwargs: Any) -> None:
+def test_a_remote_call_is_refused_exactly_when_python_refuses_the_call(
+    fn: Any, args: Any, kwargs: Any
+) -> None:
     parameters = parameters_of(fn)
     assert parameters is not None
     fits: str | None
@@ -371,7 +373,7 @@ def test_a_call_is_refused_exactly_when_python_refuses_it(fn: Any, args: Any, kw
         checked = None
     except TypeError as error:
         checked = str(error)
-    # Where several things are wrong, Python may name another one first.
+    # If a call has several mistakes, Python may name another mistake first.
     assert (checked is None) == (fits is None)
     if fits is not None and checked is not None:
         assert checked.partition("(")[0] == fits.partition("(")[0]
@@ -391,7 +393,7 @@ def test_a_call_is_refused_exactly_when_python_refuses_it(fn: Any, args: Any, kw
         (_none, (1,), {}),
     ],
 )
-def test_the_error_is_worded_like_pythons(fn: Any, args: Any, kwargs: Any) -> None:
+def test_the_error_of_a_wrong_call_is_worded_like_pythons(fn: Any, args: Any, kwargs: Any) -> None:
     with pytest.raises(TypeError) as wanted:
         fn(*args, **kwargs)
     with pytest.raises(TypeError) as found:
@@ -420,7 +422,7 @@ def test_a_decorator_that_adds_an_argument_is_not_refused(backend: Recorder) -> 
 # ---- when code is captured
 
 
-def test_a_function_is_exported_once_in_an_epoch_and_session(backend: Recorder) -> None:
+def test_a_function_is_exported_once_per_epoch_and_session(backend: Recorder) -> None:
     fn = ray.remote(plain)
     assert backend.exported == []
     fn.remote(1)
@@ -431,7 +433,7 @@ def test_a_function_is_exported_once_in_an_epoch_and_session(backend: Recorder) 
     assert backend.exported == ["plain", "plain"]
 
 
-def test_functions_and_classes_stay_usable_in_the_next_session(backend: Recorder) -> None:
+def test_remote_functions_and_classes_are_usable_in_the_next_session(backend: Recorder) -> None:
     class A:
         def m(self) -> int:
             return 1
@@ -449,7 +451,7 @@ def test_functions_and_classes_stay_usable_in_the_next_session(backend: Recorder
     assert ray.get(actor_class.remote().m.remote()) == 1
 
 
-def test_an_actor_goes_with_its_last_handle(backend: Recorder) -> None:
+def test_an_actor_ends_with_its_last_handle(backend: Recorder) -> None:
     ended: list[int] = []
 
     class A:
@@ -468,7 +470,7 @@ def test_an_actor_goes_with_its_last_handle(backend: Recorder) -> None:
     assert ended == [1]
 
 
-def test_handles_and_methods_have_names(backend: Recorder) -> None:
+def test_the_reprs_of_handles_and_methods_have_names(backend: Recorder) -> None:
     class A:
         def m(self) -> None: ...
 
@@ -478,7 +480,7 @@ def test_handles_and_methods_have_names(backend: Recorder) -> None:
     assert repr(handle.m) == "ActorMethod(A#1.m)"
 
 
-def test_what_options_give_has_a_name_and_cannot_be_called_either(backend: Recorder) -> None:
+def test_results_of_options_have_a_repr_and_cannot_be_called_directly(backend: Recorder) -> None:
     def work() -> None: ...
 
     class Box: ...
@@ -494,19 +496,19 @@ def test_what_options_give_has_a_name_and_cannot_be_called_either(backend: Recor
 # ---- help
 
 
-def test_remote_shows_the_users_parameters_and_what_it_gives() -> None:
+def test_remote_has_the_users_parameters_and_a_ref_as_its_return() -> None:
     import inspect
 
     def many() -> None: ...
     def names(self: int, *args: int) -> "str":  # noqa: UP037  # an annotation that is a text
-        """Name them."""
+        """Return the names."""
         return ""
 
     assert str(inspect.signature(ray.remote(plain).remote)).startswith("(x: ")
     assert "ObjectRef[int]" in str(inspect.signature(ray.remote(plain).remote))
     shown = ray.remote(names).remote
     assert list(inspect.signature(shown).parameters) == ["self", "args"]
-    assert inspect.getdoc(shown).startswith("Name them.\n\n`names.remote(...)` runs this")  # type: ignore[union-attr]
+    assert inspect.getdoc(shown).startswith("Return the names.\n\n`names.remote(...)` runs this")  # type: ignore[union-attr]
     assert "a list of 2 ObjectRefs" in (ray.remote(many).options(num_returns=2).remote.__doc__ or "")
 
 
@@ -514,25 +516,25 @@ def test_help_shows_a_remote_function_and_a_method_like_functions(backend: Recor
     import pydoc
 
     class A:
-        """Boxes."""
+        """Hold a number."""
 
         def m(self, amount: int) -> None:
-            """Grow."""
+            """Add to the number."""
 
     handle = ray.remote(A).remote()
     for target in (ray.remote(plain), ray.remote(plain).remote):
         shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
         assert "(x: " in shown
-        assert "Adds." in shown
-    assert "A()\n    Boxes." in pydoc.render_doc(ray.remote(A), renderer=pydoc.plaintext)
+        assert "Add the numbers." in shown
+    assert "A()\n    Hold a number." in pydoc.render_doc(ray.remote(A), renderer=pydoc.plaintext)
     for target in (handle.m, handle.m.remote):
         shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
         assert "(amount: " in shown
         assert "self" not in shown
-        assert "Grow." in shown
+        assert "Add to the number." in shown
 
 
-def test_functions_classes_and_methods_can_be_pickled_after_help_was_asked_for(backend: Recorder) -> None:
+def test_functions_and_classes_and_methods_can_be_pickled_after_a_call_of_help(backend: Recorder) -> None:
     import pickle
 
     class A:

@@ -65,7 +65,7 @@ def hook() -> None:
         ({"nonsense": 1}, ValueError, "no key of runtime_env. Keys are: config, env_vars"),
     ],
 )
-def test_a_wrong_environment_is_refused_where_the_user_writes_it(given: Any, error: Any, text: str) -> None:
+def test_a_wrong_runtime_environment_is_refused_at_the_declaration(given: Any, error: Any, text: str) -> None:
     with pytest.raises(error, match=text):
         RuntimeEnv(**given)
     with pytest.raises(error, match=text):
@@ -73,7 +73,7 @@ def test_a_wrong_environment_is_refused_where_the_user_writes_it(given: Any, err
 
 
 @pytest.mark.parametrize("odd", ["x", 5, [("env_vars", {})]])
-def test_anything_but_a_dictionary_is_refused(odd: Any) -> None:
+def test_a_runtime_environment_that_is_no_dictionary_is_refused(odd: Any) -> None:
     with pytest.raises(TypeError, match="dictionary"):
         checked(odd)
     with pytest.raises(TypeError, match="texts for keys"):
@@ -83,11 +83,11 @@ def test_anything_but_a_dictionary_is_refused(odd: Any) -> None:
 @pytest.mark.parametrize(
     "nothing", [None, {}, {"pip": None}, {"conda": None, "env_vars": None}, RuntimeEnv()]
 )
-def test_an_environment_that_asks_for_nothing_is_none(nothing: Any) -> None:
+def test_an_empty_runtime_environment_is_none(nothing: Any) -> None:
     assert checked(nothing) is None
 
 
-def test_paths_are_absolute_and_files_of_requirements_are_read(
+def test_a_checked_environment_has_absolute_paths_and_the_content_of_requirement_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -109,7 +109,7 @@ def test_paths_are_absolute_and_files_of_requirements_are_read(
     }
 
 
-def test_modules_become_their_paths() -> None:
+def test_modules_in_py_modules_become_their_paths() -> None:
     root = Path(ipyremote.__file__).parent
     env = RuntimeEnv(py_modules=[ipyremote, __import__("ipyremote.ids").ids])
     assert env["py_modules"] == [str(root), str(root / "ids.py")]
@@ -125,7 +125,7 @@ def test_a_checked_environment_means_the_same_in_another_process(tmp_path: Path)
     assert env["config"] == RuntimeEnvConfig(setup_timeout_seconds=-1, eager_install=True)
 
 
-def test_keys_that_are_set_later_are_checked_too() -> None:
+def test_keys_of_a_runtime_env_that_are_set_later_are_checked_too() -> None:
     env = RuntimeEnv()
     env["env_vars"] = {"A": "1"}
     env["pip"] = ["x"]
@@ -138,7 +138,7 @@ def test_keys_that_are_set_later_are_checked_too() -> None:
     assert type(env.to_dict()) is dict
 
 
-def test_functions_in_json_are_names() -> None:
+def test_functions_of_a_runtime_env_are_names_in_json() -> None:
     env = RuntimeEnv(env_vars={"A": "1"}, worker_process_setup_hook=hook)
     assert json.loads(env.serialize()) == {
         "env_vars": {"A": "1"},

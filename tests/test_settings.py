@@ -1,4 +1,4 @@
-"""Settings: each variable with right and wrong values, and detection on made-up machines."""
+"""Settings: each variable with valid and wrong values, and detection of resources on simulated machines."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GIB = 1 << 30
 # ---- variables
 
 
-def test_an_empty_environment_gives_the_defaults() -> None:
+def test_settings_from_an_empty_environment_are_the_defaults() -> None:
     expected = Settings()
     assert expected == Settings.from_env({})
 
@@ -28,7 +28,7 @@ def test_an_empty_variable_counts_as_absent() -> None:
     assert Settings() == Settings.from_env({f"IPYREMOTE_{name}": " " for name in names})
 
 
-def test_every_variable_is_converted(tmp_path: Path) -> None:
+def test_each_environment_variable_is_converted_to_its_type(tmp_path: Path) -> None:
     expected = Settings(
         num_workers=3,
         static=True,
@@ -66,7 +66,7 @@ def test_every_variable_is_converted(tmp_path: Path) -> None:
         ("IPYREMOTE_TEMP_DIR", "/nowhere/at/all"),
     ],
 )
-def test_a_wrong_value_is_an_error_that_names_the_variable_and_the_value(name: str, value: str) -> None:
+def test_the_error_of_a_wrong_value_names_the_variable_and_the_value(name: str, value: str) -> None:
     with pytest.raises(ValueError, match=name) as caught:
         Settings.from_env({name: value})
     assert repr(value) in str(caught.value)
@@ -82,7 +82,7 @@ def test_static_display_follows_the_environment_and_ignores_other_variables(
     assert not settings.static_display()
 
 
-def test_read_gives_the_settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_read_returns_the_settings_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IPYREMOTE_NUM_WORKERS", "7")
     assert settings.read().num_workers == 7
 
@@ -96,7 +96,7 @@ def test_the_environment_of_children_has_the_key_of_their_session(monkeypatch: p
 
 
 @pytest.mark.processes
-def test_importing_settings_imports_nothing_heavy() -> None:
+def test_importing_settings_loads_no_heavy_module() -> None:
     program = (
         "import importlib.util, sys; before = set(sys.modules);"
         f"spec = importlib.util.spec_from_file_location('settings', {settings.__file__!r});"
@@ -114,7 +114,7 @@ def test_importing_settings_imports_nothing_heavy() -> None:
 
 
 class Machine:
-    """A file system with the kernel's files about control groups."""
+    """Simulated file system with the kernel's files about control groups."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -148,7 +148,7 @@ def machine(tmp_path: Path) -> Machine:
 
 @pytest.fixture
 def slices(machine: Machine) -> Machine:
-    """A machine with control groups of version 2 and systemd's slices: the process is three levels down."""
+    """Return a machine with control groups of version 2 and systemd's slices: the process is three levels down."""
     machine.mount("/sys/fs/cgroup", "cgroup2")
     machine.join("0::/user.slice/user-1000.slice/session.scope")
     return machine
@@ -163,7 +163,7 @@ def version_1(machine: Machine) -> Machine:
     return machine
 
 
-def test_without_limits_the_affinity_and_the_whole_memory_count(machine: Machine) -> None:
+def test_a_machine_without_limits_has_the_cpus_of_its_affinity_and_its_whole_memory(machine: Machine) -> None:
     assert machine.cpus(affinity=5) == 5
     assert machine.memory(total=GIB) == GIB
 
@@ -171,26 +171,26 @@ def test_without_limits_the_affinity_and_the_whole_memory_count(machine: Machine
 @pytest.mark.parametrize(
     ("limit", "expected"), [("max 100000", 64), ("250000 100000", 3), ("20000 100000", 1), ("nonsense", 64)]
 )
-def test_a_quota_of_version_2_is_rounded_up(slices: Machine, limit: str, expected: int) -> None:
+def test_a_cpu_quota_of_version_2_is_rounded_up(slices: Machine, limit: str, expected: int) -> None:
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/session.scope/cpu.max", limit)
     assert slices.cpus() == expected
 
 
-def test_the_least_quota_of_all_groups_above_the_process_counts(slices: Machine) -> None:
+def test_the_smallest_cpu_quota_of_all_groups_above_the_process_counts(slices: Machine) -> None:
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/session.scope/cpu.max", "800000 100000")
     slices.write("/sys/fs/cgroup/user.slice/cpu.max", "200000 100000")
     slices.write("/sys/fs/cgroup/other.slice/cpu.max", "100000 100000")
     assert slices.cpus() == 2
 
 
-def test_the_least_memory_limit_of_all_groups_above_the_process_counts(slices: Machine) -> None:
+def test_the_smallest_memory_limit_of_all_groups_above_the_process_counts(slices: Machine) -> None:
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/session.scope/memory.max", "max")
     slices.write("/sys/fs/cgroup/user.slice/memory.max", str(8 * GIB))
     slices.write("/sys/fs/cgroup/user.slice/user-1000.slice/memory.high", str(4 * GIB))
     assert slices.memory() == 4 * GIB
 
 
-def test_a_container_sees_its_own_group_at_the_mount_point(machine: Machine) -> None:
+def test_a_container_finds_its_own_control_group_at_the_mount_point(machine: Machine) -> None:
     machine.mount("/sys/fs/cgroup", "cgroup2")
     machine.join("0::/")
     machine.write("/sys/fs/cgroup/cpu.max", "150000 100000")
@@ -199,7 +199,9 @@ def test_a_container_sees_its_own_group_at_the_mount_point(machine: Machine) -> 
     assert machine.memory() == 2 * GIB
 
 
-def test_a_container_with_the_hosts_names_finds_its_group_at_the_mount_point(machine: Machine) -> None:
+def test_a_container_with_group_names_of_the_host_finds_its_group_at_the_mount_point(
+    machine: Machine,
+) -> None:
     machine.mount("/sys/fs/cgroup", "cgroup2", shown="/docker/4f2")
     machine.join("0::/docker/4f2/init")
     machine.write("/sys/fs/cgroup/memory.max", str(3 * GIB))
@@ -208,7 +210,7 @@ def test_a_container_with_the_hosts_names_finds_its_group_at_the_mount_point(mac
     assert machine.cpus() == 1
 
 
-def test_a_group_outside_of_the_mounted_part_counts_as_the_mount_point(machine: Machine) -> None:
+def test_a_control_group_outside_of_the_mounted_part_counts_as_the_mount_point(machine: Machine) -> None:
     machine.mount("/sys/fs/cgroup", "cgroup2")
     machine.join("0::/../elsewhere")
     machine.write("/sys/fs/cgroup/cpu.max", "300000 100000")
@@ -216,7 +218,7 @@ def test_a_group_outside_of_the_mounted_part_counts_as_the_mount_point(machine: 
     assert machine.cpus() == 3
 
 
-def test_limits_of_version_1_count(version_1: Machine) -> None:
+def test_limits_of_control_groups_of_version_1_count(version_1: Machine) -> None:
     version_1.write("/sys/fs/cgroup/cpu,cpuacct/jobs/mine/cpu.cfs_quota_us", "-1")
     version_1.write("/sys/fs/cgroup/cpu,cpuacct/jobs/mine/cpu.cfs_period_us", "100000")
     version_1.write("/sys/fs/cgroup/cpu,cpuacct/jobs/cpu.cfs_quota_us", "350000")
@@ -226,7 +228,7 @@ def test_limits_of_version_1_count(version_1: Machine) -> None:
     assert version_1.memory() == GIB
 
 
-def test_the_huge_number_of_version_1_is_no_limit(version_1: Machine) -> None:
+def test_the_huge_memory_number_of_version_1_is_no_limit(version_1: Machine) -> None:
     version_1.write("/sys/fs/cgroup/memory/jobs/mine/memory.limit_in_bytes", "9223372036854771712")
     assert version_1.memory(total=2 * GIB) == 2 * GIB
 
@@ -238,7 +240,7 @@ def test_a_mount_point_with_a_blank_is_found(machine: Machine) -> None:
     assert machine.cpus() == 1
 
 
-def test_system_files_with_wrong_contents_are_no_limits(machine: Machine) -> None:
+def test_system_files_with_wrong_contents_set_no_limits(machine: Machine) -> None:
     machine.write("/proc/self/mountinfo", "x\n - \n1 2 3 - cgroup2")
     machine.write("/proc/self/cgroup", "y\n\n:")
     assert machine.cpus(affinity=2) == 2
@@ -276,12 +278,12 @@ def test_the_resources_of_this_machine_can_be_detected() -> None:
         ("NoDevFiles", 0),
     ],
 )
-def test_visible_devices_are_counted_as_cuda_does(tmp_path: Path, visible: str, expected: int) -> None:
+def test_visible_gpus_are_counted_as_cuda_counts_them(tmp_path: Path, visible: str, expected: int) -> None:
     (tmp_path / "proc/driver/nvidia/gpus/0000:00:04.0").mkdir(parents=True)
     assert settings.detect_gpus(tmp_path, {"CUDA_VISIBLE_DEVICES": visible}) == expected
 
 
-def test_without_visible_devices_the_drivers_list_is_counted(tmp_path: Path) -> None:
+def test_gpus_of_the_drivers_list_are_counted_without_cuda_visible_devices(tmp_path: Path) -> None:
     assert settings.detect_gpus(tmp_path, {}) == 0
     (tmp_path / "proc/driver/nvidia/gpus/0000:00:04.0").mkdir(parents=True)
     (tmp_path / "proc/driver/nvidia/gpus/0000:00:05.0").mkdir(parents=True)
@@ -305,5 +307,7 @@ def test_without_visible_devices_the_drivers_list_is_counted(tmp_path: Path) -> 
         "floor",
     ],
 )
-def test_the_store_takes_a_share_of_the_memory(memory: int, free: int, expected: int) -> None:
+def test_the_default_size_of_the_store_is_a_share_of_the_memory(
+    memory: int, free: int, expected: int
+) -> None:
     assert settings.store_capacity(memory, free) == expected

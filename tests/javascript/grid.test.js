@@ -36,7 +36,7 @@ test("a whole grid is drawn at the next frame, once, in rows as wide as the page
   assert.match(grid.canvas.getAttribute("aria-label"), /^12 refs\./);
 });
 
-test("of changes, only the cells that changed are drawn", () => {
+test("a message of changes draws only the changed cells", () => {
   grid.take("whole", whole(RESOLVED, RUNNING, PENDING));
   browser.frame();
   const before = browser.drawn(grid.canvas).length;
@@ -47,7 +47,7 @@ test("of changes, only the cells that changed are drawn", () => {
   assert.deepEqual(cleared.map((call) => call.slice(1, 3)), [[14, 0]]);
 });
 
-test("changes of refs that the grid does not have, and torn bytes, are passed over", () => {
+test("the grid ignores changes of unknown refs and incomplete bytes", () => {
   grid.take("whole", whole(PENDING));
   grid.take("changes", changes([7, FAILED]));
   grid.take("changes", new DataView(new ArrayBuffer(3)));
@@ -55,13 +55,13 @@ test("changes of refs that the grid does not have, and torn bytes, are passed ov
   assert.deepEqual([...grid.states], [PENDING]);
 });
 
-test("the bytes of a message may lie anywhere in a larger buffer", () => {
+test("the bytes of a message may begin anywhere in a larger buffer", () => {
   const buffer = new Uint8Array([9, 9, FAILED, RESOLVED, 9]).buffer;
   grid.take("whole", new DataView(buffer, 2, 2));
   assert.deepEqual([...grid.states], [FAILED, RESOLVED]);
 });
 
-test("states are told apart without colour: pending is hollow and failed is crossed out", () => {
+test("states differ without colour: a pending cell is hollow and a failed cell is crossed out", () => {
   grid.take("whole", whole(PENDING));
   browser.frame();
   assert.equal(fills().length, 0);
@@ -71,7 +71,7 @@ test("states are told apart without colour: pending is hollow and failed is cros
   assert.equal(browser.drawn(grid.canvas).filter(([name]) => name === "lineTo").length, 2);
 });
 
-test("a click opens the ref under it, and a click beside the refs opens none", () => {
+test("a click on a ref opens the ref, and a click beside the refs opens none", () => {
   grid.take("whole", whole(...Array(12).fill(RESOLVED)));
   browser.frame();
   browser.click(grid.canvas, { clientX: 20, clientY: 20 });
@@ -80,7 +80,7 @@ test("a click opens the ref under it, and a click beside the refs opens none", (
   assert.deepEqual(opened, [11]);
 });
 
-test("keys move the cursor within the grid, Enter opens, and other keys are left to the page", () => {
+test("arrow keys move the cursor within the grid, Enter opens a ref, and the page gets all other keys", () => {
   grid.take("whole", whole(...Array(12).fill(RESOLVED)));
   browser.frame();
   browser.key(grid.canvas, "Enter");
@@ -91,7 +91,7 @@ test("keys move the cursor within the grid, Enter opens, and other keys are left
   assert.equal(browser.key(grid.canvas, "x").defaultPrevented, false);
 });
 
-test("F goes from failure to failure, and round again", () => {
+test("the F key moves the cursor to the next failure, and from the last failure to the first", () => {
   grid.take("whole", whole(RESOLVED, FAILED, PENDING, FAILED));
   const places = [];
   for (const key of ["f", "F", "f"]) {
@@ -102,7 +102,7 @@ test("F goes from failure to failure, and round again", () => {
   assert.equal(tip.textContent, "ref 2 of 4: failed");
 });
 
-test("the pointer says what is under it, and nothing when it has left", () => {
+test("the tip describes the ref under the pointer, and is empty after the pointer has left", () => {
   grid.take("whole", whole(RESOLVED, CANCELLED));
   browser.frame();
   grid.canvas.dispatchEvent(new browser.window.MouseEvent("mousemove", { clientX: 20, clientY: 3 }));
@@ -111,19 +111,19 @@ test("the pointer says what is under it, and nothing when it has left", () => {
   assert.equal(tip.textContent, "");
 });
 
-test("when the kernel is gone, what had not ended is lost", () => {
+test("refs that had not ended are lost when the kernel is gone", () => {
   grid.take("whole", whole(PENDING, RUNNING, RESOLVED, FAILED, CANCELLED));
   grid.lose();
   assert.deepEqual([...grid.states], [LOST, LOST, RESOLVED, FAILED, CANCELLED]);
 });
 
-test("a closed grid draws no more", () => {
+test("a closed grid draws nothing", () => {
   grid.take("whole", whole(PENDING));
   grid.close();
   assert.equal(browser.frame(), 0);
 });
 
-test("cells get smaller as there are more", () => {
+test("cells are smaller in a grid with more refs", () => {
   const sizes = [400, 3000, 30_000, 30_001].map((count) => {
     grid.take("whole", new DataView(new ArrayBuffer(count)));
     browser.frame();

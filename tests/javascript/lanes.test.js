@@ -31,7 +31,7 @@ function take(message) {
   lanes.take({ now: 100, lanes: WORKERS, spans: [], ...message });
 }
 
-test("spans are added to those that are known, and a whole message replaces them", () => {
+test("a message adds spans to the known spans, and a whole message replaces them", () => {
   take({ spans: [DONE] });
   take({ spans: [FAILED] });
   assert.deepEqual(lanes.spans, [DONE, FAILED]);
@@ -39,24 +39,24 @@ test("spans are added to those that are known, and a whole message replaces them
   assert.deepEqual(lanes.spans, [FAILED]);
 });
 
-test("of very many spans the latest are kept", () => {
+test("the lanes keep only the latest of very many spans", () => {
   take({ spans: Array(20_001).fill(DONE) });
   take({ spans: [FAILED] });
   assert.equal(lanes.spans.length, 20_000);
   assert.equal(lanes.spans.at(-1), FAILED);
 });
 
-test("the right edge is the kernel's time plus what has passed here since", () => {
+test("the right edge is the kernel's time plus the time passed since the message", () => {
   take({});
   now += 2500;
   assert.equal(lanes.edge(), 102.5);
 });
 
-test("a span lies where its time is, and names of workers stand before the lanes", () => {
+test("a span is drawn at its time, and the names of workers are drawn before the lanes", () => {
   take({ spans: [DONE] });
   browser.frame();
   const drawn = browser.drawn(lanes.canvas);
-  // 60 seconds are 600 pixels wide, behind a margin of 74: 60 s of 40 ... 100 s.
+  // The range of 60 seconds, 40 s to 100 s, is 600 pixels wide and begins after a margin of 74 pixels.
   assert.ok(drawn.some(([name, x, y, width]) => name === "fillRect" && x === 274 && y === 2 && width === 199));
   const texts = drawn.filter(([name]) => name === "fillText").map(([, text]) => text);
   assert.deepEqual(texts.slice(0, 3), ["worker 1", "worker 2", "square#1"]);
@@ -64,13 +64,13 @@ test("a span lies where its time is, and names of workers stand before the lanes
   assert.ok(texts.includes("-10.0 s"));
 });
 
-test("what runs grows up to the present", () => {
+test("the span of a running task grows up to the present", () => {
   take({ running: [[7, "square#2", 95]] });
   now += 1000;
   assert.deepEqual(lanes.all(), [[7, "square#2", 95, 101, "running"]]);
 });
 
-test("what lies out of sight, or belongs to no lane, is not drawn", () => {
+test("a span out of sight or without a lane is not drawn", () => {
   take({ spans: [[7, "old#1", 1, 2, "done"], [9, "other#1", 60, 80, "done"]] });
   browser.frame();
   const texts = browser.drawn(lanes.canvas).filter(([name]) => name === "fillText").map(([, text]) => text);
@@ -78,7 +78,7 @@ test("what lies out of sight, or belongs to no lane, is not drawn", () => {
   assert.ok(!texts.includes("other#1"));
 });
 
-test("plus, minus and 0 change the range, arrows go back and forth, and not into the future", () => {
+test("plus, minus and 0 change the range, and arrows move it back and forth but not into the future", () => {
   take({});
   browser.key(lanes.canvas, "+");
   assert.equal(lanes.range, 30);
@@ -95,14 +95,14 @@ test("plus, minus and 0 change the range, arrows go back and forth, and not into
   assert.equal(browser.key(lanes.canvas, "x").defaultPrevented, false);
 });
 
-test("the range has limits", () => {
+test("the range has a minimum and a maximum", () => {
   for (let time = 0; time < 30; time += 1) lanes.zoom(0.5);
   assert.equal(lanes.range, 0.01);
   for (let time = 0; time < 30; time += 1) lanes.zoom(2);
   assert.equal(lanes.range, 3600);
 });
 
-test("a wheel scrolls the page unless it is meant for the timeline", () => {
+test("the wheel scrolls the page unless the Control key is down", () => {
   const wheel = (options) => {
     const event = new browser.window.WheelEvent("wheel", { deltaY: -300, cancelable: true, ...options });
     lanes.canvas.dispatchEvent(event);
@@ -114,7 +114,7 @@ test("a wheel scrolls the page unless it is meant for the timeline", () => {
   assert.ok(lanes.range < 60);
 });
 
-test("the pointer says which task is under it, how it ended and how long it took", () => {
+test("the tip has the task under the pointer, its end and its duration", () => {
   take({ spans: [DONE, FAILED] });
   browser.frame();
   lanes.canvas.getBoundingClientRect = () => ({ left: 0, top: 0, width: 674, height: 52 });
@@ -127,7 +127,7 @@ test("the pointer says which task is under it, how it ended and how long it took
   assert.equal(over(600, 25), "");
 });
 
-test("the present is followed unless the reader has gone back", () => {
+test("the lanes follow the present unless the reader has moved back", () => {
   take({});
   browser.frame();
   lanes.tick();

@@ -1,8 +1,8 @@
-// A page without a browser: jsdom, a canvas that writes down what is drawn on it, and a model as Jupyter has one.
+// A page without a browser: jsdom, a canvas that records its drawing calls, and a model like Jupyter's.
 
 import { JSDOM } from "jsdom";
 
-// What was drawn, as [name, ...arguments]; properties such as fillStyle can be read back.
+// A drawing context that records its calls as [name, ...arguments]; properties such as fillStyle can be read.
 class Context {
   constructor() {
     this.calls = [];
@@ -22,7 +22,7 @@ class Context {
   }
 }
 
-// A page that the tests of one file share; `frame()` does what the browser does before it paints.
+// A page that the tests of one file share; `frame()` runs the callbacks that the browser runs before painting.
 export function page({ width = 500 } = {}) {
   const dom = new JSDOM("<!doctype html><body></body>", { pretendToBeVisual: false });
   const { window } = dom;
@@ -72,7 +72,7 @@ export function page({ width = 500 } = {}) {
   };
 }
 
-// The front end's half of a widget's model: values, listeners, and what was sent to the kernel.
+// The front end's half of a widget's model: values, listeners, and messages sent to the kernel.
 export class Model {
   constructor(values = {}) {
     this.values = { html: "", state: "pending", card: "", lasting: false, number: 0, ...values };
@@ -106,12 +106,12 @@ export class Model {
   }
 }
 
-// The bytes of a whole grid, one a ref.
+// Returns the bytes of a whole grid, one byte for each ref.
 export function whole(...states) {
   return new DataView(new Uint8Array(states).buffer);
 }
 
-// The bytes of changes: the place of a ref in the upper bits, the new state in the lower three.
+// Returns the bytes of changes: the place of a ref in the upper bits, and the new state in the lower three bits.
 export function changes(...pairs) {
   const view = new DataView(new ArrayBuffer(4 * pairs.length));
   pairs.forEach(([place, state], index) => view.setUint32(4 * index, place * 8 + state, true));

@@ -45,13 +45,13 @@ function press(text, within = el) {
   browser.click([...within.querySelectorAll("button")].find((button) => button.textContent === text));
 }
 
-test("a view shows the model's HTML and tells the kernel that it is there", () => {
+test("a view shows the model's HTML and tells the kernel that the view is shown", () => {
   const { model } = shown({ html: DONE, state: "resolved" });
   assert.equal(el.querySelector(".ipyremote-word").textContent, "resolved");
   assert.deepEqual(model.sent, [{ kind: "shown", place: -1 }]);
 });
 
-test("a time ticks from what the kernel said, and stands still when the task has ended", () => {
+test("a time counts from the kernel's time, and stops when the task has ended", () => {
   const { model } = shown({ html: RUNNING, state: "running" });
   pass(300);
   assert.equal(el.querySelector(".ipyremote-time").textContent, "2.8 s");
@@ -60,7 +60,7 @@ test("a time ticks from what the kernel said, and stands still when the task has
   assert.equal(el.querySelector(".ipyremote-time"), null);
 });
 
-test("a task that has not ended can be cancelled, once", () => {
+test("a task that has not ended can be cancelled once", () => {
   const { model } = shown({ html: RUNNING, state: "running" });
   assert.deepEqual(buttons(), ["Cancel"]);
   press("Cancel");
@@ -70,7 +70,7 @@ test("a task that has not ended can be cancelled, once", () => {
   assert.equal(cancel.disabled, true);
 });
 
-test("a failed task can be repeated where its view lasts", () => {
+test("a failed task can be repeated in a lasting view", () => {
   const { model } = shown({ html: DONE, state: "failed" });
   assert.deepEqual(buttons(), []);
   model.set("lasting", true);
@@ -79,7 +79,7 @@ test("a failed task can be repeated where its view lasts", () => {
   assert.deepEqual(model.sent.at(-1), { kind: "retry", place: -1 });
 });
 
-test("a screen reader hears of a new state, not of each tick", () => {
+test("a screen reader announces a new state, and not each tick", () => {
   const { model } = shown({ html: RUNNING, state: "running" });
   const status = el.querySelector("[role=status]");
   assert.equal(status.textContent, "running");
@@ -89,7 +89,7 @@ test("a screen reader hears of a new state, not of each tick", () => {
   assert.equal(status.textContent, "resolved");
 });
 
-test("what the reader has unfolded stays so when the HTML changes", () => {
+test("details that the reader has unfolded stay unfolded when the HTML changes", () => {
   const { model } = shown({ html: "<details><summary>a</summary></details>" });
   el.querySelector("details").open = true;
   model.set("html", "<details><summary>b</summary></details>");
@@ -98,7 +98,7 @@ test("what the reader has unfolded stays so when the HTML changes", () => {
   assert.equal(el.querySelector("details").open, false);
 });
 
-test("a grid comes with its first bytes, and its buttons speak of all", () => {
+test("a grid appears with its first bytes, and has buttons for all refs", () => {
   const { model } = shown({ state: "running" });
   model.emit("msg:custom", { kind: "grid", form: "whole" }, []);
   assert.equal(el.querySelector("canvas"), null);
@@ -128,7 +128,7 @@ test("the card of an opened ref has buttons for that ref", () => {
   assert.equal(el.querySelector(".ipyremote-opened"), null);
 });
 
-test("after a restart of the kernel what had not ended is lost, and nothing can be clicked", () => {
+test("a task that had not ended is lost after a restart of the kernel, and its view has no buttons", () => {
   const { model } = shown({ html: RUNNING, state: "running" });
   model.emit("comm_live_update");
   assert.equal(el.querySelector(".ipyremote-word").textContent, "lost");
@@ -138,7 +138,7 @@ test("after a restart of the kernel what had not ended is lost, and nothing can 
   assert.equal(el.querySelector(".ipyremote-time").textContent, "2.5 s");
 });
 
-test("a view that ends listens no more, and says so a moment later", () => {
+test("a closed view has no listeners, and tells the kernel of its end a moment later", () => {
   const { model, undo } = shown({ html: RUNNING, state: "running" });
   undo();
   assert.deepEqual(model.listeners, []);
@@ -147,7 +147,7 @@ test("a view that ends listens no more, and says so a moment later", () => {
   assert.deepEqual(model.sent.at(-1), { kind: "gone", place: -1 });
 });
 
-test("a kernel that has closed the widget meanwhile is no error", () => {
+test("the end of a view whose widget the kernel has already closed is no error", () => {
   const { model, undo } = shown({});
   undo();
   model.send = () => {
@@ -156,7 +156,7 @@ test("a kernel that has closed the widget meanwhile is no error", () => {
   assert.doesNotThrow(() => pass(500));
 });
 
-test("a view that lasts is shown in the place of its static output, and gives the place back", () => {
+test("a lasting view replaces its static output, and restores the output at its end", () => {
   const area = document.createElement("div");
   area.className = "jp-OutputArea";
   document.body.append(area);
