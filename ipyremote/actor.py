@@ -27,6 +27,8 @@ from ipyremote.declare.methods import ActorRecord, MethodRecord, is_async, metho
 from ipyremote.declare.options import (
     ACTOR_OPTIONS,
     METHOD_OPTIONS,
+    ClassOptions,
+    MethodOptions,
     actor_options,
     check_group,
     check_options,
@@ -48,7 +50,6 @@ if TYPE_CHECKING:
     from typing import Unpack
 
     from ipyremote.call_types import Gives, GivesList, RemoteCall
-    from ipyremote.declare.option_types import ClassOptions, MethodOptions
     from ipyremote.streams import DynamicObjectRefGenerator
 
 __all__ = ["ActorClass", "ActorHandle", "ActorMethod", "exit_actor", "method"]

@@ -30,6 +30,8 @@ from ipyremote.declare.exports import Export, bump_epoch
 from ipyremote.declare.options import (
     ACTOR_OPTIONS,
     TASK_OPTIONS,
+    AllOptions,
+    FunctionOptions,
     check_options,
     check_stream,
     settled,
@@ -45,7 +47,6 @@ if TYPE_CHECKING:
 
     from ipyremote.actor import ActorClassOf
     from ipyremote.call_types import Gives, GivesList, RemoteCall
-    from ipyremote.declare.option_types import AllOptions, FunctionOptions
     from ipyremote.streams import DynamicObjectRefGenerator
 
 __all__ = [

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 from ipyremote.backend import TaskOptions
 from ipyremote.declare.options import (
     METHOD_OPTIONS,
+    MethodOptions,
     check_group,
     check_options,
     check_stream,
@@ -24,7 +25,6 @@ from ipyremote.declare.signatures import Parameters, parameters_of
 if TYPE_CHECKING:
     from typing import Unpack
 
-    from ipyremote.declare.option_types import MethodOptions
 
 __all__ = ["ActorRecord", "MethodRecord", "is_async", "method", "record_of"]
 

@@ -7,7 +7,7 @@ from typing import get_type_hints
 import pytest
 
 from ipyremote.call_types import RemoteCall
-from ipyremote.declare import option_types
+from ipyremote.declare import options
 from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
 from tests.support.checkers import run
 
@@ -30,10 +30,10 @@ def test_a_remote_call_is_no_protocol() -> None:
 @pytest.mark.parametrize(
     ("typed", "checked"),
     [
-        (option_types.FunctionOptions, set(TASK_OPTIONS) - {"max_calls"}),
-        (option_types.ClassOptions, set(ACTOR_OPTIONS) - {"concurrency_groups"}),
-        (option_types.MethodOptions, set(METHOD_OPTIONS)),
-        (option_types.AllOptions, {*TASK_OPTIONS, *ACTOR_OPTIONS}),
+        (options.FunctionOptions, set(TASK_OPTIONS) - {"max_calls"}),
+        (options.ClassOptions, set(ACTOR_OPTIONS) - {"concurrency_groups"}),
+        (options.MethodOptions, set(METHOD_OPTIONS)),
+        (options.AllOptions, {*TASK_OPTIONS, *ACTOR_OPTIONS}),
     ],
 )
 def test_each_option_has_a_type(typed: type, checked: set[str]) -> None:

@@ -123,6 +123,7 @@ _FLAGS: Final[tuple[tuple[tuple[str, ...], dict[str, Any]], ...]] = (
     ),
 )
 
+#: The flags of options whose names may stand in a sentence about a wrong value.
 _FLAG_OF: Final = {"num_cpus": "--num-cpus", "num_gpus": "--num-gpus", "max_retries": "--retries"}
 
 #: Help of each flag, for tab completion.
@@ -217,7 +218,7 @@ def _options(given: Any) -> tuple[tuple[str, Any], ...]:
 def _in_flags(sentence: str) -> str:
     """Return a sentence about options with the flags in place of the options' names."""
     return re.sub(
-        r"\b(num_cpus|num_gpus|max_retries)\b(=(\S+))?",
+        rf"\b({'|'.join(_FLAG_OF)})\b(=(\S+))?",
         lambda found: f"{_FLAG_OF[found[1]]}{f' {found[3]}' if found[3] else ''}",
         sentence,
     )
