@@ -1,1 +1,1 @@
-"""Tests in a browser. A package, so that its fixtures can have the scope of one."""
+"""Tests in a browser. The folder is a package, so that its fixtures can have the scope `package`."""

@@ -25,7 +25,7 @@ def slow(gate):
 
 
 def session_processes() -> list[psutil.Process]:
-    """Processes of sessions that kernels of this run have started."""
+    """Return the processes of sessions that kernels of this run have started."""
     found = []
     for process in leaks.processes():
         try:
@@ -39,7 +39,7 @@ def session_processes() -> list[psutil.Process]:
 
 
 def shown(lab: Lab, tmp_path: Path, *cells: str) -> None:
-    """Open a notebook of these cells after the ones that start a cluster, which are run: cells 0, 1 and 2."""
+    """Open a notebook with these cells after cells 0, 1 and 2, which start a cluster, and run those three cells."""
     lab.open(notebook(tmp_path / "live.ipynb", [LOAD, START, SLOW, *cells]))
     for index in range(3):
         lab.run(index)

@@ -1,4 +1,4 @@
-"""Fixtures of the browser tests: one JupyterLab and one Chromium for all, pages used again, pictures of failures."""
+"""Fixtures of the browser tests: one JupyterLab and one Chromium for all tests, reused pages, pictures of failures."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from playwright.sync_api import expect
 
 from tests.browser.lab import CHROMIUM_FLAGS, Lab, Server, chromium, serving
 
-#: Milliseconds that a page may take to look as expected: on a machine that is busy, Playwright's own five seconds are
-#: not enough.
+#: Time limit for a page to look as expected, in milliseconds: Playwright's own five seconds are not enough on a busy
+#: machine.
 expect.set_options(timeout=20_000)
 
 _FAILED = pytest.StashKey[bool]()
@@ -43,19 +43,19 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="package")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The JupyterLab that all tests here use."""
+    """Start the JupyterLab that all tests in this folder use."""
     yield from serving(tmp_path_factory.mktemp("jupyter"))
 
 
 @pytest.fixture
 def server(jupyterlab: Server) -> Server:
-    """The server that a test uses."""
+    """Return the server that a test uses."""
     return jupyterlab
 
 
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Any]:
-    """A headless Chromium. Not for the session: as long as it lives, an event loop runs in this thread."""
+    """Start a headless Chromium. Its scope is not the session: an event loop runs in this thread while it lives."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -68,7 +68,7 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def profile(browser: Any) -> Iterator[Any]:
-    """The browser context of all pages. Its cache makes an application load quickly."""
+    """Open the browser context of all pages, whose cache makes an application load quickly."""
     profile = browser.new_context()
     yield profile
     profile.close()
@@ -76,7 +76,7 @@ def profile(browser: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="package")
 def pages(jupyterlab: Server, profile: Any) -> Iterator[list[Lab]]:
-    """Pages of the JupyterLab that can be used again; at most one."""
+    """Keep the JupyterLab pages that can be reused, at most one."""
     pages: list[Lab] = []
     yield pages
     for lab in pages:
@@ -85,7 +85,7 @@ def pages(jupyterlab: Server, profile: Any) -> Iterator[list[Lab]]:
 
 @pytest.fixture
 def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """A page without a notebook."""
+    """Open a page without a notebook."""
     lab = pages.pop() if pages and server.app == "lab" else Lab(server, profile)
     yield lab
     if request.node.stash.get(_FAILED, False):
@@ -100,5 +100,5 @@ def lab(server: Server, profile: Any, pages: list[Lab], request: pytest.FixtureR
 
 @pytest.fixture
 def gate(tmp_path: Path) -> Path:
-    """The path of a file that the tasks of a test wait for."""
+    """Return the path of a file that the tasks of a test wait for."""
     return tmp_path / "gate"

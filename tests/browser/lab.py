@@ -1,11 +1,11 @@
-"""A real JupyterLab or Notebook 7 in a real browser: a separate server, and a page that is used as by a user.
+"""A real JupyterLab or Notebook 7 in a real browser: a separate server, and a page that tests use as a user does.
 
 `Server` is the server's process; `Lab` is one notebook open in one page. Both applications are made of the same parts,
-so commands go through their common command registry instead of clicks on menus, which change from version to version;
-what is asserted is the DOM.
+so commands go through their common command registry. Menus change from version to version, so the tests click no menus.
+Assertions are about the DOM.
 
-Rules. The server keeps its settings, workspaces, runtime files and notebooks in one temporary directory; nothing of the
-user's is read. Whatever waits has a deadline. Cells are counted from 0, Markdown cells included.
+Rules. The server keeps its settings, workspaces, runtime files and notebooks in one temporary directory; no file of the
+user is read. Each wait has a deadline. Cells are counted from 0, Markdown cells included.
 """
 
 from __future__ import annotations
@@ -44,15 +44,16 @@ CHROMIUM_FLAGS = (
     "--no-first-run",
 )
 
-#: How each application is started, and under what path it opens a notebook. Both let the page's JavaScript see them.
+#: Arguments that start each application, and make it visible to the page's JavaScript as `jupyterapp`.
 _COMMANDS: Final[Mapping[App, tuple[str, ...]]] = {
     "lab": ("jupyterlab", "--LabApp.expose_app_in_browser=True", "--LabApp.collaborative=False"),
     "notebook": ("notebook", "--JupyterNotebookApp.expose_app_in_browser=True"),
 }
+#: Path of the page that opens a notebook in each application.
 _PAGES: Final[Mapping[App, str]] = {"lab": "lab/tree/{name}?reset&", "notebook": "notebooks/{name}?"}
 APPS: Final = tuple(_COMMANDS)
 
-#: The settings by plugin: nothing asks the network, and every cell is in the page even when out of sight.
+#: Settings by plugin: no plugin uses the network, and each cell is in the page even if out of sight.
 SETTINGS: Mapping[str, dict[str, Any]] = {
     "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
     "@jupyterlab/extensionmanager-extension/plugin": {"enabled": False},
@@ -68,7 +69,7 @@ def chromium() -> str | None:
 
 
 def notebook(path: Path, sources: Iterable[str]) -> Path:
-    """Write a notebook of code cells that were never run, and return its path."""
+    """Write a notebook of code cells that have not been run, and return its path."""
     book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in sources])
     book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
     nbformat.write(book, path)
@@ -76,7 +77,7 @@ def notebook(path: Path, sources: Iterable[str]) -> Path:
 
 
 class Server:
-    """A JupyterLab (or Notebook) process on a free port of this machine, with a token of its own."""
+    """A JupyterLab (or Notebook) process on a free port of this machine, with its own token."""
 
     def __init__(self, home: Path, app: App = "lab") -> None:
         self.app: App = app
@@ -113,12 +114,12 @@ class Server:
             "JUPYTERLAB_SETTINGS_DIR": str(home / "settings"),
             "JUPYTERLAB_WORKSPACES_DIR": str(home / "workspaces"),
             "IPYTHONDIR": str(home / "ipython"),
-            # The kernels run the package that the tests run, installed or not.
+            # The kernels use the same ipyremote as the tests, installed or not.
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
         }
 
     def wait(self) -> None:
-        """Wait until the server answers. A failure shows the server's log."""
+        """Wait until the server answers. The text of a failure has the server's log."""
         until(self._started, f"jupyter {self.app} has started", 60, pause=0.05)
 
     def address(self, name: str) -> str:
@@ -157,7 +158,7 @@ def serving(home: Path, app: App = "lab") -> Iterator[Server]:
 
 
 class Lab:
-    """One notebook in one page."""
+    """One notebook that is open in one page."""
 
     def __init__(self, server: Server, profile: BrowserContext) -> None:
         self._server = server
@@ -174,7 +175,7 @@ class Lab:
         self.page.close()
 
     def clear(self) -> None:
-        """Close the notebook and end its kernel. JupyterLab stays for the next notebook; it takes long to load."""
+        """Close the notebook and end its kernel. JupyterLab, which is slow to load, stays for the next notebook."""
         if self.name:
             self._app("app.serviceManager.sessions.shutdownAll()")
             self._app("[...app.shell.widgets('main')].forEach((each) => each.dispose())")
@@ -195,11 +196,11 @@ class Lab:
             self._goto()
 
     def leave(self) -> None:
-        """Go to a page without a notebook; the kernel goes on."""
+        """Go to a page without a notebook; the kernel continues."""
         self.page.goto("about:blank")
 
     def reopen(self) -> None:
-        """Load the page again, as after closing the browser; the kernel goes on."""
+        """Load the page again, as after closing the browser; the kernel continues."""
         self._goto()
 
     def _goto(self) -> None:
@@ -223,7 +224,7 @@ class Lab:
     # ---- running
 
     def run_all(self, *, wait: bool = True, within: float = 90.0) -> None:
-        """Run every cell."""
+        """Run each cell."""
         self._command("notebook:run-all-cells", wait=False)
         if wait:
             self.wait_run(within=within)
@@ -236,7 +237,7 @@ class Lab:
             self.wait_run(index, within=within)
 
     def wait_run(self, index: int | None = None, within: float = 60.0) -> None:
-        """Wait until no cell (or not this one) waits or runs any more."""
+        """Wait until no cell, or not the given cell, waits or runs any more."""
         prompts = self.page.locator(".jp-Notebook .jp-CodeCell .jp-InputPrompt")
         if index is not None:
             prompts = self.cell(index).locator(".jp-InputPrompt")
@@ -255,7 +256,7 @@ class Lab:
         self._command("notebook:interrupt-kernel")
 
     def restart(self) -> None:
-        """Restart the kernel, without the question that the menu asks first."""
+        """Restart the kernel without the confirmation that the menu shows."""
         self._app("panel.sessionContext.session.kernel.restart()")
         self.wait_idle()
 
@@ -278,7 +279,7 @@ class Lab:
         expect(self.output(index)).to_contain_text(text, timeout=within * 1000)
 
     def refs(self, index: int, state: str | None = None) -> Locator:
-        """Return the refs that a cell shows, or those of them in one state."""
+        """Return the refs that a cell shows, or only the refs in one state."""
         wanted = f'[data-state="{state}"]' if state else ""
         return self.output(index).locator(f".ipyremote-ref{wanted}")
 
@@ -308,7 +309,7 @@ class Lab:
         self._app(call if wait else f"void {call}")
 
     def _app(self, expression: str) -> None:
-        """Evaluate JavaScript with `app` and the current `panel`, and wait for its promise; its value stays there."""
+        """Evaluate JavaScript with `app` and the current `panel`, and wait for its promise; discard its value."""
         self.page.evaluate(
             "async () => { const app = window.jupyterapp; const panel = app.shell.currentWidget;"
             f" await ({expression}); }}"

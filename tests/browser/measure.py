@@ -3,9 +3,9 @@
     python -m tests.browser.measure [--refs 60] [--cells 10000]
 
 *Latency* is the time from the last statement of a task, in the worker, to the animation frame in which the page shows
-its ref as resolved. Refs are shown one by one; both clocks are this machine's. *Frames* are counted by
-`requestAnimationFrame` while a board is running; a page that does nothing gets 60 in a second. Not a test: the numbers
-depend on what else the machine does, whose load is printed beside them.
+the task's ref as resolved. Refs are shown one by one; both times are from this machine's clock. *Frames* are counted by
+`requestAnimationFrame` while a board is running; an idle page has 60 frames per second. This module is not a test: the
+numbers depend on the load of the machine, which is printed beside the numbers.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from playwright.sync_api import expect, sync_playwright
 from tests.browser.clusters import LOAD, START
 from tests.browser.lab import CHROMIUM_FLAGS, Lab, Server, chromium, notebook
 
-#: Seconds that tasks take: of some, the page has just been told that they run, of the others long ago.
+#: Ranges of the durations of tasks, in seconds: short tasks end just after the page shows them as running.
 DURATIONS: Final = {"short tasks": (0.0, 0.15), "long tasks": (0.3, 0.6)}
 TASKS: Final = """
 import random, time
@@ -38,7 +38,7 @@ def short(number):
     time.sleep(0.002)
     return number
 """
-#: Notes [label, milliseconds since 1970 of the next frame] of each ref that becomes resolved.
+#: Script that records [label, time of the next frame in milliseconds since 1970] for each ref that becomes resolved.
 NOTE_FRAMES: Final = """() => {
     const seen = new Set();
     window.frames_of = [];
@@ -52,7 +52,7 @@ NOTE_FRAMES: Final = """() => {
     };
     new MutationObserver(look).observe(document.body, { subtree: true, childList: true });
 }"""
-#: The times of the frames of three seconds, in milliseconds.
+#: Script that returns the times of all frames in three seconds, in milliseconds.
 COUNT_FRAMES: Final = """() => new Promise((done) => {
     const times = [];
     const step = (now) => {
@@ -79,7 +79,7 @@ def latencies(lab: Lab, cell: int, count: int) -> list[float]:
 
 
 def frames(lab: Lab, cell: int, count: int) -> tuple[float, float]:
-    """(frames in a second, the longest time between two in milliseconds) while a board of so many refs runs."""
+    """Return (frames per second, longest time between two frames in milliseconds) while a board of refs runs."""
     lab.run(cell, wait=False)
     expect(lab.output(cell).locator("canvas.ipyremote-grid")).to_have_count(1)
     times = lab.page.evaluate(COUNT_FRAMES)
@@ -91,7 +91,7 @@ def frames(lab: Lab, cell: int, count: int) -> tuple[float, float]:
 
 @contextmanager
 def page() -> Iterator[Lab]:
-    """A page of a JupyterLab of its own."""
+    """Open a page of a new JupyterLab."""
     with tempfile.TemporaryDirectory() as home, sync_playwright() as playwright:
         server = Server(Path(home))
         try:
@@ -108,7 +108,7 @@ def page() -> Iterator[Lab]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure and print."""
+    """Measure and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
         "--refs", type=int, default=60, help="refs shown one by one, for each length of tasks"

@@ -1,4 +1,4 @@
-"""The same displays in JupyterLab and Notebook 7: live refs, output by cell, a reloaded page, both themes."""
+"""The same displays in JupyterLab and in Notebook 7: live refs, output by cell, a reloaded page, both themes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ for ref in (table.remote(5), wrong.remote(), stopped, slow.remote(gate)):
 [table.remote(n) for n in range(20)] + [wrong.remote(), slow.remote(gate)]
 """
 
-#: The least contrast of any text in what ipyremote shows, as [ratio, text]; what WCAG calls the contrast ratio.
+#: Script that returns the lowest contrast of a text in displays of ipyremote, as [contrast ratio of WCAG, text].
 CONTRAST = """() => {
     const rgba = (text) => {
         const canvas = document.createElement("canvas").getContext("2d");
@@ -67,13 +67,13 @@ CONTRAST = """() => {
 
 @pytest.fixture(scope="module")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server of a Notebook 7."""
+    """Start the server of a Notebook 7."""
     yield from serving(tmp_path_factory.mktemp("jupyter"), "notebook")
 
 
 @pytest.fixture(params=APPS)
 def server(request: pytest.FixtureRequest) -> Any:
-    """A server of each application."""
+    """Return the server of each application."""
     return request.getfixturevalue({"lab": "jupyterlab", "notebook": "notebook7"}[request.param])
 
 
@@ -88,7 +88,7 @@ def test_a_pending_ref_becomes_resolved_although_no_cell_runs(lab: Lab, tmp_path
     expect(lab.refs(3)).to_contain_text("slow#1")
 
 
-def test_text_of_a_task_appears_under_its_cell_while_another_cell_runs(
+def test_text_printed_by_a_task_appears_under_its_cell_while_another_cell_runs(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     speaker = "@ipyremote.remote\ndef speak(gate):\n    slow.__wrapped__(gate)\n    print('from the task')\nref = speak"
@@ -103,7 +103,7 @@ def test_text_of_a_task_appears_under_its_cell_while_another_cell_runs(
     assert lab.text(4).strip() == "the other cell"
 
 
-def test_two_cells_show_what_their_own_tasks_print_although_both_run_at_once(
+def test_two_cells_show_the_output_of_their_own_tasks_although_both_run_at_once(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     speak = (
@@ -184,7 +184,7 @@ def test_a_task_that_ended_while_no_page_was_open_is_shown_at_its_end(
     assert "[7, 8, 9]" in lab.text(4)
 
 
-def test_every_display_can_be_read_in_both_themes(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_each_display_has_enough_contrast_in_both_themes(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"gate = {str(gate)!r}{GALLERY}")
     lab.run(3)
     for state in ("resolved", "failed", "cancelled", "running"):
@@ -194,7 +194,7 @@ def test_every_display_can_be_read_in_both_themes(lab: Lab, tmp_path: Path, gate
             lab.set_theme(theme)
             lab.screenshot(f"{lab.app}-{theme.lower()}")
             ratio, text = lab.page.evaluate(CONTRAST)
-            # WCAG asks for this contrast of text of this size.
+            # WCAG requires this contrast for text of this size.
             assert ratio >= 4.5, f"{text!r} is hard to read in the theme {theme}: {ratio:.1f} to 1"
     finally:
         lab.set_theme("Light")

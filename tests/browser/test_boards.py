@@ -1,4 +1,4 @@
-"""Boards, buttons, progress bars and the dashboard as a user sees them in JupyterLab."""
+"""Boards, buttons, progress bars and the dashboard in JupyterLab, as users see them."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_a_board_of_ten_thousand_refs_stays_smooth_and_its_cells_open(lab: Lab, 
     expect(opened.get_by_role("button", name="Retry")).to_be_visible()
     lab.screenshot("board_light")
     lab.set_theme("Dark")
-    # Elements have wrong widths while the page changes its style sheets.
+    # Widths of elements are wrong while the page changes its style sheets.
     until(lambda: lab.page.locator("#jupyterlab-splash").count() == 0, "the splash screen is gone", 10)
     until(lambda: (grid.bounding_box() or {"width": 0})["width"] > 400, "the grid has its width", 10)
     lab.screenshot("board_dark")
@@ -70,7 +70,7 @@ def test_a_board_of_ten_thousand_refs_stays_smooth_and_its_cells_open(lab: Lab, 
     assert {"text/html", "text/plain"} == set(saved.cells[4].outputs[0].data)
 
 
-def test_cancel_works_while_a_cell_blocks(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_the_cancel_button_of_a_board_works_while_a_cell_blocks(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(
         lab,
         tmp_path,
@@ -86,7 +86,7 @@ def test_cancel_works_while_a_cell_blocks(lab: Lab, tmp_path: Path, gate: Path) 
     lab.wait_run(4, within=10)
 
 
-#: Waits for one file, and then opens the other one.
+#: Source of a task that waits for one file and then creates another file.
 NEEDS = """@ipyremote.remote
 def needs(gate, start):
     import os, time
@@ -97,7 +97,7 @@ def needs(gate, start):
 """
 
 
-def test_retry_runs_a_failed_task_again_and_the_ref_gets_its_value(
+def test_the_retry_button_runs_a_failed_task_again_and_its_ref_gets_the_value(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     start = tmp_path / "start"
@@ -146,7 +146,9 @@ def test_a_task_that_failed_before_its_display_can_be_retried(lab: Lab, tmp_path
     lab.wait_text(6, "found")
 
 
-def test_bars_of_a_task_and_its_last_lines_are_on_its_ref(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_ref_shows_the_progress_bars_and_the_last_lines_of_its_task(
+    lab: Lab, tmp_path: Path, gate: Path
+) -> None:
     shown(lab, tmp_path, BARS + f"bars.remote({str(gate)!r})")
     lab.run(3)
     card = lab.refs(3)

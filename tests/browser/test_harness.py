@@ -1,4 +1,4 @@
-"""The harness of the browser tests itself, with notebooks that do not use ipyremote."""
+"""Tests of the harness of the browser tests, with notebooks that do not use ipyremote."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def trivial(tmp_path: Path) -> Path:
     return notebook(tmp_path / "trivial.ipynb", ["print('hello', 1 + 1)", SLEEPER, MARKUP])
 
 
-def test_a_cell_runs_and_its_output_can_be_read(lab: Lab, trivial: Path) -> None:
+def test_the_harness_runs_a_cell_and_reads_its_output(lab: Lab, trivial: Path) -> None:
     lab.open(trivial)
     lab.run(0)
     assert lab.text(0).strip() == "hello 2"
@@ -35,7 +35,7 @@ def test_a_cell_runs_and_its_output_can_be_read(lab: Lab, trivial: Path) -> None
     assert lab.refs(2, "pending").count() == 0
 
 
-def test_the_stop_button_stops_a_cell_and_the_others_run(lab: Lab, trivial: Path) -> None:
+def test_the_stop_button_stops_a_cell_and_other_cells_run(lab: Lab, trivial: Path) -> None:
     lab.open(trivial)
     lab.run_all(wait=False)
     lab.wait_text(0, "hello")
@@ -53,7 +53,7 @@ def test_a_saved_notebook_shows_its_outputs_when_opened_again(lab: Lab, trivial:
     assert lab.text(0).strip() == "hello 2"
 
 
-def test_a_restart_forgets_what_the_kernel_knew(lab: Lab, tmp_path: Path) -> None:
+def test_a_restart_of_the_kernel_clears_its_variables(lab: Lab, tmp_path: Path) -> None:
     lab.open(notebook(tmp_path / "memory.ipynb", ["known = 1", "print('known' in globals())"]))
     lab.run(0)
     lab.restart()
@@ -61,14 +61,14 @@ def test_a_restart_forgets_what_the_kernel_knew(lab: Lab, tmp_path: Path) -> Non
     assert lab.text(1).strip() == "False"
 
 
-def test_tracebacks_can_be_read(lab: Lab, tmp_path: Path) -> None:
+def test_the_harness_reads_tracebacks(lab: Lab, tmp_path: Path) -> None:
     lab.open(notebook(tmp_path / "wrong.ipynb", ["1 / 0"]))
     assert lab.errors() == []
     lab.run(0)
     assert ["ZeroDivisionError" in text for text in lab.errors()] == [True]
 
 
-def test_a_screenshot_can_be_taken(lab: Lab, trivial: Path) -> None:
+def test_the_harness_takes_a_screenshot(lab: Lab, trivial: Path) -> None:
     lab.open(trivial)
     picture = lab.screenshot("harness")
     try:

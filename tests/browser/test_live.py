@@ -1,4 +1,4 @@
-"""Live refs, output and lifetimes as a user sees them in JupyterLab."""
+"""Live refs, output and lifetimes in JupyterLab, as users see them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def open_files() -> list[str]:
     return names
 
 
-def test_a_running_ref_shows_that_time_passes(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_running_ref_shows_a_growing_time(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"slow.remote({str(gate)!r})")
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)
@@ -35,7 +35,7 @@ def test_a_running_ref_shows_that_time_passes(lab: Lab, tmp_path: Path, gate: Pa
     expect(lab.refs(3, "resolved")).to_have_count(1)
 
 
-def test_the_cancel_button_cancels(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_the_cancel_button_of_a_ref_cancels_its_task(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"slow.remote({str(gate)!r})")
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)
@@ -43,7 +43,7 @@ def test_the_cancel_button_cancels(lab: Lab, tmp_path: Path, gate: Path) -> None
     expect(lab.refs(3, "cancelled")).to_have_count(1)
 
 
-def test_a_failed_ref_shows_the_error(lab: Lab, tmp_path: Path) -> None:
+def test_a_failed_ref_shows_its_error(lab: Lab, tmp_path: Path) -> None:
     shown(lab, tmp_path, "@ipyremote.remote\ndef wrong():\n    return {}['colour']\nwrong.remote()")
     lab.run(3)
     expect(lab.refs(3, "failed")).to_have_count(1)
@@ -71,11 +71,11 @@ def test_the_saved_file_shows_the_final_state_without_a_kernel(lab: Lab, tmp_pat
     expect(lab.refs(3)).to_contain_text("[7, 8, 9]")
 
 
-def test_a_view_tells_that_its_widget_was_closed_by_the_ending_kernel(
+def test_a_view_says_that_the_ending_kernel_has_closed_its_widget(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
-    # With the last widget the front end takes down the subshell that reads this, and if the word is on its way then,
-    # ipykernel prints "Task was destroyed but it is pending!" into the user's cell.
+    # The front end removes the subshell of the widget's messages together with the last widget. If a message is still
+    # on its way, ipykernel prints "Task was destroyed but it is pending!" into the user's cell.
     frames: list[tuple[float, bytes]] = []
 
     def note(frame: str | bytes) -> None:
@@ -97,7 +97,7 @@ def test_a_view_tells_that_its_widget_was_closed_by_the_ending_kernel(
     assert [] == [moment for moment in times(b'"kind":"gone"') if moment < replaced + 0.3]
 
 
-def test_a_reloaded_page_follows_tasks_that_still_run(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_reloaded_page_follows_running_tasks(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"slow.remote({str(gate)!r})")
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)
@@ -110,9 +110,7 @@ def test_a_reloaded_page_follows_tasks_that_still_run(lab: Lab, tmp_path: Path, 
     expect(lab.output(3).get_by_role("button")).to_have_count(0)
 
 
-def test_a_page_that_was_away_when_a_task_ended_finds_its_result(
-    lab: Lab, tmp_path: Path, gate: Path
-) -> None:
+def test_a_page_opened_after_the_end_of_a_task_shows_its_result(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"ref = slow.remote({str(gate)!r})\nref")
     lab.run(3)
     expect(lab.refs(3, "running")).to_have_count(1)
@@ -124,7 +122,7 @@ def test_a_page_that_was_away_when_a_task_ended_finds_its_result(
     expect(lab.refs(3)).to_contain_text("[7, 8, 9]")
 
 
-def test_a_short_list_of_refs_is_a_board_that_names_them(lab: Lab, tmp_path: Path, gate: Path) -> None:
+def test_a_short_list_of_refs_is_a_board_with_their_names(lab: Lab, tmp_path: Path, gate: Path) -> None:
     shown(lab, tmp_path, f"[slow.remote({str(gate)!r}) for _ in range(3)]")
     lab.run(3)
     items = lab.output(3).locator(".ipyremote-board [role=listitem]")
@@ -135,7 +133,7 @@ def test_a_short_list_of_refs_is_a_board_that_names_them(lab: Lab, tmp_path: Pat
     expect(items.nth(2)).to_have_text(re.compile("slow#3.*resolved"))
 
 
-def test_the_stop_button_ends_get_and_neither_the_task_nor_the_next_cell(
+def test_the_stop_button_ends_get_but_not_the_task_or_the_next_cell(
     lab: Lab, tmp_path: Path, gate: Path
 ) -> None:
     shown(lab, tmp_path, f"ref = slow.remote({str(gate)!r})\nipyremote.get(ref)", "print(ipyremote.get(ref))")
