@@ -202,7 +202,7 @@ class History(Protocol):
     def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
         """Return the ids from `first` up to `last` (0: the latest) of objects submitted here that have no value yet."""
 
-    def tell(self, on_news: Callable[[int], None] | None) -> None:
+    def watch_unretrieved(self, on_news: Callable[[int], None] | None) -> None:
         """Call `on_news(object_id)` for each failure that nobody has asked for. The callback must be quick."""
 
     def has_ref(self, object_id: int) -> bool:
@@ -217,7 +217,7 @@ class History(Protocol):
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
         """Return the failure if it is unretrieved and its text is new; from now on the failure counts as retrieved."""
 
-    def ask(self, ids: Sequence[int]) -> None:
+    def mark_retrieved(self, ids: Sequence[int]) -> None:
         """Count the failures of these objects as retrieved."""
 
     def remember_calls(self) -> None:
@@ -253,7 +253,7 @@ class Recovery(Protocol):
     def at_exit(self) -> None:
         """Look through the names a last time, and leave the session as it is, for a later program."""
 
-    def left(self) -> KeptNames:
+    def kept_names(self) -> KeptNames:
         """Take the session over, if that has not happened, and return what is left of the former program's names."""
 
     def take(self, names: Sequence[str]) -> None:

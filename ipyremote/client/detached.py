@@ -114,7 +114,7 @@ class DetachedDriver:
         finally:
             self.leave()
 
-    def left(self) -> KeptNames:
+    def kept_names(self) -> KeptNames:
         """Make this process the session's driver, in place of one that has ended; return the names that it left."""
         return kept_names(self._requests.claim())
 

@@ -52,7 +52,7 @@ class ClientHistory:
             found.update(any_id for any_id in range(start, end) if any_id not in objects.counts)
         return sorted(found)
 
-    def tell(self, on_news: Callable[[int], None] | None) -> None:
+    def watch_unretrieved(self, on_news: Callable[[int], None] | None) -> None:
         """Call `on_news(object_id)` about failures that nobody has asked for (see `unretrieved.py`).
 
         The callback must be quick. None: call nobody.
@@ -74,7 +74,7 @@ class ClientHistory:
         ready = self._objects.ready
         failed = [value for object_id in ids if isinstance(value := ready.get(object_id), Failure)]
         if failed:
-            self.ask(ids)
+            self.mark_retrieved(ids)
             with self._lock:
                 self._objects.unretrieved.expect(object_id for object_id in ids if object_id not in ready)
         return failed
@@ -89,10 +89,10 @@ class ClientHistory:
             failure, is_known = self._objects.unretrieved.take(object_id)
             if failure is None or is_known:
                 return None
-            self._objects.unretrieved.ask(object_id, failure)
+            self._objects.unretrieved.mark_retrieved(object_id, failure)
         return exception_of(failure)
 
-    def ask(self, ids: Sequence[int]) -> None:
+    def mark_retrieved(self, ids: Sequence[int]) -> None:
         """Count the failures of these objects as asked for."""
         unretrieved = self._objects.unretrieved
         if unretrieved.failures:
@@ -100,7 +100,7 @@ class ClientHistory:
                 for object_id in ids:
                     failure = unretrieved.failures.get(object_id)
                     if failure is not None:
-                        unretrieved.ask(object_id, failure)
+                        unretrieved.mark_retrieved(object_id, failure)
 
     def remember_calls(self) -> None:
         """Remember calls from now on, so that `retry` can repeat them."""

@@ -294,7 +294,7 @@ class Session:
             self.channel.check()
             raise KeyError(f"no such object: {object_id:x}")
         if isinstance(value, m.Failure):
-            self._objects.unretrieved.ask(object_id, value)
+            self._objects.unretrieved.mark_retrieved(object_id, value)
             raise exception_of(value)
         return self.open(object_id, value)
 

@@ -50,7 +50,7 @@ class Unretrieved:
             self.failures.popitem(last=False)
         return True
 
-    def ask(self, object_id: int, failure: Failure) -> None:
+    def mark_retrieved(self, object_id: int, failure: Failure) -> None:
         """Note that somebody is told of a failure."""
         if self.on_news is None:
             return

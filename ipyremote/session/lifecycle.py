@@ -453,8 +453,8 @@ def _check_fork() -> None:
     session = _slot.session
     if session is not None and session.pid != os.getpid():
         raise RuntimeError(
-            f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {session.pid}) and "
-            "can neither use that session nor start another. Start work from the original process, or start a new "
+            f"This process (pid {os.getpid()}) was forked from a process with an ipyremote session (pid {session.pid}) "
+            "and can neither use that session nor start another. Start work from the original process, or start a new "
             "process without fork."
         )
 

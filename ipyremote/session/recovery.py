@@ -158,7 +158,9 @@ def joined() -> list[str]:
     recovered = _recovered()
     if recovered is None:
         return []
-    return list(dict.fromkeys([*(kept.name for kept in recovered.recovery.left().names), *recovered.taken]))
+    return list(
+        dict.fromkeys([*(kept.name for kept in recovered.recovery.kept_names().names), *recovered.taken])
+    )
 
 
 def recover(
@@ -264,7 +266,7 @@ def _table(session: str | None) -> Recoverable:
     others = [found for found in recoverable() if session is None or found.key.startswith(session)]
     recovered = _recovered()
     if recovered is not None and (session is None or recovered.backend.key.startswith(session)):
-        kept = recovered.recovery.left()
+        kept = recovered.recovery.kept_names()
         if kept.names:
             return Recoverable(_as_found(kept, recovered.backend.key, True, ""), others)
     return Recoverable(others[0], others[1:]) if others else Recoverable(None, [])
@@ -323,7 +325,7 @@ def _nothing(what: str, sessions: list[KeptSession]) -> Exception:
 def _take(recovered: _RecoveredSession, wanted: list[str] | None) -> dict[str, Any]:
     """Return the values of these names (None: of all names that are left), which this process holds from now on."""
     recovery = recovered.recovery
-    left = {kept.name: kept for kept in recovery.left().names}
+    left = {kept.name: kept for kept in recovery.kept_names().names}
     again = {} if wanted is None else recovered.taken
     chosen: dict[str, KeptName] = {}
     for name in left if wanted is None else wanted:

@@ -155,7 +155,7 @@ class FakeHistory:
     def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
         return []
 
-    def tell(self, on_news: Callable[[int], None] | None) -> None:
+    def watch_unretrieved(self, on_news: Callable[[int], None] | None) -> None:
         """Do nothing: there is no news."""
 
     def has_ref(self, object_id: int) -> bool:
@@ -170,7 +170,7 @@ class FakeHistory:
     def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
         return None
 
-    def ask(self, ids: Sequence[int]) -> None:
+    def mark_retrieved(self, ids: Sequence[int]) -> None:
         self.asked.extend(ids)
 
     def remember_calls(self) -> None:

@@ -434,8 +434,9 @@ class InlineBackend:
             raise IPyRemoteSystemError(self.ended)
         if os.getpid() != self._pid:
             raise IPyRemoteSystemError(
-                f"This process (pid {os.getpid()}) was forked from one with an ipyremote session (pid {self._pid}), "
-                "which it cannot use. Start work from the original process, or pass results back to it."
+                f"This process (pid {os.getpid()}) was forked from a process with an ipyremote session (pid "
+                f"{self._pid}) and cannot use that session. Start work from the original process, or "
+                "pass results back to it."
             )
         if self.released:
             self._objects.drop_released()

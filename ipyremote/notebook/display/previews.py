@@ -66,7 +66,7 @@ class Previewer:
         """Note that a display shows this failure, so that it does not count as unretrieved."""
         if backend.history is not None:
             # The news of the failure may still be on their way.
-            self._updater.call_later(_NEWS, backend.history.ask, (object_id,))
+            self._updater.call_later(_NEWS, backend.history.mark_retrieved, (object_id,))
 
     def _check_soon(self) -> None:
         if self._open and not self._checking:

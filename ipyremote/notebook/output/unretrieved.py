@@ -88,11 +88,11 @@ class UnretrievedFailures:
     def follow(self, backend: Backend | None) -> None:
         """Follow the failures of this backend, or of none."""
         if self._history is not None:
-            self._history.tell(None)
+            self._history.watch_unretrieved(None)
         self._history = None if backend is None else backend.history
         self._early.clear()
         if self._history is not None:
-            self._history.tell(lambda object_id: self._updater.call(self._on_news, object_id))
+            self._history.watch_unretrieved(lambda object_id: self._updater.call(self._on_news, object_id))
 
     def begin(self, token: int) -> None:
         """Note that a cell starts to run."""

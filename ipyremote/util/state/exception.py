@@ -8,7 +8,7 @@ __all__ = ["RayStateApiException", "StateApiException"]
 
 
 class StateApiException(IPyRemoteError):
-    """Raised when a table has more rows than one question looks through, so an answer would not be complete.
+    """Raised when a table has more rows than one query looks through, so an answer would not be complete.
 
     `raise_on_missing_output=False` gives what was found. A list without filters is always complete up to its limit.
     """

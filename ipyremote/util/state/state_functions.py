@@ -1,4 +1,4 @@
-"""The public functions of `util.state`: each is one question, which the scheduler answers at once."""
+"""The public functions of `util.state`: each is one query, which the scheduler answers at once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipyremote.util.state.state_records import (
     TaskState,
     WorkerState,
 )
-from ipyremote.util.state.tables import LARGEST_LIMIT, Question, listed, summarized
+from ipyremote.util.state.tables import LARGEST_LIMIT, StateQuery, listed, summarized
 
 __all__ = [
     "get_actor",
@@ -57,7 +57,7 @@ _PARAMETERS: Final = {
     "timeout": "float, default 30\n    Seconds that the scheduler may take.",
     "detail": "bool, default False\n    Whether the records have further columns.",
     "raise_on_missing_output": (
-        "bool, default True\n    Whether to raise StateApiException when there is more than one question looks through."
+        "bool, default True\n    Whether to raise StateApiException when there is more than one query looks through."
     ),
 }
 _RAISES: Final = """Raises
@@ -114,8 +114,8 @@ def list_tasks(
     >>> [(task.label, task.state) for task in list_tasks(filters=[("name", "=", "to_list")])]
     [('to_list#1', 'FINISHED')]
     """
-    question = Question(address, filters, limit, timeout, detail, raise_on_missing_output)
-    return listed("tasks", question)
+    query = StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output)
+    return listed("tasks", query)
 
 
 @_told
@@ -147,8 +147,8 @@ def list_actors(
     >>> [(actor.label, actor.state) for actor in list_actors(filters=[("class_name", "=", "Listed")])]
     [('Listed#1', 'ALIVE')]
     """
-    question = Question(address, filters, limit, timeout, detail, raise_on_missing_output)
-    return listed("actors", question)
+    query = StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output)
+    return listed("actors", query)
 
 
 @_told
@@ -174,8 +174,8 @@ def list_objects(
     >>> [record.object_size > 1000 for record in list_objects() if record.object_id == ref.hex()]
     [True]
     """
-    question = Question(address, filters, limit, timeout, detail, raise_on_missing_output)
-    return listed("objects", question)
+    query = StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output)
+    return listed("objects", query)
 
 
 @_told
@@ -200,8 +200,8 @@ def list_workers(
     >>> [worker.worker_type for worker in list_workers(filters=[("worker_type", "=", "DRIVER")])]
     ['DRIVER']
     """
-    question = Question(address, filters, limit, timeout, detail, raise_on_missing_output)
-    return listed("workers", question)
+    query = StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output)
+    return listed("workers", query)
 
 
 @_told
@@ -231,7 +231,7 @@ def list_placement_groups(
     ['CREATED']
     >>> remove_placement_group(group)
     """
-    return groups(Question(address, filters, limit, timeout, detail, raise_on_missing_output))
+    return groups(StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output))
 
 
 @_told
@@ -256,7 +256,7 @@ def list_nodes(
     >>> [node.state for node in list_nodes()]
     ['ALIVE']
     """
-    return nodes(Question(address, filters, limit, timeout, detail, raise_on_missing_output))
+    return nodes(StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output))
 
 
 @_told
@@ -281,7 +281,7 @@ def list_jobs(
     >>> [job.status for job in list_jobs()]
     ['RUNNING']
     """
-    return jobs(Question(address, filters, limit, timeout, detail, raise_on_missing_output))
+    return jobs(StateQuery(address, filters, limit, timeout, detail, raise_on_missing_output))
 
 
 # ------------------------------------------------------------------------------------------------------- single ones
@@ -441,10 +441,10 @@ def get_job(id: str, address: str | None = None, timeout: float = _TIMEOUT) -> J
     return found[0] if found else None
 
 
-def _one(column: str, id: str, address: str | None, timeout: float) -> Question:
+def _one(column: str, id: str, address: str | None, timeout: float) -> StateQuery:
     if not isinstance(id, str):
         raise TypeError(f"an id is a text of hexadecimal digits, not {id!r:.80}")
-    return Question(address, [(column, "=", id)], LARGEST_LIMIT, timeout, True, False)
+    return StateQuery(address, [(column, "=", id)], LARGEST_LIMIT, timeout, True, False)
 
 
 # ------------------------------------------------------------------------------------------------------------ counts

@@ -21,13 +21,13 @@ from ipyremote.util.state.state_records import (
     columns,
 )
 
-__all__ = ["LARGEST_LIMIT", "Question", "checked", "insight_of", "listed", "session_of", "summarized"]
+__all__ = ["LARGEST_LIMIT", "StateQuery", "checked", "insight_of", "listed", "session_of", "summarized"]
 
 #: Records that one list can have at most, as in Ray.
 LARGEST_LIMIT: Final = 10_000
 
 
-class Question(NamedTuple):
+class StateQuery(NamedTuple):
     """The arguments of a list."""
 
     address: str | None
@@ -60,9 +60,9 @@ _KINDS: Final[Mapping[str, _RecordKind]] = {
 }
 
 
-def checked(question: Question, known: Iterable[str]) -> Sequence[tuple[Any, ...]]:
-    """Return the filters of a question. Raises ValueError and TypeError for wrong arguments."""
-    limit, timeout = question.limit, question.timeout
+def checked(query: StateQuery, known: Iterable[str]) -> Sequence[tuple[Any, ...]]:
+    """Return the filters of a query. Raises ValueError and TypeError for wrong arguments."""
+    limit, timeout = query.limit, query.timeout
     if not isinstance(limit, int) or isinstance(limit, bool):
         raise TypeError(f"limit is a whole number, not {limit!r}")
     if not 0 <= limit <= LARGEST_LIMIT:
@@ -71,7 +71,7 @@ def checked(question: Question, known: Iterable[str]) -> Sequence[tuple[Any, ...
         raise TypeError(f"timeout is a number of seconds, not {timeout!r}")
     if not timeout > 0:
         raise ValueError(f"timeout is a number of seconds above 0, not {timeout!r}")
-    filters = question.filters or ()
+    filters = query.filters or ()
     if isinstance(filters, str) or not isinstance(filters, Sequence):
         raise TypeError(f"filters is a list of (column, operator, value), not {filters!r:.80}")
     for condition in filters:
@@ -92,27 +92,27 @@ def _check_filter(condition: Any, known: Iterable[str]) -> None:
         raise TypeError(f"the value of a filter is a text, a number or a bool, not {value!r:.80}")
 
 
-def listed(kind: str, question: Question) -> list[Any]:
+def listed(kind: str, query: StateQuery) -> list[Any]:
     """Return the records of a table."""
     known = _KINDS[kind]
-    filters = checked(question, known.filtered)
-    insight = insight_of(session_of(question.address))
+    filters = checked(query, known.filtered)
+    insight = insight_of(session_of(query.address))
     conditions = [Condition(column, operator == "=", value) for column, operator, value in filters]
-    found = insight.rows(kind, conditions, question.limit, question.timeout, detail=question.detail)
-    _check_complete(kind, found.unseen, question.is_strict)
+    found = insight.rows(kind, conditions, query.limit, query.timeout, detail=query.detail)
+    _check_complete(kind, found.unseen, query.is_strict)
     if len(found.rows) < found.matched:
         warnings.warn(
             f"{len(found.rows):,} of {found.matched:,} {kind} are listed. Give filters, or a higher limit (up to "
             f"{LARGEST_LIMIT:,}), for the others.",
             stacklevel=3,
         )
-    record = known.detailed if question.detail else known.plain
+    record = known.detailed if query.detail else known.plain
     return [record(**row) for row in found.rows]
 
 
 def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) -> Sequence[Similar]:
     """Return how many rows of a table are alike."""
-    checked(Question(address, None, 0, timeout, False, is_strict), ())
+    checked(StateQuery(address, None, 0, timeout, False, is_strict), ())
     summary = insight_of(session_of(address)).summary(kind, timeout)
     _check_complete(kind, summary.unseen, is_strict)
     return summary.groups
@@ -121,7 +121,7 @@ def summarized(kind: str, address: str | None, timeout: float, is_strict: bool) 
 def _check_complete(kind: str, unseen: int, is_strict: bool) -> None:
     if unseen and is_strict:
         raise StateApiException(
-            f"There are {unseen:,} {kind} more than one question looks through. A list without filters works, and "
+            f"There are {unseen:,} {kind} more than one query looks through. A list without filters works, and "
             "raise_on_missing_output=False gives what was found among the others."
         )
 
