@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ipyremote import messages as m
-from ipyremote.backend import RareOptions
 from ipyremote.ids import IdSource
-from tests.core.transcript import EXIT_CODE_0
+from tests.core.transcript import EXIT_CODE_0, rare
 
 if TYPE_CHECKING:
     from tests.core.simulation import World
@@ -338,7 +337,7 @@ def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
     fields.setdefault("digest", plan.kind.encode())
     if not fields.get("actor_id"):
         fields["environment"] = plan.environment
-        fields["rare"] = RareOptions(plan.max_calls) if plan.max_calls else None
+        fields["rare"] = rare(max_calls=plan.max_calls) if plan.max_calls else None
     return m.TaskSpec(
         task_id=task_id,
         name=plan.name,

@@ -133,11 +133,16 @@ def ident(number: int, client: int = DRIVER) -> int:
     return (client << COUNTER_BITS) + number
 
 
+def rare(**given: int) -> RareOptions:
+    """Return a record of rare options that asks for nothing else."""
+    return RareOptions(**{**dict.fromkeys(RareOptions._fields, 0), **given})
+
+
 def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
     """Return the spec of a task with the label `f#number`. `cpus` and `resources` are in whole units."""
     resources = {"CPU": cpus, **fields.pop("resources", {})}
     if "max_calls" in fields:
-        fields["rare"] = RareOptions(fields.pop("max_calls"))
+        fields["rare"] = rare(max_calls=fields.pop("max_calls"))
     fields.setdefault("digest", FN)
     fields.setdefault("name", "f")
     fields.setdefault("number", str(number))
