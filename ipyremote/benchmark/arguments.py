@@ -81,7 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     if asked.profile:
         if asked.against or asked.json:
-            made.error("--profile looks at ipyremote alone and prints text")
+            made.error("--profile runs ipyremote alone and prints text: leave out --against and --json")
         if asked.cases is None or len(asked.cases) != 1 or asked.cases[0].name in ("startup", "memory"):
             made.error("--profile needs --cases with one case, other than startup and memory")
         print(profile(asked.cases[0], SPECS[OURS].load(), asked.workers, asked.quick))

@@ -169,7 +169,9 @@ def one_round(adapter: str, names: Sequence[str], plan: Plan) -> dict[str, CaseO
             outcomes.setdefault(name, outcome)
         if not any(name in outcomes for name in left):
             for name in left:
-                outcomes[name] = CaseOutcome(CaseStatus.ERROR, detail="the process ended without a word")
+                outcomes[name] = CaseOutcome(
+                    CaseStatus.ERROR, detail="the process ended before it reported an outcome"
+                )
     return outcomes
 
 

@@ -54,7 +54,9 @@ class IPyRemoteError(Exception):
         if before is not None:
             text, _ = tracebacks.describe(before)
             link = (
-                "That led to this:" if before is self.__cause__ else "While that was handled, this happened:"
+                "The error above caused this error:"
+                if before is self.__cause__
+                else "This error was raised while the error above was handled:"
             )
             chain = [*text.splitlines(), "", link, ""]
         title = f"{kind:<42}Traceback (most recent call last)"
@@ -165,7 +167,7 @@ class TaskError(IPyRemoteError):
         except Exception as reason:  # The construction of a user's class may raise anything.
             warnings.warn(
                 f"{type(cause).__name__} cannot be combined with TaskError ({reason}): "
-                "`except TaskError` catches it, its own class does not.",
+                f"`except TaskError` catches the error, and `except {type(cause).__name__}` does not.",
                 RuntimeWarning,
                 stacklevel=2,
             )

@@ -59,6 +59,6 @@ def collect(any_id: int) -> bool:
         raise OufOfBandObjectRefSerializationException(
             "A ref was pickled outside of ipyremote, so nothing would keep its object alive. "
             "Pass the ref to a task, put it into the store with put(), or pickle the value: get(ref). "
-            "IPYREMOTE_allow_out_of_band_object_ref_serialization=1 allows it and keeps such objects for good."
+            "IPYREMOTE_allow_out_of_band_object_ref_serialization=1 allows such a pickle and keeps the object for good."
         )
     return False

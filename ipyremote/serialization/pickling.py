@@ -454,7 +454,7 @@ def _not_picklable(value: Any, names: Sequence[str], error: Exception) -> TypeEr
 def _found(value: Any, names: Sequence[str], error: IPyRemoteError) -> IPyRemoteError:
     """Return the error of a ref or handle, with a note that says where in `value` the ref or handle is."""
     path, _ = diagnosis.find(value, names, _picklable)
-    error.add_note(f"It was found in {path}.")
+    error.add_note(f"The ref or handle was found in {path}.")
     return error
 
 

@@ -25,8 +25,8 @@ from ipyremote.benchmark.rounds import Plan
         (["--profile"], "--profile needs --cases with one case"),
         (["--profile", "--cases", "submit,task-batch"], "--profile needs --cases with one case"),
         (["--profile", "--cases", "startup"], "--profile needs --cases with one case, other than startup"),
-        (["--profile", "--cases", "submit", "--against", "pool"], "--profile looks at ipyremote alone"),
-        (["--profile", "--cases", "submit", "--json"], "--profile looks at ipyremote alone"),
+        (["--profile", "--cases", "submit", "--against", "pool"], "--profile runs ipyremote alone"),
+        (["--profile", "--cases", "submit", "--json"], "--profile runs ipyremote alone"),
     ],
 )
 def test_a_wrong_command_line_gives_a_clear_error(

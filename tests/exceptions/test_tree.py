@@ -314,7 +314,11 @@ def test_other_errors_are_shown_without_frames_of_ipyremote() -> None:
 
 
 @pytest.mark.parametrize(
-    ("as_cause", "link"), [(True, "That led to this:"), (False, "While that was handled, this happened:")]
+    ("as_cause", "link"),
+    [
+        (True, "The error above caused this error:"),
+        (False, "This error was raised while the error above was handled:"),
+    ],
 )
 def test_the_context_of_an_error_is_shown_before_the_error(as_cause: bool, link: str) -> None:
     first = _raised(KeyError("first"))
