@@ -9,8 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ipyremote.backend import Backend, Identity, current_task, required
-from ipyremote.declare.options import UNIT
+from ipyremote.backend import RESOURCE_UNIT, Backend, Identity, current_task, required
 from ipyremote.runtime_env import RuntimeEnv
 
 __all__ = ["RuntimeContext"]
@@ -117,7 +116,7 @@ class RuntimeContext:
         identity = self._identity()
         if not identity.task:
             raise RuntimeError("Resources are assigned to tasks and actors, and this is a driver.")
-        return {name: amount / UNIT for name, amount in identity.resources}
+        return {name: amount / RESOURCE_UNIT for name, amount in identity.resources}
 
     def get_accelerator_ids(self) -> Mapping[str, list[str]]:
         """Return the indices of the GPUs that the running task or actor may use."""

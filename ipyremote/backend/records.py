@@ -18,6 +18,7 @@ __all__ = [
     "DYNAMIC",
     "ENDLESS",
     "ONE_CPU",
+    "RESOURCE_UNIT",
     "ActorOptions",
     "BarState",
     "ClusterStatus",
@@ -33,6 +34,7 @@ __all__ = [
     "NodeStatus",
     "ProgressReport",
     "RareOptions",
+    "Resources",
     "Similar",
     "StateReport",
     "TableCounts",
@@ -47,8 +49,12 @@ __all__ = [
 ENDLESS: Final = -1
 #: Value of `TaskOptions.stream` for a task whose one value is the refs of all items that the task has yielded.
 DYNAMIC: Final = -2
+#: Amount of one whole CPU or GPU: resources are counted in ten-thousandths, so that fractions add up exactly.
+RESOURCE_UNIT: Final = 10_000
+#: Pairs of (name, amount in ten-thousandths), sorted by name, without zero amounts.
+Resources: TypeAlias = tuple[tuple[str, int], ...]
 #: One CPU, in the form of `TaskOptions.resources`.
-ONE_CPU: tuple[tuple[str, int], ...] = (("CPU", 10_000),)
+ONE_CPU: Resources = (("CPU", RESOURCE_UNIT),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,7 @@ class TaskOptions:
     #: Number of return objects, 0 or more.
     returns: int = 1
     #: (name, ten-thousandths) pairs, sorted by name, without zero amounts.
-    resources: tuple[tuple[str, int], ...] = ONE_CPU
+    resources: Resources = ONE_CPU
     #: Number of times that the task may run again.
     max_retries: int = 3
     #: Exceptions after which the task runs again: none (False), every `Exception` (True), or these types.
@@ -108,7 +114,7 @@ class ActorOptions:
 
     class_name: str
     #: (name, ten-thousandths) pairs that the actor holds while it lives, beside those of its creation.
-    resources: tuple[tuple[str, int], ...] = ()
+    resources: Resources = ()
     #: Number of times that the actor may start again after a crash; -1 for any number.
     max_restarts: int = 0
     #: Number of times that a call may run again after a crash of the actor; -1 for any number.
@@ -120,7 +126,7 @@ class ActorOptions:
     #: Whether a call that waits for objects lets later calls of its caller pass.
     unordered: bool = False
     #: (name, number of calls at a time) of each concurrency group but the default one.
-    groups: tuple[tuple[str, int], ...] = ()
+    groups: Resources = ()
     #: Name by which others find the actor; empty for none.
     name: str = ""
     #: Namespace of the name; empty for the namespace of the actor's driver.
@@ -166,7 +172,7 @@ class Identity:
     #: Whether the actor was restarted.
     restarted: bool = False
     #: (name, ten-thousandths) pairs of the task, or of the actor for its life.
-    resources: tuple[tuple[str, int], ...] = ()
+    resources: Resources = ()
     #: Indices of the GPUs that the task or actor may use.
     gpus: tuple[int, ...] = ()
     #: Id of the placement group that the task or actor is in.
@@ -277,9 +283,9 @@ class ClusterStatus(NamedTuple):
     """A snapshot of a whole session."""
 
     #: (name, ten-thousandths) pairs.
-    total: tuple[tuple[str, int], ...]
+    total: Resources
     #: (name, ten-thousandths) pairs; zero amounts are left out, as in Ray.
-    available: tuple[tuple[str, int], ...]
+    available: Resources
     workers: tuple[WorkerStatus, ...]
     #: Number of tasks in each state, by the state's name.
     tasks: dict[str, int]

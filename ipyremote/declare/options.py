@@ -16,14 +16,21 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, TypedDict
 
 from ipyremote import runtime_env, settings
-from ipyremote.backend import DYNAMIC, ENDLESS, ActorOptions, RareOptions, TaskOptions
-from ipyremote.declare.placement_options import CHECKS, Resources, place_of
+from ipyremote.backend import (
+    DYNAMIC,
+    ENDLESS,
+    RESOURCE_UNIT,
+    ActorOptions,
+    RareOptions,
+    Resources,
+    TaskOptions,
+)
+from ipyremote.declare.placement_options import CHECKS, place_of
 
 __all__ = [
     "ACTOR_OPTIONS",
     "METHOD_OPTIONS",
     "TASK_OPTIONS",
-    "UNIT",
     "AllOptions",
     "ClassOptions",
     "FunctionOptions",
@@ -43,8 +50,6 @@ __all__ = [
 #: Default number of calls that an async actor runs at a time, as in Ray.
 ASYNC_CONCURRENCY: Final = 1000
 
-#: Number of units in an amount of 1: resources are counted in ten-thousandths.
-UNIT: Final = 10_000
 _LIMIT: Final = "_generator_backpressure_num_objects"
 _Check = Callable[[str, Any], object]
 #: Values of `num_returns` that are no numbers.
@@ -62,7 +67,7 @@ def _amount(name: str, value: Any) -> None:
         raise TypeError(f"{name} is a number, not {type(value).__name__}: {value!r}")
     if not 0 <= value < math.inf:
         raise ValueError(f"{name} is zero or more, not {value!r}")
-    if 0 < value < 1 / UNIT:
+    if 0 < value < 1 / RESOURCE_UNIT:
         raise ValueError(f"{name}={value!r} is finer than resources are counted: the least is 0.0001")
 
 
@@ -323,7 +328,11 @@ def check_bundle(name: str, bundle: Any) -> None:
 
 def to_units(amounts: Mapping[str, float | None]) -> Resources:
     """Return (name, ten-thousandths) pairs, sorted, without zero and absent amounts."""
-    return tuple(sorted((name, round(n * UNIT)) for name, n in amounts.items() if n and round(n * UNIT)))
+    return tuple(
+        sorted(
+            (name, round(n * RESOURCE_UNIT)) for name, n in amounts.items() if n and round(n * RESOURCE_UNIT)
+        )
+    )
 
 
 def _demand(given: Mapping[str, Any], cpus: float) -> dict[str, float | None]:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Protocol, TypeAlias, runtime_checkable
+from typing import Any, Final, Protocol, runtime_checkable
 
+from ipyremote.backend import Resources
 from ipyremote.backend.placement import ANYWHERE, Place, matches_of
 
-__all__ = ["CHECKS", "GroupPlace", "Resources", "Strategy", "place_of"]
+__all__ = ["CHECKS", "GroupPlace", "Strategy", "place_of"]
 
-#: (name, ten-thousandths) pairs, sorted by name, without zero amounts.
-Resources: TypeAlias = tuple[tuple[str, int], ...]
 #: Value of `placement_group` that means that none was given, as in Ray.
 _DEFAULT: Final = "default"
 

@@ -33,7 +33,7 @@ kept the object alive until then, and a task's `Output`, `Display` and `Progress
 
 from __future__ import annotations
 
-from ipyremote.backend import DYNAMIC, ENDLESS
+from ipyremote.backend import DYNAMIC, ENDLESS, RESOURCE_UNIT, Resources
 from ipyremote.backend.placement import Place
 from ipyremote.messages.boot import Boot, EnvironmentBoot, WorkerBoot
 from ipyremote.messages.codec import (
@@ -127,14 +127,12 @@ from ipyremote.messages.to_client import (
 )
 from ipyremote.messages.to_worker import CancelRun, Exit, Recall, RunTask, StreamDemand
 from ipyremote.messages.values import (
-    RESOURCE_UNIT,
     Display,
     Failure,
     Forward,
     Inline,
     Output,
     Progress,
-    Resources,
     Stored,
     Struct,
     Value,

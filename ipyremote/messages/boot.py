@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import msgspec
 
+from ipyremote.backend.records import Resources
 from ipyremote.messages.task import EnvironmentSpec
-from ipyremote.messages.values import Resources, Struct
+from ipyremote.messages.values import Struct
 
 __all__ = [
     "Boot",

@@ -18,9 +18,10 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ipyremote.backend.placement import LabelMatch
+from ipyremote.backend.records import Resources
 from ipyremote.messages.state_rows import Bound, Filter
 from ipyremote.messages.task import ActorSpec, EnvironmentSpec, TaskSpec
-from ipyremote.messages.values import Failure, Inline, Resources, Stored, Struct
+from ipyremote.messages.values import Failure, Inline, Stored, Struct
 
 __all__ = [
     "Bind",

@@ -10,8 +10,8 @@ Filter, RowCount                             a condition on rows; the number of 
 
 from __future__ import annotations
 
-from ipyremote.backend.records import ClusterStatus, TaskRun, WorkerStatus
-from ipyremote.messages.values import Resources, Struct
+from ipyremote.backend.records import ClusterStatus, Resources, TaskRun, WorkerStatus
+from ipyremote.messages.values import Struct
 
 __all__ = [
     "ActorRow",

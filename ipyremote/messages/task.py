@@ -14,8 +14,8 @@ from __future__ import annotations
 import msgspec
 
 from ipyremote.backend.placement import Place
-from ipyremote.backend.records import RareOptions
-from ipyremote.messages.values import RESOURCE_UNIT, Inline, Resources, Struct
+from ipyremote.backend.records import RESOURCE_UNIT, RareOptions, Resources
+from ipyremote.messages.values import Inline, Struct
 
 __all__ = [
     "ActorSpec",

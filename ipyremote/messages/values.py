@@ -24,32 +24,25 @@ How messages travel is no part of this module, so the worker side of any engine 
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from ipyremote.exceptions import tracebacks
 
 __all__ = [
-    "RESOURCE_UNIT",
     "Display",
     "Failure",
     "Forward",
     "Inline",
     "Output",
     "Progress",
-    "Resources",
     "Stored",
     "Struct",
     "Value",
     "decode_content",
     "replace",
 ]
-
-#: Amount of one whole CPU or GPU: resources are counted in ten-thousandths, so that fractions add up exactly.
-RESOURCE_UNIT: Final = 10_000
-#: Pairs of (name, amount in ten-thousandths), sorted by name, without zero amounts.
-Resources: TypeAlias = tuple[tuple[str, int], ...]
 
 
 class Struct(msgspec.Struct, frozen=True, array_like=True, gc=False):

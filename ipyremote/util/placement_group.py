@@ -15,11 +15,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from ipyremote import api
-from ipyremote.backend import Backend, PlacementGroups, TaskOptions, current, current_task, required
+from ipyremote.backend import (
+    RESOURCE_UNIT,
+    Backend,
+    PlacementGroups,
+    Resources,
+    TaskOptions,
+    current,
+    current_task,
+    required,
+)
 from ipyremote.backend.placement import ANYWHERE, GroupRecord, Place, matches_of
 from ipyremote.declare.exports import Export
-from ipyremote.declare.options import UNIT, check_bundle, to_units
-from ipyremote.declare.placement_options import Resources
+from ipyremote.declare.options import check_bundle, to_units
 from ipyremote.exceptions import TaskPlacementGroupRemoved
 from ipyremote.ids import Identifier
 from ipyremote.refs import ObjectRef
@@ -457,7 +465,7 @@ def _groups_of(backend: Backend) -> PlacementGroups:
 
 
 def _amounts(bundle: Sequence[tuple[str, int]]) -> dict[str, float]:
-    return {name: amount / UNIT for name, amount in bundle}
+    return {name: amount / RESOURCE_UNIT for name, amount in bundle}
 
 
 def _described(backend: Backend, group: GroupRecord) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ipyremote.backend import Resources
 from ipyremote.backend.placement import ANYWHERE, EXISTS, IN, LabelMatch, Place
-from ipyremote.declare.placement_options import Resources
 from ipyremote.util.placement_group import PlacementGroup
 
 __all__ = [

@@ -7,13 +7,12 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from ipyremote.backend import Identity
+from ipyremote.backend import Identity, Resources
 from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
 from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.ids import DRIVER
-from ipyremote.messages import Resources
 
 __all__ = ["InlineCurrentTask", "InlineStack", "identity_of"]
 

@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from ipyremote.backend import TaskOptions
+from ipyremote.backend import RESOURCE_UNIT, Resources, TaskOptions
 from ipyremote.backend.placement import (
     NODE_ID,
     GroupRecord,
@@ -24,7 +24,6 @@ from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineObjects
 from ipyremote.engine_kit.failures import PickledFailure
-from ipyremote.messages import RESOURCE_UNIT, Resources
 
 __all__ = ["InlinePlacementGroups"]
 

@@ -20,8 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 
-from ipyremote.backend import Backend, ClusterStatus, StateReport, TaskRun, WorkerStatus
-from ipyremote.declare.options import UNIT
+from ipyremote.backend import RESOURCE_UNIT, Backend, ClusterStatus, StateReport, TaskRun, WorkerStatus
 from ipyremote.notebook.display.dashboard_html import (
     DashboardView,
     FinishedRun,
@@ -196,7 +195,7 @@ class DashboardModel:
         }
 
     def _seen(self, status: ClusterStatus, meter: ProcessMeter, now: float) -> DashboardView:
-        unit = UNIT
+        unit = RESOURCE_UNIT
         total = {name: amount / unit for name, amount in status.total}
         available = {name: amount / unit for name, amount in status.available}
         meters = meter.read([worker.pid for worker in status.workers if not worker.node])
