@@ -58,7 +58,7 @@ def test_a_killed_worker_of_an_environment_is_replaced_in_its_environment(tmp_pa
     gate = tmp_path / "gate"
     _, pid, zygote = ray.get(value.remote(), timeout=60)
     ref = value.remote(gate)
-    until(lambda: len(running()) == 1, "it runs")
+    until(lambda: len(running()) == 1, "the task runs")
     os.kill(running()[0], signal.SIGKILL)
     gate.touch()
     again = ray.get(ref, timeout=60)
@@ -81,9 +81,9 @@ def test_tasks_of_a_killed_environment_process_run_again_and_other_tasks_continu
     # An environment process that is lost right after its start counts as a failed set-up.
     time.sleep(1.1)  # not a wait for a condition: the environment process must be older than a second
     running_one, waiting_one = value.remote(gate), value.options(max_retries=0).remote()
-    until(lambda: running() != [], "it runs")
+    until(lambda: running() != [], "the task runs")
     os.kill(zygote, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(pid), "its workers are gone")
+    until(lambda: not psutil.pid_exists(pid), "the workers of the environment are gone")
     assert ray.get([plain.remote(number) for number in range(20)], timeout=30) == list(range(1, 21))
     gate.touch()
     again = ray.get(running_one, timeout=60)
@@ -103,11 +103,10 @@ def test_an_actor_of_a_killed_environment_process_is_restarted_or_dead_with_the_
     mortal = Actor.remote()
     _, zygote, pid = ray.get(lasting.parent.remote(), timeout=60)
     assert ray.get(mortal.parent.remote(), timeout=60)[:2] == ("1", zygote)
-    time.sleep(
-        1.1
-    )  # not a wait for a condition: the environment process must be older than a second, as above
+    # Not a wait for a condition: the environment process must be older than a second, as above
+    time.sleep(1.1)
     os.kill(zygote, signal.SIGKILL)
-    until(lambda: not psutil.pid_exists(pid), "its process is gone")
+    until(lambda: not psutil.pid_exists(pid), "the process of the actor is gone")
     name, other, _ = ray.get(lasting.parent.remote(), timeout=60)
     assert name == "1"
     assert other != zygote
@@ -128,7 +127,7 @@ def test_a_killed_set_up_process_fails_its_waiting_tasks_and_stops_the_installat
     process.kill()
     with pytest.raises(exceptions.RuntimeEnvSetupError, match=r"signal 9 \(SIGKILL\)"):
         ray.get(ref, timeout=60)
-    until(lambda: not psutil.pid_exists(builder), "nothing is built any more")
+    until(lambda: not psutil.pid_exists(builder), "the build process is gone")
     assert ray.get(plain.remote(1), timeout=30) == 2
 
 
@@ -148,7 +147,7 @@ def test_all_environment_processes_end_when_the_scheduler_is_killed(
     with pytest.raises(exceptions.ClusterLostError):
         ray.get(ref, timeout=30)
     gone = lambda: not any(p.is_running() and p.status() != psutil.STATUS_ZOMBIE for p in all_of_it)  # noqa: E731
-    until(gone, "all of it is gone")
+    until(gone, "all processes and files are gone")
 
 
 def test_all_environment_processes_and_files_are_gone_when_the_driver_is_killed(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ def wait_to_be_killed(log: Path) -> None:
 
 def started(log: Path) -> int:
     """Return the process id that a task writes to `log` when the task starts."""
-    until(lambda: log.exists() and log.read_text().endswith("\n"), "it runs")
+    until(lambda: log.exists() and log.read_text().endswith("\n"), "the task runs")
     return int(log.read_text())
 
 
@@ -151,7 +151,7 @@ def test_calls_of_a_killed_actor_are_repeated_in_order_until_the_actor_is_dead(t
         until(lambda: bool(lines()) and lines()[-1][0] == 3, "the call that waits runs")
         victim = lines()[-1][1]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: lines()[-1] != (3, victim), "it runs again")  # noqa: B023  # called in this round only
+        until(lambda: lines()[-1] != (3, victim), "the actor runs again")  # noqa: B023  # called in this round only
     gate.touch()
     assert ray.get(refs, timeout=30) == list(range(6))
     # Each call runs at least once, and in its order.
@@ -188,7 +188,7 @@ def test_a_killed_actor_that_hangs_in_its_init_returns_its_cpus(tmp_path: Path, 
     with pytest.raises(exceptions.ActorDiedError):
         ray.get(call, timeout=30)
     until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs are free")
-    until(lambda: pid not in worker_pids(), "its worker is gone")
+    until(lambda: pid not in worker_pids(), "the worker is gone")
 
 
 def test_no_process_of_a_session_listens_on_the_network() -> None:

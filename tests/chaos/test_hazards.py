@@ -185,7 +185,7 @@ def test_an_idle_session_uses_no_processor_time() -> None:
 def test_a_waiting_driver_uses_hardly_any_processor_time(tmp_path: Path) -> None:
     gate, started = tmp_path / "gate", tmp_path / "started"
     ref = wait_for.remote(started, gate)
-    until(started.exists, "it runs")
+    until(started.exists, "the task runs")
     pids = [os.getpid(), scheduler().pid]
     before = sum(map(cpu_seconds, pids))
     assert ray.wait([ref], timeout=1.0) == ([], [ref])

@@ -145,7 +145,7 @@ def test_a_cancel_ends_a_waiting_task_and_its_worker_continues() -> None:
     for _ in range(5):
         blocker = forever.remote()
         waiting = [wait.remote([blocker]) for _ in range(3)]
-        until(lambda: session().insight.status().tasks.get("blocked", 0) == 3, "all of them wait")
+        until(lambda: session().insight.status().tasks.get("blocked", 0) == 3, "all tasks wait")
         for ref in waiting:
             ray.cancel(ref)
         for ref in waiting:

@@ -100,7 +100,7 @@ def test_the_sum_of_results_is_right_although_workers_are_killed_for_a_long_time
 def test_the_session_waits_for_a_stopped_worker(tmp_path: Path, seconds: float) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ref = wait_for.options(max_retries=0).remote(log, gate)
-    until(lambda: log.exists() and log.read_text().endswith("\n"), "it runs")
+    until(lambda: log.exists() and log.read_text().endswith("\n"), "the task runs")
     worker = int(log.read_text())
     os.kill(worker, signal.SIGSTOP)
     try:
@@ -118,7 +118,7 @@ def test_the_session_waits_for_a_stopped_worker(tmp_path: Path, seconds: float) 
 def test_a_session_that_was_suspended_resumes(tmp_path: Path, seconds: float) -> None:
     log, gate = tmp_path / "log", tmp_path / "gate"
     ref = wait_for.options(max_retries=0).remote(log, gate)
-    until(lambda: log.exists() and log.read_text().endswith("\n"), "it runs")
+    until(lambda: log.exists() and log.read_text().endswith("\n"), "the task runs")
     all_of_it = processes()
     for process in all_of_it:
         process.suspend()
@@ -138,7 +138,7 @@ def test_a_killed_idle_worker_is_replaced_without_an_error() -> None:
         until(lambda: len(worker_pids()) > 0, "there is a worker")
         victim = worker_pids()[0]
         os.kill(victim, signal.SIGKILL)
-        until(lambda: victim not in worker_pids(), "its end was noticed")  # noqa: B023  # called in this round only
+        until(lambda: victim not in worker_pids(), "the end of the worker is noticed")  # noqa: B023  # called in this round only
         assert ray.get(square.options(max_retries=0).remote(3), timeout=30) == 9
 
 

@@ -96,7 +96,7 @@ def test_recycled_memory_never_changes_an_array_in_use(start: Callable[..., Any]
     views.clear()
     del view
     gc.collect()
-    until(lambda: session().insight.status().stored_bytes == 0, "nothing is stored any more")
+    until(lambda: session().insight.status().stored_bytes == 0, "no object is stored any more")
     assert session()._store.used_bytes() <= 256 * MIB
 
 

@@ -26,7 +26,7 @@ def cluster(start: Callable[..., Any]) -> Any:
     context = start(num_cpus=2, object_store_memory=256 << 20)
     yield context
     if ray.is_initialized():
-        until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs free")
+        until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs are free")
         assert ray.get(_again.remote(1), timeout=30) == 2
 
 

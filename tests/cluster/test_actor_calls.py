@@ -235,7 +235,7 @@ def test_a_running_method_sees_its_cancellation_and_may_still_return_a_value(tmp
         patient = Patient.options(**options).remote()
         started = tmp_path / f"started {len(options)}"
         ref = patient.run.remote(started)
-        until(started.exists, "it runs")
+        until(started.exists, "the call runs")
         if not options:
             queued = patient.queued.remote(tmp_path / "never")
             ray.cancel(queued)
@@ -327,7 +327,7 @@ def test_an_actor_can_exit_on_purpose(how: str, concurrency: int, tmp_path: Path
     if concurrency == 1:
         with pytest.raises(exceptions.ActorDiedError, match="exit_actor"):
             ray.get(later, timeout=30)
-    until(log.exists, "its atexit functions have run")
+    until(log.exists, "the atexit functions have run")
     with pytest.raises(exceptions.ActorDiedError, match="exit_actor"):
         ray.get(leaving.m.remote(), timeout=30)
     assert not (tmp_path / "ran").exists()
@@ -350,12 +350,12 @@ def test_an_async_actor_can_exit_while_other_calls_wait(tmp_path: Path) -> None:
     later = Later.remote()
     pid = ray.get(later.pid.remote(), timeout=30)
     waiting = later.forever.remote(tmp_path / "log")
-    until((tmp_path / "log").exists, "it waits")
+    until((tmp_path / "log").exists, "the call waits")
     for ref in (later.leave.remote(), waiting):
         with pytest.raises(exceptions.ActorDiedError, match="exit_actor"):
             ray.get(ref, timeout=30)
     started = time.monotonic()
-    until(lambda: not Path(f"/proc/{pid}").exists(), "its process has ended")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the process of the actor has ended")
     assert time.monotonic() - started < 3.0
 
 
@@ -405,7 +405,7 @@ def test_an_actors_handle_of_itself_is_weak() -> None:
     assert kept == now == me
     pid = ray.get(kept.pid.remote(), timeout=30)
     del me
-    until(lambda: not Path(f"/proc/{pid}").exists(), "its own handles do not keep it")
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the actor's own handles do not keep it alive")
 
 
 def test_output_of_an_actor_with_a_repr_is_labelled_with_the_repr(capsys: pytest.CaptureFixture[str]) -> None:
@@ -453,7 +453,7 @@ def test_a_call_without_retries_during_a_restart_fails_and_says_that_the_actor_m
     slow = Slow.remote(gate, tmp_path / "log")
     os.kill(ray.get(slow.pid.remote(), timeout=30), 9)
     backend: Any = slow._backend
-    until(lambda: "restarting" in backend.insight.status().actors, "it restarts")
+    until(lambda: "restarting" in backend.insight.status().actors, "the actor restarts")
     with pytest.raises(exceptions.ActorUnavailableError, match="is restarting"):
         ray.get(slow.m.remote(), timeout=30)
     patient = slow.m.options(max_task_retries=1).remote()
@@ -480,7 +480,7 @@ def test_a_call_in_flight_at_a_crash_is_retried_or_fails_as_unavailable(tmp_path
         pid = ray.get(fragile.pid.remote(), timeout=30)
         started = tmp_path / str(retries)
         ref = fragile.run.remote(started)
-        until(started.exists, "it runs")
+        until(started.exists, "the call runs")
         os.kill(pid, 9)
         if retries:
             assert ray.get(ref, timeout=30) == "again"
@@ -497,9 +497,9 @@ def test_kill_with_restart_ends_an_actor_that_has_no_restarts_left() -> None:
     plain = ray.remote(max_restarts=1, max_task_retries=-1)(Plain).remote()
     first = ray.get(plain.pid.remote(), timeout=30)
     ray.kill(plain, no_restart=False)
-    until(lambda: ray.get(plain.pid.remote(), timeout=30) != first, "it has restarted")
+    until(lambda: ray.get(plain.pid.remote(), timeout=30) != first, "the actor has restarted")
     ray.kill(plain, no_restart=False)
-    until(lambda: _is_dead(plain), "it is dead for good")
+    until(lambda: _is_dead(plain), "the actor is finally dead")
 
 
 def _is_dead(handle: Any) -> bool:

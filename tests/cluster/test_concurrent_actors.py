@@ -98,7 +98,7 @@ def test_text_printed_by_a_coroutine_has_the_label_of_its_call(capsys: pytest.Ca
 def test_a_cancelled_coroutine_is_interrupted_and_the_actor_continues(tmp_path: Path) -> None:
     meeting = Meeting.remote()
     ref = meeting.forever.remote(tmp_path / "log")
-    until(lambda: (tmp_path / "log").exists(), "it runs")
+    until(lambda: (tmp_path / "log").exists(), "the call runs")
     ray.cancel(ref)
     with pytest.raises(exceptions.TaskCancelledError):
         ray.get(ref, timeout=30)

@@ -32,7 +32,7 @@ def pid() -> int:
 @pytest.mark.usefixtures("cluster")
 def test_a_cancelled_running_task_is_interrupted_and_its_worker_continues(tmp_path: Path) -> None:
     ref = sleep.remote(tmp_path / "log")
-    until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() != "", "it runs")
+    until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() != "", "the task runs")
     worker = int((tmp_path / "log").read_text())
     ray.cancel(ref)
     with pytest.raises(exceptions.TaskCancelledError):
@@ -43,7 +43,7 @@ def test_a_cancelled_running_task_is_interrupted_and_its_worker_continues(tmp_pa
 @pytest.mark.usefixtures("cluster")
 def test_a_forced_cancel_ends_the_worker(tmp_path: Path) -> None:
     ref = sleep.remote(tmp_path / "log")
-    until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() != "", "it runs")
+    until(lambda: (tmp_path / "log").exists() and (tmp_path / "log").read_text() != "", "the task runs")
     worker = int((tmp_path / "log").read_text())
     ray.cancel(ref, force=True)
     with pytest.raises((exceptions.TaskCancelledError, exceptions.WorkerCrashedError)):

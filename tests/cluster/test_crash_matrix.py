@@ -48,7 +48,7 @@ def shared() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _unharmed(shared: None) -> Iterator[None]:
     yield
-    until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs free")
+    until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs are free")
 
 
 class WhenPickled:

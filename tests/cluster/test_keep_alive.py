@@ -169,7 +169,7 @@ def test_results_and_running_tasks_survive_the_kill_of_the_driver(drive: Any, ga
     assert ray.get([rest["running"], rest["later"]], timeout=30) == ["open", "openopen"]
     assert ray.get(_triple.remote(rest["counter"].add.remote(0)), timeout=30) == 18
     assert not ray.recover()
-    until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs free")
+    until(lambda: ray.available_resources().get("CPU") == 2.0, "both CPUs are free")
 
 
 def test_spilled_objects_survive_the_kill_of_the_driver(
@@ -325,7 +325,7 @@ def test_a_detached_session_is_gone_after_its_time_limit(gate: Path, drive: Any)
         _kill(driver)
         killed = time.monotonic()
         _orphaned()
-        until(lambda: not session.path.exists(), "it is gone")
+        until(lambda: not session.path.exists(), "the session's directory is gone")
         assert 1.9 < time.monotonic() - killed < 5.0
     with pytest.raises(LookupError, match="nothing is kept"):
         ray.recover("done")
@@ -348,7 +348,7 @@ def test_a_detached_session_whose_scheduler_is_killed_leaves_nothing(drive: Any)
     _orphaned()
     (session,) = discovery.find()
     psutil.Process(session.mark.pid).kill()
-    until(lambda: not discovery.find(), "nobody holds its lock")
+    until(lambda: not discovery.find(), "no process holds the session's lock")
     with pytest.raises(LookupError):
         ray.recover("done")
     ray.init(num_cpus=1)
@@ -381,7 +381,7 @@ def test_an_unused_session_is_replaced_by_a_detached_one_and_a_used_session_is_n
     _orphaned()
     with pytest.raises(RuntimeError, match="uses a cluster of its own already"):
         ray.recover("done")
-    until(lambda: dict(ray.recover()) == {"done": "done"}, "it is done")
+    until(lambda: dict(ray.recover()) == {"done": "done"}, "the task is done")
     ray.recover().discard()
     assert [] == recovery.recoverable()
     assert ray.get(_triple.remote(2), timeout=30) == 6

@@ -28,7 +28,7 @@ def test_a_worker_exits_after_max_calls_runs_of_a_function() -> None:
     assert set(pids.values()) <= {1, 2}
     used_up = [each for each, count in pids.items() if count == 2]
     assert used_up
-    until(lambda: all(map(_is_gone, used_up)), "those that ran it twice have left")
+    until(lambda: all(map(_is_gone, used_up)), "workers with two runs have exited")
 
 
 def test_values_that_a_task_returned_or_stored_outlive_its_exited_worker() -> None:

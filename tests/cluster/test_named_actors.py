@@ -135,7 +135,7 @@ def test_large_arguments_of_a_refused_actor_creation_are_released(cluster: Any) 
     for _ in range(5):
         Counter.options(name="a", get_if_exists=True).remote(b"x" * (1 << 20))
     backend: Any = first._backend
-    until(lambda: backend.insight.status().stored_bytes == 0, "nothing is stored")
+    until(lambda: backend.insight.status().stored_bytes == 0, "no object is stored")
     assert backend.insight.status().objects == 1
 
 
@@ -144,7 +144,7 @@ def test_a_handle_from_get_actor_does_not_keep_the_actor_alive(cluster: Any) -> 
     weak = ray.get_actor("a")
     assert ray.get(weak.add.remote(), timeout=30) == 1
     del strong
-    until(lambda: is_gone("a"), "it went with its last strong handle")
+    until(lambda: is_gone("a"), "the actor ended with its last strong handle")
     with pytest.raises(exceptions.ActorDiedError):
         ray.get(weak.add.remote(), timeout=30)
 
@@ -187,7 +187,7 @@ def test_an_actor_that_is_not_detached_ends_with_its_last_handle(cluster: Any) -
         Counter.options(name="short", lifetime="non_detached").remote()
 
     ray.get(create.remote(), timeout=30)
-    until(lambda: is_gone("short"), "its only handle was the task's")
+    until(lambda: is_gone("short"), "the actor ended with the only handle, the task's")
 
 
 def test_an_actor_dies_with_the_actor_that_created_it(cluster: Any) -> None:
@@ -345,7 +345,10 @@ def test_another_program_finds_named_actors_and_leaves_only_detached_actors(
     )
     names = ["a", "keeper", "left", "own"] if given else ["own"]
     assert out.stdout == f"{names} 3 own\n", out.stderr
-    until(lambda: list_named_actors() == ["a", "keeper", "left"], "its own actor went with it")
+    until(
+        lambda: list_named_actors() == ["a", "keeper", "left"],
+        "the actor of the program ended with the program",
+    )
     with pytest.raises(exceptions.ActorDiedError, match="the driver that it belonged to has left"):
         ray.get(keeper.ask.remote(), timeout=30)
     assert ray.get(ray.get_actor("left").m.remote(), timeout=30) == "own"

@@ -32,7 +32,7 @@ def four(start: Callable[..., Any]) -> Any:
     """A cluster with four CPUs, all of which are free at the end of the test."""
     context = start(num_cpus=4, resources={"widget": 2}, object_store_memory=128 << 20)
     yield context
-    until(lambda: ray.available_resources().get("CPU") == 4.0, "all CPUs free")
+    until(lambda: ray.available_resources().get("CPU") == 4.0, "all CPUs are free")
 
 
 @ray.remote
@@ -93,7 +93,7 @@ def test_a_placement_group_reserves_its_resources_and_returns_them(four: Any) ->
     assert ray.cluster_resources()["widget"] == 2.0
     remove_placement_group(group)
     remove_placement_group(group)
-    until(lambda: free() == 4.0, "it is given back")
+    until(lambda: free() == 4.0, "the group's resources are returned")
     assert state_of(group) == "REMOVED"
     assert not group.wait(0.5)
     with pytest.raises(exceptions.TaskPlacementGroupRemoved):
@@ -129,7 +129,7 @@ def test_tasks_use_only_the_resources_of_their_bundle(four: Any, tmp_path: Path)
     gate = str(tmp_path / "gate")
     in_first = held.options(scheduling_strategy=InGroup(group, 0))
     first, second = in_first.remote(gate), in_first.remote(gate)
-    until(lambda: len(list(tmp_path.iterdir())) == 1, "one of them runs")
+    until(lambda: len(list(tmp_path.iterdir())) == 1, "one task runs")
     other = held.options(scheduling_strategy=InGroup(group, 1)).remote(gate)
     until(lambda: len(list(tmp_path.iterdir())) == 2, "there is room in the other bundle")
     assert free() == 2.0
@@ -201,7 +201,7 @@ def test_removal_of_a_placement_group_ends_its_tasks_and_actors(four: Any, tmp_p
     gate = str(tmp_path / "gate")
     in_group = held.options(scheduling_strategy=InGroup(group, 0))
     running, waiting = in_group.remote(gate), in_group.remote(gate)
-    until(lambda: bool(list(tmp_path.iterdir())), "one of them runs")
+    until(lambda: bool(list(tmp_path.iterdir())), "one task runs")
     counter = Counter.options(scheduling_strategy=InGroup(group, 1), num_cpus=1, max_restarts=5).remote()
     assert ray.get(counter.add.remote(), timeout=30) == 1
     (pid,) = (int(path.name.rpartition(".")[2]) for path in tmp_path.iterdir())
@@ -212,7 +212,7 @@ def test_removal_of_a_placement_group_ends_its_tasks_and_actors(four: Any, tmp_p
     with pytest.raises(exceptions.ActorPlacementGroupRemoved, match="Counter has died with its placement"):
         ray.get(counter.add.remote(), timeout=30)
     until(lambda: not os.path.exists(f"/proc/{pid}"), "the worker that ran it is gone")
-    until(lambda: free() == 4.0, "all is given back")
+    until(lambda: free() == 4.0, "all CPUs are free")
     with pytest.raises(exceptions.TaskPlacementGroupRemoved):
         ray.get(where.options(scheduling_strategy=InGroup(group)).remote(), timeout=30)
     late = Counter.options(scheduling_strategy=InGroup(group)).remote()
@@ -373,7 +373,7 @@ def test_a_placement_group_ends_with_the_actor_that_created_it(four: Any) -> Non
     own, detached = ray.get([creator.create.remote(), creator.create.remote(lifetime="detached")], timeout=30)
     assert free() == 2.0
     ray.kill(creator)
-    until(lambda: state_of(own) == "REMOVED", "it ends with its creator")
+    until(lambda: state_of(own) == "REMOVED", "the group ended with its creator")
     assert state_of(detached) == "CREATED"
     assert free() == 3.0
     remove_placement_group(detached)
@@ -420,13 +420,13 @@ def test_a_placement_group_of_another_program_ends_with_the_program_unless_detac
     address = start(num_cpus=3, namespace="shared").address_info["address"]
     done = _program(_JOINED, address)
     assert done.stdout == "[True, True] 1.0\n", done.stderr
-    until(lambda: free() == 2.0, "its own group went with it")
+    until(lambda: free() == 2.0, "the group of the program ended with the program")
     kept = get_placement_group("kept")
     assert state_of(kept) == "CREATED"
     with pytest.raises(ValueError, match="own"):
         get_placement_group("own")
     remove_placement_group(kept)
-    until(lambda: free() == 3.0, "all is given back")
+    until(lambda: free() == 3.0, "three CPUs are free")
     ray.shutdown()
 
 

@@ -420,7 +420,9 @@ def test_a_task_says_that_it_waits_for_a_set_up_and_a_set_up_has_a_timeout(tmp_p
     }
     ref = variable.options(runtime_env=env).remote("HOME")
     backend: Any = current.backend()
-    until(lambda: "waits for its environment (pip: " in backend.explain(ref._id), "it is said")
+    until(
+        lambda: "waits for its environment (pip: " in backend.explain(ref._id), "the task says that it waits"
+    )
     # Tasks without the environment are not delayed.
     assert ray.get(variable.remote("HOME"), timeout=5) == os.environ["HOME"]
     with pytest.raises(RuntimeEnvSetupError, match="took too long"):
@@ -438,7 +440,7 @@ def test_a_running_installation_ends_with_its_session(
     until(lambda: building.exists() and building.read_text() != "", "it is being built", SECONDS)
     builder = int(building.read_text())
     ray.shutdown()
-    until(lambda: not Path(f"/proc/{builder}").exists(), "nothing is built any more")
+    until(lambda: not Path(f"/proc/{builder}").exists(), "the build process is gone")
     until(
         lambda: [] == list((cache / "ipyremote").glob("environments/*/complete")), "it is not taken as whole"
     )
@@ -460,7 +462,7 @@ def test_a_setup_hook_is_called_first_in_each_worker_process(capfd: pytest.Captu
     hooked, own, env = ray.get(look.remote(), timeout=SECONDS)
     assert hooked == own
     assert env["worker_process_setup_hook"].endswith("hook")
-    until(lambda: "the hook was here" in capfd.readouterr().out, "its text is shown")
+    until(lambda: "the hook was here" in capfd.readouterr().out, "the hook's text is shown")
 
     named = look.options(runtime_env={"worker_process_setup_hook": "os.getcwd"})
     with pytest.raises(KeyError):

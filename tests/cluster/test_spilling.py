@@ -68,7 +68,7 @@ def all_freed(directory: Path) -> None:
         lambda: session().insight.status().stored_bytes + session().insight.status().spilled_bytes == 0,
         "all is dropped",
     )
-    until(lambda: files(directory) == [], "nothing is left on disk")
+    until(lambda: files(directory) == [], "no file is left on disk")
 
 
 def test_objects_of_ten_times_the_store_capacity_are_kept_and_read_back(spilling: Path) -> None:
@@ -180,7 +180,7 @@ def test_results_of_a_dead_worker_are_spilled_and_dropped(spilling: Path) -> Non
     ray.wait(refs, num_returns=10, timeout=30)
     for worker in {ray.get(pid.remote(), timeout=30) for _ in range(20)}:
         os.kill(worker, signal.SIGKILL)
-        until(lambda worker=worker: not Path(f"/proc/{worker}").exists(), "it is gone")  # type: ignore[misc]
+        until(lambda worker=worker: not Path(f"/proc/{worker}").exists(), "the worker is gone")  # type: ignore[misc]
     more = [ray.put(block(value)) for value in range(30)]
     assert all(is_block(ray.get(ref, timeout=30), value) for value, ref in enumerate(refs))
     del refs, more
@@ -268,7 +268,7 @@ def test_no_spilled_files_are_left_after_a_crash(tmp_path: Path, who: str, start
         if who == "driver":
             until(lambda: list(tmp_path.iterdir()) == [], "the scheduler has removed it")
         # The zygote and the workers end last, and hold the lock until their end.
-        until(lambda: not leaks.processes(), "its processes are gone")
+        until(lambda: not leaks.processes(), "the processes of the session are gone")
         start(num_cpus=1, object_spilling_directory=False)
         assert [] == list(tmp_path.iterdir())
         ray.shutdown()

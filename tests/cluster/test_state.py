@@ -54,7 +54,7 @@ class Counter:
 def running(log: Path) -> Any:
     """Return the ref of a running task."""
     ref = hang.remote(log)
-    until(lambda: log.exists() and log.read_text() != "", "it runs")
+    until(lambda: log.exists() and log.read_text() != "", "the task runs")
     return ref
 
 
@@ -169,7 +169,7 @@ def test_actors_are_listed_dead_or_alive() -> None:
     (call,) = state.list_tasks(filters=[("type", "=", "ACTOR_TASK")])
     assert (call.actor_id, call.func_or_class_name) == (actor.actor_id, "Counter.pid")
     ray.kill(counter)
-    until(lambda: state.list_actors()[0].state == "DEAD", "it is dead")
+    until(lambda: state.list_actors()[0].state == "DEAD", "the actor is dead")
     dead: Any = state.get_actor(actor.actor_id)
     assert "killed" in dead.death_cause["error_message"]
     del counter
@@ -238,7 +238,9 @@ def test_placement_groups_are_listed_with_their_bundles() -> None:
     (task,) = state.list_tasks(filters=[*inside, ("name", "=", "square")], detail=True)
     assert (task["placement_group_id"], task["required_resources"]) == (group.id.hex(), {"CPU": 1.0})
     ray.util.remove_placement_group(group)
-    until(lambda: state.list_placement_groups(filters=[("state", "=", "REMOVED")]) != [], "it is removed")
+    until(
+        lambda: state.list_placement_groups(filters=[("state", "=", "REMOVED")]) != [], "the group is removed"
+    )
     assert state.get_placement_group("no such") is None
     del counter
 

@@ -104,7 +104,7 @@ def test_a_limit_on_unconsumed_items_pauses_the_producer(cluster: Any, tmp_path:
     assert lines(tmp_path / "log") == ["0", "1", "2"]
     assert "waits until more of what it yielded is taken" in current.backend().explain(gen._task)
     next(gen)
-    until(lambda: len(lines(tmp_path / "log")) == 4, "one more was made")
+    until(lambda: len(lines(tmp_path / "log")) == 4, "one more item is yielded")
     assert ray.get(list(gen)) == list(range(1, 10))
 
 
@@ -175,7 +175,7 @@ def test_a_dropped_generator_closes_its_producer(cluster: Any, tmp_path: Path) -
     until(lambda: "closed" in lines(tmp_path / "log"), "the producer was closed")
     until(ended, "the task has ended")
     gc.collect()
-    until(lambda: objects() == 0, "nothing is left")
+    until(lambda: objects() == 0, "no object is left")
     assert current.backend().insight.status().stored_bytes == 0  # type: ignore[attr-defined]
 
 

@@ -128,9 +128,8 @@ assert ray.get(double.remote(4), timeout=30) == 8
         assert process.stdout is not None
         process.stdout.readline()
         for number in range(20):
-            time.sleep(
-                0.01 + 0.0131 * number
-            )  # not a wait for a condition: the sleep sets the moment of the interrupt
+            # Not a wait for a condition: the sleep sets the moment of the interrupt
+            time.sleep(0.01 + 0.0131 * number)
             process.send_signal(signal.SIGINT)
             process.stdout.readline()
         _, said = process.communicate(timeout=60)

@@ -108,7 +108,7 @@ def test_executor_map_takes_no_more_items_than_its_buffer_size() -> None:
 def test_a_call_that_is_cancelled_before_its_start_never_runs(tmp_path: Path) -> None:
     with Executor(max_workers=1) as executor:
         first = executor.submit(after, tmp_path / "go", 1)
-        until((tmp_path / "go.began").exists, "the first one runs")
+        until((tmp_path / "go.began").exists, "the first call runs")
         second = executor.submit(after, tmp_path / "other", 2)
         assert first.running()
         assert not first.cancel()
@@ -138,7 +138,7 @@ def test_shutdown_waits_for_running_calls_only_if_requested(tmp_path: Path) -> N
 def test_shutdown_can_cancel_waiting_calls(tmp_path: Path) -> None:
     executor = Executor(max_workers=1)
     running = executor.submit(after, tmp_path / "go", 1)
-    until((tmp_path / "go.began").exists, "the first one runs")
+    until((tmp_path / "go.began").exists, "the first call runs")
     waiting = [executor.submit(square, i) for i in range(10)]
     executor.shutdown(wait=False, cancel_futures=True)
     assert all(future.cancelled() for future in waiting)
@@ -199,7 +199,7 @@ def test_a_call_runs_once_even_if_its_process_dies(tmp_path: Path) -> None:
 def test_max_workers_limits_the_number_of_concurrent_calls(tmp_path: Path) -> None:
     with Executor(max_workers=1) as executor:
         began = executor.submit(after, tmp_path / "go")
-        until((tmp_path / "go.began").exists, "the first one runs")
+        until((tmp_path / "go.began").exists, "the first call runs")
         executor.submit(after, tmp_path / "next")
         (tmp_path / "go").touch()
         began.result()
@@ -207,7 +207,7 @@ def test_max_workers_limits_the_number_of_concurrent_calls(tmp_path: Path) -> No
     # The executor runs more calls at a time than there are CPUs.
     with Executor(max_workers=5) as executor:
         waiting = [executor.submit(after, tmp_path / f"all{i}", i) for i in range(5)]
-        until(lambda: len(list(tmp_path.glob("all*.began"))) == 5, "all of them run")
+        until(lambda: len(list(tmp_path.glob("all*.began"))) == 5, "all calls run")
         for i in range(5):
             (tmp_path / f"all{i}").touch()
         assert [future.result() for future in waiting] == list(range(5))
@@ -258,7 +258,7 @@ def test_an_initializer_that_fails_breaks_the_executor(caplog: pytest.LogCapture
 def test_an_executor_can_kill_all_workers_at_once(tmp_path: Path, how: str, initializer: Any) -> None:
     executor = Executor(2, initializer=initializer, initargs=(1,))
     running = executor.submit(after, tmp_path / "never")
-    until((tmp_path / "never.began").exists, "the first one runs")
+    until((tmp_path / "never.began").exists, "the first call runs")
     waiting = [executor.submit(after, tmp_path / "never") for _ in range(3)]
     getattr(executor, how)()
     assert running.exception(timeout=20) is not None
@@ -288,7 +288,7 @@ def test_futures_of_a_lost_session_fail(tmp_path: Path) -> None:
     executor = Executor(1)
     running = executor.submit(after, tmp_path / "never")
     waiting = executor.submit(square, 1)
-    until((tmp_path / "never.began").exists, "the first one runs")
+    until((tmp_path / "never.began").exists, "the first call runs")
     ray.shutdown()
     assert isinstance(running.exception(timeout=20), ray.exceptions.IPyRemoteError)
     assert waiting.exception(timeout=20) is not None

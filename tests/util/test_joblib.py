@@ -97,7 +97,7 @@ def test_one_parallel_object_can_be_called_many_times() -> None:
 def test_the_exception_of_a_call_is_raised_and_stops_the_other_calls(tmp_path: Path) -> None:
     def fail_or_wait(fails: bool) -> None:
         if fails:
-            until((tmp_path / "never.began").exists, "the other runs")
+            until((tmp_path / "never.began").exists, "the other call runs")
             raise KeyError("mine")
         after(tmp_path / "never")
 
@@ -118,7 +118,7 @@ def test_a_timeout_and_an_interrupt_stop_all_calls(tmp_path: Path) -> None:
         main = threading.get_ident()
 
         def interrupt() -> None:
-            until((tmp_path / "still.began").exists, "it runs")
+            until((tmp_path / "still.began").exists, "the call runs")
             signal.pthread_kill(main, signal.SIGINT)
 
         thread = threading.Thread(target=interrupt)

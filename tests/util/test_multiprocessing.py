@@ -73,7 +73,7 @@ def test_callbacks_get_the_value_or_the_error() -> None:
         pool.apply_async(square, (3,), callback=said.append, error_callback=said.append).wait()
         pool.map_async(square, [1, 2], callback=said.append).wait()
         pool.map_async(divmod, [1], error_callback=said.append).wait()
-        until(lambda: len(said) == 3, "all have been called")
+        until(lambda: len(said) == 3, "all callbacks have been called")
     assert said[:2] == [9, [1, 4]]
     assert isinstance(said[2], TypeError)
 
@@ -153,7 +153,7 @@ def test_terminate_cancels_running_and_waiting_calls(tmp_path: Path) -> None:
     mapped = pool.map_async(after, [tmp_path / "never"] * 20, chunksize=1)
     drawn = pool.imap(after, [tmp_path / "never"] * 20)
     loose = pool.imap_unordered(after, [tmp_path / "never"] * 20)
-    until((tmp_path / "never.began").exists, "one runs")
+    until((tmp_path / "never.began").exists, "one call runs")
     began = time.monotonic()
     pool.terminate()
     pool.join()

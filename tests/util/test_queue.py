@@ -163,7 +163,7 @@ def test_a_queue_after_its_shutdown_raises_a_clear_error(force: bool) -> None:
         shared.put(1)
     with pytest.raises(ActorDiedError):
         other.get(timeout=5)
-    until(lambda: ray.available_resources().get("CPU") == 2.0, "its CPU is free")
+    until(lambda: ray.available_resources().get("CPU") == 2.0, "the CPU of the queue's actor is free")
 
 
 def test_wrong_queue_sizes_are_refused() -> None:
