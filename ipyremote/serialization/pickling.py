@@ -131,24 +131,24 @@ class Pickled:
 
 
 class PickledOnce:
-    """A value with its pickle, which is made here and never again.
+    """A value together with its pickle, so that the value is pickled only once.
 
-    When an instance is pickled, the value's pickle goes into the new one, and what is loaded is the value itself. So
-    user code such as `__reduce__` runs once for a value whose pickle is looked at before the value is sent.
+    The pickle of an instance contains the value's pickle, and unpickling returns the value itself. User code such as
+    `__reduce__` therefore runs once for a value whose pickle is inspected before the value is sent.
     """
 
     __slots__ = ("pickled", "value")
 
     def __init__(self, value: Any, names: Sequence[str] = ()) -> None:
-        """Pickle a value; see `dumps`, for errors too."""
+        """Pickle a value. The arguments and errors are those of `dumps`."""
         self.value = value
         self.pickled = dumps(value, names)
 
     def __reduce__(self) -> tuple[Any, ...]:
         for any_id in self.pickled.refs:
             collect(any_id)
-        # The head is left out of the new pickle, as the buffers are: a `__main__` inside the head would make `dumps`
-        # hand everything around this value to cloudpickle.
+        # The head becomes an out-of-band buffer of the new pickle: with `__main__` in the new pickle itself, `dumps`
+        # would pickle all surrounding values again with cloudpickle.
         head = pickle.PickleBuffer(self.pickled.head)
         return _loads_parts, (head, *map(pickle.PickleBuffer, self.pickled.buffers))
 
@@ -266,9 +266,7 @@ def dumps(value: Any, names: Sequence[str] = ()) -> Pickled:
     try:
         head = (_dumps_reduced if _reducers else _c_dumps)(value, _PROTOCOL, buffer_callback=left_out.append)
         by_value = b"__main__" in head or _by_value_modules()
-    except (
-        Exception
-    ):  # user code may raise anything; cloudpickle can pickle more values, or else reports the error
+    except Exception:  # user code may raise anything; cloudpickle is tried next and reports its own error
         by_value = True
     finally:
         here.ids = outer
@@ -477,9 +475,7 @@ def why_not(part: Any) -> Exception | None:
         try:
             head = _dumps_reduced(part, _PROTOCOL, buffer_callback=left_out.append)
             by_value = b"__main__" in head or _by_value_modules()
-        except (
-            Exception
-        ):  # user code may raise anything; cloudpickle is tried next and raises again if it fails, too
+        except Exception:  # user code may raise anything; cloudpickle is tried next and reports its own error
             by_value = True
         try:
             if by_value:

@@ -34,7 +34,7 @@ def wait_for(log: Path, gate: Path) -> int:
     return os.getpid()
 
 
-def test_a_task_that_kills_three_workers_fails_finally_and_other_tasks_continue(tmp_path: Path) -> None:
+def test_a_task_that_kills_three_workers_fails_for_good_and_other_tasks_continue(tmp_path: Path) -> None:
     @ray.remote
     def poison(log: Path) -> None:
         with log.open("a") as file:

@@ -141,7 +141,7 @@ def test_custom_resources_limit_how_many_tasks_run_at_a_time(
 
 
 @pytest.mark.usefixtures("cluster")
-def test_short_tasks_do_not_wait_behind_a_long_one(tmp_path: Path) -> None:
+def test_short_tasks_do_not_wait_behind_a_long_task(tmp_path: Path) -> None:
     gate = tmp_path / "gate"
 
     @ray.remote

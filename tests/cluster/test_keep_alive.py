@@ -196,7 +196,7 @@ def _triple(value: int) -> int:
     return 3 * value
 
 
-def test_recover_returns_all_named_values_once_and_again_after_another_kill(drive: Any, gate: Path) -> None:
+def test_recover_returns_all_named_values_and_works_again_after_another_kill(drive: Any, gate: Path) -> None:
     gate.touch()
     _kill(drive())
     _orphaned()
@@ -366,7 +366,7 @@ def test_the_next_driver_is_told_of_the_death_of_the_scheduler(drive: Any) -> No
     assert not session.path.exists()
 
 
-def test_an_unused_session_is_replaced_by_a_detached_one_and_a_used_session_is_not(drive: Any) -> None:
+def test_recover_replaces_an_unused_session_but_not_a_used_session(drive: Any) -> None:
     _kill(drive())
     _orphaned()
     ray.init(num_cpus=1)

@@ -190,7 +190,7 @@ def test_refs_inside_a_value_are_collected_in_order_and_each_once():
 
 
 class Counted:
-    """Counts how often it is pickled here."""
+    """Object that counts how often it is pickled in this process."""
 
     def __init__(self, content):
         self.content = content
@@ -202,7 +202,7 @@ class Counted:
 
 
 @pytest.mark.parametrize("more", [None, lambda: None], ids=["pickled by C", "pickled by cloudpickle"])
-def test_a_value_that_was_pickled_once_is_not_pickled_again_and_arrives_as_itself(more):
+def test_the_value_of_a_pickled_once_is_not_pickled_again_and_arrives_unchanged(more):
     counted = Counted([Ref(4), np.arange(8)])
     once = PickledOnce(counted)
     before = counted.times
@@ -213,13 +213,13 @@ def test_a_value_that_was_pickled_once_is_not_pickled_again_and_arrives_as_itsel
     assert (before, counted.times) == (1, 1)
 
 
-def test_the_buffers_of_a_value_that_was_pickled_once_are_not_copied():
+def test_the_buffers_of_a_pickled_once_are_not_copied():
     array = np.arange(1000)
     buffers = dumps(PickledOnce({"array": array})).buffers
     assert any(np.shares_memory(array, np.frombuffer(buffer, np.uint8)) for buffer in buffers)
 
 
-def test_a_value_of_main_that_was_pickled_once_leaves_the_rest_to_the_pickler_in_c():
+def test_a_pickled_once_of_a_main_value_does_not_force_cloudpickle_on_other_values():
     def of_main():
         return 7
 
@@ -230,7 +230,7 @@ def test_a_value_of_main_that_was_pickled_once_leaves_the_rest_to_the_pickler_in
     assert len(head) < 500
 
 
-def test_an_error_of_a_value_that_is_pickled_once_names_the_culprit():
+def test_the_error_of_a_pickled_once_names_the_unpicklable_part():
     with pytest.raises(TypeError, match=r"Could not serialize data\['lock'\] \(a _thread.lock\)"):
         PickledOnce(({"lock": threading.Lock()},), ("data",))
 

@@ -50,7 +50,7 @@ def test_as_completed_can_yield_refs_instead_of_values() -> None:
         list(as_completed(refs))
 
 
-def test_as_completed_yields_ready_values_at_its_timeout(tmp_path: Path) -> None:
+def test_as_completed_yields_only_the_ready_values_at_its_timeout(tmp_path: Path) -> None:
     ready = square.remote(3)
     ray.wait([ready])
     values = as_completed([after.remote(tmp_path / "go", "late"), ready], timeout=0.05)

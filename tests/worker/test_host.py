@@ -75,7 +75,7 @@ def test_runs_are_taken_in_the_order_sent(host: Host) -> None:
     assert taken(host) == [1, 2, 3]
 
 
-def test_a_message_that_is_repeated_changes_nothing(host: Host, link: Link) -> None:
+def test_a_repeated_message_changes_nothing(host: Host, link: Link) -> None:
     for message in (Define(b"d", b"payload"), Define(b"d", b"other"), run(1), run(1), run(2), run(1)):
         host.on_message(message)
     assert taken(host) == [1, 2]
