@@ -217,5 +217,5 @@ def test_invalid_scheduling_strategies_are_refused(make: Any, error: type[Except
 
 
 @pytest.mark.parametrize("field", Place._fields)
-def test_a_place_is_anywhere_unless_a_field_says_more_than_captures(field: str) -> None:
+def test_a_place_with_any_field_but_captures_is_a_restricted_place(field: str) -> None:
     assert Place(**{field: object()}).is_anywhere is (field == "captures")

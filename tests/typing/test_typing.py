@@ -22,7 +22,7 @@ def test_pyright_accepts_the_types_of_the_examples() -> None:
     run("-m", "basedpyright")
 
 
-def test_a_remote_call_is_no_protocol() -> None:
+def test_the_type_of_a_remote_call_is_a_class_and_not_a_protocol() -> None:
     # mypy would need minutes for a file that passes `f.remote` where a callable is expected.
     assert not getattr(RemoteCall, "_is_protocol", False)
 
