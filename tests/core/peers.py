@@ -411,7 +411,7 @@ class SimDriver:
             [row.worker_id for row in listing.workers],
         )
         assert all(len(set(some)) == len(some) for some in keys)
-        assert listing.matched == sum(map(len, keys))
+        assert listing.matched == sum(len(some) for some in keys)
 
     def _on_named(self, actor_id: int, named: m.NamedActor) -> None:
         """React to the answer to the creation of a named actor: forget the actor if another has the name."""

@@ -10,6 +10,8 @@ from ipyremote import messages as m
 from ipyremote.core import ClientGone, CoreError, Log, Quit, Received, StopWorker
 from ipyremote.core import placement as placement_module
 from ipyremote.core import reports as reports_module
+from ipyremote.core.dispatch import send
+from ipyremote.core.tasks import finish
 from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     W2,
@@ -49,7 +51,7 @@ def test_an_error_with_one_report_fails_only_its_task(monkeypatch: pytest.Monkey
         << define(W2)
         << run(W2, task(2), 1)
     )
-    monkeypatch.setattr(reports_module, "finish", broken_for(1, reports_module.finish))
+    monkeypatch.setattr(reports_module, "finish", broken_for(1, finish))
     t >> [done(W3, task(1)), done(W2, task(2))]
     log, failed, other = t.taken()
     assert isinstance(log, Log)
@@ -64,7 +66,7 @@ def test_an_error_with_one_report_fails_only_its_task(monkeypatch: pytest.Monkey
 
 def test_an_error_in_placing_a_task_fails_only_this_task(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
-    monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
+    monkeypatch.setattr(placement_module, "send", broken_for(1, send))
     t >> [submit(task(1)), submit(task(2))]
     log, failed, *rest = t.taken()
     assert isinstance(log, Log)
@@ -74,7 +76,7 @@ def test_an_error_in_placing_a_task_fails_only_this_task(monkeypatch: pytest.Mon
 
 def test_an_error_in_placing_an_actor_ends_the_actor(monkeypatch: pytest.MonkeyPatch) -> None:
     t = Transcript()
-    monkeypatch.setattr(placement_module, "send", broken_for(1, placement_module.send))
+    monkeypatch.setattr(placement_module, "send", broken_for(1, send))
     t >> create(task(1, name="A", number="1"))
     _, stop, failed, _ = t.taken()
     assert StopWorker(W3, "kill") == stop

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ipyremote import messages as m
 from ipyremote.core import Received, Send, StartWorker, StopWorker
 from ipyremote.core.events import SIGNALLED, WorkerEnd
@@ -28,7 +30,7 @@ from tests.core.transcript import (
 )
 
 
-def busy(**fields: int) -> Transcript:
+def busy(**fields: Any) -> Transcript:
     """Return a core whose actor's worker has calls 2 (which has started), 3 and 4, as its runs 2, 3 and 4."""
     retries = fields.pop("max_retries", 0)
     t = alive(max_restarts=fields.pop("max_restarts", 0), **fields)
@@ -162,7 +164,7 @@ def test_a_cancelled_call_is_not_retried() -> None:
 
 
 def test_all_resources_of_a_lost_actor_come_back() -> None:
-    t = busy(resources=ONE_CPU)  # type: ignore[arg-type]
+    t = busy(resources=ONE_CPU)
     assert () == t.core.status().available
     t >> exited(W2, 2, 1)
     t.taken()
