@@ -59,8 +59,8 @@ class FakeScheduler:
                     self._server.send(client_id, answer)
             with self._lock:
                 # Nothing can be sent to a client before its greeting.
-                for message in self._outbox if greeted else ():
-                    self._server.send(DRIVER, message)
+                for queued in self._outbox if greeted else ():
+                    self._server.send(DRIVER, queued)
                 if greeted:
                     self._outbox.clear()
             self._server.flush()

@@ -49,8 +49,8 @@ def test_a_worker_is_connected_before_the_scheduler_can_reply(monkeypatch: pytes
             client_id=2,
             socket_path="",
             secret=b"",
-            store=None,
+            store=None,  # type: ignore[arg-type]
             alive=0,
             owner=None,
-            host=host,  # type: ignore[arg-type]
+            host=host,
         )

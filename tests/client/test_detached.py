@@ -29,25 +29,32 @@ def backend() -> Any:
 def test_refs_handles_and_containers_of_them_count(backend: Any) -> None:
     one, two = ray.put(1), ray.put(2)
 
-    @ray.remote
     class Counter:
         pass
 
-    counter = Counter.remote()
-    for value in (one, counter, [one, two], (one,), {"a": one, 2: [two, (counter,)]}, [[], [one]]):
+    counter = ray.remote(Counter).remote()
+    values: tuple[Any, ...] = (
+        one,
+        counter,
+        [one, two],
+        (one,),
+        {"a": one, 2: [two, (counter,)]},
+        [[], [one]],
+    )
+    for value in values:
         assert contents(value, backend) is not None
 
 
 def test_other_values_do_not_count(backend: Any) -> None:
     one = ray.put(1)
 
-    class Other(list):  # type: ignore[type-arg]
+    class Other(list[Any]):
         pass
 
     deep: Any = [one]
     for _ in range(5):
         deep = [deep]
-    for value in (
+    values: tuple[Any, ...] = (
         1,
         "x",
         [],
@@ -60,7 +67,8 @@ def test_other_values_do_not_count(backend: Any) -> None:
         {one},
         deep,
         [[]],
-    ):
+    )
+    for value in values:
         assert contents(value, backend) is None
 
 
@@ -94,7 +102,7 @@ def _put(session: Any) -> ObjectRef[Any]:
 def test_the_scheduler_is_told_of_changed_names_only(told: Any) -> None:
     scheduler, session, keeping = told
     one, two = _put(session), _put(session)
-    names = {"a": one, "b": [one, two, one], "_c": two, "n": 3, "Out": {1: one}, "In": [two]}
+    names: dict[str, Any] = {"a": one, "b": [one, two, one], "_c": two, "n": 3, "Out": {1: one}, "In": [two]}
     keeping.watch([names])
     keeping.look()
     (first,) = scheduler.wait_heard(Bind)

@@ -109,7 +109,7 @@ def test_a_ref_inside_a_value_is_held_before_the_value_is_released(
 ) -> None:
     inner = 1 << 41 | 5
     box = submit(session)
-    foreign = ObjectRef(inner, session, "foreign#1")
+    foreign: ObjectRef[Any] = ObjectRef(inner, session, "foreign#1")
     scheduler.say(m.ObjectReady(box._id, value_of([foreign])))
     (mine,) = session.get([box._id], timeout=10)[0]
     assert mine._id == inner
@@ -134,7 +134,7 @@ def test_an_object_is_released_with_the_last_of_several_refs(
 ) -> None:
     ref = submit(session)
     session.hold(ref._id)
-    other = ObjectRef(ref._id, session, "again")
+    other: ObjectRef[Any] = ObjectRef(ref._id, session, "again")
     object_id = ref._id
     del ref
     until(lambda: not session.released, "the session has counted the first ref down")
@@ -149,7 +149,7 @@ def test_a_dropped_ref_is_released_although_nothing_else_happens(
     # Nobody replies to a put, so only the put itself can wake the io thread, which looks for released ids.
     until(lambda: session.channel._io_thread.endless, "the io thread sleeps")
     object_id, label = session.put(1)
-    ref = ObjectRef(object_id, session, label)
+    ref: ObjectRef[Any] = ObjectRef(object_id, session, label)
     del ref
     assert scheduler.wait_heard(m.Release)[0].ids == (object_id,)
 
@@ -157,7 +157,7 @@ def test_a_dropped_ref_is_released_although_nothing_else_happens(
 def test_get_returns_values_in_the_order_of_its_ids(scheduler: FakeScheduler, session: Session) -> None:
     scheduler.answer = echo
     dependency = session.put(1)[0]
-    ref = ObjectRef(dependency, session, "put#1")
+    ref: ObjectRef[Any] = ObjectRef(dependency, session, "put#1")
     refs = [submit(session, *[ref] * count) for count in (0, 2, 1)]
     assert session.get([r._id for r in refs], timeout=10) == [0, 2, 1]
 
@@ -369,6 +369,9 @@ class _Gate:
 
     def on_notice(self, cell: int, text: str) -> None:
         """There are no notices."""
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
 
     def on_lost(self, reason: str) -> None:
         """The session is not lost."""

@@ -68,7 +68,7 @@ def test_a_session_sends_and_gets_through_its_io_thread() -> None:
     with scheduler_and_session() as (scheduler, session, _):
         until(lambda: session.channel._io_thread.endless, "the io thread sleeps until it is woken")
         first, label = session.submit(session.define(function, "function"), (), {}, TaskOptions())
-        ref = ObjectRef(first, session, label)
+        ref: ObjectRef[object] = ObjectRef(first, session, label)
         scheduler.wait_heard(Submit)
         scheduler.say(ObjectReady(first, value_of("here")))
         assert session.get([first], timeout=10) == ["here"]
