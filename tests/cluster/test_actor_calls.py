@@ -553,4 +553,4 @@ def test_options_of_a_call_override_options_of_the_method_and_of_the_actor(tmp_p
     assert ray.get(flaky.both.remote(), timeout=30) == [1, 2]
     assert repr(flaky.count.options(name="mine").remote()) == "ObjectRef(mine#1)"
     with pytest.raises(AssertionError, match="no option 'speed'"):
-        ray.method(speed=1)
+        ray.method(speed=1)  # type: ignore[call-overload]

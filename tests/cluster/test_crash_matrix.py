@@ -115,7 +115,7 @@ IN_A_TASK: dict[str, Callable[[End], Any]] = {
     "pickling the result": lambda end: task.remote(None, end, WhenPickled),
 }
 IN_AN_ACTOR: dict[str, Callable[[End], Any]] = {
-    "unpickling an argument of the creation": lambda end: Actor.remote(WhenUnpickled(end)).call.remote(int),
+    "unpickling an argument of the creation": lambda end: Actor.remote(WhenUnpickled(end)).call.remote(int),  # type: ignore[call-overload]
     "running __init__": lambda end: Actor.remote(end).call.remote(int),
     "unpickling an argument of a method": lambda end: Actor.remote(None).call.remote(WhenUnpickled(end)),
     "running a method": lambda end: Actor.remote(None).call.remote(end),

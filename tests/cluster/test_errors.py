@@ -26,17 +26,17 @@ def fail(message: str) -> None:
 @pytest.mark.usefixtures("cluster")
 def test_the_wrong_number_of_arguments_is_refused_at_the_call() -> None:
     with pytest.raises(TypeError, match="argument"):
-        add.remote()
+        add.remote()  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="argument"):
-        add.remote(1, 2, 3)
+        add.remote(1, 2, 3)  # type: ignore[call-overload]
     with pytest.raises(TypeError, match="c"):
-        add.remote(1, c=2)
+        add.remote(1, c=2)  # type: ignore[call-overload]
 
 
 @pytest.mark.usefixtures("cluster")
 def test_the_error_names_an_argument_that_cannot_be_pickled() -> None:
     with pytest.raises(TypeError, match=r"lock.*_thread\.lock"):
-        add.remote({"lock": threading.Lock()})
+        add.remote({"lock": threading.Lock()})  # type: ignore[call-overload]
 
 
 @pytest.mark.usefixtures("cluster")
@@ -67,7 +67,7 @@ def test_an_exception_of_user_code_has_both_types_and_its_frames() -> None:
 @pytest.mark.usefixtures("cluster")
 def test_a_task_with_a_failed_argument_fails_with_the_error_of_the_argument() -> None:
     with pytest.raises(ValueError, match="upstream"):
-        ray.get(add.remote(fail.remote("upstream")), timeout=30)
+        ray.get(add.remote(fail.remote("upstream")), timeout=30)  # type: ignore[arg-type]
 
 
 @pytest.mark.usefixtures("cluster")
@@ -95,6 +95,7 @@ def test_an_exception_class_of_the_caller_is_caught_as_that_class() -> None:
 
     with pytest.raises(exceptions.TaskError) as caught:
         ray.get(raise_mine.remote(), timeout=30)
+    assert isinstance(caught.value.cause, SystemExit)
     assert caught.value.cause.code == 7
     assert isinstance(caught.value, Mine)
 
@@ -104,7 +105,7 @@ def test_an_exception_that_cannot_be_pickled_arrives_as_text() -> None:
     @ray.remote
     def raise_lock() -> None:
         error = ValueError("with a lock")
-        error.lock = threading.Lock()  # type: ignore[attr-defined]
+        error.lock = threading.Lock()
         raise error
 
     with pytest.raises(exceptions.TaskError, match="with a lock"):
@@ -190,7 +191,7 @@ def test_the_error_says_where_a_value_has_a_ref_or_handle_of_an_ended_session(
         return ref
 
     found: list[tuple[Callable[[], Any], type[Exception], str]] = [
-        (lambda: add.remote([ref]), exceptions.ObjectLostError, "args[0][0]"),
+        (lambda: add.remote([ref]), exceptions.ObjectLostError, "args[0][0]"),  # type: ignore[call-overload]
         (lambda: add.remote(handle), exceptions.ActorHandleNotFoundError, "args[0]"),
         (lambda: holder.hold.remote(value={"a": ref}), exceptions.ObjectLostError, "kwargs['value']['a']"),
         (lambda: holder.hold.remote(ref), exceptions.ObjectLostError, ""),

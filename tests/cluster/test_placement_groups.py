@@ -15,6 +15,7 @@ import pytest
 
 import ipyremote as ray
 from ipyremote import exceptions
+from ipyremote.backend import current
 from ipyremote.util import (
     get_current_placement_group,
     get_placement_group,
@@ -133,7 +134,7 @@ def test_tasks_use_only_the_resources_of_their_bundle(four: Any, tmp_path: Path)
     other = held.options(scheduling_strategy=InGroup(group, 1)).remote(gate)
     until(lambda: len(list(tmp_path.iterdir())) == 2, "there is room in the other bundle")
     assert free() == 2.0
-    assert "waits in placement_group#1 for 1 CPU: 1 of 1 is used by held#1" in first._backend.explain(
+    assert "waits in placement_group#1 for 1 CPU: 1 of 1 is used by held#1" in current.backend().explain(
         second._id
     )
     Path(gate).touch()
@@ -149,7 +150,7 @@ def test_a_placement_group_waits_for_used_resources_and_says_so(four: Any, tmp_p
     group = placement_group([{"CPU": 1}, {"CPU": 1}], name="pair")
     assert not group.wait(timeout_seconds=0.2)
     ready = group.ready()
-    text = ready._backend.explain(ready._id)
+    text = current.backend().explain(ready._id)
     assert "waits for its placement group: pair waits for 2 CPUs: 3 of 4 are used by held#" in text
     record = placement_group_table(group)
     assert (record["state"], record["bundles_to_node_id"]) == ("PENDING", {0: "", 1: ""})
@@ -183,7 +184,7 @@ def test_a_placement_group_that_can_never_be_reserved_waits_with_one_warning(
     assert not spread.wait(0)
     for group, why in ((greedy, "it needs 5 CPU (the session has 4)"), (spread, "STRICT_SPREAD")):
         ready = group.ready()
-        text = ready._backend.explain(ready._id)
+        text = current.backend().explain(ready._id)
         assert "can never be reserved in this session" in text
         assert why in text
     assert free() == 4.0
@@ -319,7 +320,7 @@ def test_a_repeated_call_stays_in_its_placement_group(four: Any) -> None:
     ref = fail.options(scheduling_strategy=InGroup(group)).remote()
     with pytest.raises(ValueError, match=group.id.hex()):
         ray.get(ref, timeout=30)
-    again = ray.ObjectRef(backend.history.retry(ref._id), backend, "again")
+    again: ray.ObjectRef[Any] = ray.ObjectRef(backend.history.retry(ref._id), backend, "again")
     with pytest.raises(ValueError, match=group.id.hex()):
         ray.get(again, timeout=30)
     remove_placement_group(group)
@@ -499,7 +500,7 @@ def test_wrong_placement_arguments_are_refused_at_the_call(four: Any) -> None:
             placement_group(given, **options)
     for function in (remove_placement_group, placement_group_table):
         with pytest.raises(TypeError, match="takes a PlacementGroup"):
-            function("group")  # type: ignore[operator]
+            function("group")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="not empty"):
         get_placement_group("")
     with pytest.raises(TypeError, match="takes a text"):

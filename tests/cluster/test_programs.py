@@ -95,7 +95,8 @@ def test_get_of_a_sum_of_refs_returns_the_sum_of_their_values() -> None:
     def one() -> int:
         return 1
 
-    assert ray.get(sum([one.remote() for _ in range(10)]), timeout=30) == 10
+    total: Any = sum([one.remote() for _ in range(10)])
+    assert ray.get(total, timeout=30) == 10
 
 
 def test_a_task_with_several_returns_has_several_refs() -> None:

@@ -152,7 +152,7 @@ def die_while_spilling(when: str) -> None:
     if when == "before":
         SpillStore.copy = die  # type: ignore[assignment]
     elif when == "with half of it written":
-        SpillStore._part = lambda self, name: (self._link / f"part-{self._client}-{name}").touch() or die()  # type: ignore[assignment,func-returns-value]
+        SpillStore._part = lambda self, name: (self._link / f"part-{self._client}-{name}").touch() or die()  # type: ignore[assignment,func-returns-value,return-value]
     else:
         SpillStore.copy = lambda self, stored: copy(self, stored) and die()  # type: ignore[assignment,func-returns-value,return-value]
     for value in range(40):
@@ -225,7 +225,7 @@ def test_a_full_disk_is_a_clear_error_in_the_driver_and_in_a_task(
 ) -> None:
     monkeypatch.setenv("IPYREMOTE_local_fs_capacity_threshold", "0")
     start(num_cpus=1, object_store_memory=CAPACITY, object_spilling_directory=tmp_path)
-    kept = []
+    kept: list[Any] = []
     with pytest.raises(
         exceptions.OutOfDiskError, match=r"2\.1 MB.*at most 0% of a disk.*object_spilling_dir"
     ):

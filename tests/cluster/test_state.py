@@ -74,7 +74,7 @@ def test_get_task_finds_a_task_by_its_ref_with_all_details() -> None:
     assert task.worker_pid in {worker.pid for worker in state.list_workers()}
     assert before * 1000 - 1 <= task.creation_time_ms <= task.start_time_ms <= task.end_time_ms
     assert task.end_time_ms <= time.time() * 1000 + 1
-    assert state.get_task(task.task_id)["state"] == "FINISHED"  # type: ignore[index]  # one attempt
+    assert state.get_task(task.task_id)["state"] == "FINISHED"  # type: ignore[call-overload, index]  # one attempt
     assert state.get_task("f" * 48) is None
 
 

@@ -7,7 +7,7 @@ import gc
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,13 @@ import pytest
 
 import ipyremote as ray
 from ipyremote.backend import current
+from ipyremote.backend.records import ClusterStatus
 from ipyremote.exceptions import ActorDiedError, TaskCancelledError, WorkerCrashedError
 from tests.support.waiting import until
 
 
 @ray.remote
-def logged(path: Path, n: int, size: int = 0) -> Any:
+def logged(path: Path, n: int, size: int = 0) -> Iterator[Any]:
     """Yield numbers or arrays, and write each number to a file before its yield."""
     try:
         for i in range(n):
@@ -34,7 +35,7 @@ def logged(path: Path, n: int, size: int = 0) -> Any:
 
 
 @ray.remote
-def held(path: Path, gate: Path) -> Any:
+def held(path: Path, gate: Path) -> Iterator[int]:
     """Yield 0, wait until the gate file exists, and yield 1."""
     yield 0
     while not gate.exists():
@@ -63,12 +64,18 @@ def lines(path: Path) -> list[str]:
     return path.read_text().split() if path.exists() else []
 
 
+def status() -> ClusterStatus:
+    insight = current.backend().insight
+    assert insight is not None
+    return insight.status()
+
+
 def objects() -> int:
-    return current.backend().insight.status().objects  # type: ignore[attr-defined, no-any-return]  # of a session
+    return status().objects
 
 
 def ended() -> bool:
-    return not {"running", "ready", "blocked", "cancelling"} & set(current.backend().insight.status().tasks)  # type: ignore[attr-defined]
+    return not {"running", "ready", "blocked", "cancelling"} & set(status().tasks)
 
 
 def test_items_of_a_stream_arrive_while_the_task_runs(cluster: Any, tmp_path: Path) -> None:
@@ -100,7 +107,7 @@ def test_a_producer_without_a_limit_runs_ahead_of_its_consumer(cluster: Any, tmp
 
 def test_a_limit_on_unconsumed_items_pauses_the_producer(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=3).remote(tmp_path / "log", 10)
-    until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    until(lambda: status().tasks.get("blocked") == 1, "the producer waits")
     assert lines(tmp_path / "log") == ["0", "1", "2"]
     assert "waits until more of what it yielded is taken" in current.backend().explain(gen._task)
     next(gen)
@@ -176,12 +183,12 @@ def test_a_dropped_generator_closes_its_producer(cluster: Any, tmp_path: Path) -
     until(ended, "the task has ended")
     gc.collect()
     until(lambda: objects() == 0, "no object is left")
-    assert current.backend().insight.status().stored_bytes == 0  # type: ignore[attr-defined]
+    assert status().stored_bytes == 0
 
 
 def test_a_dropped_generator_closes_a_paused_producer(cluster: Any, tmp_path: Path) -> None:
     gen = logged.options(_generator_backpressure_num_objects=1).remote(tmp_path / "log", 5)
-    until(lambda: current.backend().insight.status().tasks.get("blocked") == 1, "the producer waits")  # type: ignore[attr-defined]
+    until(lambda: status().tasks.get("blocked") == 1, "the producer waits")
     del gen
     until(lambda: lines(tmp_path / "log") == ["0", "closed"], "the producer was closed")
 
@@ -192,7 +199,7 @@ def test_a_task_whose_generator_is_dropped_before_its_start_never_runs(cluster: 
     for gen in busy:
         next(gen)
     logged.remote(tmp_path / "log", 3)
-    until(lambda: current.backend().insight.status().tasks.get("cancelled") == 1, "the task was cancelled")  # type: ignore[attr-defined]
+    until(lambda: status().tasks.get("cancelled") == 1, "the task was cancelled")
     gate.touch()
     assert [ray.get(next(gen)) for gen in busy] == [1, 1]
     assert lines(tmp_path / "log") == []
@@ -352,7 +359,7 @@ def test_waiting_for_an_item_fails_when_the_cluster_is_lost(
     start(num_cpus=1)
     gen = held.remote(tmp_path / "log", tmp_path / "gate")
     next(gen)
-    os.kill(current.backend().scheduler_pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    os.kill(current.backend().scheduler_pid, signal.SIGKILL)
     with pytest.raises(ClusterLostError):
         next(gen)
     with pytest.raises(ClusterLostError):
