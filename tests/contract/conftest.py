@@ -71,11 +71,11 @@ def objects(engine_name: str) -> KeptObjects:
 
 def _sentence(item: pytest.Item) -> str:
     """Return the engine's sentence about a feature that the test needs and the engine lacks; empty if there is none."""
-    params: dict[str, Any] = item.callspec.params  # type: ignore[attr-defined]  # every test here has the engine
+    params: dict[str, Any] = item.callspec.params  # every test here has the engine
     contestant = ENGINES[params["engine_name"]]
     capabilities = contestant.engine.capabilities
     needs = [feature for mark in item.iter_markers("needs") for feature in mark.args]
-    if "objects" in item.fixturenames and contestant.count_objects is None:  # type: ignore[attr-defined]
+    if "objects" in item.fixturenames and contestant.count_objects is None:
         needs.append("insight")
     return next(filter(None, map(capabilities.lacks, needs)), "")
 
@@ -94,9 +94,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         plan = [
             {
                 "test": item.nodeid,
-                "engine": item.callspec.params["engine_name"],  # type: ignore[attr-defined]
+                "engine": item.callspec.params["engine_name"],
                 "needs": [feature for mark in item.iter_markers("needs") for feature in mark.args],
-                "counts": "objects" in item.fixturenames,  # type: ignore[attr-defined]
+                "counts": "objects" in item.fixturenames,
                 "skips": [mark.kwargs["reason"] for mark in item.iter_markers("skip")],
                 "conditions": [mark.name for mark in item.iter_markers() if mark.name in ("skipif", "xfail")],
             }

@@ -137,7 +137,7 @@ def test_an_actor_class_cannot_be_inherited_from() -> None:
     base = _counter()
     with pytest.raises(ActorClassInheritanceException, match="Counter"):
 
-        class Sub(base):  # type: ignore[misc]
+        class Sub(base):  # type: ignore[misc, valid-type]
             pass
 
 
@@ -231,7 +231,7 @@ def test_methods_of_an_async_actor_are_awaited() -> None:
     assert ray.get([later.add.remote([ray.put(1)]), later.add.remote([ray.put(2)])]) == [2, 3]
     with pytest.raises(KeyError, match="inside") as caught:
         ray.get(later.fail.remote())
-    assert [frame.function for frame in caught.value.frames] == ["fail"]  # type: ignore[attr-defined]
+    assert [frame.function for frame in caught.value.frames] == ["fail"]
 
 
 @pytest.mark.needs("named_actors")

@@ -134,11 +134,12 @@ def test_affinity_to_another_node_is_refused() -> None:
     soft = NodeAffinitySchedulingStrategy("0a" * 28, soft=True)
     here = NodeAffinitySchedulingStrategy(ray.nodes()[0]["NodeID"], soft=False)
     selected = {"ray.io/node-id": ray.get_runtime_context().get_node_id()}
-    for options in (
+    given: tuple[dict[str, Any], ...] = (
         {"scheduling_strategy": soft},
         {"scheduling_strategy": here},
         {"label_selector": selected},
-    ):
+    )
+    for options in given:
         assert ray.get(one.options(**options).remote(), timeout=30) == 1
 
 

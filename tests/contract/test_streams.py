@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -74,7 +74,7 @@ def test_a_generator_function_returns_a_generator_of_refs() -> None:
 def test_labels_of_items_have_the_index_of_the_item() -> None:
     gen = count.options(name="labelled_stream").remote(2)
     assert repr(gen) == "ObjectRefGenerator(labelled_stream#1)"
-    assert [repr(ref) for ref in gen] == [
+    assert list(map(repr, gen)) == [
         "ObjectRef(labelled_stream#1[0])",
         "ObjectRef(labelled_stream#1[1])",
     ]
@@ -396,7 +396,7 @@ def test_an_exception_may_be_retried_and_no_item_comes_twice(tmp_path: Any) -> N
 
 def test_a_cancelled_stream_ends_with_the_cancellation() -> None:
     @ray.remote
-    def endless() -> Any:
+    def endless() -> Iterator[int]:
         i = 0
         while True:
             yield i

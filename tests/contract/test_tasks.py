@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import pickle
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -230,7 +230,7 @@ def test_a_nested_failure_keeps_its_type_and_shows_both_tasks() -> None:
     with pytest.raises(FileNotFoundError) as caught:
         ray.get(outer_waits.remote())
     assert caught.value.errno == 2
-    assert [frame.function for frame in caught.value.frames] == ["outer_waits", "inner_fails"]  # type: ignore[attr-defined]
+    assert [frame.function for frame in caught.value.frames] == ["outer_waits", "inner_fails"]
     assert "in task inner_fails#" in str(caught.value)
 
 
@@ -265,7 +265,7 @@ def test_an_exception_group_of_a_task_can_be_split() -> None:
     def fail() -> None:
         raise ExceptionGroup("many", [ValueError(1), KeyError(2)])
 
-    seen = []
+    seen: list[Exception] = []
     try:
         ray.get(fail.remote())
     except* ValueError as group:
@@ -348,7 +348,7 @@ def test_wait_takes_whole_numbers_of_any_kind() -> None:
     refs = [ray.put(1), ray.put(2)]
     assert ray.wait(refs, num_returns=np.int64(2)) == (refs, [])
     with pytest.raises(TypeError, match="whole number"):
-        ray.wait(refs, num_returns=1.0)  # type: ignore[arg-type]
+        ray.wait(refs, num_returns=1.0)  # type: ignore[call-overload]
 
 
 def test_parameters_may_have_any_name() -> None:
@@ -367,7 +367,8 @@ def test_parameters_may_have_any_name() -> None:
     given = {"self": 1, "args": 2, "kwargs": 3, "fn": 4, "options": 5, "name": 6}
     assert ray.get(task.remote(**given)) == [1, 2, 3, 4, 5, 6]
     assert ray.get(task.options(num_cpus=1).remote(**given)) == [1, 2, 3, 4, 5, 6]
-    for made in (Actor, Actor.options(num_cpus=0)):
+    classes: tuple[Any, ...] = (Actor, Actor.options(num_cpus=0))
+    for made in classes:
         assert ray.get(made.remote(self=1).method.remote(self=2, args=3)) == [1, 2, 3]
 
 
@@ -400,7 +401,7 @@ def test_a_ref_can_be_awaited() -> None:
     def half(x: int) -> float:
         return 1 / x
 
-    async def main() -> list[Any]:
+    async def main() -> tuple[Any, Any]:
         return await asyncio.gather(half.remote(2), half.remote(0), return_exceptions=True)
 
     good, bad = asyncio.run(main())
@@ -580,7 +581,9 @@ def test_several_failures_of_a_list_are_one_error_with_all_of_them() -> None:
     assert isinstance(error, ValueError)
     assert isinstance(error, ExceptionGroup)
     assert error.label == "odd#2"
-    assert [str(inner.cause) for inner in error.exceptions] == [f"{x} is odd" for x in range(1, 12, 2)]
+    assert [str(inner.cause) for inner in cast(Any, error).exceptions] == [
+        f"{x} is odd" for x in range(1, 12, 2)
+    ]
     shown = str(error)
     assert shown.startswith("1 is odd\n")
     assert shown.count("ValueError: ") == 4
