@@ -161,7 +161,7 @@ def the_order_of_calls_holds_while_arguments_are_awaited() -> Any:
 def a_handle_can_be_given_to_tasks() -> Any:
     @ray.remote
     def use(counter: Any) -> int:
-        return ray.get(counter.add.remote(5))  # type: ignore[no-any-return]
+        return ray.get(counter.add.remote(5))
 
     counter = Counter.remote()
     return ray.get(use.remote(counter)), ray.get(counter.add.remote())
@@ -189,7 +189,7 @@ def names_are_checked() -> Any:
         raised(ray.get_actor, ""),
         raised(Counter.options(name="taken").remote),
         raised(lambda: Counter.options(name="").remote()),
-        raised(lambda: Counter.options(name=3).remote()),
+        raised(lambda: Counter.options(name=3).remote()),  # type: ignore[arg-type]
         raised(lambda: Counter.options(get_if_exists=True).remote()),
     ]
 
@@ -342,7 +342,7 @@ def an_actor_knows_itself() -> Any:
     class Knows:
         def ids(self) -> Any:
             context = ray.get_runtime_context()
-            return len(context.get_actor_id()) > 0, context.current_actor
+            return len(context.get_actor_id() or "") > 0, context.current_actor
 
     knows = Knows.remote()
     has_id, handle = ray.get(knows.ids.remote())

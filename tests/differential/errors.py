@@ -117,7 +117,7 @@ def a_class_that_forbids_inheritance_leaves_a_plain_task_error() -> Any:
 def an_error_that_cannot_be_pickled_leaves_its_text() -> Any:
     def locked() -> None:
         error = ValueError("with a lock")
-        error.lock = threading.Lock()  # type: ignore[attr-defined]
+        error.lock = threading.Lock()
         raise error
 
     try:
@@ -161,7 +161,7 @@ def an_error_caught_in_a_task_can_be_handled_there() -> Any:
         try:
             return ray.get(run.remote(throw, ValueError("inner")))
         except ValueError as error:
-            return str(error.cause)  # type: ignore[attr-defined]  # it is a task's error, too
+            return str(error.cause)  # it is a task's error, too
 
     return ray.get(outer.remote(), timeout=60)
 

@@ -96,7 +96,7 @@ def a_task_has_ids_and_resources() -> Any:
     @ray.remote(num_cpus=1, resources={"widget": 0.5})
     def ask() -> Any:
         context = ray.get_runtime_context()
-        return len(context.get_task_id()), context.get_task_name(), context.get_assigned_resources()
+        return len(context.get_task_id() or ""), context.get_task_name(), context.get_assigned_resources()
 
     return ray.get(ask.options(name="asks").remote(), timeout=60)
 

@@ -66,7 +66,7 @@ def options_are_checked() -> Any:
         raised(f.options, num_returns=-1),
         raised(f.options, resources={"CPU": 1}),
         raised(f.options, max_retries="many"),
-        raised(lambda: ray.remote(colour="red")(twice)),
+        raised(lambda: ray.remote(colour="red")(twice)),  # type: ignore[call-overload]
     ]
 
 
