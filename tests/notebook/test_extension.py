@@ -15,7 +15,8 @@ from ipyremote.backend import StateReport, TextReport, current, registry
 from ipyremote.declare import exports
 from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
 from ipyremote.notebook import extension
-from ipyremote.notebook.extension import Notebook, refs_in
+from ipyremote.notebook.display.ref_groups import refs_in
+from ipyremote.notebook.extension import Notebook
 from ipyremote.notebook.output.cell_output import CELL_LABEL
 from ipyremote.notebook.output.frontend import TerminalFrontend
 from ipyremote.session import lifecycle
@@ -32,9 +33,15 @@ def startable(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[dict[str, Any]]]
     lifecycle.shutdown()
 
 
+def ipython_displays(shell: InteractiveShell) -> Any:
+    """Return the formatter with the printers of types that display themselves."""
+    assert shell.display_formatter is not None
+    return shell.display_formatter.ipython_display_formatter
+
+
 def surroundings(shell: InteractiveShell) -> dict[str, Any]:
     """Return the state of all parts of a shell that loading may change."""
-    formatter = shell.display_formatter.ipython_display_formatter
+    formatter = ipython_displays(shell)
     return {
         "events": {name: list(callbacks) for name, callbacks in shell.events.callbacks.items()},
         "printers": dict(formatter.type_printers),
@@ -73,7 +80,7 @@ def test_printers_of_other_packages_come_back_after_unloading(
     shell: InteractiveShell, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     seen: list[Any] = []
-    formatter = shell.display_formatter.ipython_display_formatter
+    formatter = ipython_displays(shell)
     formatter.for_type(list, seen.append)
     current.install(backend)
     notebook = Notebook(shell, frontend)
@@ -91,7 +98,7 @@ def test_a_printer_that_replaced_that_of_ipyremote_stays(
     current.install(backend)
     notebook = Notebook(shell, frontend)
     notebook.load()
-    formatter = shell.display_formatter.ipython_display_formatter
+    formatter = ipython_displays(shell)
     formatter.for_type(list, repr)
     notebook.unload()
     current.remove(backend)
@@ -103,7 +110,7 @@ def test_load_ext_by_name_loads_the_extension_once(
 ) -> None:
     before = surroundings(shell)
     # IPython itself loads some magics at their first use, which is no change by the extension.
-    manager = shell.extension_manager
+    manager: Any = shell.extension_manager
     assert manager.load_extension("ipyremote") is None
     assert manager.load_extension("ipyremote") == "already loaded"
     extension.load(shell)
@@ -234,7 +241,7 @@ def test_a_running_cluster_is_used_and_left_running(
     assert backend.listener is not None
     notebook.unload()
     assert current.peek() is backend
-    assert (backend.listener, backend.cell) == (None, 0)
+    assert [backend.listener, backend.cell] == [None, 0]
     current.remove(backend)
 
 
@@ -320,10 +327,13 @@ def test_collected_output_is_sent_before_the_cell_ends(
     shell: InteractiveShell, loaded: Notebook, frontend: FakeFrontend, backend: FakeBackend
 ) -> None:
     assert backend.listener is not None
-    shell.user_ns["print_much"] = lambda: [
-        backend.listener.on_output(TextReport(backend.cell, f"{CELL_LABEL}#1", 1, "x\n"))  # type: ignore[union-attr]
-        for _ in range(1_000)
-    ]
+    listener = backend.listener
+
+    def print_much() -> None:
+        for _ in range(1_000):
+            listener.on_output(TextReport(backend.cell, f"{CELL_LABEL}#1", 1, "x\n"))
+
+    shell.user_ns["print_much"] = print_much
     shell.run_cell("print_much();")
     assert frontend.text() == "x\n" * 1_000
 
@@ -493,7 +503,7 @@ def test_a_subclass_with_a_display_of_its_own_keeps_it(
 ) -> None:
     seen: list[Any] = []
 
-    class Display(list):  # type: ignore[type-arg]
+    class Display(list[Any]):
         def _ipython_display_(self) -> None:
             seen.append(self)
 

@@ -634,6 +634,7 @@ def test_the_failures_of_a_list_are_shown_without_frames_of_ours(
     assert "6 tasks failed. These are the first 4" in shown
     assert re.search(r"In \[[34]\], line 1, in <module>", shown)
     assert ".py" not in shown
+    assert isinstance(sys.last_value, TaskError)
     assert sys.last_value.label.startswith("odd#")
 
 
