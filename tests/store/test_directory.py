@@ -147,7 +147,7 @@ def test_sweep_leaves_the_directories_of_other_users(tmp_path, monkeypatch):
 
 
 def test_creating_survives_a_sweeper_at_the_worst_moment(tmp_path, monkeypatch):
-    taken = []
+    taken: list[int] = []
     open_lock = directory_module._open_lock
 
     def open_and_lose(path, *, create):
@@ -200,6 +200,7 @@ def test_the_lock_does_not_pass_to_other_programs_by_itself(tmp_path):
     )
     try:
         # Popen may return before exec has closed all descriptors.
+        assert sleeper.stdout is not None
         assert sleeper.stdout.readline() == b"up\n"
         session.close()
         assert sweep([tmp_path]) == [session.path]
@@ -215,6 +216,7 @@ def test_a_program_that_adopts_the_lock_keeps_the_directory(tmp_path):
         "held = SessionDirectory.adopt(Path(sys.argv[1]), int(sys.argv[2]))\n"
         "print('ready', flush=True); sys.stdin.read()"
     )
+    assert session.lock_fd is not None
     keeper = subprocess.Popen(
         [sys.executable, "-c", code, str(session.path), str(session.lock_fd)],
         cwd=ROOT,
@@ -224,6 +226,7 @@ def test_a_program_that_adopts_the_lock_keeps_the_directory(tmp_path):
         text=True,
     )
     try:
+        assert keeper.stdout is not None
         assert keeper.stdout.readline() == "ready\n"
         session.close()
         assert sweep([tmp_path]) == []
@@ -250,6 +253,7 @@ def test_shared_memory_is_the_base_when_there_is_enough(monkeypatch):
     monkeypatch.setattr(directory_module, "shm_free", lambda path: 64 << 20)
     assert choose_base(32 << 20) == (Path("/tmp"), None)
     base, warning = choose_base(4 << 30)
+    assert warning is not None
     assert "Only 64 MiB of shared memory" in warning
     assert str(base) in warning
     monkeypatch.setattr(directory_module, "shm_free", lambda path: 2 << 30)

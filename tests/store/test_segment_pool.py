@@ -14,11 +14,17 @@ def test_a_size_class_is_large_enough_and_wastes_little(size):
     assert size_class(length) == length
 
 
+def taken(pool: SegmentPool, size: int) -> Segment:
+    segment = pool.take(size)
+    assert segment is not None
+    return segment
+
+
 def test_the_smallest_fitting_segment_is_taken():
     pool = SegmentPool(1 << 30)
     for size in (1 << 20, 2 << 20, 4 << 20):
         pool.add(Segment(f"{size}", size))
-    assert pool.take(1_500_000).size == 2 << 20
+    assert taken(pool, 1_500_000).size == 2 << 20
     assert pool.take(1_500_000) is None
     assert pool.bytes == 5 << 20
 
@@ -26,7 +32,7 @@ def test_the_smallest_fitting_segment_is_taken():
 def test_any_small_object_fits_into_the_smallest_segment():
     pool = SegmentPool(1 << 30)
     pool.add(Segment("a", SMALLEST))
-    assert pool.take(10).name == "a"
+    assert taken(pool, 10).name == "a"
     assert pool.bytes == 0
 
 
@@ -35,7 +41,7 @@ def test_the_last_recycled_segment_is_taken_first_and_the_oldest_is_pushed_out_f
     names = "abcd"
     gone = [pool.add(Segment(name, 1 << 20)) for name in names]
     assert [[segment.name for segment in some] for some in gone] == [[], [], [], ["a"]]
-    assert pool.take(1 << 20).name == "d"
+    assert taken(pool, 1 << 20).name == "d"
 
 
 def test_segments_of_one_size_are_limited():

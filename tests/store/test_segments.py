@@ -124,7 +124,7 @@ def test_a_partial_write_goes_on_where_it_stopped(store, monkeypatch):
 
 
 def test_buffers_of_any_format_are_taken_and_size_is_that_of_the_file(store, path):
-    stored = store.write(b"x", [memoryview(np.arange(10.0)), bytearray(b"abc"), np.ones((0, 2)).data])
+    stored = store.write(b"x", [np.arange(10.0).data, bytearray(b"abc"), np.ones((0, 2)).data])
     assert stored.size == (path / stored.segment).stat().st_size == SMALLEST
     _, buffers, _ = store.read(stored, 1, deque())
     assert [buffer.nbytes for buffer in buffers] == [80, 3, 0]
@@ -141,7 +141,7 @@ def test_a_fetched_array_cannot_be_written(store):
 
 def test_reading_twice_gives_the_same_memory(store):
     stored = put(store, np.arange(100_000))
-    released = deque()
+    released: deque[int] = deque()
     first = get(store, stored, 1, released)
     second = get(store, stored, 1, released)
     assert first.ctypes.data == second.ctypes.data
@@ -196,7 +196,7 @@ def views(array, head, buffers):
 @pytest.mark.parametrize("kind", list(views(np.arange(9), memoryview(b"ab"), [b""])))
 def test_every_view_of_the_memory_pins_the_object_and_the_release_comes_once(store, kind):
     stored = put(store, np.arange(70_000))
-    released = deque()
+    released: deque[int] = deque()
     head, buffers, fresh = store.read(stored, 42, released)
     assert fresh
     held = views(pickling.loads(head, buffers), head, buffers)[kind]
@@ -209,14 +209,14 @@ def test_every_view_of_the_memory_pins_the_object_and_the_release_comes_once(sto
 
 
 def test_a_value_without_buffers_is_released_at_once(store):
-    released = deque()
+    released: deque[int] = deque()
     assert get(store, put(store, list(range(50_000))), 5, released) == list(range(50_000))
     assert list(released) == [5]
 
 
 def test_each_new_mapping_is_reported_once(store):
     stored = put(store, np.arange(100_000))
-    released = deque()
+    released: deque[int] = deque()
     for _ in range(3):
         first = get(store, stored, 1, released)
         second = get(store, stored, 1, released)
@@ -227,7 +227,7 @@ def test_each_new_mapping_is_reported_once(store):
 
 def test_a_reader_keeps_its_mapping_after_its_store_closed(store, path):
     reader = SegmentStore(path, 8, CAPACITY)
-    released = deque()
+    released: deque[int] = deque()
     array = get(reader, put(store, np.arange(100_000)), 1, released)
     reader.close()
     assert array.sum() == np.arange(100_000).sum()
@@ -238,7 +238,7 @@ def test_a_reader_keeps_its_mapping_after_its_store_closed(store, path):
 def test_recycling_never_writes_under_a_reader(store):
     """1,000 objects come and go while readers hold views of some; a ledger obeys `released` as a client does."""
     rng = random.Random(1)
-    released = deque()
+    released: deque[int] = deque()
     live = {}
     held = {}
     for object_id in range(1, 1001):
