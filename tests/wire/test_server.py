@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import socket
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import zmq
 
 from ipyremote.messages import (
     Define,
+    FromClient,
     Hello,
     Hold,
     Notice,
     Release,
+    ToClient,
     Welcome,
     decode_to_client,
     encode_frame,
@@ -28,6 +31,7 @@ from ipyremote.wire.server import AddressInUse, Fault, Server
 from tests.support.waiting import until
 
 SECRET = bytes(range(32))
+Item = TypeVar("Item")
 
 
 class Peer:
@@ -45,7 +49,7 @@ class Peer:
         number = self.client_id if client_id is None else client_id
         self.socket.send(encode_greeting(secret, Hello(number, os.getpid(), role)))
 
-    def frames(self, count: int) -> list[tuple[int, list[object]]]:
+    def frames(self, count: int) -> list[tuple[int, list[ToClient]]]:
         found = []
         for _ in range(count):
             assert self.socket.poll(5000), "nothing came"
@@ -55,6 +59,12 @@ class Peer:
     def close(self) -> None:
         self.socket.close(0)
         self._context.term()
+
+
+def taken(found: list[Item], more: Iterable[Item]) -> list[Item]:
+    """Return a list to which more items were added."""
+    found.extend(more)
+    return found
 
 
 class Bench:
@@ -80,13 +90,13 @@ class Bench:
     def receive(self, count: int) -> list[tuple[int, object]]:
         """Wait for so many messages, and check that no more arrive."""
         found: list[tuple[int, object]] = []
-        self.until(lambda: found.extend(self.server.receive()) or len(found) >= count)
+        self.until(lambda: len(taken(found, self.server.receive())) >= count)
         assert len(found) == count
         return found
 
     def until_dropped(self, count: int) -> list[tuple[int, object]]:
         found: list[tuple[int, object]] = []
-        self.until(lambda: found.extend(self.server.receive()) or self.server.dropped >= count)
+        self.until(lambda: taken(found, self.server.receive()) is found and self.server.dropped >= count)
         assert self.server.dropped == count
         return found
 
@@ -116,7 +126,8 @@ def bench(tmp_path):
 def test_a_greeting_and_the_messages_after_it_arrive_in_order(bench):
     peer = bench.peer(1)
     peer.greet()
-    peer.socket.send(encode_frame(1, [Hold((5,)), Release((5,))]))
+    batch: list[FromClient] = [Hold((5,)), Release((5,))]
+    peer.socket.send(encode_frame(1, batch))
     peer.socket.send(encode_frame(2, [Hold((6,))]))
     assert bench.receive(4) == [
         (1, Hello(1, os.getpid(), "driver")),
@@ -135,7 +146,7 @@ def test_a_connection_of_ipyremote_talks_to_the_server(bench):
     bench.server.send(9, Welcome(9, 77))
     bench.server.flush()
     got: list[object] = []
-    bench.until(lambda: got.extend(connection.messages()) or got)
+    bench.until(lambda: taken(got, connection.messages()))
     assert got == [Welcome(9, 77)]
     connection.close()
 
@@ -366,8 +377,8 @@ def test_one_turn_reads_a_bounded_number_of_frames(bench, monkeypatch):
     peer = bench.peer(1, greet=True)
     for number in range(25):
         peer.socket.send(encode_frame(number + 1, [Hold((number,))]))
-    turns = []
-    bench.until(lambda: turns.append(len(bench.server.receive())) or sum(turns) == 25)
+    turns: list[int] = []
+    bench.until(lambda: sum(taken(turns, [len(bench.server.receive())])) == 25)
     assert max(turns) <= 10
 
 
