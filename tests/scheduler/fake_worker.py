@@ -120,7 +120,7 @@ ORDERS = {
     ),
     "say-and-die": _say_and_die,
     "wait": lambda worker, argument: worker.lifeline.wait_cut(20),
-    "stuck": lambda worker, argument: signal.pthread_sigmask(signal.SIG_BLOCK, {2, 15}) and signal.pause(),
+    "stuck": lambda worker, argument: signal.pthread_sigmask(signal.SIG_BLOCK, {2, 15}) and signal.pause(),  # type: ignore[func-returns-value]
     "signals": _raw_signals,
     "child": _child,
     "garbage": _send_garbage,

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
@@ -34,6 +35,7 @@ from ipyremote.wire.lifeline import Lifeline, pair
 from tests.support.sources import ROOT
 
 SECRET = bytes(range(32))
+Message = TypeVar("Message")
 WORKER = "tests.scheduler.fake_worker:main"
 #: What a test waits for at most; far above what anything takes.
 PATIENCE = 10.0
@@ -158,6 +160,12 @@ class DriverSide:
         value = self.result(self.order(order))
         assert not isinstance(value, Inline), value
         return value.text  # type: ignore[union-attr]  # a Failure
+
+    def receive_a(self, kind: type[Message]) -> Message:
+        """Return the first message of a type."""
+        message = self.receive(lambda message: isinstance(message, kind))
+        assert isinstance(message, kind)
+        return message
 
     def receive(self, wanted: Callable[[ToClient], bool], connection: Connection | None = None) -> ToClient:
         """Return the first message that is wanted. Earlier messages are kept for later calls."""

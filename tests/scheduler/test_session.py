@@ -19,8 +19,10 @@ from ipyremote.messages import (
     Failure,
     Hello,
     Notice,
+    ObjectReady,
     Status,
     StatusReply,
+    ToClient,
     Welcome,
     encode_greeting,
 )
@@ -35,7 +37,7 @@ pytestmark = pytest.mark.usefixtures("leakless")
 GONE_SECONDS = 3.0
 
 
-def is_welcome(message):
+def is_welcome(message: ToClient) -> bool:
     return isinstance(message, Welcome)
 
 
@@ -175,7 +177,9 @@ def test_a_running_task_fails_when_the_zygote_is_killed():
         # The failure may arrive in time or not, because the driver fails all remaining tasks when the scheduler is
         # gone. The worker's own answer may arrive as well, because this fake worker stops waiting when its lifeline is
         # cut.
-        failures = [message.value.text for message in messages if isinstance(message.value, Failure)]
+        failures = [
+            m.value.text for m in messages if isinstance(m, ObjectReady) and isinstance(m.value, Failure)
+        ]
         assert all("was lost" in text for text in failures)
 
 
@@ -274,7 +278,7 @@ def test_a_driver_whose_frame_is_garbage_is_told():
     with session() as side:
         side.ask("echo hello")
         side.driver._socket.send(b"garbage")
-        notice = side.receive(lambda message: isinstance(message, Notice))
+        notice = side.receive_a(Notice)
         assert "a frame that cannot be decoded" in notice.text
         assert side.ask("echo still here") == "still here"
 
@@ -285,12 +289,14 @@ def test_another_driver_can_join_and_leave_without_ending_the_session():
         side.ask("echo hello")
         number = FIRST_JOINED_CLIENT + 5
         joined = side.connect(number, pid=sleeper.pid)
-        assert side.receive(lambda m: is_welcome(m) and m.client_id == number, joined).pid == side.process.pid
+        welcome = Welcome(number, side.process.pid)
+        assert side.receive(lambda message: message == welcome, joined)
         sleeper.kill()
         sleeper.wait()
         until(lambda: f"driver {number} has left" in side.log(), "its death is noticed")
         polite = side.connect(number + 1)
-        side.receive(lambda m: is_welcome(m) and m.client_id == number + 1, polite)
+        farther = Welcome(number + 1, side.process.pid)
+        assert side.receive(lambda message: message == farther, polite)
         polite.queue(Bye())
         polite.flush()
         until(lambda: f"driver {number + 1} has left" in side.log(), "its leave is noticed")
@@ -320,7 +326,7 @@ def test_a_driver_can_ask_for_the_status():
     with session(cpus=2) as side:
         side.ask("echo hello")
         side.send(Status(5))
-        reply = side.receive(lambda message: isinstance(message, StatusReply))
+        reply = side.receive_a(StatusReply)
         assert reply.request == 5
         pids = {worker.pid for worker in reply.status.workers if worker.state != "starting"}
         assert pids
