@@ -82,13 +82,13 @@ def test_map_unordered_takes_items_only_as_results_arrive() -> None:
     ("call", "error", "words"),
     [
         (lambda: as_completed([], chunk_size=0), ValueError, "chunk_size"),
-        (lambda: as_completed([], num_returns=2), ValueError, "chunk_size"),
-        (lambda: as_completed([], timeuot=2), TypeError, "timeuot"),
+        (lambda: as_completed([], num_returns=2), ValueError, "chunk_size"),  # type: ignore[call-overload]
+        (lambda: as_completed([], timeuot=2), TypeError, "timeuot"),  # type: ignore[call-overload]
         (lambda: as_completed(square.remote(1)), TypeError, "list of ObjectRefs"),
-        (lambda: list(as_completed([1])), TypeError, "ObjectRefs"),
+        (lambda: list(as_completed([1])), TypeError, "ObjectRefs"),  # type: ignore[arg-type]
         (lambda: map_unordered(square, [], chunk_size=0), ValueError, "chunk_size"),
         (lambda: map_unordered(square, [], backpressure_size=0), ValueError, "backpressure_size"),
-        (lambda: map_unordered(square, [], num_returns=0), ValueError, "chunk_size"),
+        (lambda: map_unordered(square, [], num_returns=0), ValueError, "chunk_size"),  # type: ignore[call-overload]
         (lambda: map_unordered(len, []), TypeError, "@remote"),
     ],
 )

@@ -223,6 +223,10 @@ def test_an_executor_inside_a_task_does_not_wait_for_its_own_cpu() -> None:
     assert ray.get(inside.remote(), timeout=60) == [0, 1, 4, 9, 16]
 
 
+#: Set by an initializer in a worker process.
+prepared: list[int]
+
+
 def test_an_initializer_runs_once_in_each_worker_process() -> None:
     def prepare(value: int) -> None:
         global prepared

@@ -252,6 +252,9 @@ class _Looker:
     def end(self, wait: Any = None) -> None:
         self.ends += wait is None
 
+    def interrupted(self, error: KeyboardInterrupt, function: str, refs: Any) -> None:
+        """Do nothing; nothing is interrupted."""
+
     def work(self, name: str) -> _Looker:
         self.names.append(name)
         return self

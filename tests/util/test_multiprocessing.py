@@ -72,7 +72,7 @@ def test_callbacks_get_the_value_or_the_error() -> None:
     with Pool(2) as pool:
         pool.apply_async(square, (3,), callback=said.append, error_callback=said.append).wait()
         pool.map_async(square, [1, 2], callback=said.append).wait()
-        pool.map_async(divmod, [1], error_callback=said.append).wait()
+        pool.map_async(divmod, [1], error_callback=said.append).wait()  # type: ignore[arg-type]
         until(lambda: len(said) == 3, "all callbacks have been called")
     assert said[:2] == [9, [1, 4]]
     assert isinstance(said[2], TypeError)
@@ -92,6 +92,10 @@ def test_the_exception_of_a_pool_call_is_raised() -> None:
         with pytest.raises(ZeroDivisionError):
             next(values)
         assert next(values) == 0.5
+
+
+#: Set by an initializer in a worker process.
+prepared: int
 
 
 def test_an_initializer_runs_in_each_process_of_the_pool() -> None:
