@@ -104,11 +104,10 @@ def test_runtime_environments_are_refused_by_an_engine_without_processes(inline:
     def task() -> None:
         """Do nothing; the task is never run."""
 
-    @ray.remote
-    class Actor:
-        """Actor class that is never instantiated."""
+    class Plain:
+        """Class of an actor that is never started."""
 
-    for ask in (task.remote, Actor.options(runtime_env=env).remote):
+    for ask in (task.remote, ray.remote(Plain).options(runtime_env=env).remote):
         with pytest.raises(NotImplementedError, match="backend='inline' runs everything in this one"):
             ask()
     assert ray.get_runtime_context().runtime_env == {}
@@ -227,13 +226,13 @@ def test_get_refuses_an_argument_that_is_no_ref(inline: ray.ClusterContext, wron
 def test_get_refuses_lists_of_other_values_and_wrong_timeouts(inline: ray.ClusterContext) -> None:
     ref = ray.put(1)
     with pytest.raises(TypeError, match="but the list has int: 3"):
-        ray.get([ref, 3])
+        ray.get([ref, 3])  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"get\(list"):
-        ray.get((ref,))
+        ray.get((ref,))  # type: ignore[call-overload]
     with pytest.raises(ValueError, match="timeout"):
         ray.get(ref, timeout=-1)
     with pytest.raises(TypeError, match="timeout"):
-        ray.get(ref, timeout="1")  # type: ignore[arg-type]
+        ray.get(ref, timeout="1")  # type: ignore[call-overload]
     assert ray.get([]) == []
     assert ray.get([ref, ref]) == [1, 1]
     assert issubclass(GetTimeoutError, TimeoutError)
@@ -265,17 +264,16 @@ def test_wait_refuses_wrong_arguments(inline: ray.ClusterContext) -> None:
 
 
 def test_cancel_and_kill_refuse_each_others_arguments(inline: ray.ClusterContext) -> None:
-    @ray.remote
     class A:
         def m(self) -> None: ...
 
-    handle = A.remote()
+    handle = ray.remote(A).remote()
     with pytest.raises(TypeError, match="handle of an actor"):
-        ray.cancel(handle)
+        ray.cancel(handle)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"use cancel\(\)"):
-        ray.kill(ray.put(1))
+        ray.kill(ray.put(1))  # type: ignore[arg-type]
     with pytest.raises(TypeError, match=r"list has .*handle of an actor"):
-        ray.get([handle])
+        ray.get([handle])  # type: ignore[arg-type]
 
 
 def test_get_gpu_ids_returns_the_gpus_of_the_running_task(inline: ray.ClusterContext) -> None:

@@ -130,14 +130,15 @@ def test_a_value_is_dropped_with_its_last_ref(backend: InlineBackend) -> None:
 def test_intermediate_results_are_dropped_too(backend: InlineBackend) -> None:
     before = _live(backend)
     refs_of_numbers = [ray.put(i) for i in range(5)]
-    assert ray.get(sum(refs_of_numbers)) == 10
-    del refs_of_numbers
+    total: Any = sum(refs_of_numbers)
+    assert ray.get(total) == 10
+    del refs_of_numbers, total
     assert _live(backend) == before
 
 
 def test_a_long_chain_of_nested_values_is_dropped_at_once(backend: InlineBackend) -> None:
     before = _live(backend)
-    ref = ray.put(0)
+    ref: ray.ObjectRef[Any] = ray.put(0)
     for _ in range(3000):
         ref = ray.put([ref])
     assert _live(backend) == before + 3001

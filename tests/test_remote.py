@@ -78,7 +78,7 @@ def test_remote_with_empty_parentheses_is_refused() -> None:
         ray.remote(plain, num_cpus=1)  # type: ignore[call-overload]
 
 
-@pytest.mark.parametrize("target", [3, "text", len.__call__])
+@pytest.mark.parametrize("target", [3, "text", len.__call__])  # type: ignore[operator]
 def test_only_functions_and_classes_can_be_decorated(target: Any) -> None:
     with pytest.raises(TypeError, match="takes a function or a class"):
         ray.remote(target)
@@ -229,13 +229,13 @@ def test_options_without_an_effect_are_accepted() -> None:
 
 def test_options_of_the_decorator_only_are_refused_by_the_method_options() -> None:
     with pytest.raises(ValueError, match="max_calls"):
-        ray.remote(plain).options(max_calls=1)
+        ray.remote(plain).options(max_calls=1)  # type: ignore[call-overload]
 
     class A:
         pass
 
     with pytest.raises(ValueError, match="concurrency_groups"):
-        ray.remote(A).options(concurrency_groups={})
+        ray.remote(A).options(concurrency_groups={})  # type: ignore[call-arg]
 
 
 def test_options_are_converted_to_units_of_the_backend(backend: Recorder) -> None:
@@ -294,7 +294,6 @@ def test_an_actor_without_resource_options_needs_a_cpu_only_for_its_creation(
 
 
 def test_options_of_a_method_override_options_of_the_actor(backend: Recorder) -> None:
-    @ray.remote(max_task_retries=2)
     class A:
         @ray.method(max_task_retries=4, retry_exceptions=True)
         def marked(self) -> None: ...
@@ -302,7 +301,7 @@ def test_options_of_a_method_override_options_of_the_actor(backend: Recorder) ->
         @ray.method
         def bare(self) -> None: ...
 
-    a = A.remote()
+    a = ray.remote(max_task_retries=2)(A).remote()
     a.marked.remote()
     a.bare.remote()
     a.marked.options(max_task_retries=6, name="n").remote()
@@ -310,7 +309,7 @@ def test_options_of_a_method_override_options_of_the_actor(backend: Recorder) ->
     assert retries == [4, 2, 6]
     assert [options.retry_exceptions for options in backend.options[1:]] == [True, False, True]
     with pytest.raises(AssertionError, match="num_retuns"):
-        ray.method(num_retuns=1)
+        ray.method(num_retuns=1)  # type: ignore[call-overload]
 
 
 def test_each_option_of_ray_is_known() -> None:
@@ -515,6 +514,8 @@ def test_remote_has_the_users_parameters_and_a_ref_as_its_return() -> None:
 def test_help_shows_a_remote_function_and_a_method_like_functions(backend: Recorder) -> None:
     import pydoc
 
+    plaintext: Any = vars(pydoc)["plaintext"]  # unknown to typeshed
+
     class A:
         """Hold a number."""
 
@@ -522,13 +523,15 @@ def test_help_shows_a_remote_function_and_a_method_like_functions(backend: Recor
             """Add to the number."""
 
     handle = ray.remote(A).remote()
-    for target in (ray.remote(plain), ray.remote(plain).remote):
-        shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
+    functions: tuple[Any, ...] = (ray.remote(plain), ray.remote(plain).remote)
+    for target in functions:
+        shown = pydoc.render_doc(target, renderer=plaintext)
         assert "(x: " in shown
         assert "Add the numbers." in shown
-    assert "A()\n    Hold a number." in pydoc.render_doc(ray.remote(A), renderer=pydoc.plaintext)
-    for target in (handle.m, handle.m.remote):
-        shown = pydoc.render_doc(target, renderer=pydoc.plaintext)
+    assert "A()\n    Hold a number." in pydoc.render_doc(ray.remote(A), renderer=plaintext)
+    methods: tuple[Any, ...] = (handle.m, handle.m.remote)
+    for target in methods:
+        shown = pydoc.render_doc(target, renderer=plaintext)
         assert "(amount: " in shown
         assert "self" not in shown
         assert "Add to the number." in shown

@@ -11,6 +11,7 @@ A message is an array whose first element is its tag. Each side has one decoder 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, TypeAlias
 
 import msgspec
@@ -56,7 +57,7 @@ _environment_boot = msgspec.msgpack.Decoder(EnvironmentBoot)
 _report: msgspec.msgpack.Decoder[TaskDone | TaskFailed] = msgspec.msgpack.Decoder(TaskDone | TaskFailed)
 
 
-def encode_frame(sequence: int, batch: list[FromClient] | list[ToClient]) -> bytes:
+def encode_frame(sequence: int, batch: Sequence[FromClient] | Sequence[ToClient]) -> bytes:
     """Return one frame with these messages."""
     return _encoder.encode((sequence, batch))
 

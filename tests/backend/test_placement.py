@@ -186,8 +186,8 @@ def test_a_request_that_fits_into_no_bundle_is_refused_at_its_declaration(
     ("make", "error"),
     [
         (lambda group: PlacementGroupSchedulingStrategy("group"), TypeError),  # type: ignore[arg-type]
-        (lambda group: PlacementGroupSchedulingStrategy(group, "0"), TypeError),
-        (lambda group: PlacementGroupSchedulingStrategy(group, 0, "yes"), TypeError),
+        (lambda group: PlacementGroupSchedulingStrategy(group, "0"), TypeError),  # type: ignore[arg-type]
+        (lambda group: PlacementGroupSchedulingStrategy(group, 0, "yes"), TypeError),  # type: ignore[arg-type]
         (lambda group: PlacementGroupSchedulingStrategy(group, 1), ValueError),
         (lambda group: PlacementGroupSchedulingStrategy(group, -2), ValueError),
         (lambda group: PlacementGroupSchedulingStrategy(None, 0), ValueError),
@@ -218,4 +218,5 @@ def test_invalid_scheduling_strategies_are_refused(make: Any, error: type[Except
 
 @pytest.mark.parametrize("field", Place._fields)
 def test_a_place_with_any_field_but_captures_is_a_restricted_place(field: str) -> None:
-    assert Place(**{field: object()}).is_anywhere is (field == "captures")
+    given: dict[str, Any] = {field: object()}
+    assert Place(**given).is_anywhere is (field == "captures")

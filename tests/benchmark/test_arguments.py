@@ -4,7 +4,7 @@ import pytest
 
 from ipyremote.benchmark import arguments
 from ipyremote.benchmark.arguments import exit_status, main
-from ipyremote.benchmark.cases import CASES
+from ipyremote.benchmark.cases import CASES, FULL
 from ipyremote.benchmark.results import CaseOutcome, CaseResult, CaseStatus, Column, Results
 from ipyremote.benchmark.rounds import Plan
 
@@ -86,7 +86,7 @@ def results(ours: CaseStatus, theirs: CaseStatus = CaseStatus.MEASURED) -> Resul
         samples = (1.0,) if status is CaseStatus.MEASURED else ()
         return Column(engine, "1", {"submit": CaseResult((CaseOutcome(status, samples),))})
 
-    rows = [case.row(arguments.FULL) for case in CASES if case.name == "submit"]
+    rows = [case.row(FULL) for case in CASES if case.name == "submit"]
     return Results(2, 1, False, rows, [column("ipyremote", ours), column("pool", theirs)])
 
 

@@ -5,14 +5,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 
 import psutil
 import pytest
 
 from ipyremote.benchmark import rounds as runner
-from ipyremote.benchmark.cases import BY_NAME, CASES
+from ipyremote.benchmark.cases import BY_NAME, CASES, FULL
 from ipyremote.benchmark.engines import SPECS, Spec
 from ipyremote.benchmark.results import CaseOutcome, CaseStatus, Results
 from ipyremote.benchmark.rounds import Plan, one_round, run
@@ -22,7 +22,11 @@ pytestmark = pytest.mark.processes
 
 HERE = Path(__file__).parent
 
-Adapter = Callable[[str], str]
+
+class Adapter(Protocol):
+    """Writes an adapter of a FakeEngine with given arguments, and returns the name of the adapter's module."""
+
+    def __call__(self, arguments: str = "") -> str: ...
 
 
 @pytest.fixture
@@ -200,7 +204,7 @@ def test_the_pool_of_the_standard_library_runs_in_its_own_process() -> None:
 
 def test_case_names_are_unique_and_titles_contain_sizes() -> None:
     assert len(BY_NAME) == len(CASES)
-    assert not [row for row in (case.row(runner.FULL) for case in CASES) if "{" in row.title]
+    assert not [row for row in (case.row(FULL) for case in CASES) if "{" in row.title]
 
 
 def test_the_processes_of_a_terminated_benchmark_end() -> None:

@@ -140,7 +140,9 @@ def requirements() -> list[str]:
         if isinstance(entry, dict):
             found += entry["pip"]
             continue
-        name, versions = re.fullmatch(r"([\w-]+)(.*)", entry).groups()
+        parts = re.fullmatch(r"([\w-]+)(.*)", entry)
+        assert parts is not None, entry
+        name, versions = parts.groups()
         if (known := PYPI_NAMES.get(name, name)) is not None:
             found.append(known + versions)
     return found

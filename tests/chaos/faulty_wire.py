@@ -51,7 +51,7 @@ def install(fault: str, scratch: str) -> None:
             _narrow()
         return send_frame(self, peer, frame)
 
-    Connection.__init__ = connected  # type: ignore[method-assign]
+    Connection.__init__ = connected  # type: ignore[method-assign, assignment]
     Server._send_frame = sending  # type: ignore[method-assign]
 
 

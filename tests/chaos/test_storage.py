@@ -77,7 +77,7 @@ def test_recycled_memory_never_changes_an_array_in_use(start: Callable[..., Any]
         # A view instead of the array itself: an object derived from the array must keep the memory just as well.
         shapes = (
             array[1000:2000],
-            memoryview(array)[5:500],
+            array.data[5:500],
             array.reshape(2, -1)[1, ::7],
             array.view(np.uint64),
         )

@@ -23,7 +23,7 @@ _FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 def _examples() -> dict[str, doctest.DocTest]:
     """Return the examples of public names, of their methods, and of exceptions, by name."""
     finder = doctest.DocTestFinder(exclude_empty=True)
-    found = {}
+    found: dict[str, doctest.DocTest] = {}
     for name, value in {**public_objects(), **exception_classes()}.items():
         inner = vars(value) if inspect.isclass(value) else {}
         members = {f"{name}.{key}": member for key, member in inner.items() if not key.startswith("_")}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -88,7 +89,7 @@ def test_a_coroutine_is_awaited_and_its_failure_shows_no_event_loop() -> None:
     with asyncio.Runner() as runner:
         for x in (2, 0):
             found = outcomes_of(
-                lambda x=x: (half, (x,), {}),
+                partial(lambda call: call, (half, (x,), {})),
                 "f#1",
                 TaskOptions(),
                 lambda any_id: None,

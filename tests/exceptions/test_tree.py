@@ -340,6 +340,6 @@ def test_a_cell_of_this_process_has_the_name_that_its_shell_gives(monkeypatch: p
 
     shell = types.SimpleNamespace(compile=Compiler())
     fake = types.SimpleNamespace(get_ipython=lambda: shell)
-    monkeypatch.setitem(sys.modules, "IPython", fake)  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "IPython", fake)
     assert exceptions.tracebacks.display_name("cell-file") == "In [7]"
     assert exceptions.tracebacks.display_name("other") is None

@@ -164,7 +164,7 @@ def test_display_prints_in_a_process_that_user_code_forked(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     here = os.getpid()
-    monkeypatch.setattr(module.os, "getpid", lambda: here + 1)
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
     displays.display(Rich())
     assert (recorder.sent, capsys.readouterr().out) == ([], "rich\n")
 

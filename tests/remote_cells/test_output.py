@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
+from ipyremote.backend.reporter import STDERR, STDOUT
 from ipyremote.remote_cells import output as module
-from ipyremote.remote_cells.output import CHUNK, STDERR, STDOUT
+from ipyremote.remote_cells.output import CHUNK
 from tests.remote_cells.capture import Clock, Recorder
 
 

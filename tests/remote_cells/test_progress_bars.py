@@ -12,7 +12,6 @@ import pytest
 import tqdm.std
 
 from ipyremote.backend.reporter import BarState
-from ipyremote.remote_cells import progress_bars
 from ipyremote.remote_cells.changes import Changes
 from ipyremote.remote_cells.progress_bars import Bars
 from tests.remote_cells.capture import Clock, Recorder
@@ -166,7 +165,7 @@ def test_bars_are_drawn_in_a_process_that_user_code_forked(
     bar: Any, recorder: Recorder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     here = os.getpid()
-    monkeypatch.setattr(progress_bars.os, "getpid", lambda: here + 1)
+    monkeypatch.setattr(os, "getpid", lambda: here + 1)
     list(bar(range(3)))
     recorder.capture.send_all()
     assert "3/3" in "".join(text for _, _, text in recorder.taken())

@@ -65,7 +65,7 @@ def test_attributes_of_the_former_stream_can_be_read(
 ) -> None:
     with shared(recorder, monkeypatch) as (_, former):
         former.parent_header = {"of": "a kernel"}  # type: ignore[attr-defined]
-        assert sys.stdout.parent_header == {"of": "a kernel"}  # type: ignore[attr-defined]
+        assert sys.stdout.parent_header == {"of": "a kernel"}  # type: ignore[union-attr]
 
 
 def test_displays_of_tasks_are_reported_and_other_displays_are_as_before(

@@ -57,7 +57,7 @@ def test_output_of_a_command_appears_and_its_status_is_kept(
 def test_lines_of_a_command_are_a_list(shell: RemoteShell) -> None:
     lines = shell.getoutput("printf 'a\\nb\\n'")
     assert lines == ["a", "b"]
-    assert (lines.n, lines.s) == ("a\nb", "a b")  # type: ignore[union-attr]
+    assert (lines.n, lines.s) == ("a\nb", "a b")
 
 
 @pytest.mark.processes

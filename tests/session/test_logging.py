@@ -54,7 +54,7 @@ def test_a_traceback_is_in_one_line_and_other_handlers_get_the_unchanged_record(
 ) -> None:
     kept: list[logging.LogRecord] = []
     handler = logging.Handler()
-    handler.emit = kept.append  # type: ignore[method-assign]  # a handler needs nothing else
+    handler.emit = kept.append  # type: ignore[method-assign, assignment]  # a handler needs nothing else
     logging.getLogger().addHandler(handler)
     try:
         raise ValueError("a pebble")
