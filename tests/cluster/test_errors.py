@@ -95,7 +95,7 @@ def test_an_exception_class_of_the_caller_is_caught_as_that_class() -> None:
 
     with pytest.raises(exceptions.TaskError) as caught:
         ray.get(raise_mine.remote(), timeout=30)
-    assert isinstance(caught.value.cause, SystemExit)
+    assert isinstance(caught.value.cause, Mine)
     assert caught.value.cause.code == 7
     assert isinstance(caught.value, Mine)
 
