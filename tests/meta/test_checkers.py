@@ -17,6 +17,7 @@ def test_each_file_is_formatted() -> None:
     run("-m", "ruff", "format", "--check", "--no-cache", ".")
 
 
+@pytest.mark.timeout(300)  # the package and all tests, perhaps without a cache
 def test_mypy_in_strict_mode_finds_nothing() -> None:
     run("-m", "mypy")
 
