@@ -4,9 +4,13 @@ Layout, high bits to low:
 
     | 0 | client: 23 bits | counter: 40 bits |
 
-The client that mints an id puts its own number into the high bits, so ids are unique in a session although nobody is
-asked for one. A task's id is the id of its first return; returns 1..n-1 follow it. An actor's id is the id of the
-object that stands for its creation. This module mints and takes apart; it does not know what an id refers to.
+The client that mints an id puts its own number into the high bits, so ids are unique in a session although no other
+process is asked for one. A task's id is the id of the task's first object, and the ids of its other objects follow. An
+actor's id is the id of the task that creates the actor. This module mints ids and takes ids apart; it does not know
+which of them exist.
+
+A negative number `-n` stands for the task itself, where `n` stands for the task's first object: `-n` is waited for and
+released in the place of the next item of the task's stream, and is the holder of the objects that the task needs.
 """
 
 from __future__ import annotations
@@ -28,35 +32,36 @@ __all__ = [
     "task_hex_of",
 ]
 
+#: Number of the low bits of an id, which count the ids of one client.
 COUNTER_BITS = 40
-#: Client numbers are below this.
+#: Upper limit of client numbers, itself not one of them.
 CLIENTS = 1 << 23
-#: A driver that joins a session later takes a random number from here up, out of the way of the workers' numbers.
+#: Smallest number of a driver that joins a session later; such numbers are random, and larger than those of workers.
 FIRST_JOINED_CLIENT = 1 << 22
-#: The client number of the driver that started the session. Workers get theirs from the scheduler.
+#: Number of the driver that started the session. Workers get their numbers from the scheduler.
 DRIVER = 1
-#: The number in the ids that the scheduler mints, for the items of streams. No client has it.
+#: Number in the ids that the scheduler mints, for the items of streams. No client has this number.
 SCHEDULER = CLIENTS - 1
-#: No client, no task, no actor: the value of an absent id.
+#: Absent id of a client, an object, a task or an actor.
 NOBODY = 0
 
 _COUNTER_MASK = (1 << COUNTER_BITS) - 1
 
 
 class IdSource:
-    """Mints consecutive ids for one client. Not thread-safe: the owner holds its own lock."""
+    """A source of consecutive ids for one client. Not thread-safe: the owner holds a lock of its own."""
 
     __slots__ = ("_next", "first_id")
 
     def __init__(self, client_id: int) -> None:
         if not 0 < client_id < CLIENTS:
             raise ValueError(f"client id out of range: {client_id}")
-        #: The lowest id of this client.
+        #: Lowest id of this client.
         self.first_id = self._next = (client_id << COUNTER_BITS) + 1
 
     @property
     def next_id(self) -> int:
-        """What `take` will return next."""
+        """Id that `take` will return next."""
         return self._next
 
     def take(self, count: int = 1) -> int:
@@ -67,27 +72,27 @@ class IdSource:
 
 
 def client_of(any_id: int) -> int:
-    """The number of the client that minted `any_id`."""
+    """Return the number of the client that minted an id."""
     return any_id >> COUNTER_BITS
 
 
 def hex_of(session_key: str, any_id: int) -> str:
-    """56 hex digits, the length of Ray's object ids: 40 of the session, 16 of the id."""
+    """Return 56 hexadecimal digits, the length of Ray's object ids: 40 of the session, 16 of the id."""
     return f"{session_key[:40]:0>40}{any_id:016x}"
 
 
 def task_hex_of(session_key: str, task_id: int) -> str:
-    """48 hex digits, the length of Ray's task ids."""
+    """Return 48 hexadecimal digits, the length of Ray's task ids."""
     return hex_of(session_key, task_id)[-48:]
 
 
 def group_hex_of(session_key: str, group_id: int) -> str:
-    """36 hex digits, the length of Ray's placement group ids: 20 of the session, 16 of the id."""
+    """Return 36 hexadecimal digits, the length of Ray's placement group ids: 20 of the session, 16 of the id."""
     return f"{session_key[:20]:0>20}{group_id:016x}"
 
 
 def job_hex_of(session_key: str) -> str:
-    """8 hex digits, the length of Ray's job ids: a session is one job."""
+    """Return 8 hexadecimal digits, the length of Ray's job ids: a session is one job."""
     return f"{session_key[:8]:0>8}"
 
 
@@ -105,7 +110,7 @@ def digits_of(session_key: str, kind: str, any_id: int) -> str:
 
 
 class Identifier:
-    """An opaque id, such as that of the task behind a ref; for `hex()` and comparing only."""
+    """An opaque id, such as that of the task behind a ref, which has digits and can be compared."""
 
     __slots__ = ("_digits", "_kind")
 
@@ -114,15 +119,15 @@ class Identifier:
         self._digits = digits
 
     def hex(self) -> str:
-        """Its hexadecimal digits."""
+        """Return the hexadecimal digits of the id."""
         return self._digits
 
     def binary(self) -> bytes:
-        """Its bytes."""
+        """Return the bytes of the id."""
         return bytes.fromhex(self._digits)
 
     def is_nil(self) -> bool:
-        """Whether it names nothing."""
+        """Return whether the id is absent."""
         return not self._digits.strip("0")
 
     def __eq__(self, other: object) -> bool:

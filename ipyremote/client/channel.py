@@ -258,9 +258,9 @@ class Channel:
 
     def _on_reply(self, message: m.Reply) -> None:
         self.replies[message.request] = message
-        # Requests share the waiters with objects: the ids of requests are negative.
+        # Requests share the waiters with objects: their numbers are smaller than the ids of all objects.
         for waiter in self.objects.waiters:
-            waiter.resolve(-message.request, False)
+            waiter.resolve(message.request, False)
 
     def _on_object_ready(self, object_id: int, value: Value) -> None:
         if object_id in self.objects.counts:

@@ -91,7 +91,7 @@ class SchedulerRequests:
             self._last += 1
             request = self._last
             channel.connection.queue(message(request))
-        self._wait((-request,), seconds)
+        self._wait((request,), seconds)
         reply = channel.replies.pop(request, None)
         if not isinstance(reply, kind):
             # A channel that has ended meanwhile knows the reason better.

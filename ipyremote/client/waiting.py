@@ -17,7 +17,7 @@ class Waiter:
     __slots__ = ("failed", "missing", "strict", "target")
 
     def __init__(self, missing: Iterable[int], *, target: int = 0, strict: bool = False) -> None:
-        #: Ids of the objects that are not known to have a value yet.
+        #: Ids of the objects, or number of the request, that are not known to have a value yet.
         self.missing = set(missing)
         #: Number of missing objects at which the wait is over.
         self.target = target
