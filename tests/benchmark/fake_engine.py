@@ -61,10 +61,11 @@ class FakeEngine:
         return cls()
 
     def method(self, actor: Any, name: str) -> Callable[..., Any]:
-        return getattr(actor, name)
+        method: Callable[..., Any] = getattr(actor, name)
+        return method
 
     def tree(self, depth: int) -> int:
-        return 2 ** (depth + 1) - 1
+        return (1 << depth + 1) - 1
 
 
 def hang() -> None:

@@ -219,7 +219,8 @@ class Lab:
     def save(self) -> nbformat.NotebookNode:
         """Save the notebook, and return the content of the file."""
         self._command("docmanager:save")
-        return nbformat.read(self._server.notebooks / self.name, as_version=4)
+        content: nbformat.NotebookNode = nbformat.read(self._server.notebooks / self.name, as_version=4)
+        return content
 
     # ---- running
 

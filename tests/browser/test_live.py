@@ -11,8 +11,9 @@ import psutil
 from playwright.sync_api import expect
 
 from tests.browser.clusters import session_processes, shown
-from tests.browser.lab import ROOT, Lab
+from tests.browser.lab import Lab
 from tests.support import leaks
+from tests.support.sources import ROOT
 from tests.support.waiting import until
 
 

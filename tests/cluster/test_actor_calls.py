@@ -49,8 +49,9 @@ class Grouped:
 
     @ray.method(concurrency_group="lone")
     def count(self) -> int:
-        self.local.count = getattr(self.local, "count", 0) + 1
-        return self.local.count
+        count: int = getattr(self.local, "count", 0) + 1
+        self.local.count = count
+        return count
 
     @ray.method(concurrency_group="lone")
     def thread(self) -> int:

@@ -142,7 +142,8 @@ def test_an_actor_handle_works_in_a_task_and_in_another_actor() -> None:
 
     @ray.remote
     def fill(store: Any, n: int) -> int:
-        return max(ray.get([store.add.remote(i) for i in range(n)]))
+        lengths: list[int] = ray.get([store.add.remote(i) for i in range(n)])
+        return max(lengths)
 
     @ray.remote
     class Filler:

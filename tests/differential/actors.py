@@ -161,7 +161,8 @@ def the_order_of_calls_holds_while_arguments_are_awaited() -> Any:
 def a_handle_can_be_given_to_tasks() -> Any:
     @ray.remote
     def use(counter: Any) -> int:
-        return ray.get(counter.add.remote(5))
+        sum_of_both: int = ray.get(counter.add.remote(5))
+        return sum_of_both
 
     counter = Counter.remote()
     return ray.get(use.remote(counter)), ray.get(counter.add.remote())

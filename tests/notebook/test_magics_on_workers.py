@@ -62,7 +62,7 @@ class CellRuns:
     def error(self, source: str) -> BaseException:
         """Run a cell that fails and return its error."""
         result = self.shell.run_cell(source, store_history=True)
-        error = result.error_in_exec or result.error_before_exec
+        error: BaseException | None = result.error_in_exec or result.error_before_exec
         assert error is not None
         return error
 

@@ -107,6 +107,7 @@ def test_coroutines_can_use_a_queue() -> None:
         async def consume() -> list[Any]:
             return [await shared.get_async() for _ in range(5)]
 
+        items: list[Any]
         _, items = await asyncio.gather(produce(), consume())
         with pytest.raises(Empty):
             await shared.get_async(timeout=0.01)
