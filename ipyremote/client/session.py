@@ -192,7 +192,7 @@ class Session:
         with self._lock:
             spec = submitter.spec(exported.digest, name, packed, options, environment=environment)
             submitter.queue(m.Submit(spec), packed)
-        return spec.task_id, spec.label
+        return spec.task_id, f"{name}#{spec.number}"
 
     def create_actor(
         self,
@@ -227,7 +227,7 @@ class Session:
         with self._lock:
             spec = submitter.spec(b"", name, packed, options, actor_id, method)
             submitter.queue(m.Submit(spec), packed)
-        return spec.task_id, spec.label
+        return spec.task_id, f"{name}#{spec.number}"
 
     def id_of(self, ref: ObjectRef[Any]) -> int:
         """Return the id of a ref of this session. Raises ObjectLostError for a ref of another session."""

@@ -116,7 +116,7 @@ class Submitter:
         self._objects.expect(task_id, returns)
         if options.stream:
             self._objects.expect_stream(task_id, options.stream)
-        running = self.running
+        running = concurrent.get() or self.process_running
         number = running.number_of(name)
         args, deps, refs, packed = arguments.inline, arguments.deps, arguments.refs, arguments.object_id != 0
         resources: m.Resources = ()
