@@ -43,6 +43,7 @@ from ipyremote.exceptions import (
     ActorClassInheritanceException,
     ActorHandleNotFoundError,
 )
+from ipyremote.ids import ActorId
 from ipyremote.refs import ObjectRef, refs_of
 from ipyremote.streams import ObjectRefGenerator, stream_of
 
@@ -334,7 +335,7 @@ class ActorHandle(Generic[C_co]):
     __slots__ = ("__weakref__", "_backend", "_id", "_label", "_pending", "_record", "_weak")
 
     def __init__(
-        self, actor_id: int, backend: Backend, label: str, record: ActorRecord, *, weak: bool = False
+        self, actor_id: ActorId, backend: Backend, label: str, record: ActorRecord, *, weak: bool = False
     ) -> None:
         """Take over one hold of `actor_id`, unless it is weak. Not for users."""
         self._weak = weak

@@ -17,6 +17,7 @@ from ipyremote.actor import ActorHandle
 from ipyremote.backend import Backend, current, required
 from ipyremote.declare import exports
 from ipyremote.exceptions import IPyRemoteSystemError
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.runtime_context import RuntimeContext
 from ipyremote.session.lifecycle import init, init_tentatively, is_initialized, shutdown
@@ -124,7 +125,7 @@ def get(object_refs: Any, *, timeout: float | None = None) -> Any:
 
 
 def _get(
-    object_refs: list[ObjectRef[Any]], backend: Backend, ids: list[int], timeout: float | None
+    object_refs: list[ObjectRef[Any]], backend: Backend, ids: list[ObjectId], timeout: float | None
 ) -> list[Any]:
     """Return the values, while the notebook shows what is waited for."""
     waiting = current.waiting()
@@ -341,7 +342,7 @@ def _index(number: Any) -> int:
         raise TypeError(f"num_returns is a whole number, not {number!r}") from None
 
 
-def _places(ids: list[int], chosen: list[int]) -> list[int]:
+def _places(ids: list[ObjectId], chosen: list[ObjectId]) -> list[int]:
     """Return the positions of the chosen ids, which have the order of `ids`."""
     places = []
     place = -1

@@ -6,8 +6,9 @@ Layout, high bits to low:
 
 The client that mints an id puts its own number into the high bits, so ids are unique in a session although no other
 process is asked for one. A task's id is the id of the task's first object, and the ids of its other objects follow. An
-actor's id is the id of the task that creates the actor. This module mints ids and takes ids apart; it does not know
-which of them exist.
+actor's id is the id of the task that creates the actor. Thus `TaskId` and `ActorId` are other names of `ObjectId`,
+while numbers of clients and ids of placement groups are kinds of their own. This module mints ids and takes ids apart;
+it does not know which of them exist.
 
 A negative number `-n` stands for the task itself, where `n` stands for the task's first object: `-n` is waited for and
 released in the place of the next item of the task's stream, and is the holder of the objects that the task needs.
@@ -15,35 +16,60 @@ released in the place of the next item of the task's stream, and is the holder o
 
 from __future__ import annotations
 
+from typing import NewType, TypeAlias
+
 __all__ = [
     "CLIENTS",
     "COUNTER_BITS",
     "DRIVER",
     "FIRST_JOINED_CLIENT",
     "NOBODY",
+    "NO_CLIENT",
+    "NO_GROUP",
     "SCHEDULER",
+    "ActorId",
+    "ClientId",
+    "GroupId",
     "IdSource",
     "Identifier",
+    "ObjectId",
+    "TaskId",
     "client_of",
     "digits_of",
     "group_hex_of",
     "hex_of",
     "job_hex_of",
+    "minus",
     "task_hex_of",
 ]
+
+#: Number of a client, which is a driver or a worker.
+ClientId = NewType("ClientId", int)
+#: Id of an object.
+ObjectId = NewType("ObjectId", int)
+#: Id of a task, which is the id of the task's first object.
+TaskId: TypeAlias = ObjectId
+#: Id of an actor, which is the id of the task that creates the actor.
+ActorId: TypeAlias = ObjectId
+#: Id of a placement group: a random number.
+GroupId = NewType("GroupId", int)
 
 #: Number of the low bits of an id, which count the ids of one client.
 COUNTER_BITS = 40
 #: Upper limit of client numbers, itself not one of them.
 CLIENTS = 1 << 23
 #: Smallest number of a driver that joins a session later; such numbers are random, and larger than those of workers.
-FIRST_JOINED_CLIENT = 1 << 22
+FIRST_JOINED_CLIENT = ClientId(1 << 22)
 #: Number of the driver that started the session. Workers get their numbers from the scheduler.
-DRIVER = 1
+DRIVER = ClientId(1)
 #: Number in the ids that the scheduler mints, for the items of streams. No client has this number.
-SCHEDULER = CLIENTS - 1
-#: Absent id of a client, an object, a task or an actor.
-NOBODY = 0
+SCHEDULER = ClientId(CLIENTS - 1)
+#: Absent id of an object, a task or an actor.
+NOBODY = ObjectId(0)
+#: Absent id of a placement group.
+NO_GROUP = GroupId(0)
+#: Absent number of a client.
+NO_CLIENT = ClientId(0)
 
 _COUNTER_MASK = (1 << COUNTER_BITS) - 1
 
@@ -53,27 +79,32 @@ class IdSource:
 
     __slots__ = ("_next", "first_id")
 
-    def __init__(self, client_id: int) -> None:
+    def __init__(self, client_id: ClientId) -> None:
         if not 0 < client_id < CLIENTS:
             raise ValueError(f"client id out of range: {client_id}")
         #: Lowest id of this client.
-        self.first_id = self._next = (client_id << COUNTER_BITS) + 1
+        self.first_id = self._next = ObjectId((client_id << COUNTER_BITS) + 1)
 
     @property
-    def next_id(self) -> int:
+    def next_id(self) -> TaskId:
         """Id that `take` will return next."""
         return self._next
 
-    def take(self, count: int = 1) -> int:
+    def take(self, count: int = 1) -> TaskId:
         """Reserve `count` consecutive ids (at least one) and return the first."""
         first = self._next
-        self._next = first + (count if count > 1 else 1)
+        self._next = first + (count if count > 1 else 1)  # type: ignore[assignment]  # an id plus a count is an id
         return first
 
 
-def client_of(any_id: int) -> int:
+def minus(any_id: ObjectId) -> ObjectId:
+    """Return the negative id for a task's id, and the task's id for the negative one; see the module docstring."""
+    return -any_id  # type: ignore[return-value]  # minus an id is an id
+
+
+def client_of(any_id: ObjectId) -> ClientId:
     """Return the number of the client that minted an id."""
-    return any_id >> COUNTER_BITS
+    return any_id >> COUNTER_BITS  # type: ignore[return-value]  # the high bits of an id are a client's number
 
 
 def hex_of(session_key: str, any_id: int) -> str:

@@ -18,7 +18,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 from ipyremote.backend import Backend, IdKind, TaskOptions, current
 from ipyremote.declare.exports import Export
 from ipyremote.exceptions import ObjectLostError
-from ipyremote.ids import Identifier, client_of, digits_of
+from ipyremote.ids import NOBODY, ActorId, Identifier, ObjectId, TaskId, client_of, digits_of
 
 __all__ = ["ObjectRef", "id_for"]
 
@@ -50,7 +50,7 @@ class ObjectRef(Generic[T_co]):
     __slots__ = ("__weakref__", "_actor", "_backend", "_deferred", "_id", "_label", "_task")
 
     #: The object's id; 0 for the nil ref.
-    _id: int
+    _id: ObjectId
     #: The session of the object; None for the nil ref and random ones.
     _backend: Backend | None
     #: `name#number`, for people.
@@ -58,18 +58,18 @@ class ObjectRef(Generic[T_co]):
     #: Whether a task that returns this ref resolves to the ref's value.
     _deferred: bool
     #: Id of the task that makes the object (not the object's id for the second and later returns).
-    _task: int
+    _task: TaskId
     #: Id of the actor whose method makes the object; 0: no actor.
-    _actor: int
+    _actor: ActorId
 
     def __init__(
         self,
-        any_id: int,
+        any_id: ObjectId,
         backend: Backend | None,
         label: str,
         deferred: bool = False,
-        task: int = 0,
-        actor: int = 0,
+        task: TaskId = NOBODY,
+        actor: ActorId = NOBODY,
     ) -> None:
         """Take over one hold of `any_id`; `backend.hold` gives out further ones. Not for users."""
         self._id = any_id
@@ -103,12 +103,12 @@ class ObjectRef(Generic[T_co]):
     @classmethod
     def nil(cls) -> ObjectRef[Any]:
         """Return a ref that names no object."""
-        return cls(0, None, "nil")
+        return cls(NOBODY, None, "nil")
 
     @classmethod
     def from_random(cls) -> ObjectRef[Any]:
         """Return a ref of no object, unlike every other ref."""
-        return cls(secrets.randbits(62) | 1 << 62, None, "random")
+        return cls(ObjectId(secrets.randbits(62) | 1 << 62), None, "random")
 
     @classmethod
     def size(cls) -> int:
@@ -149,7 +149,7 @@ class ObjectRef(Generic[T_co]):
         backend = owner(self)
         future: Future[T_co] = Future()
 
-        def settle(any_id: int) -> None:
+        def settle(any_id: ObjectId) -> None:
             # The closure holds the ref, so the value lives until here. False: the future was cancelled.
             if not future.set_running_or_notify_cancel():
                 return
@@ -184,7 +184,7 @@ class ObjectRef(Generic[T_co]):
         """Call `callback(value)`, or `callback(error)`, once there is one, on any thread."""
         backend = owner(self)
 
-        def settle(any_id: int) -> None:
+        def settle(any_id: ObjectId) -> None:
             try:
                 outcome = backend.get((self._id,))[0]
             except Exception as error:  # Handed on.
@@ -371,7 +371,7 @@ def owner(ref: Any) -> Backend:
     raise foreign(ref)
 
 
-def id_for(ref: ObjectRef[Any], backend: Backend) -> int:
+def id_for(ref: ObjectRef[Any], backend: Backend) -> ObjectId:
     """Return the id of a ref that `backend` is about to use. Raises ObjectLostError for a ref of another session."""
     if ref._backend is backend:
         return ref._id
@@ -382,7 +382,7 @@ _id_of = operator.attrgetter("_id")
 _backend_of = operator.attrgetter("_backend")
 
 
-def ids_for(many: Sequence[Any], backend: Backend) -> list[int]:
+def ids_for(many: Sequence[Any], backend: Backend) -> list[ObjectId]:
     """Return the ids of refs that `backend` is about to use. Raises ObjectLostError for a ref of another session."""
     if set(map(_backend_of, many)) - {backend}:
         raise foreign(next(ref for ref in many if ref._backend is not backend))
@@ -399,7 +399,7 @@ def foreign(ref: Any) -> ObjectLostError:
     )
 
 
-def _rebuild(key: str, exported: Any, label: str, task: int, actor: int) -> ObjectRef[Any]:
+def _rebuild(key: str, exported: Any, label: str, task: TaskId, actor: ActorId) -> ObjectRef[Any]:
     """Unpickle a ref, which is one more holder in this process. A ref from inside a value is never deferred."""
     if not key:
         return ObjectRef(exported, None, label)
@@ -412,7 +412,7 @@ def _rebuild(key: str, exported: Any, label: str, task: int, actor: int) -> Obje
 
 
 def refs_of(
-    first: int, label: str, backend: Backend, options: TaskOptions, actor: int = 0
+    first: TaskId, label: str, backend: Backend, options: TaskOptions, actor: ActorId = NOBODY
 ) -> ObjectRef[Any] | list[ObjectRef[Any]] | None:
     """Return the result of `.remote()` for a task whose first return has the id `first`."""
     count = options.returns
@@ -420,17 +420,20 @@ def refs_of(
         return ObjectRef(first, backend, label, options.deferred, first, actor)
     if count == 0:
         return None
-    return [ObjectRef(first + i, backend, f"{label}[{i}]", False, first, actor) for i in range(count)]
+    return [
+        ObjectRef(first + i, backend, f"{label}[{i}]", False, first, actor)  # type: ignore[arg-type]  # an id plus an index is an id
+        for i in range(count)
+    ]
 
 
-async def until_ready(backend: Backend, any_id: int) -> None:
+async def until_ready(backend: Backend, any_id: ObjectId) -> None:
     """Wait in the running event loop until an object, or the next item of a stream, is there."""
     import asyncio  # not at the top: it is a quarter of what `import ipyremote` would take
 
     loop = asyncio.get_running_loop()
     ready = loop.create_future()
 
-    def wake(any_id: int) -> None:
+    def wake(any_id: ObjectId) -> None:
         # A loop that was closed meanwhile has nobody left to wake.
         if not loop.is_closed():
             loop.call_soon_threadsafe(settle)

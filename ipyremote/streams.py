@@ -14,7 +14,7 @@ from typing import Any, Generic, NoReturn, TypeVar
 
 from ipyremote.backend import DYNAMIC, Backend, Streams, TaskOptions, current, required
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
-from ipyremote.ids import Identifier
+from ipyremote.ids import NOBODY, ActorId, Identifier, ObjectId, TaskId
 from ipyremote.refs import ObjectRef, foreign, until_ready
 
 __all__ = ["DynamicObjectRefGenerator", "ObjectRefGenerator", "stream_of"]
@@ -41,15 +41,15 @@ class ObjectRefGenerator(Generic[T_co]):
     __slots__ = ("__weakref__", "_actor", "_backend", "_id", "_label", "_task")
 
     #: Id under which the stream is waited for and released.
-    _id: int
+    _id: ObjectId
     _backend: Backend
     #: `name#number`, for people.
     _label: str
-    _task: int
+    _task: TaskId
     #: Id of the actor whose method yields; 0: no actor.
-    _actor: int
+    _actor: ActorId
 
-    def __init__(self, task_id: int, backend: Backend, label: str, actor: int = 0) -> None:
+    def __init__(self, task_id: TaskId, backend: Backend, label: str, actor: ActorId = NOBODY) -> None:
         """Take over the hold of a stream. Not for users."""
         self._id = streams_of(backend).waitable(task_id)
         self._backend = backend
@@ -92,7 +92,7 @@ class ObjectRefGenerator(Generic[T_co]):
                 return self._ref(*taken)
             await until_ready(backend, self._id)
 
-    def _ref(self, object_id: int, index: int) -> ObjectRef[T_co]:
+    def _ref(self, object_id: ObjectId, index: int) -> ObjectRef[T_co]:
         label = self._label if object_id == self._task else f"{self._label}[{index}]"
         return ObjectRef(object_id, self._backend, label, False, self._task, self._actor)
 
@@ -204,7 +204,7 @@ def streams_of(backend: Backend) -> Streams:
 
 
 def stream_of(
-    task_id: int, label: str, backend: Backend, options: TaskOptions, actor: int = 0
+    task_id: TaskId, label: str, backend: Backend, options: TaskOptions, actor: ActorId = NOBODY
 ) -> ObjectRef[Any] | ObjectRefGenerator[Any]:
     """Return the result of `.remote()` for a call with `options.stream`."""
     if options.stream == DYNAMIC:

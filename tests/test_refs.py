@@ -15,6 +15,7 @@ from ipyremote import refs
 from ipyremote.backend import current
 from ipyremote.backends.inline.backend import InlineBackend
 from ipyremote.exceptions import ObjectLostError, OufOfBandObjectRefSerializationException
+from ipyremote.ids import NOBODY, ObjectId
 
 
 @pytest.fixture
@@ -30,7 +31,7 @@ def backend() -> Iterator[InlineBackend]:
 def _live(backend: InlineBackend) -> int:
     """Return the number of objects that the session keeps."""
     gc.collect()
-    backend.explain(0)
+    backend.explain(NOBODY)
     return len(backend._objects._objects)
 
 
@@ -179,7 +180,7 @@ def test_a_ref_of_an_earlier_session_is_refused_as_an_argument(backend: InlineBa
 
 def test_a_ref_pickled_in_another_session_is_refused(backend: InlineBackend) -> None:
     with pytest.raises(ObjectLostError, match="another session"):
-        refs._rebuild("feed", 5, "far#1", 5, 0)
+        refs._rebuild("feed", 5, "far#1", ObjectId(5), NOBODY)
 
 
 def test_dropping_an_incomplete_or_late_ref_raises_nothing(backend: InlineBackend) -> None:

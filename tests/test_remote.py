@@ -14,6 +14,7 @@ from ipyremote.declare.exports import bump_epoch
 from ipyremote.declare.options import ACTOR_OPTIONS, METHOD_OPTIONS, TASK_OPTIONS
 from ipyremote.declare.signatures import parameters_of
 from ipyremote.exceptions import ActorHandleNotFoundError
+from ipyremote.ids import NOBODY, ObjectId
 
 
 class Recorder(InlineBackend):
@@ -28,19 +29,21 @@ class Recorder(InlineBackend):
         self.exported.append(name)
         return super().define(target, name)
 
-    def submit(self, exported: Exported, args: Any, kwargs: Any, options: TaskOptions) -> tuple[int, str]:
+    def submit(
+        self, exported: Exported, args: Any, kwargs: Any, options: TaskOptions
+    ) -> tuple[ObjectId, str]:
         self.options.append(options)
         return super().submit(exported, args, kwargs, options)
 
     def create_actor(
         self, exported: Any, args: Any, kwargs: Any, options: Any, actor: Any
-    ) -> tuple[int, str]:
+    ) -> tuple[ObjectId, str]:
         self.options.append((options, actor))
         return super().create_actor(exported, args, kwargs, options, actor)
 
     def call(
-        self, actor_id: int, class_name: str, method: str, args: Any, kwargs: Any, options: Any
-    ) -> tuple[int, str]:
+        self, actor_id: ObjectId, class_name: str, method: str, args: Any, kwargs: Any, options: Any
+    ) -> tuple[ObjectId, str]:
         self.options.append(options)
         return super().call(actor_id, class_name, method, args, kwargs, options)
 
@@ -462,10 +465,10 @@ def test_an_actor_ends_with_its_last_handle(backend: Recorder) -> None:
     handle = ray.remote(A).remote(None)
     stored = ray.put([handle])
     del handle
-    backend.explain(0)
+    backend.explain(NOBODY)
     assert ended == []
     del stored
-    backend.explain(0)
+    backend.explain(NOBODY)
     assert ended == [1]
 
 

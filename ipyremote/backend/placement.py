@@ -11,6 +11,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
+from ipyremote.ids import NO_GROUP, GroupId
+
 __all__ = [
     "ANYWHERE",
     "EXISTS",
@@ -58,7 +60,7 @@ class Place(NamedTuple):
     """Where a task may run, or an actor live."""
 
     #: Id of a placement group; 0 for none.
-    group_id: int = 0
+    group_id: GroupId = NO_GROUP
     #: Number of the group's bundle; -1 for any bundle of the group.
     bundle: int = -1
     #: Whether what the task submits is placed in the task's group, too; None for what applies to the submitting task,
@@ -78,7 +80,7 @@ class Place(NamedTuple):
 class GroupRecord(NamedTuple):
     """What is known of a placement group."""
 
-    group_id: int
+    group_id: GroupId
     label: str
     #: Name by which others find the group; empty for none.
     name: str

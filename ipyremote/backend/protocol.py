@@ -40,6 +40,7 @@ from ipyremote.backend.records import (
     TextReport,
 )
 from ipyremote.exceptions import IPyRemoteError
+from ipyremote.ids import NO_GROUP, ActorId, GroupId, ObjectId, TaskId
 from ipyremote.runtime_env import RuntimeEnv
 
 __all__ = [
@@ -112,13 +113,13 @@ class PlacementGroups(Protocol):
         of which the machine has to meet.
         """
 
-    def remove(self, group_id: int) -> None:
+    def remove(self, group_id: GroupId) -> None:
         """Give a group's resources back, and end its tasks and actors. Does nothing for an unknown group."""
 
     def find(self, name: str) -> GroupRecord | None:
         """Return the group of a name in the calling code's namespace; None where there is none."""
 
-    def all(self, group_id: int = 0) -> list[GroupRecord]:
+    def all(self, group_id: GroupId = NO_GROUP) -> list[GroupRecord]:
         """Return the groups that exist or were removed lately; with an id only that group."""
 
 
@@ -150,20 +151,20 @@ class Listener(Protocol):
 class Streams(Protocol):
     """The streams of a backend: tasks that yield refs while they run. A stream is known by its task's id."""
 
-    def waitable(self, task_id: int) -> int:
+    def waitable(self, task_id: TaskId) -> ObjectId:
         """Return the id that stands for the stream's next item in `Backend.wait`, `is_ready`, `on_ready` and `release`.
 
         A stream is ready when `take` need not wait, and released when its generator is gone.
         """
 
-    def take(self, task_id: int) -> tuple[int, int] | None:
+    def take(self, task_id: TaskId) -> tuple[ObjectId, int] | None:
         """Return (id, index) of the next item, with one hold for the caller; None while there is no next item.
 
         After a failure the last item is the task's own object. Raises ObjectRefStreamEndOfStreamError after that, and
         ClusterLostError.
         """
 
-    def is_finished(self, task_id: int) -> bool:
+    def is_finished(self, task_id: TaskId) -> bool:
         """Return whether the task has ended and every item was taken."""
 
 
@@ -196,34 +197,34 @@ class History(Protocol):
     """What this process has submitted, in order, and which failures nobody has asked for."""
 
     @property
-    def next_id(self) -> int:
+    def next_id(self) -> ObjectId:
         """The lowest id of what this process submits from now on. Ids of one process only ever increase."""
 
-    def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
+    def unfinished(self, first: int = 0, last: int = 0) -> list[ObjectId]:
         """Return the ids from `first` up to `last` (0: the latest) of objects submitted here that have no value yet."""
 
-    def watch_unretrieved(self, on_news: Callable[[int], None] | None) -> None:
+    def watch_unretrieved(self, on_news: Callable[[ObjectId], None] | None) -> None:
         """Call `on_news(object_id)` for each failure that nobody has asked for. The callback must be quick."""
 
-    def has_ref(self, object_id: int) -> bool:
+    def has_ref(self, object_id: ObjectId) -> bool:
         """Return whether this process has a ref to the object."""
 
-    def failure(self, object_id: int) -> IPyRemoteError | None:
+    def failure(self, object_id: ObjectId) -> IPyRemoteError | None:
         """Return why an object has no value, without asking for it; None if it has a value, or none yet."""
 
-    def is_unretrieved(self, object_id: int) -> bool:
+    def is_unretrieved(self, object_id: ObjectId) -> bool:
         """Return whether the object's task failed and nobody has asked for the result."""
 
-    def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
+    def take_unretrieved(self, object_id: ObjectId) -> IPyRemoteError | None:
         """Return the failure if it is unretrieved and its text is new; from now on the failure counts as retrieved."""
 
-    def mark_retrieved(self, ids: Sequence[int]) -> None:
+    def mark_retrieved(self, ids: Sequence[ObjectId]) -> None:
         """Count the failures of these objects as retrieved."""
 
     def remember_calls(self) -> None:
         """Remember calls from now on, so that `retry` can repeat them."""
 
-    def retry(self, object_id: int) -> int:
+    def retry(self, object_id: ObjectId) -> ObjectId:
         """Run the task of an object again; return the id of the object that stands for it from now on.
 
         Raises ValueError, with the reason, where that is not possible.
@@ -259,7 +260,7 @@ class Recovery(Protocol):
     def take(self, names: Sequence[str]) -> None:
         """Count these names as taken by this program, which holds what they stand for."""
 
-    def has_refs(self, ids: Sequence[int]) -> bool:
+    def has_refs(self, ids: Sequence[ObjectId]) -> bool:
         """Return whether this process has a ref to each of these."""
 
     def leave(self) -> None:
@@ -350,19 +351,19 @@ class Backend(Protocol):
     def hex_of(self, kind: IdKind, any_id: int) -> str:
         """Return the hexadecimal digits of an id, as many as Ray's id of this kind has. Works after the end, too."""
 
-    def export_ref(self, any_id: int, *, weak: bool = False) -> Any:
+    def export_ref(self, any_id: ObjectId, *, weak: bool = False) -> Any:
         """Return what stands for an object or actor in a pickle; the pickle keeps them alive, unless it is `weak`."""
 
-    def import_ref(self, exported: Any, *, weak: bool = False) -> int:
+    def import_ref(self, exported: Any, *, weak: bool = False) -> ObjectId:
         """Return the id for what `export_ref` has returned in some process of the session.
 
         The caller gets one hold of the object or actor, unless the ref is `weak`.
         """
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         """Count one more Python ref to this object or actor in this process."""
 
-    def release(self, any_id: int) -> None:
+    def release(self, any_id: ObjectId) -> None:
         """Count one Python ref to this object or actor less. A finalizer may call this, at any instant."""
 
     # ---- on whose behalf code runs
@@ -384,7 +385,7 @@ class Backend(Protocol):
 
     def submit(
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         """Start a task, without waiting. Returns (id of its first return, label).
 
         With `options.stream` the caller gets the hold of a generator, `streams` says what comes of it, and the return
@@ -398,51 +399,51 @@ class Backend(Protocol):
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         actor: ActorOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[ActorId, str]:
         """Start an actor, without waiting. Returns (actor id, label)."""
 
     def call(
         self,
-        actor_id: int,
+        actor_id: ActorId,
         class_name: str,
         method: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: TaskOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         """Call a method, without waiting; calls of one process arrive in order. Returns (first id, label)."""
 
-    def put(self, value: Any) -> tuple[int, str]:
+    def put(self, value: Any) -> tuple[ObjectId, str]:
         """Store a value. Returns (id, label). Raises ObjectStoreFullError."""
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[ObjectId]) -> None:
         """Drop values although there are refs, once no task needs the values; then `get` raises ObjectFreedError."""
 
-    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+    def get(self, ids: Sequence[ObjectId], timeout: float | None = None) -> list[Any]:
         """Return the values in order. Raises the first failure met, or GetTimeoutError after `timeout` seconds."""
 
-    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+    def wait(self, ids: Sequence[ObjectId], num_returns: int, timeout: float | None = None) -> list[ObjectId]:
         """Return the first `num_returns` ids that have a value or failed, in order; fewer after `timeout` seconds."""
 
-    def is_ready(self, object_id: int) -> bool:
+    def is_ready(self, object_id: ObjectId) -> bool:
         """Return whether this process knows that the object has a value or a failure. Never waits."""
 
-    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+    def on_ready(self, object_id: ObjectId, callback: Callable[[ObjectId], None]) -> None:
         """Call `callback(object_id)` once the object has a value or a failure: now, or later on any thread."""
 
-    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+    def cancel(self, object_id: ObjectId, *, force: bool = False, recursive: bool = True) -> None:
         """Cancel the task behind an object. Does nothing when the task has ended."""
 
-    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+    def kill(self, actor_id: ActorId, *, no_restart: bool = True) -> None:
         """Kill an actor's process at once."""
 
-    def watch(self, ids: Sequence[int]) -> None:
+    def watch(self, ids: Sequence[ObjectId]) -> None:
         """Report the tasks of these objects to `Listener.on_update`, now and at each change."""
 
-    def unwatch(self, ids: Sequence[int]) -> None:
+    def unwatch(self, ids: Sequence[ObjectId]) -> None:
         """Stop reporting the tasks of these objects."""
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         """Return a sentence on why the task of an object does not run."""
 
     def nodes(self) -> tuple[NodeStatus, ...]:

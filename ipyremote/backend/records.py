@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from ipyremote.backend.placement import Place
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, NO_GROUP, NOBODY, ActorId, ClientId, GroupId, ObjectId, TaskId
 from ipyremote.runtime_env import RuntimeEnv
 
 __all__ = [
@@ -143,7 +143,7 @@ class NamedHandle:
 
     name: str
     namespace: str
-    actor_id: int
+    actor_id: ActorId
     label: str
     #: The `ActorRecord` that the creator of the actor gave.
     record: Any
@@ -160,15 +160,15 @@ class Identity:
     """On whose behalf the calling code runs. Ids are 0, and names empty, where there is none."""
 
     #: Number of the process in its session.
-    client: int = DRIVER
+    client: ClientId = DRIVER
     #: Id of the running task or method.
-    task: int = 0
+    task: TaskId = NOBODY
     #: Name of the task: that of `.options(name=...)`, else the function's.
     task_name: str = ""
     #: Module and qualified name of what runs.
     function: str = ""
     #: Id of the actor.
-    actor: int = 0
+    actor: ActorId = NOBODY
     #: Whether the actor was restarted.
     restarted: bool = False
     #: (name, ten-thousandths) pairs of the task, or of the actor for its life.
@@ -176,7 +176,7 @@ class Identity:
     #: Indices of the GPUs that the task or actor may use.
     gpus: tuple[int, ...] = ()
     #: Id of the placement group that the task or actor is in.
-    group: int = 0
+    group: GroupId = NO_GROUP
     #: Whether what the code submits is placed in that group, too.
     captures: bool = False
 
@@ -211,7 +211,7 @@ class TextReport(NamedTuple):
     stream: int
     text: str
     #: Id of the task; 0 where the text belongs to none.
-    task_id: int = 0
+    task_id: TaskId = NOBODY
 
 
 class DisplayReport(NamedTuple):
@@ -222,7 +222,7 @@ class DisplayReport(NamedTuple):
     #: `name#number` of the task.
     label: str
     #: Id of the task.
-    task_id: int
+    task_id: TaskId
     #: `kind` ("display_data", "update_display_data" or "clear_output"), `data` by MIME type, `metadata`, `transient`
     #: (`display_id`) and `wait`, as in Jupyter's messages of these names.
     content: dict[str, Any]
@@ -236,14 +236,14 @@ class ProgressReport(NamedTuple):
     #: `name#number` of the task.
     label: str
     #: Id of the task.
-    task_id: int
+    task_id: TaskId
     bar: BarState
 
 
 class StateReport(NamedTuple):
     """New state of a watched object's task."""
 
-    object_id: int
+    object_id: ObjectId
     #: "waiting", "ready", "sent", "running", "blocked", "cancelling", "done", "failed" or "cancelled".
     state: str
     #: `name#number` of the task.
@@ -260,7 +260,7 @@ class StateReport(NamedTuple):
 class WorkerStatus(NamedTuple):
     """A worker process, as an engine sees it."""
 
-    worker_id: int
+    worker_id: ClientId
     #: Process id on the worker's own machine.
     pid: int
     #: "starting", "idle", "busy", "blocked" or "actor"
@@ -317,7 +317,7 @@ class NodeStatus(NamedTuple):
 class TaskRun(NamedTuple):
     """A run of a task that has ended, for a timeline. Times are the engine's clock, in seconds."""
 
-    worker_id: int
+    worker_id: ClientId
     #: Name of the task, and the number that distinguishes tasks of one name; no number for several runs drawn as one.
     name: str
     number: str
@@ -381,7 +381,7 @@ class KeptName(NamedTuple):
 
     name: str
     #: Ids of the objects and actors that the value refers to.
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
     #: Pickle of the value, which is nothing but refs and handles, or lists, tuples and dicts of them.
     payload: bytes
     #: Label of the task or actor; for several, how many there are.

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ipyremote import settings
 from ipyremote.backend import KeptNames, KeptSession
 from ipyremote.exceptions import ClusterLostError
-from ipyremote.ids import FIRST_JOINED_CLIENT, SCHEDULER
+from ipyremote.ids import FIRST_JOINED_CLIENT, SCHEDULER, ClientId
 from ipyremote.messages import Bye, Hello, Kept, KeptReply
 from ipyremote.store.directory import PREFIX, SessionDirectory
 
@@ -263,8 +263,8 @@ def _enter(kept: FoundSession, joiner: _Joiner) -> Session:
         raise
 
 
-def _number() -> int:
-    return FIRST_JOINED_CLIENT + secrets.randbelow(SCHEDULER - FIRST_JOINED_CLIENT)
+def _number() -> ClientId:
+    return ClientId(FIRST_JOINED_CLIENT + secrets.randbelow(SCHEDULER - FIRST_JOINED_CLIENT))
 
 
 class _LocalKeeper:

@@ -9,6 +9,7 @@ from ipyremote import messages as m
 from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
 from ipyremote.client.submitter import Submitter
 from ipyremote.client.value_packing import PackedArguments, spec_of
+from ipyremote.ids import ActorId
 from ipyremote.serialization import pickling
 
 __all__ = ["SchedulerActorNames", "creation"]
@@ -57,7 +58,7 @@ class SchedulerActorNames:
     ) -> tuple[NamedHandle, bool]:
         submitter = self._submitter
         pickled = pickling.dumps_whole(record).head
-        minted: list[int] = []
+        minted: list[ActorId] = []
 
         def message(request: int) -> m.CreateActor:
             created = creation(submitter, exported, packed, options, actor, environment, pickled, request)

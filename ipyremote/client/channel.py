@@ -36,6 +36,7 @@ from ipyremote.client.waiting import Waiter
 from ipyremote.client.wakeup import Wakeup
 from ipyremote.engine_kit.console_listener import PlainListener
 from ipyremote.exceptions import ClusterLostError
+from ipyremote.ids import NOBODY, ClientId, ObjectId, TaskId, minus
 from ipyremote.store.segments import SegmentStore
 from ipyremote.wire.connection import Connection
 
@@ -82,7 +83,7 @@ class WorkerHooks(Protocol):
     ) -> None:
         """Take note of a message that only workers get. Must be repeatable."""
 
-    def hand_back(self) -> tuple[int, ...]:
+    def hand_back(self) -> tuple[TaskId, ...]:
         """Give up the runs that have not started, because the running task is about to wait. Returns their ids."""
 
     def before_call(self) -> None:
@@ -101,7 +102,7 @@ class Channel:
     def __init__(
         self,
         *,
-        client_id: int,
+        client_id: ClientId,
         socket_path: str,
         secret: bytes,
         store: SegmentStore,
@@ -113,7 +114,7 @@ class Channel:
         self.lock = threading.Lock()
         self.objects = Objects()
         #: Ids of which a ref or mapping has died, once for each such death.
-        self.released: deque[int] = deque()
+        self.released: deque[ObjectId] = deque()
         #: Worker around this client; None in a driver.
         self.host = host
         self._store = store
@@ -259,21 +260,22 @@ class Channel:
     def _on_reply(self, message: m.Reply) -> None:
         self.replies[message.request] = message
         # Requests share the waiters with objects: their numbers are smaller than the ids of all objects.
+        request = ObjectId(message.request)
         for waiter in self.objects.waiters:
-            waiter.resolve(message.request, False)
+            waiter.resolve(request, False)
 
-    def _on_object_ready(self, object_id: int, value: Value) -> None:
+    def _on_object_ready(self, object_id: ObjectId, value: Value) -> None:
         if object_id in self.objects.counts:
             self.objects.resolve(object_id, value)
             if object_id in self.objects.streams:
-                self.objects.resolve(-object_id, STEP)
+                self.objects.resolve(minus(object_id), STEP)
         elif self.host is not None:
             self.objects.prefetched[object_id] = value
         elif type(value) is m.Failure:
             # The object's last ref died while the failure was on its way.
             self.objects.on_failure(object_id, value)
 
-    def prefetched_value(self, object_id: int) -> Value | None:
+    def prefetched_value(self, object_id: ObjectId) -> Value | None:
         """Return a value that was sent ahead of its run or is here anyway; None if there is none. Needs the lock."""
         return self.objects.prefetched.get(object_id) or self.objects.ready.get(object_id)
 
@@ -350,7 +352,7 @@ class Channel:
                 self.dozing_thread = 0
                 self._io_thread.wake_if_asleep()
 
-    def block(self, task_id: int, done: Callable[[], bool]) -> int:
+    def block(self, task_id: TaskId, done: Callable[[], bool]) -> TaskId:
         """Report that the running task waits, so that its CPU is free for others until `Unblocked` is sent.
 
         Hands back the runs that have not started in this worker. Returns the task's id, or 0 if nothing was reported,
@@ -359,7 +361,7 @@ class Channel:
         host = self.host
         with self.lock:
             if host is None or not task_id or done():
-                return 0
+                return NOBODY
             self.connection.queue(m.Blocked(task_id, host.hand_back()))
             self.flush()
         return task_id
@@ -484,7 +486,7 @@ class Channel:
             self._close_nudge()
 
 
-def _call(callback: Callable[[int], None], object_id: int) -> None:
+def _call(callback: Callable[[ObjectId], None], object_id: ObjectId) -> None:
     try:
         callback(object_id)
     except Exception:  # the callback's error, which must not reach the thread that happens to deliver

@@ -22,6 +22,7 @@ from ipyremote.actor import ActorHandle
 from ipyremote.backend import Backend, KeptName, KeptNames
 from ipyremote.client.channel import Channel
 from ipyremote.client.requests import SchedulerRequests
+from ipyremote.ids import ObjectId
 from ipyremote.messages import Bind, Bound, KeptReply, Taken
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
@@ -122,7 +123,7 @@ class DetachedDriver:
         """Tell the scheduler that this process holds the objects and actors of these names."""
         self._channel.send(Taken(tuple(names)), now=True)
 
-    def has_refs(self, ids: Sequence[int]) -> bool:
+    def has_refs(self, ids: Sequence[ObjectId]) -> bool:
         """Return whether this process has a ref or handle for each of these ids."""
         counts = self._channel.objects.counts
         return all(any_id in counts for any_id in ids)
@@ -172,12 +173,12 @@ def _bound(name: str, value: Any) -> Bound | None:
 
 def contents(value: Any, backend: Backend) -> Contents | None:
     """Return the contents of a value that is made of refs and handles of this backend only; None for other values."""
-    ids: list[int] = []
+    ids: list[ObjectId] = []
     shape: list[Any] = []
     return (tuple(ids), tuple(shape)) if _gather(value, backend, ids, shape, MAX_DEPTH) and ids else None
 
 
-def _gather(value: Any, backend: Backend, ids: list[int], shape: list[Any], depth: int) -> bool:
+def _gather(value: Any, backend: Backend, ids: list[ObjectId], shape: list[Any], depth: int) -> bool:
     kind = type(value)
     if kind in _LEAVES:
         ids.append(value._id)

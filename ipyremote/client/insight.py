@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, TypeAlias
 from ipyremote import messages as m
 from ipyremote.backend import ClusterStatus, Condition, Similar, TableCounts, TableRows, TaskRun
 from ipyremote.client.requests import SchedulerRequests
-from ipyremote.ids import group_hex_of, hex_of, job_hex_of, task_hex_of
+from ipyremote.ids import GroupId, TaskId, group_hex_of, hex_of, job_hex_of, task_hex_of
 
 __all__ = ["LOOPBACK", "SessionInsight"]
 
@@ -77,10 +77,10 @@ class _RowForm(NamedTuple):
     def id(self, any_id: int) -> str | None:
         return hex_of(self.key, any_id) if any_id else None
 
-    def group(self, group_id: int) -> str | None:
+    def group(self, group_id: GroupId) -> str | None:
         return group_hex_of(self.key, group_id) if group_id else None
 
-    def task(self, task_id: int) -> str | None:
+    def task(self, task_id: TaskId) -> str | None:
         return task_hex_of(self.key, task_id) if task_id else None
 
     def ms(self, moment: float) -> int | None:

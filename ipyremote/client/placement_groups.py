@@ -9,6 +9,7 @@ from typing import Any, Final
 from ipyremote import messages as m
 from ipyremote.backend.placement import GroupRecord, LabelMatch
 from ipyremote.client.submitter import Submitter
+from ipyremote.ids import NO_GROUP, GroupId
 
 __all__ = ["SchedulerPlacementGroups"]
 
@@ -36,7 +37,7 @@ class SchedulerPlacementGroups:
         channel = self._submitter.channel
         channel.check()
         running = self._submitter.running
-        group_id = secrets.randbits(_ID_BITS) + 1
+        group_id = GroupId(secrets.randbits(_ID_BITS) + 1)
         label = name or str(channel.call_locked(lambda: running.label_of("placement_group")))
 
         def message(request: int = 0) -> m.CreateGroup:
@@ -59,7 +60,7 @@ class SchedulerPlacementGroups:
         (group,) = self._ask(message).groups
         return group, group.group_id == group_id
 
-    def remove(self, group_id: int) -> None:
+    def remove(self, group_id: GroupId) -> None:
         self._submitter.channel.check()
         self._submitter.channel.send(m.RemoveGroup(group_id), now=True)
 
@@ -67,7 +68,7 @@ class SchedulerPlacementGroups:
         groups = self._look_up(name=name)
         return groups[0] if groups else None
 
-    def all(self, group_id: int = 0) -> list[GroupRecord]:
+    def all(self, group_id: GroupId = NO_GROUP) -> list[GroupRecord]:
         return list(self._look_up(group_id=group_id))
 
     def _look_up(self, **fields: Any) -> tuple[GroupRecord, ...]:

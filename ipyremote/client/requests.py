@@ -11,6 +11,7 @@ from typing import Final, TypeAlias, TypeVar
 from ipyremote import messages as m
 from ipyremote.client.channel import Channel
 from ipyremote.exceptions import ClusterLostError
+from ipyremote.ids import ObjectId
 
 __all__ = ["SchedulerRequests"]
 
@@ -35,7 +36,7 @@ REPLY_SECONDS: Final = 30.0
 class SchedulerRequests:
     """The requests of one client, on any thread."""
 
-    def __init__(self, channel: Channel, wait: Callable[[Sequence[int], float], object]) -> None:
+    def __init__(self, channel: Channel, wait: Callable[[Sequence[ObjectId], float], object]) -> None:
         """`wait(ids, seconds)` waits until the ids are resolved, at most so many seconds."""
         self._channel = channel
         self._wait = wait
@@ -52,7 +53,7 @@ class SchedulerRequests:
         total = {name: amount / m.RESOURCE_UNIT for name, amount in status.total}
         return total, {name: amount / m.RESOURCE_UNIT for name, amount in status.available}
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         """Return why the task of an object does not run."""
         return self._send(lambda request: m.Explain(request, object_id), m.Explanation).text
 
@@ -91,7 +92,7 @@ class SchedulerRequests:
             self._last += 1
             request = self._last
             channel.connection.queue(message(request))
-        self._wait((request,), seconds)
+        self._wait((ObjectId(request),), seconds)
         reply = channel.replies.pop(request, None)
         if not isinstance(reply, kind):
             # A channel that has ended meanwhile knows the reason better.

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from ipyremote.client.channel import Channel
-from ipyremote.ids import IdSource
+from ipyremote.ids import IdSource, TaskId
 from ipyremote.messages import Failure, Submit, TaskSpec, replace
 
 __all__ = ["RepeatableCalls"]
@@ -31,7 +31,7 @@ class RepeatableCalls:
         self._objects = channel.objects
         self._ids = ids
         #: Calls as they were sent, by task id, oldest first.
-        self._specs: dict[int, TaskSpec] = {}
+        self._specs: dict[TaskId, TaskSpec] = {}
         #: Number of calls since the last sweep.
         self._new_calls = 0
         #: Size of the arguments of these calls, in bytes.
@@ -56,7 +56,7 @@ class RepeatableCalls:
         self._specs = {task_id: self._specs[task_id] for task_id in kept[-_LIMIT:]}
         self._new_calls = self._new_bytes = 0
 
-    def repeat(self, task_id: int) -> int:
+    def repeat(self, task_id: TaskId) -> TaskId:
         """Submit the same call as a new task, and return the new id. Raises ValueError where that is impossible."""
         channel = self._channel
         channel.check()
@@ -64,13 +64,14 @@ class RepeatableCalls:
             spec = self._repeated(task_id)
             self._objects.expect(spec.task_id, spec.returns)
             # The caller makes a ref to the first return only, so the other returns are released at once.
-            channel.released.extend(range(spec.task_id + 1, spec.task_id + spec.returns))
+            others = range(spec.task_id + 1, spec.task_id + spec.returns)
+            channel.released.extend(others)  # type: ignore[arg-type]  # an id plus an index is an id
             self.add(spec)
             channel.connection.queue(Submit(spec), len(spec.args.data))
             channel.after_queue()
         return spec.task_id
 
-    def _repeated(self, task_id: int) -> TaskSpec:
+    def _repeated(self, task_id: TaskId) -> TaskSpec:
         """Return the spec of a new task for a remembered call. The errors' texts end a sentence of the notebook."""
         spec = self._specs.get(task_id)
         if spec is None:

@@ -43,7 +43,7 @@ from ipyremote.client.waiting import Waiter
 from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
 from ipyremote.engine_kit.failures import exception_of, together
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteError
-from ipyremote.ids import digits_of
+from ipyremote.ids import NOBODY, ActorId, ClientId, ObjectId, TaskId, digits_of
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
 from ipyremote.serialization.nested_refs import collect
@@ -62,7 +62,7 @@ class Session:
         self,
         *,
         key: str,
-        client_id: int,
+        client_id: ClientId,
         socket_path: str,
         secret: bytes,
         store: SegmentStore,
@@ -89,7 +89,7 @@ class Session:
         )
         self.released = channel.released
         #: Function that counts a Python ref less. Finalizers call the function, so it is the append of a deque itself.
-        self.release: Callable[[int], None] = channel.released.append
+        self.release: Callable[[ObjectId], None] = channel.released.append
         self._lock = channel.lock
         self._objects = channel.objects
         self._connection = channel.connection
@@ -155,12 +155,12 @@ class Session:
     def hex_of(self, kind: IdKind, any_id: int) -> str:
         return digits_of(self.key, kind, any_id)
 
-    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+    def export_ref(self, any_id: ObjectId, *, weak: bool = False) -> ObjectId:
         if not weak and not collect(any_id):
             self.hold(any_id)
         return any_id
 
-    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+    def import_ref(self, exported: ObjectId, *, weak: bool = False) -> ObjectId:
         if not weak:
             self.hold(exported)
         return exported
@@ -183,7 +183,7 @@ class Session:
 
     def submit(
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         self.channel.check()
         submitter = self.submitter
         packed = submitter.pack_arguments(args, kwargs)
@@ -201,7 +201,7 @@ class Session:
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         actor: ActorOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[ActorId, str]:
         self.channel.check()
         submitter = self.submitter
         packed = submitter.pack_arguments(args, kwargs)
@@ -213,13 +213,13 @@ class Session:
 
     def call(
         self,
-        actor_id: int,
+        actor_id: ActorId,
         class_name: str,
         method: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: TaskOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         self.channel.check()
         submitter = self.submitter
         packed = submitter.pack_arguments(args, kwargs)
@@ -229,13 +229,13 @@ class Session:
             submitter.queue(m.Submit(spec), packed)
         return spec.task_id, f"{name}#{spec.number}"
 
-    def id_of(self, ref: ObjectRef[Any]) -> int:
+    def id_of(self, ref: ObjectRef[Any]) -> ObjectId:
         """Return the id of a ref of this session. Raises ObjectLostError for a ref of another session."""
         return id_for(ref, self)
 
     # ------------------------------------------------------------------------------------------------------ values
 
-    def put(self, value: Any) -> tuple[int, str]:
+    def put(self, value: Any) -> tuple[ObjectId, str]:
         self.channel.check()
         pickled = pickling.dumps(value)
         submitter = self.submitter
@@ -243,18 +243,18 @@ class Session:
         with self._lock:
             return object_id, str(self.running.label_of("put"))
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[ObjectId]) -> None:
         with self._lock:
             self._objects.free(ids)
         self._send(m.Free(tuple(ids)))
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         self.channel.check()
         with self._lock:
             if self._objects.hold(any_id):
                 self._connection.queue(m.Hold((any_id,)))
 
-    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+    def get(self, ids: Sequence[ObjectId], timeout: float | None = None) -> list[Any]:
         ready = self._objects.ready
         if not all(object_id in ready for object_id in ids):
             self._get_wait(ids, timeout)
@@ -268,7 +268,7 @@ class Session:
                 raise together(failures) from None
             raise
 
-    def _get_wait(self, ids: Sequence[int], timeout: float | None) -> None:
+    def _get_wait(self, ids: Sequence[ObjectId], timeout: float | None) -> None:
         waiter = self._wait(ids, 0, timeout, strict=True)
         if waiter.failed:
             raise together(self.history.failures(ids))
@@ -277,18 +277,18 @@ class Session:
                 f"Get timed out: {len(waiter.missing)} of {len(ids)} objects not ready after {timeout:g} s."
             )
 
-    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+    def wait(self, ids: Sequence[ObjectId], num_returns: int, timeout: float | None = None) -> list[ObjectId]:
         ready = self._first_ready(ids, num_returns)
         if len(ready) < num_returns:
             self._wait(ids, len(ids) - num_returns, timeout, strict=False)
             ready = self._first_ready(ids, num_returns)
         return ready
 
-    def _first_ready(self, ids: Sequence[int], count: int) -> list[int]:
+    def _first_ready(self, ids: Sequence[ObjectId], count: int) -> list[ObjectId]:
         """Return the first `count` of these ids that have a value; fewer, if fewer have one."""
         return list(islice(filter(self._objects.ready.__contains__, ids), count))
 
-    def _open(self, object_id: int) -> Any:
+    def _open(self, object_id: ObjectId) -> Any:
         value = self._objects.ready.get(object_id)
         if value is None:
             self.channel.check()
@@ -298,14 +298,14 @@ class Session:
             raise exception_of(value)
         return self.open(object_id, value)
 
-    def open(self, object_id: int, value: m.Inline | m.Stored) -> Any:
+    def open(self, object_id: ObjectId, value: m.Inline | m.Stored) -> Any:
         """Return the Python value of a wire value."""
         return self._packer.open(object_id, value, self.hold)
 
-    def is_ready(self, object_id: int) -> bool:
+    def is_ready(self, object_id: ObjectId) -> bool:
         return object_id in self._objects.ready
 
-    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+    def on_ready(self, object_id: ObjectId, callback: Callable[[ObjectId], None]) -> None:
         with self._lock:
             self.channel.check()
             now = object_id in self._objects.ready
@@ -319,22 +319,22 @@ class Session:
 
     # ----------------------------------------------------------------------------------------------------- control
 
-    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+    def cancel(self, object_id: ObjectId, *, force: bool = False, recursive: bool = True) -> None:
         self.channel.check()
         # Not sent at once, so that the cancellations of many tasks travel together.
         self.channel.send(m.CancelTask(object_id, force, recursive))
 
-    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+    def kill(self, actor_id: ActorId, *, no_restart: bool = True) -> None:
         self._send(m.KillActor(actor_id, no_restart))
 
-    def watch(self, ids: Sequence[int]) -> None:
+    def watch(self, ids: Sequence[ObjectId]) -> None:
         self._send(m.Watch(tuple(ids)))
 
-    def unwatch(self, ids: Sequence[int]) -> None:
+    def unwatch(self, ids: Sequence[ObjectId]) -> None:
         if not self.channel.ended:
             self._send(m.Unwatch(tuple(ids)))
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         return self.requests.explain(object_id)
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:
@@ -355,14 +355,14 @@ class Session:
 
     # ----------------------------------------------------------------------------------------------------- waiting
 
-    def _wait(self, ids: Sequence[int], target: int, timeout: float | None, *, strict: bool) -> Waiter:
+    def _wait(self, ids: Sequence[ObjectId], target: int, timeout: float | None, *, strict: bool) -> Waiter:
         """Wait until at most `target` of `ids` are not ready. Returns the waiter, which may have timed out."""
         channel = self.channel
         channel.check()
         deadline = None if timeout is None else time.monotonic() + timeout
         objects = self._objects
         waiter = Waiter((), target=target, strict=strict)
-        blocked = 0
+        blocked = NOBODY
         try:
             with self._lock:
                 objects.wait_for(waiter, ids)

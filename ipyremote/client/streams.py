@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from ipyremote.client.channel import Channel
+from ipyremote.ids import ObjectId, TaskId, minus
 from ipyremote.messages import Consumed
 
 __all__ = ["ClientStreams"]
@@ -17,10 +18,10 @@ class ClientStreams:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
 
-    def waitable(self, task_id: int) -> int:
-        return -task_id
+    def waitable(self, task_id: TaskId) -> ObjectId:
+        return minus(task_id)
 
-    def take(self, task_id: int) -> tuple[int, int] | None:
+    def take(self, task_id: TaskId) -> tuple[ObjectId, int] | None:
         channel = self._channel
         with channel.lock:
             stream = channel.objects.streams[task_id]
@@ -33,7 +34,7 @@ class ClientStreams:
             channel.send(Consumed(task_id, index + 1))
         return object_id, index
 
-    def is_finished(self, task_id: int) -> bool:
+    def is_finished(self, task_id: TaskId) -> bool:
         channel = self._channel
         with channel.lock:
             return channel.objects.streams[task_id].is_finished(channel.objects)

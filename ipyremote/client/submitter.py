@@ -25,7 +25,7 @@ from ipyremote.client.value_packing import (
 )
 from ipyremote.engine_kit.call_arguments import pack_arguments
 from ipyremote.engine_kit.call_context import Running, concurrent
-from ipyremote.ids import IdSource
+from ipyremote.ids import NOBODY, ActorId, ClientId, IdSource, ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization.pickling import INLINE_LIMIT, Pickled, inline_size
 from ipyremote.store.segments import StoreFull
@@ -38,11 +38,11 @@ class Submitter:
 
     def __init__(
         self,
-        client_id: int,
+        client_id: ClientId,
         channel: Channel,
         packer: ValuePacker,
         environments: EnvironmentRequests,
-        id_of: Callable[[ObjectRef[Any]], int],
+        id_of: Callable[[ObjectRef[Any]], ObjectId],
     ) -> None:
         """`id_of` gives the id of a ref, or raises ObjectLostError for a ref of another session."""
         self.channel = channel
@@ -87,7 +87,7 @@ class Submitter:
         except StoreFull:
             return pack_when_room(self.channel, self._packer, pickled)
 
-    def put(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[int, ...] = ()) -> int:
+    def put(self, value: m.Inline | m.Stored | m.Failure, refs: tuple[ObjectId, ...] = ()) -> ObjectId:
         """Make an object of a wire value, and return the object's id, of which the caller has one hold."""
         channel = self.channel
         with channel.lock:
@@ -106,7 +106,7 @@ class Submitter:
         name: str,
         arguments: PackedArguments,
         options: TaskOptions,
-        actor_id: int = 0,
+        actor_id: ActorId = NOBODY,
         method: str = "",
         environment: str = "",
     ) -> m.TaskSpec:

@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from typing import Final
 
+from ipyremote.ids import ObjectId
 from ipyremote.messages import Failure
 
 __all__ = ["Unretrieved"]
@@ -30,15 +31,15 @@ class Unretrieved:
 
     def __init__(self) -> None:
         #: Unretrieved failures by object id, oldest first.
-        self.failures: OrderedDict[int, Failure] = OrderedDict()
+        self.failures: OrderedDict[ObjectId, Failure] = OrderedDict()
         #: Texts of retrieved failures, oldest first. Another failure with such a text is not unretrieved.
         self._retrieved: OrderedDict[str, None] = OrderedDict()
         #: Ids of objects that somebody has asked for before they had a value, oldest first.
-        self._expected: OrderedDict[int, None] = OrderedDict()
+        self._expected: OrderedDict[ObjectId, None] = OrderedDict()
         #: Function to call with an object's id when its failure has arrived and when its last ref has died, if any.
-        self.on_news: Callable[[int], None] | None = None
+        self.on_news: Callable[[ObjectId], None] | None = None
 
-    def note(self, object_id: int, failure: Failure) -> bool:
+    def note(self, object_id: ObjectId, failure: Failure) -> bool:
         """Note a failure that has arrived. Returns whether the failure is unretrieved."""
         if self.on_news is None or failure.kind in _UNREPORTED or failure.text in self._retrieved:
             return False
@@ -50,7 +51,7 @@ class Unretrieved:
             self.failures.popitem(last=False)
         return True
 
-    def mark_retrieved(self, object_id: int, failure: Failure) -> None:
+    def mark_retrieved(self, object_id: ObjectId, failure: Failure) -> None:
         """Note that somebody is told of a failure."""
         if self.on_news is None:
             return
@@ -59,7 +60,7 @@ class Unretrieved:
         if len(self._retrieved) > _LIMIT:
             self._retrieved.popitem(last=False)
 
-    def expect(self, object_ids: Iterable[int]) -> None:
+    def expect(self, object_ids: Iterable[ObjectId]) -> None:
         """Note that somebody has asked for these objects before they had a value."""
         if self.on_news is None:
             return
@@ -67,7 +68,7 @@ class Unretrieved:
         while len(self._expected) > _LIMIT:
             self._expected.popitem(last=False)
 
-    def take(self, object_id: int) -> tuple[Failure | None, bool]:
+    def take(self, object_id: ObjectId) -> tuple[Failure | None, bool]:
         """Take out a failure. Returns (the failure, if it is still unretrieved; whether somebody was told its text)."""
         failure = self.failures.pop(object_id, None)
         return failure, failure is not None and failure.text in self._retrieved

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ipyremote.backend import ActorOptions
 from ipyremote.exceptions import ObjectLostError
+from ipyremote.ids import NOBODY, ObjectId
 from ipyremote.messages import ActorSpec, Inline, Stored
 from ipyremote.serialization.pickling import (
     INLINE_LIMIT,
@@ -46,10 +47,10 @@ class PackedArguments:
 
     def __init__(
         self,
-        deps: tuple[int, ...],
-        refs: tuple[int, ...],
+        deps: tuple[ObjectId, ...],
+        refs: tuple[ObjectId, ...],
         inline_args: Inline,
-        object_id: int = 0,
+        object_id: ObjectId = NOBODY,
     ) -> None:
         #: Ids of the top-level refs, by the index of their `Slot`.
         self.deps = deps
@@ -99,7 +100,7 @@ def spec_of(actor: ActorOptions, record: bytes = b"") -> ActorSpec:
 class ValuePacker:
     """The packer and opener of one process's values, with the segment store of the process."""
 
-    def __init__(self, store: SegmentStore, released: deque[int]) -> None:
+    def __init__(self, store: SegmentStore, released: deque[ObjectId]) -> None:
         self._store = store
         self._released = released
         #: Sentence part that says how full the store was when it last had no room; empty if it always had.
@@ -127,7 +128,7 @@ class ValuePacker:
             return inline(pickled)
         return self._store.write(pickled.head, pickled.buffers)
 
-    def open(self, object_id: int, value: Inline | Stored, on_mapped: Callable[[int], None]) -> Any:
+    def open(self, object_id: ObjectId, value: Inline | Stored, on_mapped: Callable[[ObjectId], None]) -> Any:
         """Return the Python value of a wire value. Raises ObjectLostError.
 
         `on_mapped(object_id)` is called when memory was mapped for the value: until the id appears in `released`,

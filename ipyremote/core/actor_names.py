@@ -18,6 +18,7 @@ from ipyremote.core.commands import Send
 from ipyremote.core.lifetimes import hold, holds, release
 from ipyremote.core.state import DETACHED, Actor, Ledger
 from ipyremote.core.transitions import DEAD
+from ipyremote.ids import NOBODY, ActorId, ClientId
 from ipyremote.messages import Bound, CreateActor, LookUp, NamedActor, Names
 
 __all__ = ["ActorNameTable"]
@@ -32,29 +33,29 @@ class ActorNameTable:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         #: Actor ids by (namespace, name). The actors may be dead or gone.
-        self._ids: dict[tuple[str, str], int] = {}
+        self._ids: dict[tuple[str, str], ActorId] = {}
         #: Namespaces that drivers have named or taken over, by client id.
-        self._namespaces: dict[int, str] = {}
+        self._namespaces: dict[ClientId, str] = {}
         #: Titles that stand before the output of actors, by actor id.
-        self._titles: dict[int, str] = {}
+        self._titles: dict[ActorId, str] = {}
         #: Ids of detached actors, dead or alive, the oldest first.
-        self._detached: deque[int] = deque()
+        self._detached: deque[ActorId] = deque()
 
     # ------------------------------------------------------------------------------------------------------ namespaces
 
-    def use(self, driver: int, namespace: str) -> None:
+    def use(self, driver: ClientId, namespace: str) -> None:
         """Set the namespace of a driver."""
         self._namespaces[driver] = namespace
 
-    def inherit(self, heir: int, former: int) -> None:
+    def inherit(self, heir: ClientId, former: ClientId) -> None:
         """Give the namespace of a driver that has ended to the driver in its place, unless the heir has named one."""
         self._namespaces.setdefault(heir, self.namespace_of(former))
 
-    def namespace_of(self, driver: int) -> str:
+    def namespace_of(self, driver: ClientId) -> str:
         """Return the namespace of a driver."""
         return self._namespaces.get(driver) or f"anonymous-{driver}"
 
-    def own_namespace(self, sender: int, driver: int) -> str:
+    def own_namespace(self, sender: ClientId, driver: ClientId) -> str:
         """Return the namespace of the code that sent a message. `driver`: the driver that the message names."""
         worker = self._ledger.workers.get(sender)
         if worker is None:
@@ -64,7 +65,7 @@ class ActorNameTable:
 
     # ----------------------------------------------------------------------------------------------------------- names
 
-    def is_taken(self, sender: int, message: CreateActor) -> bool:
+    def is_taken(self, sender: ClientId, message: CreateActor) -> bool:
         """Return whether another actor has the name that a new actor is to have. If so, answer the sender."""
         spec = message.actor
         if not spec.name:
@@ -76,7 +77,7 @@ class ActorNameTable:
         self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
         return True
 
-    def on_created(self, sender: int, message: CreateActor) -> None:
+    def on_created(self, sender: ClientId, message: CreateActor) -> None:
         """Enter a new actor's name, if there is one, and hold the actor if it is detached."""
         spec = message.actor
         actor = self._ledger.actors.get(message.spec.task_id)
@@ -90,7 +91,7 @@ class ActorNameTable:
             self._ids[namespace, spec.name] = actor.id
             self._answer(sender, message.request, namespace, [self._entry(namespace, spec.name, actor)])
 
-    def on_look_up(self, sender: int, message: LookUp) -> None:
+    def on_look_up(self, sender: ClientId, message: LookUp) -> None:
         """Answer a client's question for names."""
         own = self.own_namespace(sender, message.driver)
         wanted = message.namespace or own
@@ -107,7 +108,7 @@ class ActorNameTable:
                         found.append(self._entry(namespace, name, actor))
         self._answer(sender, message.request, own, found)
 
-    def to_be_saved(self, driver: int) -> dict[str, Bound]:
+    def to_be_saved(self, driver: ClientId) -> dict[str, Bound]:
         """Return the names to be saved of a driver that has ended: its named actors, and all detached ones."""
         objects = self._ledger.objects
         saved = {}
@@ -122,21 +123,21 @@ class ActorNameTable:
 
     # ---------------------------------------------------------------------------------------------------------- titles
 
-    def on_titled(self, sender: int, title: str) -> None:
+    def on_titled(self, sender: ClientId, title: str) -> None:
         """Set the title under which the output of the sender, an actor, is shown."""
         worker = self._ledger.workers.get(sender)
         if worker is not None and worker.actor is not None:
             self._forget_gone()
             self._titles[worker.actor.id] = title
 
-    def title_of(self, actor_id: int) -> str:
+    def title_of(self, actor_id: ActorId) -> str:
         """Return the title of an actor; empty: its output is shown under the labels of its calls."""
         return self._titles.get(actor_id, "")
 
     # --------------------------------------------------------------------------------------------------------- details
 
     def _find(self, namespace: str, name: str) -> Actor | None:
-        actor = self._ledger.actors.get(self._ids.get((namespace, name), 0))
+        actor = self._ledger.actors.get(self._ids.get((namespace, name), NOBODY))
         return None if actor is None or actor.state == DEAD else actor
 
     def _entry(self, namespace: str, name: str, actor: Actor) -> NamedActor:
@@ -144,7 +145,7 @@ class ActorNameTable:
         label = obj.label if obj is not None else actor.creation.spec.label
         return NamedActor(name, namespace, actor.id, label, actor.spec.record)
 
-    def _answer(self, sender: int, request: int, namespace: str, actors: list[NamedActor]) -> None:
+    def _answer(self, sender: ClientId, request: int, namespace: str, actors: list[NamedActor]) -> None:
         self._ledger.out.append(Send(sender, Names(request, namespace, tuple(actors))))
 
     def _hold_detached(self, actor: Actor) -> None:

@@ -42,6 +42,7 @@ from ipyremote.core.transitions import (
     WAITING,
 )
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import ActorId, ClientId
 from ipyremote.messages import ActorSpec, CancelRun, Failure, TaskDone, TaskSpec
 
 __all__ = ["Actors"]
@@ -61,7 +62,7 @@ class Actors:
 
     # ---------------------------------------------------------------------------------------------- coming to life
 
-    def on_create(self, sender: int, spec: TaskSpec, actor_spec: ActorSpec) -> None:
+    def on_create(self, sender: ClientId, spec: TaskSpec, actor_spec: ActorSpec) -> None:
         """Make the record of an actor that a client creates, and queue its creation."""
         ledger = self._ledger
         task = promise(ledger, sender, spec)
@@ -120,7 +121,7 @@ class Actors:
 
     # --------------------------------------------------------------------------------------------------------- calls
 
-    def on_call(self, sender: int, spec: TaskSpec) -> None:
+    def on_call(self, sender: ClientId, spec: TaskSpec) -> None:
         """Queue a client's call of a method, or fail the call if the actor is dead or restarts."""
         ledger = self._ledger
         task = promise(ledger, sender, spec)
@@ -181,7 +182,7 @@ class Actors:
 
     # ----------------------------------------------------------------------------------------------------------- ends
 
-    def on_kill(self, sender: int, actor_id: int, no_restart: bool) -> None:
+    def on_kill(self, sender: ClientId, actor_id: ActorId, no_restart: bool) -> None:
         """End an actor that a client kills, or whose own worker says that it leaves on purpose."""
         ledger = self._ledger
         actor = ledger.actors.get(actor_id)

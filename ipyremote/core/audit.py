@@ -31,6 +31,7 @@ from ipyremote.core.transitions import (
     WAITING,
     CoreError,
 )
+from ipyremote.ids import NOBODY, ClientId, ObjectId, TaskId
 from ipyremote.messages import Failure, Stored
 
 __all__ = ["audit"]
@@ -54,7 +55,7 @@ def audit(ledger: Ledger) -> None:
     _check_streams(ledger)
 
 
-def _check(holds: bool, text: str, task_id: int = 0) -> None:
+def _check(holds: bool, text: str, task_id: TaskId = NOBODY) -> None:
     if not holds:
         raise CoreError(text, task_id)
 
@@ -108,10 +109,10 @@ def _check_object(ledger: Ledger, obj: Object) -> None:
             )
         elif holder < FIRST_ID:
             _check(holder in ledger.clients, f"{name} is held by client {holder}, which is gone", obj.id)
-            held = ledger.clients[holder].held
+            held = ledger.clients[ClientId(holder)].held
             _check(held is None or obj.id in held, f"{name} is not in its client's index", obj.id)
         else:
-            outer = ledger.objects.get(holder)
+            outer = ledger.objects.get(ObjectId(holder))
             _check(
                 outer is not None and obj.id in outer.refs,
                 f"{name} is held by an object that is dropped, or does not refer to it",

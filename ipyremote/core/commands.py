@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from typing import Literal, TypeAlias
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import EnvironmentSpec, Struct, ToClient
 
 __all__ = [
@@ -24,14 +25,14 @@ class Send(Struct, frozen=True):
     """A message to be sent to a client, after all messages sent to this client before."""
 
     #: Id of the client.
-    to: int
+    to: ClientId
     message: ToClient
 
 
 class StartWorker(Struct, frozen=True):
     """A worker process to be started under this id. Answered by `WorkerStarted` or `WorkerExited`."""
 
-    worker_id: int
+    worker_id: ClientId
     #: Key of an open environment; empty for the session's own processes.
     environment: str = ""
 
@@ -39,7 +40,7 @@ class StartWorker(Struct, frozen=True):
 class StopWorker(Struct, frozen=True):
     """A worker process to be ended. Answered by `WorkerExited`."""
 
-    worker_id: int
+    worker_id: ClientId
     #: "exit" lets the worker leave after the messages that it was sent before; "kill" ends its process now.
     how: Literal["exit", "kill"]
 

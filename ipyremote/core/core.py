@@ -44,6 +44,7 @@ from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import READY, WAITING, InvalidTransition
 from ipyremote.core.worker_loss import WorkerLossHandler
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import NOBODY, ClientId, TaskId
 
 __all__ = ["Core"]
 
@@ -84,7 +85,7 @@ class Core:
         self._state_queries = StateQueries(ledger, self._timeline, self._names)
         #: Pairs (client, question) of the questions for runs in the present `handle`. They are answered at its end
         #: with all runs that are known then, so that a client's next question goes on from that moment.
-        self._asked_spans: list[tuple[int, m.Spans]] = []
+        self._asked_spans: list[tuple[ClientId, m.Spans]] = []
 
     def handle(self, events: Sequence[Event], now: float) -> list[Command]:
         """React to events, and return the commands that follow, in the order in which they must be performed."""
@@ -138,24 +139,24 @@ class Core:
         """Return a snapshot of the session."""
         return explain.status(self._ledger)
 
-    def explain(self, task_id: int) -> str:
+    def explain(self, task_id: TaskId) -> str:
         """Return why the task of this object does not run, in one sentence."""
         return explain.explain(self._ledger, self._pool, task_id)
 
-    def story(self, task_id: int) -> list[Step]:
+    def story(self, task_id: TaskId) -> list[Step]:
         """Return the story of a task that has not ended: submission, retries, losses, cancellation, present run."""
         obj = self._ledger.objects.get(task_id)
         task = self._ledger.tasks.get(task_id) or (obj.producer if obj is not None else None)
         return _story(task) if task is not None else []
 
-    def segments(self, client_id: int) -> set[str]:
+    def segments(self, client_id: ClientId) -> set[str]:
         """Return the segments in memory that a client has made and that hold objects.
 
         The shell removes all other segments of a client that is gone.
         """
         return spilling.segments(self._ledger, client_id, on_disk=False)
 
-    def spilled(self, client_id: int) -> set[str]:
+    def spilled(self, client_id: ClientId) -> set[str]:
         """Return the segments on disk that a client has made and that hold objects."""
         return spilling.segments(self._ledger, client_id, on_disk=True)
 
@@ -194,7 +195,7 @@ class Core:
             case _:
                 assert_never(event)
 
-    def _on_message(self, sender: int, message: m.FromClient) -> None:
+    def _on_message(self, sender: ClientId, message: m.FromClient) -> None:
         ledger = self._ledger
         if sender not in ledger.clients:
             self._on_stranger(sender, message)
@@ -233,7 +234,7 @@ class Core:
             case _:
                 self._on_rare_message(sender, message)
 
-    def _on_rare_message(self, sender: int, message: m.RareFromClient) -> None:
+    def _on_rare_message(self, sender: ClientId, message: m.RareFromClient) -> None:
         ledger = self._ledger
         match message:
             case m.Define(digest, _, refs):
@@ -320,7 +321,7 @@ class Core:
                 spans = self._timeline.since(question.since)
                 ledger.out.append(Send(client, m.SpansReply(question.request, ledger.now, spans)))
 
-    def _on_stranger(self, sender: int, message: m.FromClient) -> None:
+    def _on_stranger(self, sender: ClientId, message: m.FromClient) -> None:
         """Drop the segments in a message of a client that is gone or was never there, and ignore the rest."""
         values: tuple[m.Value, ...] = ()
         if type(message) is m.TaskDone:
@@ -402,7 +403,7 @@ class Core:
         if isinstance(error, InvalidTransition):
             ledger.out.append(Log(f"ignored {type(message or event).__name__}: {error}"))
             return
-        task_id = 0
+        task_id = NOBODY
         match message:
             case m.Submit(spec) | m.CreateActor(spec):
                 task_id = spec.task_id

@@ -23,7 +23,7 @@ from ipyremote.core.state import SAVED, Ledger, Task
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import SHOWN
 from ipyremote.core.worker_pool import WorkerPool
-from ipyremote.ids import NOBODY
+from ipyremote.ids import NO_CLIENT, ClientId, ObjectId
 from ipyremote.messages import Bind, Bound, Kept, KeptReply, Saved, Taken
 
 __all__ = ["Detached"]
@@ -43,9 +43,9 @@ class Detached:
         #: Names of former owners that were not taken yet.
         self._saved: dict[str, Bound] = {}
         #: Client ids of owners that are gone.
-        self._former: set[int] = set()
-        #: The latest of the former owners; NOBODY while there is none.
-        self._last = NOBODY
+        self._former: set[ClientId] = set()
+        #: The latest of the former owners; NO_CLIENT while there is none.
+        self._last = NO_CLIENT
         #: Time at which the saved names are given up; None while nothing is saved.
         self.deadline: float | None = None
 
@@ -57,22 +57,22 @@ class Detached:
         """Give up the saved names if their time is over, and end the session if nobody owns it."""
         if not self.is_due():
             return
-        if self._ledger.owner == NOBODY:
+        if self._ledger.owner == NO_CLIENT:
             self._ledger.out.append(Log("no driver claimed the saved names in time; the session ends"))
             self._ledger.out.append(Quit())
         self._save({})
 
-    def on_bind(self, sender: int, message: Bind) -> None:
+    def on_bind(self, sender: ClientId, message: Bind) -> None:
         """Note changes of the owner's names. Other drivers bind nothing."""
         if sender == self._ledger.owner and self._seconds:
             for name in message.unbound:
                 self._bound.pop(name, None)
             self._bound.update((bound.name, bound) for bound in message.bound)
 
-    def on_owner_gone(self, client_id: int) -> None:
+    def on_owner_gone(self, client_id: ClientId) -> None:
         """React to the end of the owner's process: save its names, or end the session."""
         ledger = self._ledger
-        ledger.owner = NOBODY
+        ledger.owner = NO_CLIENT
         self._former.add(client_id)
         self._last = client_id
         names: dict[str, Bound] = {}
@@ -93,10 +93,10 @@ class Detached:
             if task.submitter == client_id and ledger.tasks.get(task.spec.task_id) is task:
                 self._cancel_unless_needed(task)
 
-    def on_kept(self, sender: int, message: Kept) -> None:
+    def on_kept(self, sender: ClientId, message: Kept) -> None:
         """Answer a driver's question for the saved names, and make the driver the owner if it claims the session."""
         ledger = self._ledger
-        is_taken = ledger.owner not in (NOBODY, sender)
+        is_taken = ledger.owner not in (NO_CLIENT, sender)
         if message.claim and not is_taken:
             if sender != ledger.owner:
                 self._names.inherit(sender, self._last)
@@ -107,13 +107,13 @@ class Detached:
         seconds_left = max(0.0, self.deadline - ledger.now) if self.deadline is not None else 0.0
         ledger.out.append(Send(sender, KeptReply(message.request, is_taken, saved, seconds_left)))
 
-    def on_taken(self, sender: int, message: Taken) -> None:
+    def on_taken(self, sender: ClientId, message: Taken) -> None:
         """Give up saved names whose objects and actors the owner holds by now."""
         if sender == self._ledger.owner:
             names = set(message.names)
             self._save({name: bound for name, bound in self._saved.items() if name not in names})
 
-    def audience(self, driver: int, cell: int) -> tuple[int, int]:
+    def audience(self, driver: ClientId, cell: int) -> tuple[ClientId, int]:
         """Return the driver and the cell that see a task's output. A new owner has no cell of a former owner."""
         if driver in self._former:
             return self._ledger.owner, 0
@@ -151,7 +151,7 @@ class Detached:
         counts = Counter(state for _, state in found)
         return Saved(bound, str(len(found)), ", ".join(f"{count} {state}" for state, count in counts.items()))
 
-    def _label_and_state(self, any_id: int) -> tuple[str, str]:
+    def _label_and_state(self, any_id: ObjectId) -> tuple[str, str]:
         """Return label and state of an object or actor."""
         obj = self._ledger.objects.get(any_id)
         if obj is None:
@@ -164,6 +164,6 @@ class Detached:
         return obj.label, SHOWN[obj.producer.state] if obj.producer is not None else "waiting"
 
 
-def _ids(bounds: Iterable[Bound]) -> dict[int, None]:
+def _ids(bounds: Iterable[Bound]) -> dict[ObjectId, None]:
     """Return all ids that these names stand for, each once, in order."""
     return {any_id: None for bound in bounds for any_id in bound.ids}

@@ -46,7 +46,7 @@ def move(ledger: Ledger, task: Task, state: str) -> None:
 def show_task(ledger: Ledger, task: Task) -> None:
     """Tell the present state of a task that has not ended to its watchers."""
     for index in range(task.spec.returns):
-        obj = ledger.objects.get(task.spec.task_id + index)
+        obj = ledger.objects.get(task.spec.task_id + index)  # type: ignore[call-overload]  # an id plus an index is an id
         if obj is not None and obj.watchers:
             show(ledger, obj, SHOWN[task.state], "", run_seconds(ledger, task))
 

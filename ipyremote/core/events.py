@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final, TypeAlias
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import FromClient, Struct, TaskDone, TaskFailed
 
 __all__ = [
@@ -42,14 +43,14 @@ class Received(Struct, frozen=True):
     """A message from a client."""
 
     #: Id of the client.
-    sender: int
+    sender: ClientId
     message: FromClient
 
 
 class WorkerStarted(Struct, frozen=True):
     """A worker whose greeting was accepted: it takes tasks from now on, and counts as a client."""
 
-    worker_id: int
+    worker_id: ClientId
     #: Process id of the worker.
     pid: int
 
@@ -68,7 +69,7 @@ class WorkerEnd(Struct, frozen=True):
 class WorkerExited(Struct, frozen=True):
     """A worker whose process has ended, or could not be started."""
 
-    worker_id: int
+    worker_id: ClientId
     end: WorkerEnd
     #: Number of the latest run that had started, from the worker's progress page; 0 for none.
     started: int = 0
@@ -95,7 +96,7 @@ class EnvironmentLost(Struct, frozen=True):
 class ClientJoined(Struct, frozen=True):
     """A driver whose greeting was accepted."""
 
-    client_id: int
+    client_id: ClientId
     #: Process id of the driver; 0 if the driver did not say.
     pid: int = 0
 
@@ -103,7 +104,7 @@ class ClientJoined(Struct, frozen=True):
 class ClientGone(Struct, frozen=True):
     """A driver that has left, or whose connection is lost."""
 
-    client_id: int
+    client_id: ClientId
 
 
 class Tick(Struct, frozen=True):

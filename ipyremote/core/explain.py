@@ -30,6 +30,7 @@ from ipyremote.core.transitions import (
     WAITING,
 )
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import RESOURCE_UNIT, ClusterStatus, Resources, TaskUpdate, WorkerStatus
 
 __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
@@ -38,7 +39,7 @@ __all__ = ["explain", "group_status", "status", "unwatch", "watch"]
 NAMED: int = 3
 
 
-def explain(ledger: Ledger, pool: WorkerPool, object_id: int) -> str:
+def explain(ledger: Ledger, pool: WorkerPool, object_id: ObjectId) -> str:
     """Return why the task of an object does not run, or what the task does, in one sentence."""
     obj = ledger.objects.get(object_id)
     task = obj.producer if obj is not None else ledger.tasks.get(object_id)
@@ -54,7 +55,7 @@ def explain(ledger: Ledger, pool: WorkerPool, object_id: int) -> str:
     return f"{obj.label or 'The object'} is {state}" + (f": {detail}" if detail else ".")
 
 
-def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]) -> None:
+def watch(ledger: Ledger, pool: WorkerPool, client_id: ClientId, ids: tuple[ObjectId, ...]) -> None:
     """Tell a client the present states of tasks, and their changes from now on."""
     # The reason why tasks of one shape wait is worked out once for all of them.
     reasons: dict[Shape, str] = {}
@@ -73,7 +74,7 @@ def watch(ledger: Ledger, pool: WorkerPool, client_id: int, ids: tuple[int, ...]
         ledger.out.append(Send(client_id, update))
 
 
-def unwatch(ledger: Ledger, client_id: int, ids: tuple[int, ...]) -> None:
+def unwatch(ledger: Ledger, client_id: ClientId, ids: tuple[ObjectId, ...]) -> None:
     """Stop telling a client about the tasks of these objects."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)

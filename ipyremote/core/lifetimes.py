@@ -15,7 +15,7 @@ from ipyremote.core.commands import DropSegment, Send
 from ipyremote.core.spilling import drop_segment, end_moves, forget, keep, touch
 from ipyremote.core.state import Ledger, Object, Task, move_object
 from ipyremote.core.transitions import DEAD, DROPPED, FAILED, PROMISED, SEALED, WAITING
-from ipyremote.ids import CLIENTS, DRIVER
+from ipyremote.ids import CLIENTS, DRIVER, NO_CLIENT, ClientId, ObjectId
 from ipyremote.messages import (
     DropSegments,
     Failure,
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-def lost(object_id: int) -> Failure:
+def lost(object_id: ObjectId) -> Failure:
     """Return the failure that stands for the value of an object that does not exist, or no longer exists."""
     return Failure(
         "object_lost",
@@ -64,12 +64,12 @@ def hold(ledger: Ledger, obj: Object, holder: int) -> None:
     elif have != holder:
         obj.holders = {have, holder}  # type: ignore[arg-type]  # mypy does not narrow by `type(x) is set`
     if DRIVER < holder < CLIENTS:
-        held = ledger.clients[holder].held
+        held = ledger.clients[holder].held  # type: ignore[index]  # a holder in this range is a client
         if held is not None:
             held.add(obj.id)
 
 
-def hold_all(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
+def hold_all(ledger: Ledger, ids: Iterable[ObjectId], holder: int) -> None:
     """Add a holder to each of these objects that exists."""
     objects = ledger.objects
     for object_id in ids:
@@ -78,15 +78,15 @@ def hold_all(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
             hold(ledger, obj, holder)
 
 
-def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
+def release(ledger: Ledger, ids: Iterable[ObjectId], holder: int) -> None:
     """Remove a holder from each of these objects that exists, and drop the objects that have no holder left."""
     objects = ledger.objects
-    held = ledger.clients[holder].held if DRIVER < holder < CLIENTS else None
+    held = ledger.clients[holder].held if DRIVER < holder < CLIENTS else None  # type: ignore[index]  # a client
     for object_id in ids:
         obj = objects.get(object_id)
         if obj is None:
             if object_id < 0:
-                ledger.streams.released.append((-object_id, holder))
+                ledger.streams.released.append((-object_id, holder))  # type: ignore[arg-type]  # clients release the streams of tasks
             continue
         if held is not None:
             held.discard(object_id)
@@ -96,7 +96,7 @@ def release(ledger: Ledger, ids: Iterable[int], holder: int) -> None:
             _free_if_idle(ledger, obj)
 
 
-def free(ledger: Ledger, ids: Iterable[int]) -> None:
+def free(ledger: Ledger, ids: Iterable[ObjectId]) -> None:
     """Free the values of objects as soon as no task needs them. Actors and failures stay."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
@@ -115,17 +115,18 @@ def _free_if_idle(ledger: Ledger, obj: Object) -> None:
         return
     if obj.creator and type(obj.value) is Stored:
         forget(ledger, obj, obj.value, reuse=False)
-        obj.creator = 0
+        obj.creator = NO_CLIENT
     move_object(obj, FAILED)
     text = f"the value of {obj.label or hex(obj.id)} was freed by hand, with free()."
     obj.value = Failure("object_freed", f"{text} Free only values that no code needs any more.")
     ready = ObjectReady(obj.id, obj.value)
-    ledger.out.extend(Send(client, ready) for client in sorted(holders) if client in ledger.clients)
+    clients = [ClientId(holder) for holder in sorted(holders) if holder in ledger.clients]
+    ledger.out.extend(Send(client, ready) for client in clients)
     refs, obj.refs = obj.refs, ()
     release(ledger, refs, obj.id)
 
 
-def release_client(ledger: Ledger, client_id: int) -> None:
+def release_client(ledger: Ledger, client_id: ClientId) -> None:
     """Remove the record of a client that is gone, and all that the client held."""
     client = ledger.clients.get(client_id)
     if client is None:
@@ -140,7 +141,7 @@ def release_client(ledger: Ledger, client_id: int) -> None:
         end_moves(ledger, client_id)
 
 
-def put(ledger: Ledger, sender: int, message: Put) -> None:
+def put(ledger: Ledger, sender: ClientId, message: Put) -> None:
     """Record an object that a client has made."""
     object_id = message.object_id
     if object_id in ledger.objects:
@@ -151,7 +152,7 @@ def put(ledger: Ledger, sender: int, message: Put) -> None:
 
 
 def settle_value(
-    ledger: Ledger, task: Task, obj: Object, value: Value, refs: tuple[int, ...], creator: int
+    ledger: Ledger, task: Task, obj: Object, value: Value, refs: tuple[ObjectId, ...], creator: ClientId
 ) -> None:
     """Give a return object the value that its task gave, or the value of the object that the task forwards to."""
     if type(value) is not Forward:
@@ -190,8 +191,8 @@ def seal(
     ledger: Ledger,
     obj: Object,
     value: Inline | Stored | Failure,
-    creator: int = 0,
-    refs: tuple[int, ...] = (),
+    creator: ClientId = NO_CLIENT,
+    refs: tuple[ObjectId, ...] = (),
 ) -> None:
     """Give a promised object its value, and give the same value to all objects that forward to this object."""
     if type(value) is Failure:
@@ -209,7 +210,7 @@ def seal(
         _free_if_idle(ledger, obj)
 
 
-def want(ledger: Ledger, client_id: int, ids: Iterable[int]) -> None:
+def want(ledger: Ledger, client_id: ClientId, ids: Iterable[ObjectId]) -> None:
     """Send a client the values of objects: present values now, promised values once they are there."""
     for object_id in ids:
         obj = ledger.objects.get(object_id)
@@ -239,7 +240,7 @@ def final_state(obj: Object) -> tuple[str, str]:
     return "done", ""
 
 
-def discard_value(ledger: Ledger, value: Value, creator: int) -> None:
+def discard_value(ledger: Ledger, value: Value, creator: ClientId) -> None:
     """Give up a value of a run that nobody needs: its segment can be recycled."""
     if type(value) is Stored:
         drop_segment(ledger, creator, value.segment)
@@ -297,7 +298,7 @@ def _drop(ledger: Ledger, first: Object) -> None:
         move_object(obj, DROPPED)
         del objects[obj.id]
         if obj.id in ledger.streams.known:
-            ledger.streams.released.append((obj.id, 0))
+            ledger.streams.released.append((obj.id, NO_CLIENT))
         if obj.creator and type(obj.value) is Stored:
             forget(ledger, obj, obj.value, reuse=True)
         if ledger.storage.freeing:

@@ -26,6 +26,7 @@ from ipyremote.core.state import Ledger, Shape, Stock, Task, Worker, move_worker
 from ipyremote.core.tasks import is_creation
 from ipyremote.core.transitions import BUSY, SENT
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import NO_CLIENT
 from ipyremote.messages import RESOURCE_UNIT, Recall
 
 __all__ = ["Placement"]
@@ -151,7 +152,7 @@ class Placement:
                 stock = self._source(shape, reserved, lent)
                 if stock is None:
                     break
-                worker = Worker(0, ledger.now, environment)
+                worker = Worker(NO_CLIENT, ledger.now, environment)
                 begin_lease(ledger, worker, shape, stock)
                 lent.append(worker)
                 environment.wanted += 1

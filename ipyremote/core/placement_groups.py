@@ -23,6 +23,7 @@ from ipyremote.core.state import GroupState, Ledger, Task, move_group
 from ipyremote.core.tasks import fail, is_creation
 from ipyremote.core.transitions import DEAD, REMOVED, STOPPING
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import NOBODY, ActorId, ClientId, GroupId
 from ipyremote.messages import CreateGroup, Failure, GroupsReply, LookUpGroups, Notice
 
 __all__ = ["GroupLifecycle"]
@@ -40,15 +41,15 @@ class GroupLifecycle:
         self._actors = actors
         self._names = names
         #: Groups removed most recently, by id, oldest first.
-        self._removed: dict[int, GroupRecord] = {}
+        self._removed: dict[GroupId, GroupRecord] = {}
         #: Ids of the groups that end with an actor, by the id of the actor.
-        self._by_actor: dict[int, set[int]] = {}
+        self._by_actor: dict[ActorId, set[GroupId]] = {}
         #: Client ids of drivers that have left.
         self._left: set[int] = set()
 
     # ------------------------------------------------------------------------------------------- creation and removal
 
-    def on_create(self, sender: int, message: CreateGroup) -> None:
+    def on_create(self, sender: ClientId, message: CreateGroup) -> None:
         """Create a group for a client, unless the client's namespace has a group with the same name."""
         ledger = self._ledger
         if message.group_id in ledger.groups or message.group_id in self._removed:
@@ -62,11 +63,11 @@ class GroupLifecycle:
         if message.request:
             self._answer(sender, message.request, [group_status(ledger, group)])
 
-    def _create(self, sender: int, message: CreateGroup, namespace: str) -> GroupState:
+    def _create(self, sender: ClientId, message: CreateGroup, namespace: str) -> GroupState:
         """Make the record of a group, which waits to be reserved; tell the driver if it never can be."""
         ledger = self._ledger
         worker = ledger.workers.get(sender)
-        actor_id = worker.actor.id if worker is not None and worker.actor is not None else 0
+        actor_id = worker.actor.id if worker is not None and worker.actor is not None else NOBODY
         shape = shape_of(ledger, message)
         group = ledger.groups[message.group_id] = GroupState(message, namespace, actor_id, shape, ledger.now)
         if actor_id and not message.detached:
@@ -79,7 +80,7 @@ class GroupLifecycle:
             ledger.out.append(Send(message.driver, Notice(text, message.cell)))
         return group
 
-    def on_remove(self, group_id: int, why: str = "it was removed") -> None:
+    def on_remove(self, group_id: GroupId, why: str = "it was removed") -> None:
         """Remove a group, with its tasks and actors. `why`: the reason, as a clause for their failures."""
         ledger = self._ledger
         group = ledger.groups.pop(group_id, None)
@@ -126,7 +127,7 @@ class GroupLifecycle:
 
     # ------------------------------------------------------------------------------------------------------ other ends
 
-    def on_driver_gone(self, driver: int) -> None:
+    def on_driver_gone(self, driver: ClientId) -> None:
         """React to the end of a driver that had joined the session: remove the groups that it and its tasks created.
 
         Detached groups and groups that end with an actor stay.
@@ -144,14 +145,14 @@ class GroupLifecycle:
                 self.on_remove(group_id, "the actor that had created it has died")
         return bool(gone)
 
-    def _has_died(self, actor_id: int) -> bool:
+    def _has_died(self, actor_id: ActorId) -> bool:
         """Return whether an actor is dead, or was forgotten after its death."""
         actor = self._ledger.actors.get(actor_id)
         return actor is None or actor.state == DEAD
 
     # ------------------------------------------------------------------------------------------------------- questions
 
-    def on_look_up(self, sender: int, message: LookUpGroups) -> None:
+    def on_look_up(self, sender: ClientId, message: LookUpGroups) -> None:
         """Answer a client that asks for all groups, or for one by its name or id."""
         ledger = self._ledger
         groups = list(ledger.groups.values())
@@ -171,5 +172,5 @@ class GroupLifecycle:
         named = (group for group in groups if (group.namespace, group.spec.name) == (namespace, name))
         return next(named, None) if name else None
 
-    def _answer(self, sender: int, request: int, groups: list[GroupRecord]) -> None:
+    def _answer(self, sender: ClientId, request: int, groups: list[GroupRecord]) -> None:
         self._ledger.out.append(Send(sender, GroupsReply(request, tuple(groups))))

@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from ipyremote.core.commands import Send
 from ipyremote.core.state import Ledger, Shape, Task
 from ipyremote.core.transitions import OPEN, READY
+from ipyremote.ids import ClientId
 from ipyremote.messages import Notice
 
 __all__ = ["enlist", "head", "push", "put_back", "take_head", "withdraw"]
@@ -37,7 +38,7 @@ def put_back(ledger: Ledger, tasks: Iterable[Task]) -> None:
             _list(ledger, shape, task)
 
 
-def _lane(shape: Shape, client: int) -> deque[Task]:
+def _lane(shape: Shape, client: ClientId) -> deque[Task]:
     """Return the lane of a client, a new one if it has none."""
     lane = shape.lanes.get(client)
     if lane is None:

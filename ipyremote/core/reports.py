@@ -19,6 +19,7 @@ from ipyremote.core.tasks import fail, finish, is_creation, may_retry
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, SENT
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import ClientId, TaskId
 from ipyremote.messages import Blocked, Failure, Recall, Returned, Stored, TaskDone, TaskFailed, Unblocked
 
 __all__ = ["Reports"]
@@ -36,7 +37,7 @@ class Reports:
         self._actors = actors
         self._note_run = timeline.add
 
-    def on_done(self, sender: int, message: TaskDone) -> None:
+    def on_done(self, sender: ClientId, message: TaskDone) -> None:
         """React to the end of a run with values, failures among them."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
@@ -73,7 +74,7 @@ class Reports:
             )
         )
 
-    def on_failed(self, sender: int, message: TaskFailed) -> None:
+    def on_failed(self, sender: ClientId, message: TaskFailed) -> None:
         """React to the end of a run with an exception that the task's options want to be retried."""
         ledger = self._ledger
         found = self._running(sender, message.task_id)
@@ -108,7 +109,7 @@ class Reports:
         else:
             put_back(ledger, (task,))
 
-    def on_blocked(self, sender: int, message: Blocked) -> None:
+    def on_blocked(self, sender: ClientId, message: Blocked) -> None:
         """React to a task that waits in `get` or `wait`: lend its CPUs out, and recall the tasks behind it."""
         ledger = self._ledger
         self._take_back(sender, message.returned)
@@ -127,7 +128,7 @@ class Reports:
                 worker.recall = 2
                 ledger.out.append(Send(worker.id, Recall(behind)))
 
-    def on_unblocked(self, sender: int, message: Unblocked) -> None:
+    def on_unblocked(self, sender: ClientId, message: Unblocked) -> None:
         """React to the end of a task's wait."""
         found = self._running(sender, message.task_id)
         if found is not None:
@@ -135,18 +136,18 @@ class Reports:
             worker.reported = self._ledger.now
             unblock(self._ledger, worker, task)
 
-    def on_returned(self, sender: int, message: Returned) -> None:
+    def on_returned(self, sender: ClientId, message: Returned) -> None:
         """React to a worker that hands back tasks that it has not started."""
         self._take_back(sender, message.task_ids)
 
-    def _running(self, sender: int, task_id: int) -> tuple[Worker, Task] | None:
+    def _running(self, sender: ClientId, task_id: TaskId) -> tuple[Worker, Task] | None:
         """Return (worker, task) if the sender is the worker that has the task, else None."""
         task = self._ledger.tasks.get(task_id)
         if task is None or task.worker is None or task.worker.id != sender:
             return None
         return task.worker, task
 
-    def _take_back(self, sender: int, task_ids: tuple[int, ...]) -> None:
+    def _take_back(self, sender: ClientId, task_ids: tuple[TaskId, ...]) -> None:
         """Queue the tasks that a worker hands back, in front of newer tasks; end those that are being cancelled."""
         ledger = self._ledger
         back: list[Task] = []
@@ -168,12 +169,12 @@ class Reports:
             back.append(task)
         put_back(ledger, back)
 
-    def _discard(self, sender: int, message: TaskDone) -> None:
+    def _discard(self, sender: ClientId, message: TaskDone) -> None:
         """Give up the segments of a report that does not count, unless an object has taken the same segment."""
         for index, value in enumerate(message.values):
             if type(value) is not Stored:
                 continue
-            obj = self._ledger.objects.get(message.task_id + index)
+            obj = self._ledger.objects.get(message.task_id + index)  # type: ignore[call-overload]  # an id plus an index is an id
             known = obj.value if obj is not None else None
             if type(known) is not Stored or known.segment != value.segment:
                 discard_value(self._ledger, value, sender)

@@ -18,6 +18,7 @@ from typing import Final
 
 from ipyremote.core.commands import DropSegment, Send
 from ipyremote.core.state import Ledger, Move, Object
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import Evict, NoRoom, Spill, Spilled, Stored, Trim
 
 __all__ = [
@@ -38,7 +39,7 @@ DISK_PREFIX: Final = "disk-"
 ORDER: Final = 1000
 
 
-def keep(ledger: Ledger, obj: Object, value: Stored, creator: int) -> None:
+def keep(ledger: Ledger, obj: Object, value: Stored, creator: ClientId) -> None:
     """Record the place of the stored value that an object has got."""
     obj.creator = creator
     if value.segment.startswith(DISK_PREFIX):
@@ -48,7 +49,7 @@ def keep(ledger: Ledger, obj: Object, value: Stored, creator: int) -> None:
         ledger.storage.in_memory[obj.id] = obj
 
 
-def touch(ledger: Ledger, object_id: int) -> None:
+def touch(ledger: Ledger, object_id: ObjectId) -> None:
     """Make an object the warmest, since it is used."""
     obj = ledger.storage.in_memory.pop(object_id, None)
     if obj is not None:
@@ -72,12 +73,12 @@ def forget(ledger: Ledger, obj: Object, value: Stored, *, reuse: bool) -> None:
     drop_segment(ledger, obj.creator, segment)
 
 
-def drop_segment(ledger: Ledger, creator: int, segment: str) -> None:
+def drop_segment(ledger: Ledger, creator: ClientId, segment: str) -> None:
     """Have a segment that nobody needs dropped at the end of the present `handle`, wherever the segment lies."""
     ledger.lost_segments.setdefault(creator, []).append(segment)
 
 
-def segments(ledger: Ledger, client_id: int, *, on_disk: bool) -> set[str]:
+def segments(ledger: Ledger, client_id: ClientId, *, on_disk: bool) -> set[str]:
     """Return the segments of a client's objects in memory, or on disk. Segments being moved count for both."""
     found = set()
     for obj in ledger.objects.values():
@@ -89,7 +90,7 @@ def segments(ledger: Ledger, client_id: int, *, on_disk: bool) -> set[str]:
     return found | {segment for segment, move in ledger.storage.moves.items() if move.creator == client_id}
 
 
-def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
+def on_no_room(ledger: Ledger, sender: ClientId, message: NoRoom) -> None:
     """React to a client without room in memory.
 
     The other clients give back the segments that they keep for reuse; the client itself moves cold objects to disk.
@@ -114,9 +115,9 @@ def on_no_room(ledger: Ledger, sender: int, message: NoRoom) -> None:
     ledger.out.append(Send(sender, Spill(tuple(values))))
 
 
-def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
+def on_spilled(ledger: Ledger, sender: ClientId, message: Spilled) -> None:
     """React to a client that has moved objects to disk, or has failed to move them."""
-    gone: list[tuple[int, str]] = []
+    gone: list[tuple[ClientId, str]] = []
     for segment in message.done:
         move = _ended(ledger, sender, segment)
         if move is None:
@@ -134,19 +135,19 @@ def on_spilled(ledger: Ledger, sender: int, message: Spilled) -> None:
     _evict(ledger, gone)
 
 
-def end_moves(ledger: Ledger, client_id: int) -> None:
+def end_moves(ledger: Ledger, client_id: ClientId) -> None:
     """End the moves that a client that is gone had not reported: the objects stay in memory, its copies are removed."""
     copies = [segment for segment, move in ledger.storage.moves.items() if move.client == client_id]
     if not copies:
         return
-    gone: list[tuple[int, str]] = []
+    gone: list[tuple[ClientId, str]] = []
     for segment in copies:
         _take_back(ledger, ledger.storage.moves.pop(segment), segment, gone)
     _evict(ledger, gone)
     ledger.out.append(DropSegment(tuple(copies), "disk"))
 
 
-def _ended(ledger: Ledger, sender: int, segment: str) -> Move | None:
+def _ended(ledger: Ledger, sender: ClientId, segment: str) -> Move | None:
     """Remove and return the move of a segment by the sender; None if the sender has no such move."""
     move = ledger.storage.moves.get(segment)
     if move is None or move.client != sender:
@@ -154,7 +155,7 @@ def _ended(ledger: Ledger, sender: int, segment: str) -> Move | None:
     return ledger.storage.moves.pop(segment)
 
 
-def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[int, str]]) -> None:
+def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[ClientId, str]]) -> None:
     """Undo a move that has failed: the object is in memory again, or if it was dropped, its segment joins `gone`."""
     if move.obj is None:
         gone.append((move.creator, segment))
@@ -162,9 +163,9 @@ def _take_back(ledger: Ledger, move: Move, segment: str, gone: list[tuple[int, s
         ledger.storage.in_memory[move.obj.id] = move.obj
 
 
-def _evict(ledger: Ledger, gone: Iterable[tuple[int, str]]) -> None:
+def _evict(ledger: Ledger, gone: Iterable[tuple[ClientId, str]]) -> None:
     """Have segments removed from memory without reuse. `gone`: pairs of creator and segment."""
-    by_creator: dict[int, list[str]] = {}
+    by_creator: dict[ClientId, list[str]] = {}
     for creator, segment in gone:
         by_creator.setdefault(creator, []).append(segment)
     for creator, names in by_creator.items():

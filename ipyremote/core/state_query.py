@@ -26,6 +26,7 @@ from ipyremote.core.columns import (
 from ipyremote.core.commands import Send
 from ipyremote.core.state import Ledger
 from ipyremote.core.timeline import Timeline
+from ipyremote.ids import ClientId
 from ipyremote.messages import ActorRow, Filter, Listing, ListState, RowCount, Summarize, Summary, WorkerRow
 
 __all__ = ["LOOKED_AT", "MOST_ROWS", "StateQueries"]
@@ -54,7 +55,7 @@ class StateQueries:
         self._timeline = timeline
         self._names = names
 
-    def on_query(self, sender: int, query: ListState | Summarize) -> None:
+    def on_query(self, sender: ClientId, query: ListState | Summarize) -> None:
         """Answer a client's query."""
         answer = self._listing(query) if isinstance(query, ListState) else self._summary(query)
         self._ledger.out.append(Send(sender, answer))

@@ -19,7 +19,7 @@ from ipyremote.core.dispatch import move
 from ipyremote.core.lifetimes import discard_value, hold, seal, settle_value
 from ipyremote.core.state import Ledger, Object, StreamState, Task
 from ipyremote.core.transitions import BLOCKED, CANCELLING, READY, RUNNING, SENT, WAITING
-from ipyremote.ids import SCHEDULER, IdSource
+from ipyremote.ids import SCHEDULER, ClientId, IdSource
 from ipyremote.messages import DYNAMIC, ENDLESS, Consumed, Forward, StreamDemand, StreamItem, Yield
 
 __all__ = ["StreamLifecycle"]
@@ -32,7 +32,7 @@ class StreamLifecycle:
         self._ledger = ledger
         self._ids = IdSource(SCHEDULER)
 
-    def on_yield(self, sender: int, message: Yield) -> None:
+    def on_yield(self, sender: ClientId, message: Yield) -> None:
         """React to an item that a worker has yielded."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
@@ -51,7 +51,7 @@ class StreamLifecycle:
         stream.count += 1
         self._add_item(task, message, sender)
 
-    def on_consumed(self, sender: int, message: Consumed) -> None:
+    def on_consumed(self, sender: ClientId, message: Consumed) -> None:
         """React to the submitter's report of how many items it has consumed, of a stream with a limit."""
         ledger = self._ledger
         task = ledger.tasks.get(message.task_id)
@@ -77,7 +77,7 @@ class StreamLifecycle:
                 text = f"error in the stream of {task.spec.label}:\n{traceback.format_exc()}"
                 self._ledger.out.append(Log(text))
 
-    def _on_released(self, task: Task, client: int) -> None:
+    def _on_released(self, task: Task, client: ClientId) -> None:
         """React to the release of a task's generator by a client, or (client 0) to the end of the task's own object."""
         stream = self._stream(task)
         if client == task.submitter:
@@ -94,7 +94,7 @@ class StreamLifecycle:
             task.note(self._ledger.now, "its generator was dropped: asked its worker to close it")
             self._send(task, 0)
 
-    def _add_item(self, task: Task, message: Yield, creator: int) -> None:
+    def _add_item(self, task: Task, message: Yield, creator: ClientId) -> None:
         """Make an object of an item, and tell the submitter of it."""
         ledger = self._ledger
         value = message.value

@@ -17,6 +17,7 @@ from ipyremote.core.state import Function, Ledger, Object, Task
 from ipyremote.core.state.history import attempt_of
 from ipyremote.core.transitions import CANCELLED, CANCELLING, DONE, FAILED, READY, SEALED, WAITING
 from ipyremote.core.unretrieved import notify_unretrieved
+from ipyremote.ids import NO_CLIENT, ClientId, ObjectId
 from ipyremote.messages import Failure, TaskSpec, Value, share_parts
 
 __all__ = [
@@ -43,7 +44,7 @@ def may_retry(task: Task) -> bool:
     return retries < 0 or task.attempt < retries
 
 
-def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
+def submit(ledger: Ledger, sender: ClientId, spec: TaskSpec) -> None:
     """Record a client's task that is no method call, and queue it when it is ready."""
     task = promise(ledger, sender, spec)
     if task is None:
@@ -70,7 +71,7 @@ def submit(ledger: Ledger, sender: int, spec: TaskSpec) -> None:
     push(ledger, shape, task)
 
 
-def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
+def promise(ledger: Ledger, sender: ClientId, spec: TaskSpec) -> Task | None:
     """Record a new task and the objects that it will return, which the sender holds. None if the task is known."""
     task_id = spec.task_id
     tasks = ledger.tasks
@@ -84,9 +85,9 @@ def promise(ledger: Ledger, sender: int, spec: TaskSpec) -> Task | None:
     name = intern(spec.name)
     # The usual single return shares the id's int object with its task: a million of them are 30 MB.
     for object_id in (task_id,) if returns == 1 else range(task_id, task_id + returns):
-        objects[object_id] = Object(object_id, sender, name, spec.number, task)
+        objects[object_id] = Object(object_id, sender, name, spec.number, task)  # type: ignore[index,arg-type]  # an id plus an index is an id
         if held is not None:
-            held.add(object_id)
+            held.add(object_id)  # type: ignore[arg-type]  # an id plus an index is an id
     if spec.parent:
         parent = tasks.get(spec.parent)
         if parent is not None and parent is not task:
@@ -140,7 +141,11 @@ def function_of(ledger: Ledger, digest: bytes) -> Function:
 
 
 def finish(
-    ledger: Ledger, task: Task, values: tuple[Value, ...], refs: tuple[tuple[int, ...], ...], creator: int
+    ledger: Ledger,
+    task: Task,
+    values: tuple[Value, ...],
+    refs: tuple[tuple[ObjectId, ...], ...],
+    creator: ClientId,
 ) -> None:
     """End a task, already taken off its worker, with the values of its run. `creator`: the client that sent them."""
     spec = task.spec
@@ -161,7 +166,7 @@ def finish(
         if type(value) is Failure:
             failed = True
             cancelled = cancelled or value.kind == "task_cancelled"
-        obj = objects.get(task_id + index) if index < spec.returns else None
+        obj = objects.get(task_id + index) if index < spec.returns else None  # type: ignore[call-overload]  # an id plus an index is an id
         if obj is None:
             discard_value(ledger, value, creator)
             if not index and type(value) is Failure:
@@ -184,7 +189,7 @@ def fail(
     state: str = FAILED,
     *,
     discarded: tuple[Value, ...] = (),
-    creator: int = 0,
+    creator: ClientId = NO_CLIENT,
 ) -> None:
     """End a task that is on no worker with a failure as the value of every return object.
 
@@ -196,7 +201,7 @@ def fail(
         withdraw(task.shape)
     seconds = run_seconds(ledger, task)
     for index in range(task.spec.returns):
-        obj = ledger.objects.get(task.spec.task_id + index)
+        obj = ledger.objects.get(task.spec.task_id + index)  # type: ignore[call-overload]  # an id plus an index is an id
         if obj is not None and obj.value is None:
             obj.seconds = seconds
             seal(ledger, obj, failure)

@@ -16,6 +16,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from ipyremote.ids import NOBODY, TaskId
+
 __all__ = [
     "ACTOR_MOVES",
     "ALIVE",
@@ -181,7 +183,7 @@ SHOWN: Final[dict[str, str]] = {
 class CoreError(Exception):
     """The core broke one of its own rules while it dealt with a task. `story`: what happened to the task before."""
 
-    def __init__(self, text: str, task_id: int = 0, story: str = "") -> None:
+    def __init__(self, text: str, task_id: TaskId = NOBODY, story: str = "") -> None:
         super().__init__(f"{text}\n{story}" if story else text)
         self.task_id = task_id
         self.story = story

@@ -22,6 +22,7 @@ from ipyremote.core.tasks import fail, is_creation, may_retry
 from ipyremote.core.timeline import Timeline
 from ipyremote.core.transitions import CANCELLED, CANCELLING, GONE, READY, STOPPING, WAITING
 from ipyremote.core.worker_pool import WorkerPool
+from ipyremote.ids import ClientId
 from ipyremote.messages import Failure
 
 __all__ = ["WorkerLossHandler"]
@@ -80,7 +81,7 @@ class WorkerLossHandler:
         if self._pool.hopeless():
             self._fail_ready(event.end.text)
 
-    def on_client_gone(self, client_id: int) -> None:
+    def on_client_gone(self, client_id: ClientId) -> None:
         """React to the end of a driver: cancel its tasks with their children, and release its objects.
 
         A call that an actor runs for the driver goes on: the actor may belong to another driver, and must not be

@@ -15,6 +15,7 @@ from typing import Final
 from ipyremote.core.commands import Log, Send, StartWorker, StopWorker
 from ipyremote.core.state import Environment, Ledger, Task, Worker, move_worker
 from ipyremote.core.transitions import IDLE, OPEN, SERVING, STARTING, STOPPING
+from ipyremote.ids import ClientId
 from ipyremote.messages import RESOURCE_UNIT, Notice
 
 __all__ = ["WorkerPool"]
@@ -92,7 +93,7 @@ class WorkerPool:
                 due = other
         return due
 
-    def on_started(self, worker_id: int, pid: int) -> None:
+    def on_started(self, worker_id: ClientId, pid: int) -> None:
         """React to the greeting of a worker: the worker is idle."""
         ledger = self._ledger
         worker = ledger.workers.get(worker_id)
@@ -155,7 +156,7 @@ class WorkerPool:
         """Have a worker started, and make its record."""
         ledger = self._ledger
         worker = Worker(ledger.next_client, ledger.now, environment)
-        ledger.next_client += 1
+        ledger.next_client += 1  # type: ignore[assignment]  # the next number
         ledger.workers[worker.id] = worker
         environment.members += 1
         environment.starting += 1

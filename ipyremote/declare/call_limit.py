@@ -6,6 +6,7 @@ from typing import Any
 
 from ipyremote.backend import Backend
 from ipyremote.exceptions import PendingCallsLimitExceeded
+from ipyremote.ids import ObjectId
 
 __all__ = ["PendingCalls"]
 
@@ -15,7 +16,7 @@ class PendingCalls:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._refs: dict[int, Any] = {}
+        self._refs: dict[ObjectId, Any] = {}
 
     def admit(self, backend: Backend, name: str) -> None:
         """Raise PendingCallsLimitExceeded if the handle may not make one more call."""
@@ -30,10 +31,10 @@ class PendingCalls:
                 f"max_pending_calls={self._limit}. Wait for some of them, with get() or wait()."
             )
 
-    def add(self, object_id: int, ref: Any, backend: Backend) -> None:
+    def add(self, object_id: ObjectId, ref: Any, backend: Backend) -> None:
         """Add a call that was made; `object_id` is its first return."""
         self._refs[object_id] = ref
         backend.on_ready(object_id, self._on_ended)
 
-    def _on_ended(self, object_id: int) -> None:
+    def _on_ended(self, object_id: ObjectId) -> None:
         self._refs.pop(object_id, None)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization.pickling import Pickled, Slot, dumps, joined, loads_inline
 
@@ -19,15 +20,15 @@ _NAMES: Final = ("args", "kwargs")
 
 
 def pack_arguments(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
-) -> tuple[Pickled | None, tuple[int, ...]]:
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], ObjectId]
+) -> tuple[Pickled | None, tuple[ObjectId, ...]]:
     """Pickle arguments: (the pickle, None for a call without arguments; ids of the top-level refs by their `Slot`).
 
     `check` gives a ref's id, or raises when the ref belongs elsewhere. Raises TypeError naming what cannot be pickled.
     """
     if not args and not kwargs:
         return None, ()
-    deps: list[int] = []
+    deps: list[ObjectId] = []
     for arg in args:
         if isinstance(arg, ObjectRef):
             args = tuple(_slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for arg in args)
@@ -38,7 +39,7 @@ def pack_arguments(
     return dumps((args, slotted), _NAMES), tuple(deps)
 
 
-def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], int], deps: list[int]) -> Slot:
+def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], ObjectId], deps: list[ObjectId]) -> Slot:
     deps.append(check(ref))
     return Slot(len(deps) - 1)
 
@@ -61,9 +62,9 @@ class PickledCall(NamedTuple):
     #: Sizes of the pickle and its buffers in `data`, in bytes; empty if `data` is one pickle. See `messages.values`.
     sizes: tuple[int, ...] = ()
     #: Ids of the objects whose values go into the slots.
-    deps: tuple[int, ...] = ()
+    deps: tuple[ObjectId, ...] = ()
     #: Ids of all objects and actors that the arguments refer to, which the keeper of the call must hold.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
     def open(self, values: Sequence[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return fresh copies of the arguments. `values` has the values of `deps`, in order."""
@@ -71,7 +72,7 @@ class PickledCall(NamedTuple):
 
 
 def pickled_call(
-    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], int]
+    args: tuple[Any, ...], kwargs: Mapping[str, Any], check: Callable[[ObjectRef[Any]], ObjectId]
 ) -> PickledCall:
     """Pickle arguments into one piece; see `pack_arguments`."""
     pickled, deps = pack_arguments(args, kwargs, check)

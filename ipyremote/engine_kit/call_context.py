@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from typing import NamedTuple, Protocol
 
 from ipyremote.backend.placement import Place
+from ipyremote.ids import NOBODY, ClientId, TaskId
 
 __all__ = ["Cancellable", "Label", "Running", "concurrent", "concurrently"]
 
@@ -43,8 +44,8 @@ class Running:
     def __init__(
         self,
         *,
-        driver: int,
-        task_id: int = 0,
+        driver: ClientId,
+        task_id: TaskId = NOBODY,
         cell: int = 0,
         number: str = "",
         gpus: tuple[int, ...] = (),

@@ -19,6 +19,7 @@ from ipyremote.engine_kit.listener_reporter import ReportingTask
 from ipyremote.engine_kit.object_table import ObjectTable
 from ipyremote.engine_kit.outcomes import Outcome, keeping, method_of, outcomes_of
 from ipyremote.engine_kit.submitted_calls import SubmittedCall, SubmittedCalls
+from ipyremote.ids import NOBODY, ActorId, ObjectId
 from ipyremote.remote_cells import Installation
 
 __all__ = ["CallRunner", "ThreadActor", "ThreadActors"]
@@ -76,7 +77,7 @@ class CallRunner:
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         *,
-        actor_id: int = 0,
+        actor_id: ActorId = NOBODY,
         creates_actor: bool = False,
         resources: tuple[tuple[str, int], ...] | None = None,
     ) -> SubmittedCall:
@@ -132,7 +133,7 @@ class CallRunner:
         if failure is not None:
             outcomes = self._objects.held(failure, returns)
         for object_id, outcome in enumerate(outcomes, call.first):
-            self._objects.settle(object_id, outcome)
+            self._objects.settle(object_id, outcome)  # type: ignore[arg-type]  # an id plus an index is an id
         failed = (outcome for outcome in outcomes if isinstance(outcome, PickledFailure))
         for any_id in call.needs:
             self._objects.release(any_id)
@@ -160,14 +161,14 @@ class ThreadActors:
 
     def __init__(self, objects: ObjectTable) -> None:
         self._objects = objects
-        self._actors: dict[int, ThreadActor] = {}
+        self._actors: dict[ActorId, ThreadActor] = {}
 
-    def resources_of(self, actor_id: int) -> tuple[tuple[str, int], ...]:
+    def resources_of(self, actor_id: ActorId) -> tuple[tuple[str, int], ...]:
         """Return the resources that an actor has for life."""
         actor = self._actors.get(actor_id)
         return () if actor is None else actor.options.resources
 
-    def handle_of(self, actor_id: int, backend: Backend) -> ActorHandle[Any]:
+    def handle_of(self, actor_id: ActorId, backend: Backend) -> ActorHandle[Any]:
         """Return a weak handle of an actor."""
         actor = self._actors[actor_id]
         options = actor.options
@@ -192,7 +193,7 @@ class ThreadActors:
             text = f"The actor {call.label} died because its __init__ failed: {failure.text}"
             actor.death = failure._replace(kind="actor_died", text=text)
 
-    def call(self, runner: CallRunner, actor_id: int, method: str, call: SubmittedCall) -> None:
+    def call(self, runner: CallRunner, actor_id: ActorId, method: str, call: SubmittedCall) -> None:
         """Queue the call of a method behind all earlier calls of the actor."""
         actor = self._actors.get(actor_id)
         if actor is None:
@@ -202,12 +203,12 @@ class ThreadActors:
         leave = runner.calls.exit_actor
         actor.thread.submit(runner.run, call, lambda: method_of(actor.instance, method, leave), actor)
 
-    def leave(self, actor_id: int) -> str:
+    def leave(self, actor_id: ActorId) -> str:
         """End an actor whose code has asked for the end; return the reason of its death."""
         actor = self._actors[actor_id]
         return actor.end(f"The actor {actor.creation.label} has left by exit_actor().")
 
-    def kill(self, runner: CallRunner, actor_id: int, *, no_restart: bool) -> None:
+    def kill(self, runner: CallRunner, actor_id: ActorId, *, no_restart: bool) -> None:
         """End or restart an actor; see `Backend.kill`. A running method goes on."""
         actor = self._actors.get(actor_id)
         if actor is None or actor.death is not None:
@@ -220,7 +221,7 @@ class ThreadActors:
             self._objects.hold(any_id)
         actor.thread.submit(self._begin, runner, actor)
 
-    def drop(self, any_id: int) -> None:
+    def drop(self, any_id: ObjectId) -> None:
         """Close an actor that nobody holds; do nothing if the id is not an actor's."""
         actor = self._actors.pop(any_id, None)
         if actor is not None:

@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from ipyremote.declare.exports import Export
 from ipyremote.exceptions import IPyRemoteError, TaskError, UnserializableException, from_failure, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.serialization import pickling
 
 __all__ = ["FREED", "FailureParts", "PickledFailure", "check_size", "exception_of", "failure_of", "together"]
@@ -55,7 +56,7 @@ class PickledFailure(NamedTuple):
     text: str
     data: bytes = b""
     #: Ids of the objects and actors that the exception in `data` refers to.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
     @property
     def line(self) -> str:

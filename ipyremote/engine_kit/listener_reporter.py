@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from ipyremote.backend import BarState, DisplayReport, Listener, ProgressReport, TextReport
+from ipyremote.ids import TaskId
 
 __all__ = ["ListenerReporter", "ReportingTask"]
 
@@ -25,7 +26,7 @@ class ReportingTask(NamedTuple):
     cell: int
     #: `name#number` of the task.
     label: str
-    task_id: int
+    task_id: TaskId
 
 
 class ListenerReporter:

@@ -21,6 +21,7 @@ from ipyremote.backend import Listener, StateReport
 from ipyremote.engine_kit.failures import PickledFailure, together
 from ipyremote.engine_kit.outcomes import Deferred, Outcome, PickledValue, value_of
 from ipyremote.exceptions import GetTimeoutError, IPyRemoteSystemError, ObjectLostError
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.serialization import pickling
 from ipyremote.serialization.nested_refs import collect
 
@@ -62,9 +63,9 @@ class _TableObject:
     detail: str = ""
     is_watched: bool = False
     #: Ids of the objects and actors that the value refers to.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
-    def report(self, object_id: int) -> StateReport:
+    def report(self, object_id: ObjectId) -> StateReport:
         """Return the state of the object's task now."""
         seconds = self.seconds or (time.monotonic() - self.began if self.began else 0.0)
         return StateReport(object_id, self.state, self.label, seconds, self.detail)
@@ -75,20 +76,20 @@ class ObjectTable:
 
     def __init__(
         self,
-        on_dropped: Callable[[int], object] = lambda object_id: None,
+        on_dropped: Callable[[ObjectId], object] = lambda object_id: None,
         blocked: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         """Begin empty. `on_dropped(object_id)` is called for each dropped object; code waits inside `blocked()`."""
         self._blocked = blocked
         self._lock = threading.RLock()
-        self._objects: dict[int, _TableObject] = {}
+        self._objects: dict[ObjectId, _TableObject] = {}
         self._on_dropped = on_dropped
         self._listener: Listener | None = None
         #: Reason why the table was closed; empty while it is open.
         self._ended = ""
-        self._released: deque[int] = deque()
+        self._released: deque[ObjectId] = deque()
         #: Gives back one hold of a ref. Finalizers call this function, so it is the deque's own `append`.
-        self.release: Callable[[int], None] = self._released.append
+        self.release: Callable[[ObjectId], None] = self._released.append
 
     def __len__(self) -> int:
         """Return the number of objects that somebody holds."""
@@ -97,16 +98,16 @@ class ObjectTable:
 
     # ----------------------------------------------------------------------------------------------- for the engine
 
-    def expect(self, first: int, label: str, count: int = 1, *, state: str = "ready") -> None:
+    def expect(self, first: TaskId, label: str, count: int = 1, *, state: str = "ready") -> None:
         """Add the returns of a task, each with one hold for the ref that the caller is about to make."""
         with self._lock:
             if self._ended:
                 raise IPyRemoteSystemError(self._ended)
             for object_id in range(first, first + count):
-                self._objects[object_id] = _TableObject(label, state)
+                self._objects[object_id] = _TableObject(label, state)  # type: ignore[index]  # an id plus an index is an id
         self._drop_released()
 
-    def put(self, object_id: int, label: str, value: Any) -> None:
+    def put(self, object_id: ObjectId, label: str, value: Any) -> None:
         """Add an object with its value. Raises TypeError for a value that cannot be pickled."""
         pickled = value_of(value)
         for any_id in pickled.refs:
@@ -114,15 +115,15 @@ class ObjectTable:
         self.expect(object_id, label)
         self.settle(object_id, pickled)
 
-    def start(self, first: int, count: int = 1) -> None:
+    def start(self, first: TaskId, count: int = 1) -> None:
         """Note that the task of these objects begins to run."""
         for object_id in range(first, first + count):
-            found = self._objects.get(object_id)
+            found = self._objects.get(object_id)  # type: ignore[call-overload]  # an id plus an index is an id
             if found is not None and not found.future.done():
                 found.state, found.began = "running", time.monotonic()
-                self._report(object_id, found)
+                self._report(object_id, found)  # type: ignore[arg-type]  # an id plus an index is an id
 
-    def settle(self, object_id: int, outcome: Outcome) -> None:
+    def settle(self, object_id: ObjectId, outcome: Outcome) -> None:
         """Give an object its value or failure, or that of another object. Takes over the holds of `outcome.refs`."""
         if isinstance(outcome, Deferred):
             self.on_ready(outcome.object_id, lambda target: self._settle_as(object_id, target))
@@ -145,7 +146,7 @@ class ObjectTable:
             found.future.set_result(outcome)
         self._report(object_id, found)
 
-    def outcome(self, object_id: int) -> Outcome:
+    def outcome(self, object_id: ObjectId) -> Outcome:
         """Wait for an object, and return its value or failure."""
         try:
             return self._find(object_id).future.result()
@@ -158,12 +159,12 @@ class ObjectTable:
             self.hold(any_id)
         return [failure] * count
 
-    def fail(self, first: int, count: int, failure: PickledFailure) -> None:
+    def fail(self, first: TaskId, count: int, failure: PickledFailure) -> None:
         """Give the returns of a task a failure that other objects may have, too."""
         for object_id, one in enumerate(self.held(failure, count), first):
-            self.settle(object_id, one)
+            self.settle(object_id, one)  # type: ignore[arg-type]  # an id plus an index is an id
 
-    def first_failure(self, ids: Sequence[int]) -> PickledFailure | None:
+    def first_failure(self, ids: Sequence[ObjectId]) -> PickledFailure | None:
         """Wait for objects; return the first failure among them."""
         outcomes = [self.outcome(object_id) for object_id in ids]
         return next((outcome for outcome in outcomes if isinstance(outcome, PickledFailure)), None)
@@ -180,7 +181,7 @@ class ObjectTable:
 
     # ------------------------------------------------------------------------------------------------- as a backend
 
-    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+    def get(self, ids: Sequence[ObjectId], timeout: float | None = None) -> list[Any]:
         """Return the values in order; see `Backend.get`."""
         self._drop_released()
         waited = [self._find(object_id).future for object_id in ids]
@@ -198,7 +199,7 @@ class ObjectTable:
             )
         return [pickling.loads_inline(future.result()) for future in waited]
 
-    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+    def wait(self, ids: Sequence[ObjectId], num_returns: int, timeout: float | None = None) -> list[ObjectId]:
         """Return the first ids that are ready; see `Backend.wait`."""
         self._drop_released()
         until = None if timeout is None else time.monotonic() + timeout
@@ -213,45 +214,45 @@ class ObjectTable:
         ready = [object_id for object_id, future in zip(ids, waited, strict=True) if future.done()]
         return ready[:num_returns]
 
-    def is_ready(self, object_id: int) -> bool:
+    def is_ready(self, object_id: ObjectId) -> bool:
         """Return whether an object has a value or a failure."""
         found = self._objects.get(object_id)
         return found is not None and found.future.done()
 
-    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+    def on_ready(self, object_id: ObjectId, callback: Callable[[ObjectId], None]) -> None:
         """Call back once an object has a value or a failure; see `Backend.on_ready`."""
         self._find(object_id).future.add_done_callback(lambda future: callback(object_id))
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         """Count one holder more; see `Backend.hold`."""
         with self._lock:
             if (found := self._objects.get(any_id)) is not None:
                 found.holders += 1
 
-    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+    def export_ref(self, any_id: ObjectId, *, weak: bool = False) -> ObjectId:
         """Return the id itself, which any code of this process understands; see `Backend.export_ref`."""
         if not weak and not collect(any_id):
             self.hold(any_id)
         return any_id
 
-    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+    def import_ref(self, exported: ObjectId, *, weak: bool = False) -> ObjectId:
         """Return the id that `export_ref` has returned; see `Backend.import_ref`."""
         if not weak:
             self.hold(exported)
         return exported
 
-    def watch(self, ids: Sequence[int]) -> None:
+    def watch(self, ids: Sequence[ObjectId]) -> None:
         """Report the tasks of these objects, now and at each change; see `Backend.watch`."""
         self._set_watched(ids, True)
         for object_id in ids:
             if (found := self._objects.get(object_id)) is not None:
                 self._report(object_id, found)
 
-    def unwatch(self, ids: Sequence[int]) -> None:
+    def unwatch(self, ids: Sequence[ObjectId]) -> None:
         """Stop reporting; see `Backend.unwatch`."""
         self._set_watched(ids, False)
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         """Return a sentence on why the task of an object does not run; see `Backend.explain`."""
         found = self._objects.get(object_id)
         if found is None:
@@ -264,7 +265,7 @@ class ObjectTable:
 
     # ------------------------------------------------------------------------------------------------------- inside
 
-    def _settle_as(self, object_id: int, target: int) -> None:
+    def _settle_as(self, object_id: ObjectId, target: ObjectId) -> None:
         """Settle an object with the outcome of `target`, an object that is ready and held by the caller."""
         outcome = self.outcome(target)
         for any_id in outcome.refs:
@@ -272,17 +273,17 @@ class ObjectTable:
         self.settle(object_id, outcome)
         self.release(target)
 
-    def _set_watched(self, ids: Sequence[int], watched: bool) -> None:
+    def _set_watched(self, ids: Sequence[ObjectId], watched: bool) -> None:
         for object_id in ids:
             if (found := self._objects.get(object_id)) is not None:
                 found.is_watched = watched
 
-    def _report(self, object_id: int, found: _TableObject) -> None:
+    def _report(self, object_id: ObjectId, found: _TableObject) -> None:
         listener = self._listener
         if found.is_watched and listener is not None:
             listener.on_update(found.report(object_id))
 
-    def _find(self, object_id: int) -> _TableObject:
+    def _find(self, object_id: ObjectId) -> _TableObject:
         found = self._objects.get(object_id)
         if found is None and self._ended:
             raise IPyRemoteSystemError(self._ended)
@@ -292,7 +293,7 @@ class ObjectTable:
 
     def _drop_released(self) -> None:
         """Give back the holds that finalizers have released."""
-        dropped: list[int] = []
+        dropped: list[ObjectId] = []
         with self._lock:
             while self._released:
                 any_id = self._released.popleft()

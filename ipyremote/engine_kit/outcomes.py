@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, TypeAlias
 from ipyremote.backend import TaskOptions
 from ipyremote.engine_kit.failures import PickledFailure, failure_of
 from ipyremote.exceptions import TaskError, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
@@ -43,16 +44,16 @@ class PickledValue(NamedTuple):
     #: Sizes of the pickle and its buffers in `data`, in bytes; empty if `data` is one pickle. See `messages.values`.
     sizes: tuple[int, ...] = ()
     #: Ids of the objects and actors that the value refers to, which the keeper of the value must hold.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
 
 class Deferred(NamedTuple):
     """The outcome of another object, once the other object has one."""
 
-    object_id: int
+    object_id: ObjectId
 
     @property
-    def refs(self) -> tuple[int, ...]:
+    def refs(self) -> tuple[ObjectId, ...]:
         """Id of the other object, which this outcome refers to."""
         return (self.object_id,)
 
@@ -76,7 +77,7 @@ def outcomes_of(
     prepare: Callable[[], _Call],
     label: str,
     options: TaskOptions,
-    hold: Callable[[int], object],
+    hold: Callable[[ObjectId], object],
     *,
     run_coroutine: Callable[[Coroutine[Any, Any, Any]], Any] | None = None,
 ) -> list[Outcome]:
@@ -134,7 +135,7 @@ def _outcome(value: Any) -> Outcome:
     return Deferred(value._id) if isinstance(value, ObjectRef) and value._deferred else value_of(value)
 
 
-def _held(outcomes: Sequence[Outcome], hold: Callable[[int], object]) -> list[Outcome]:
+def _held(outcomes: Sequence[Outcome], hold: Callable[[ObjectId], object]) -> list[Outcome]:
     for outcome in outcomes:
         for any_id in outcome.refs:
             hold(any_id)

@@ -19,7 +19,7 @@ from ipyremote.backend.current_task import ActorExit
 from ipyremote.engine_kit.call_arguments import PickledCall, pickled_call
 from ipyremote.engine_kit.call_context import Running, concurrent, concurrently
 from ipyremote.engine_kit.listener_reporter import ReportingTask
-from ipyremote.ids import DRIVER, IdSource
+from ipyremote.ids import DRIVER, NOBODY, ActorId, IdSource, ObjectId, TaskId
 from ipyremote.refs import ObjectRef
 
 __all__ = ["SubmittedCall", "SubmittedCalls"]
@@ -30,7 +30,7 @@ class SubmittedCall:
     """A call of a function, a class or a method."""
 
     #: Id of the first return.
-    first: int
+    first: TaskId
     #: `name#number` of the call.
     label: str
     arguments: PickledCall
@@ -40,7 +40,7 @@ class SubmittedCall:
     identity: Identity
 
     @property
-    def needs(self) -> tuple[int, ...]:
+    def needs(self) -> tuple[ObjectId, ...]:
         """Ids of all objects and actors that the call refers to, with repetitions; a method refers to its actor."""
         actor = self.identity.actor
         return self.arguments.refs if actor in (0, self.first) else (*self.arguments.refs, actor)
@@ -56,9 +56,9 @@ class SubmittedCalls:
 
     def __init__(
         self,
-        id_of: Callable[[ObjectRef[Any]], int],
-        leave: Callable[[int], str],
-        handle_of: Callable[[int], Any],
+        id_of: Callable[[ObjectRef[Any]], ObjectId],
+        leave: Callable[[ActorId], str],
+        handle_of: Callable[[ActorId], Any],
     ) -> None:
         """Begin with the driver's own code.
 
@@ -86,7 +86,7 @@ class SubmittedCalls:
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         *,
-        actor_id: int = 0,
+        actor_id: ActorId = NOBODY,
         creates_actor: bool = False,
         resources: tuple[tuple[str, int], ...] | None = None,
     ) -> SubmittedCall:
@@ -108,7 +108,7 @@ class SubmittedCalls:
         )
         return SubmittedCall(first, str(label), arguments, options, running, identity)
 
-    def mint(self, name: str) -> tuple[int, str]:
+    def mint(self, name: str) -> tuple[ObjectId, str]:
         """Return a new id, and the label of the next submission with this name."""
         with self._lock:
             return self._ids.take(), str(self.running.label_of(name))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import msgspec
 
 from ipyremote.backend.records import Resources
+from ipyremote.ids import ClientId
 from ipyremote.messages.task import EnvironmentSpec
 from ipyremote.messages.values import Struct
 
@@ -58,7 +59,7 @@ class Boot(Struct, frozen=True):
 class WorkerBoot(Struct, frozen=True):
     """The start record of a worker, made by the zygote that forks it. The fields are explained at `Boot`."""
 
-    worker_id: int
+    worker_id: ClientId
     directory: str
     key: str
     secret: bytes

@@ -19,6 +19,7 @@ from typing import TypeAlias
 
 from ipyremote.backend.placement import LabelMatch
 from ipyremote.backend.records import Resources
+from ipyremote.ids import DRIVER, NO_GROUP, ActorId, ClientId, GroupId, ObjectId, TaskId
 from ipyremote.messages.state_rows import Bound, Filter
 from ipyremote.messages.task import ActorSpec, EnvironmentSpec, TaskSpec
 from ipyremote.messages.values import Failure, Inline, Stored, Struct
@@ -63,7 +64,7 @@ __all__ = [
 class Hello(Struct, frozen=True, tag=10):
     """The first message of a connection."""
 
-    client_id: int
+    client_id: ClientId
     pid: int
     #: "driver" or "worker"
     role: str
@@ -76,7 +77,7 @@ class Define(Struct, frozen=True, tag=11):
     #: Pickle of the function or class.
     payload: bytes
     #: Ids of objects that the payload refers to, in closures. The session holds them as long as it lives.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
     #: Name of the function or class as it is defined.
     name: str = ""
 
@@ -110,16 +111,16 @@ class CreateActor(Struct, frozen=True, tag=13):
 class Put(Struct, frozen=True, tag=14):
     """A new object with its value. The sender holds the object from now on."""
 
-    object_id: int
+    object_id: ObjectId
     value: Inline | Stored | Failure
     #: Ids of objects and actors that the value refers to.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
 
 class Hold(Struct, frozen=True, tag=15):
     """Objects and actors to which the sender now has a ref, or which it has mapped. Harmless when repeated."""
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class Release(Struct, frozen=True, tag=16):
@@ -128,7 +129,7 @@ class Release(Struct, frozen=True, tag=16):
     `-task_id` names a task itself: the generator of its stream is gone, so nobody can use further items.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class Want(Struct, frozen=True, tag=17):
@@ -137,13 +138,13 @@ class Want(Struct, frozen=True, tag=17):
     The submitter of a task gets `ObjectReady` without asking, for the return objects that it still holds.
     """
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class CancelTask(Struct, frozen=True, tag=18):
     """The task that returns this object is to be cancelled."""
 
-    object_id: int
+    object_id: ObjectId
     #: Whether to kill the worker of a running task.
     force: bool = False
     #: Whether to cancel the tasks that the task has submitted, too.
@@ -153,7 +154,7 @@ class CancelTask(Struct, frozen=True, tag=18):
 class KillActor(Struct, frozen=True, tag=19):
     """The process of an actor is to be ended now."""
 
-    actor_id: int
+    actor_id: ActorId
     #: Whether the actor stays dead even if restarts are left.
     no_restart: bool = True
 
@@ -161,13 +162,13 @@ class KillActor(Struct, frozen=True, tag=19):
 class Watch(Struct, frozen=True, tag=20):
     """Objects whose tasks the sender follows, by `TaskUpdate` now and at each change, until `Unwatch` or the end."""
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class Unwatch(Struct, frozen=True, tag=21):
     """Objects whose tasks the sender follows no more."""
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class Status(Struct, frozen=True, tag=22):
@@ -180,7 +181,7 @@ class Explain(Struct, frozen=True, tag=23):
     """The request for the reason why the task of an object does not run. Its reply is `Explanation`."""
 
     request: int
-    object_id: int
+    object_id: ObjectId
 
 
 class Bye(Struct, frozen=True, tag=24):
@@ -209,7 +210,7 @@ class Spilled(Struct, frozen=True, tag=71):
 class Free(Struct, frozen=True, tag=73):
     """Objects whose values are freed, whatever refs there are, as soon as no task needs them."""
 
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
 
 
 class Spans(Struct, frozen=True, tag=26):
@@ -254,7 +255,7 @@ class LookUp(Struct, frozen=True, tag=66):
 
     request: int
     #: The driver for which the sender runs.
-    driver: int
+    driver: ClientId
     #: Namespace to look in; empty for the sender's own.
     namespace: str = ""
     #: Name to look for; empty for all names.
@@ -270,7 +271,7 @@ class CreateGroup(Struct, frozen=True, tag=80):
     has the name from now on. If another group has the name already, that group keeps it and nothing is reserved.
     """
 
-    group_id: int
+    group_id: GroupId
     bundles: tuple[Resources, ...]
     #: "PACK", "SPREAD", "STRICT_PACK" or "STRICT_SPREAD"
     strategy: str
@@ -281,7 +282,7 @@ class CreateGroup(Struct, frozen=True, tag=80):
     #: Whether the group outlives the actor or driver that creates it.
     detached: bool = False
     #: The driver for which the sender runs, and its notebook cell, as in `TaskSpec`.
-    driver: int = 1
+    driver: ClientId = DRIVER
     cell: int = 0
     request: int = 0
     #: Conditions on labels for each bundle that has some; the machine must meet all of them.
@@ -291,7 +292,7 @@ class CreateGroup(Struct, frozen=True, tag=80):
 class RemoveGroup(Struct, frozen=True, tag=81):
     """A placement group whose resources are given back. The tasks and actors in the group end."""
 
-    group_id: int
+    group_id: GroupId
 
 
 class LookUpGroups(Struct, frozen=True, tag=82):
@@ -299,17 +300,17 @@ class LookUpGroups(Struct, frozen=True, tag=82):
 
     request: int
     #: The driver for which the sender runs, whose namespace counts.
-    driver: int
+    driver: ClientId
     #: Name of the one living group that is asked for; empty for groups of all names.
     name: str = ""
     #: Id of the one group that is asked for; 0 for groups of all ids.
-    group_id: int = 0
+    group_id: GroupId = NO_GROUP
 
 
 class Consumed(Struct, frozen=True, tag=61):
     """Progress of the consumer of a stream with a limit."""
 
-    task_id: int
+    task_id: TaskId
     #: Number of items that were taken from the generator, from its beginning.
     count: int
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.messages.values import Failure, Forward, Inline, Stored, Struct, Value
 
 __all__ = [
@@ -30,11 +31,11 @@ __all__ = [
 class TaskDone(Struct, frozen=True, tag=30):
     """The end of a run, with a value for each return. An exception that is not retried is a `Failure` value."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     values: tuple[Value, ...]
     #: For each value the ids of objects and actors that the value refers to; empty when no value refers to any.
-    refs: tuple[tuple[int, ...], ...] = ()
+    refs: tuple[tuple[ObjectId, ...], ...] = ()
     #: Duration of the user's code in microseconds.
     micros: int = 0
 
@@ -42,7 +43,7 @@ class TaskDone(Struct, frozen=True, tag=30):
 class TaskFailed(Struct, frozen=True, tag=31):
     """The end of a run with an exception that matches the task's `retry_on`: the task runs again if a retry is left."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     failure: Failure
     #: Duration of the user's code in microseconds.
@@ -52,33 +53,33 @@ class TaskFailed(Struct, frozen=True, tag=31):
 class Blocked(Struct, frozen=True, tag=32):
     """The running task waits in `get` or `wait`."""
 
-    task_id: int
+    task_id: TaskId
     #: Tasks that were sent ahead and go back without having started.
-    returned: tuple[int, ...] = ()
+    returned: tuple[TaskId, ...] = ()
 
 
 class Unblocked(Struct, frozen=True, tag=33):
     """A task that waited in `get` or `wait` goes on."""
 
-    task_id: int
+    task_id: TaskId
 
 
 class Returned(Struct, frozen=True, tag=34):
     """Answer to `Recall`: tasks that have not started, and will not start on this worker."""
 
-    task_ids: tuple[int, ...]
+    task_ids: tuple[TaskId, ...]
 
 
 class Yield(Struct, frozen=True, tag=60):
     """An item of a stream."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     #: Number of the item, from 0 in each attempt.
     index: int
     value: Inline | Stored | Forward
     #: Ids of objects and actors that the value refers to.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
 
 class Titled(Struct, frozen=True, tag=67):

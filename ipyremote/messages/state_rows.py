@@ -11,6 +11,7 @@ Filter, RowCount                             a condition on rows; the number of 
 from __future__ import annotations
 
 from ipyremote.backend.records import ClusterStatus, Resources, TaskRun, WorkerStatus
+from ipyremote.ids import ActorId, ClientId, GroupId, ObjectId, TaskId
 from ipyremote.messages.values import Struct
 
 __all__ = [
@@ -34,7 +35,7 @@ class Bound(Struct, frozen=True):
 
     name: str
     #: Ids of objects and actors that the value refers to.
-    ids: tuple[int, ...]
+    ids: tuple[ObjectId, ...]
     #: Pickle of the value: refs and handles, or lists, tuples and dicts of these.
     payload: bytes
 
@@ -54,7 +55,7 @@ class NamedActor(Struct, frozen=True):
 
     name: str
     namespace: str
-    actor_id: int
+    actor_id: ActorId
     label: str
     #: Pickle of an `actor.ActorRecord`, as in `ActorSpec`.
     record: bytes
@@ -63,7 +64,7 @@ class NamedActor(Struct, frozen=True):
 class TaskRow(Struct, frozen=True):
     """One attempt of a task. States and types are Ray's words. Times are the scheduler's clock; 0 for "not yet"."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     label: str
     #: Name of the task: the label without its number.
@@ -74,17 +75,17 @@ class TaskRow(Struct, frozen=True):
     #: Name of the function as it is defined, whatever name the call was given.
     function: str
     #: Actor of a method call or of a creation; 0 for other tasks.
-    actor_id: int
+    actor_id: ActorId
     #: The task that submitted this one; 0 for a driver.
-    parent: int
+    parent: TaskId
     #: Worker of the attempt; 0 if there is or was none.
-    worker_id: int
+    worker_id: ClientId
     #: Process id of that worker, or 0.
     pid: int
     #: Ray's word for the kind of failure; empty unless the attempt failed.
     error_type: str
     #: Id of the placement group of the task; 0 for none.
-    group: int
+    group: GroupId
     submitted: float
     started: float
     ended: float
@@ -96,7 +97,7 @@ class TaskRow(Struct, frozen=True):
 class ActorRow(Struct, frozen=True):
     """An actor, dead or alive. States are Ray's words."""
 
-    actor_id: int
+    actor_id: ActorId
     label: str
     class_name: str
     state: str
@@ -110,7 +111,7 @@ class ActorRow(Struct, frozen=True):
     is_detached: bool
     restarts: int
     #: Id of the placement group of the actor; 0 for none.
-    group: int
+    group: GroupId
     #: Reason of the actor's death; empty unless details were asked for.
     cause: str = ""
 
@@ -118,7 +119,7 @@ class ActorRow(Struct, frozen=True):
 class ObjectRow(Struct, frozen=True):
     """An object. `status` and `reference` are Ray's words."""
 
-    object_id: int
+    object_id: ObjectId
     #: Label of the task that gives the value; empty for a `put`.
     label: str
     #: Size of the value in bytes; 0 while the object is promised.
@@ -134,7 +135,7 @@ class ObjectRow(Struct, frozen=True):
 class WorkerRow(Struct, frozen=True):
     """A process of the session. Times are the scheduler's clock; 0 when not known."""
 
-    worker_id: int
+    worker_id: ClientId
     pid: int
     is_driver: bool
     is_alive: bool

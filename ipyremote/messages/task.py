@@ -15,6 +15,7 @@ import msgspec
 
 from ipyremote.backend.placement import Place
 from ipyremote.backend.records import RESOURCE_UNIT, RareOptions, Resources
+from ipyremote.ids import DRIVER, NOBODY, ActorId, ClientId, ObjectId, TaskId
 from ipyremote.messages.values import Inline, Struct
 
 __all__ = [
@@ -30,7 +31,7 @@ class TaskSpec(Struct, frozen=True):
     """A task, a method call or an actor's creation. The scheduler hands it to a worker unchanged, in `RunTask`."""
 
     #: Id of the task and of its first return object; return object i has the id `task_id + i`.
-    task_id: int
+    task_id: TaskId
     #: Digest of the function, or of the class for a method call or a creation, as announced by `Define`.
     digest: bytes
     #: Name of the function or method, or the name given by `options(name=...)`.
@@ -41,9 +42,9 @@ class TaskSpec(Struct, frozen=True):
     #: arguments, or when `packed`.
     args: Inline
     #: Ids of objects whose values the task needs before it can start. The task holds these objects until it has ended.
-    deps: tuple[int, ...] = ()
+    deps: tuple[ObjectId, ...] = ()
     #: Ids of objects and actors referred to inside `args`. The task holds these, too, until it has ended.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
     #: Whether the arguments are the value of the last of `deps` instead of `args`, because they are large.
     packed: bool = False
     #: Number of return objects; with 0 the result is thrown away.
@@ -55,13 +56,13 @@ class TaskSpec(Struct, frozen=True):
     #: Exceptions of user code that are retried: b"" for none, b"*" for any, else the pickle of a tuple of types.
     retry_on: bytes = b""
     #: Actor of a method call; 0 for other tasks.
-    actor_id: int = 0
+    actor_id: ActorId = NOBODY
     #: Name of the method; empty for other tasks.
     method: str = ""
     #: The task that submitted this one; 0 for a driver's own code.
-    parent: int = 0
+    parent: TaskId = NOBODY
     #: The driver that shows the task's output.
-    driver: int = 1
+    driver: ClientId = DRIVER
     #: Token of that driver for the notebook cell that submitted the task.
     cell: int = 0
     #: Concurrency group of a method call; empty for the default group.

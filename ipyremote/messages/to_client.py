@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from ipyremote.backend.placement import GroupRecord
+from ipyremote.ids import NOBODY, ClientId, ObjectId, TaskId
 from ipyremote.messages.state_rows import (
     ActorRow,
     ClusterStatus,
@@ -55,7 +56,7 @@ __all__ = [
 class Welcome(Struct, frozen=True, tag=40):
     """The answer to a greeting that was accepted."""
 
-    client_id: int
+    client_id: ClientId
     #: Process id of the scheduler.
     pid: int
 
@@ -63,7 +64,7 @@ class Welcome(Struct, frozen=True, tag=40):
 class ObjectReady(Struct, frozen=True, tag=41):
     """An object and its value, which is never a `Forward`: the scheduler follows forwards first."""
 
-    object_id: int
+    object_id: ObjectId
     value: Inline | Stored | Failure
 
 
@@ -95,7 +96,7 @@ class Evict(Struct, frozen=True, tag=72):
 class TaskUpdate(Struct, frozen=True, tag=44):
     """State of the task behind a watched object."""
 
-    object_id: int
+    object_id: ObjectId
     #: "waiting", "ready", "running", "blocked", "done", "failed" or "cancelled". A `put` object is "done".
     state: str
     label: str = ""
@@ -114,7 +115,7 @@ class OutputText(Struct, frozen=True, tag=45):
     #: 1 for stdout, 2 for stderr.
     stream: int
     text: str
-    task_id: int = 0
+    task_id: TaskId = NOBODY
 
 
 class DisplayContent(Struct, frozen=True, tag=49):
@@ -122,7 +123,7 @@ class DisplayContent(Struct, frozen=True, tag=49):
 
     cell: int
     label: str
-    task_id: int
+    task_id: TaskId
     content: bytes
 
 
@@ -131,7 +132,7 @@ class ProgressUpdate(Struct, frozen=True, tag=54):
 
     cell: int
     label: str
-    task_id: int
+    task_id: TaskId
     bar: int
     description: str
     done: float
@@ -150,10 +151,10 @@ class Notice(Struct, frozen=True, tag=46):
 class StreamItem(Struct, frozen=True, tag=62):
     """The next item of a stream that the receiver has submitted. The receiver holds the item from now on."""
 
-    task_id: int
+    task_id: TaskId
     #: Number of the item, from 0.
     index: int
-    object_id: int
+    object_id: ObjectId
     #: Value of the item; None for a deferred ref, whose value comes as `ObjectReady`.
     value: Inline | Stored | None
 

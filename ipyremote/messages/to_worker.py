@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
+from ipyremote.ids import TaskId
 from ipyremote.messages.task import ActorSpec, TaskSpec
 from ipyremote.messages.values import Inline, Stored, Struct
 
@@ -44,7 +45,7 @@ class RunTask(Struct, frozen=True, tag=50):
 class Recall(Struct, frozen=True, tag=51):
     """Tasks to be handed back if they have not started. Answered by `Returned`."""
 
-    task_ids: tuple[int, ...]
+    task_ids: tuple[TaskId, ...]
 
 
 class CancelRun(Struct, frozen=True, tag=52):
@@ -53,14 +54,14 @@ class CancelRun(Struct, frozen=True, tag=52):
     The worker answers with a `TaskDone` whose values are `Failure("task_cancelled", ...)`.
     """
 
-    task_id: int
+    task_id: TaskId
     attempt: int
 
 
 class StreamDemand(Struct, frozen=True, tag=63):
     """The number of items that a running task's stream is to make."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     #: Number of items from the beginning of the stream; ENDLESS for all. With 0 nobody can see the items any more: the
     #: worker closes the generator, or does not start it, and reports `TaskDone`.

@@ -29,6 +29,7 @@ from typing import Any, TypeAlias, TypeVar
 import msgspec
 
 from ipyremote.exceptions import tracebacks
+from ipyremote.ids import ObjectId, TaskId
 
 __all__ = [
     "Display",
@@ -82,7 +83,7 @@ class Failure(Struct, frozen=True, tag=3):
     #: Pickle of the exception; empty unless user code raised.
     data: bytes = b""
     #: Ids of objects and actors referred to inside `data`. Every object with this failure as its value holds them.
-    refs: tuple[int, ...] = ()
+    refs: tuple[ObjectId, ...] = ()
 
     @property
     def line(self) -> str:
@@ -93,7 +94,7 @@ class Failure(Struct, frozen=True, tag=3):
 class Forward(Struct, frozen=True, tag=4):
     """A value that is the value of another object, as soon as that object has one."""
 
-    object_id: int
+    object_id: ObjectId
 
 
 Value: TypeAlias = Inline | Stored | Failure | Forward
@@ -103,7 +104,7 @@ class Output(Struct, frozen=True, tag=35):
     """Text that a task wrote."""
 
     #: 0 for text that was written outside any task.
-    task_id: int
+    task_id: TaskId
     #: 1 for stdout, 2 for stderr.
     stream: int
     text: str
@@ -112,7 +113,7 @@ class Output(Struct, frozen=True, tag=35):
 class Display(Struct, frozen=True, tag=36):
     """A display of a task: anything shown that is not text."""
 
-    task_id: int
+    task_id: TaskId
     #: The JSON object that the module docstring draws.
     content: bytes
 
@@ -120,7 +121,7 @@ class Display(Struct, frozen=True, tag=36):
 class Progress(Struct, frozen=True, tag=37):
     """State of a progress bar of a task. Nothing follows for a bar that is closed."""
 
-    task_id: int
+    task_id: TaskId
     #: Number of the bar, unique in the task. A bar encloses all open bars with larger numbers.
     bar: int
     description: str

@@ -33,6 +33,7 @@ from IPython.core.magic_arguments import magic_arguments
 from ipyremote.actor import ActorHandle
 from ipyremote.backend import Backend, current
 from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.cells.cell_arguments import CellArguments, parsed, takes_cell_arguments
 from ipyremote.notebook.cells.sessions import Sessions
 from ipyremote.notebook.cells.submission import CellInputError, CellSubmitter, CellSyntaxError
@@ -74,7 +75,7 @@ class RemoteMagics(Magics):
         self.sessions = Sessions()
         self.submitter = CellSubmitter(shell, self.sessions)
         #: Backend and id of each cell's task, latest cell last.
-        self._cells: deque[tuple[Backend | None, int]] = deque(maxlen=_RECENT)
+        self._cells: deque[tuple[Backend | None, ObjectId]] = deque(maxlen=_RECENT)
 
     @output_can_be_silenced
     @no_var_expand
@@ -285,7 +286,7 @@ class RemoteMagics(Magics):
         except Exception as error:  # raised by the user's expression
             raise UsageError(f"%{magic}: {type(error).__name__}: {error}") from None
 
-    def _unfinished(self, backend: Backend) -> list[int]:
+    def _unfinished(self, backend: Backend) -> list[ObjectId]:
         if backend.history is not None:
             return backend.history.unfinished()
         cells = [any_id for owner, any_id in self._cells if owner is backend]

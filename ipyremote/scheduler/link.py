@@ -27,6 +27,8 @@ import struct
 import time
 from typing import Final, NamedTuple
 
+from ipyremote.ids import ClientId
+
 __all__ = [
     "EXITED",
     "FORK",
@@ -56,7 +58,7 @@ class Report(NamedTuple):
     """One report of the zygote. `kind` is STARTED, EXITED, REFUSED or OPENED."""
 
     kind: bytes
-    worker_id: int
+    worker_id: ClientId
     pid: int
     status: int
 
@@ -88,11 +90,11 @@ class ZygoteLink:
         """Whether the socket had no room for all requests, so that `flush` must be called again soon."""
         return bool(self._unsent)
 
-    def fork(self, worker_id: int) -> None:
+    def fork(self, worker_id: ClientId) -> None:
         """Ask for a worker. The zygote answers with STARTED and one day EXITED, or with REFUSED."""
         self._unsent += RECORD.pack(FORK, worker_id, 0, 0)
 
-    def kill(self, worker_id: int) -> None:
+    def kill(self, worker_id: ClientId) -> None:
         """Ask for the end of a worker. Harmless for a worker that has ended, or ends by itself."""
         # The zygote knows whether it has reaped the process, so it never kills another process with the same id.
         self._unsent += RECORD.pack(KILL, worker_id, 0, 0)

@@ -54,7 +54,7 @@ from ipyremote.core.events import (
     Tick,
     WorkerStarted,
 )
-from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, SCHEDULER
+from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, SCHEDULER, ClientId
 from ipyremote.messages import Boot, Bye, EnvironmentSpec, Exit, Hello, Kept, Notice, Welcome
 from ipyremote.scheduler.environments import EnvironmentLink, EnvironmentProcesses
 from ipyremote.scheduler.journal import Journal
@@ -101,18 +101,18 @@ class Scheduler:
         #: Exit status of this process, once the session is over.
         self._status: int | None = None
         #: Clients that are gone and whose remaining segments were not removed yet.
-        self._departed: list[int] = []
+        self._departed: list[ClientId] = []
         #: Whether the session may outlive its driver.
         self._keeps_alive = boot.keep_alive > 0
         #: Client id of each connected driver, by the driver's process file descriptor.
-        self._drivers: dict[int, int] = {}
+        self._drivers: dict[int, ClientId] = {}
         #: Time until which to wait for the last messages of each driver whose process has ended, by client id, in
         #: seconds.
-        self._leaving: dict[int, float] = {}
+        self._leaving: dict[ClientId, float] = {}
         #: Questions about kept sessions that arrived while a driver was leaving. They wait until the driver has left.
         self._asked: list[Received] = []
         #: Client ids of all drivers that have left.
-        self._left: set[int] = set()
+        self._left: set[ClientId] = set()
         self._lifeline = Lifeline(boot.lifeline)
         # The descriptor stays open until this process ends, and its end tells the driver so.
         os.set_inheritable(boot.alive, False)
@@ -265,7 +265,7 @@ class Scheduler:
         self._drivers[fd] = hello.client_id
         self._listen(fd, lambda events, now: self._on_driver_ended(hello.client_id, now))
 
-    def _unwatch_driver(self, client_id: int) -> None:
+    def _unwatch_driver(self, client_id: ClientId) -> None:
         for fd in [fd for fd, driver in self._drivers.items() if driver == client_id]:
             self._ignore(fd)
             del self._drivers[fd]
@@ -275,7 +275,7 @@ class Scheduler:
         self._ignore(self._lifeline.fileno())
         self._on_driver_ended(DRIVER, now)
 
-    def _on_driver_ended(self, client_id: int, now: float) -> None:
+    def _on_driver_ended(self, client_id: ClientId, now: float) -> None:
         self._unwatch_driver(client_id)
         if client_id == DRIVER and not self._keeps_alive:
             # The session ends at once, whatever state the core is in.
@@ -298,7 +298,7 @@ class Scheduler:
             events += self._asked
             self._asked.clear()
 
-    def _forget_driver(self, client_id: int, events: list[Event]) -> None:
+    def _forget_driver(self, client_id: ClientId, events: list[Event]) -> None:
         self._leaving.pop(client_id, None)
         self._left.add(client_id)
         self._asked = [asked for asked in self._asked if asked.sender != client_id]

@@ -11,6 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
+from ipyremote.ids import ClientId
+
 __all__ = ["LOG_BYTES", "last_lines", "last_words", "trim_log", "worker_log"]
 
 #: Length above which a log is cut to nothing, in bytes.
@@ -28,12 +30,12 @@ _FAULT: Final = "Fatal Python error"
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
 
-def worker_log(directory: Path, worker_id: int) -> Path:
+def worker_log(directory: Path, worker_id: ClientId) -> Path:
     """Return the path of a worker's log."""
     return directory / f"worker-{worker_id}.log"
 
 
-def trim_log(directory: Path, worker_id: int) -> None:
+def trim_log(directory: Path, worker_id: ClientId) -> None:
     """Keep a worker's log from filling the session directory. The worker goes on writing at the new end."""
     log = worker_log(directory, worker_id)
     with contextlib.suppress(OSError):
@@ -41,7 +43,7 @@ def trim_log(directory: Path, worker_id: int) -> None:
             os.truncate(log, 0)
 
 
-def last_words(directory: Path, worker_id: int) -> str:
+def last_words(directory: Path, worker_id: ClientId) -> str:
     """Return the last lines of a worker's log, or the fault handler's report if there is one."""
     return last_lines(worker_log(directory, worker_id))
 

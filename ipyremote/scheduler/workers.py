@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd, WorkerExited
+from ipyremote.ids import ClientId
 from ipyremote.messages import DecodeError, TaskDone, TaskFailed, decode_report
 from ipyremote.scheduler.deaths import OomCounter, describe
 from ipyremote.scheduler.link import EXITED, REFUSED, STARTED, Report, ZygoteLink
@@ -72,14 +73,14 @@ class Workers:
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._oom = OomCounter()
-        self._workers: dict[int, _Worker] = {}
+        self._workers: dict[ClientId, _Worker] = {}
         #: Ids of the workers that have ended and were not reported yet, in the order of their ends.
-        self._ended: list[int] = []
+        self._ended: list[ClientId] = []
         #: Earliest `kill_at` of all workers, or an earlier time, in seconds; None if no worker has a `kill_at`.
         self._next_kill: float | None = None
         self._next_trim = 0.0
 
-    def start(self, worker_id: int, now: float, link: ZygoteLink | None) -> None:
+    def start(self, worker_id: ClientId, now: float, link: ZygoteLink | None) -> None:
         """Request a worker process over `link`; None if the process that would fork the worker has just ended."""
         worker = self._workers[worker_id] = _Worker(now, link)
         if link is None:
@@ -90,24 +91,24 @@ class Workers:
         self._schedule(now + link.start_seconds)
         link.fork(worker_id)
 
-    def refusal(self, worker_id: int) -> str:
+    def refusal(self, worker_id: ClientId) -> str:
         """Return why a greeting with this worker id is refused; empty for a greeting that is expected."""
         worker = self._workers.get(worker_id)
         if worker is None:
             return "no such worker was started"
         return "this worker has greeted before" if worker.greeted else ""
 
-    def greet(self, worker_id: int) -> None:
+    def greet(self, worker_id: ClientId) -> None:
         """Note that the greeting of a worker was accepted."""
         worker = self._workers[worker_id]
         worker.greeted = True
         worker.kill_at = None
 
-    def is_known(self, worker_id: int) -> bool:
+    def is_known(self, worker_id: ClientId) -> bool:
         """Whether there is a worker with this id that was not reported as exited."""
         return worker_id in self._workers
 
-    def stop(self, worker_id: int, how: Literal["exit", "kill"], now: float) -> None:
+    def stop(self, worker_id: ClientId, how: Literal["exit", "kill"], now: float) -> None:
         """End a worker: kill it now, or after EXIT_SECONDS if it was asked to exit and has not left by then."""
         worker = self._workers.get(worker_id)
         if worker is None or worker.ended_at is not None:
@@ -119,7 +120,7 @@ class Workers:
             worker.overdue = f"it did not leave within {EXIT_SECONDS:.0f} s of being asked"
             self._schedule(worker.kill_at)
 
-    def kill(self, worker_id: int, note: str = "") -> None:
+    def kill(self, worker_id: ClientId, note: str = "") -> None:
         """Kill a worker now. `note` goes into the reason of its end."""
         worker = self._workers.get(worker_id)
         if worker is None or worker.ended_at is not None:
@@ -171,16 +172,16 @@ class Workers:
         due = self._next_trim if self._next_kill is None else min(self._next_trim, self._next_kill)
         return min(due, now + LAST_FRAMES_POLL) if self._ended else due
 
-    def ended(self) -> list[int]:
+    def ended(self) -> list[ClientId]:
         """Return the ids of the workers whose process is gone and which were not reported yet."""
         return list(self._ended)
 
-    def is_overdue(self, worker_id: int, now: float) -> bool:
+    def is_overdue(self, worker_id: ClientId, now: float) -> bool:
         """Whether the wait for the last frames of an ended worker has been long enough."""
         ended_at = self._workers[worker_id].ended_at
         return ended_at is not None and now >= ended_at + LAST_FRAMES_SECONDS
 
-    def report(self, worker_id: int) -> WorkerExited:
+    def report(self, worker_id: ClientId) -> WorkerExited:
         """Return the report of a worker's end. Removes the files of the worker."""
         worker = self._workers.pop(worker_id)
         self._ended.remove(worker_id)
@@ -199,7 +200,7 @@ class Workers:
         worker_log(self._directory, worker_id).unlink(missing_ok=True)
         return WorkerExited(worker_id, end, started, finished, reports)
 
-    def _last_reports(self, worker_id: int) -> tuple[tuple[int, TaskDone | TaskFailed], ...]:
+    def _last_reports(self, worker_id: ClientId) -> tuple[tuple[int, TaskDone | TaskFailed], ...]:
         reports = []
         for run, data in read_reports(self._directory, worker_id):
             # A worker whose memory was corrupted may have written anywhere in the page.

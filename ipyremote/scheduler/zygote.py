@@ -34,6 +34,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final, NoReturn
 
+from ipyremote.ids import NO_CLIENT, ClientId
 from ipyremote.messages import Boot, EnvironmentSpec, WorkerBoot
 from ipyremote.process_title import set_title
 from ipyremote.scheduler.link import EXITED, FORK, KILL, OPENED, RECORD, REFUSED, STARTED, ZygoteLink
@@ -96,9 +97,9 @@ class Zygote:
         self._environment = environment
         self._link = link
         #: Process id of each living worker, by worker id.
-        self._pids: dict[int, int] = {}
+        self._pids: dict[ClientId, int] = {}
         #: Worker id of each living worker, by process id.
-        self._worker_ids: dict[int, int] = {}
+        self._worker_ids: dict[int, ClientId] = {}
         for number in _IGNORED:
             signal.signal(number, signal.SIG_IGN)
         self._lifeline, self._lifeline_end = lifeline.pair()
@@ -122,7 +123,7 @@ class Zygote:
         poll.register(self._wake, select.POLLIN)
         pending = b""
         if self._environment is not None:
-            self._report(OPENED, 0, 0, 0)
+            self._report(OPENED, NO_CLIENT, 0, 0)
         while True:
             ready = dict(poll.poll())
             if self._wake in ready:
@@ -140,16 +141,16 @@ class Zygote:
             pending = pending[whole:]
         self._end()
 
-    def _perform(self, kind: bytes, worker_id: int) -> None:
+    def _perform(self, kind: bytes, worker_id: ClientId) -> None:
         if kind == FORK:
             self._fork(worker_id)
         elif kind == KILL and worker_id in self._pids:
             _kill_group(self._pids[worker_id])
 
-    def _report(self, kind: bytes, worker_id: int, pid: int, status: int) -> None:
+    def _report(self, kind: bytes, worker_id: ClientId, pid: int, status: int) -> None:
         self._link.sendall(RECORD.pack(kind, worker_id, pid, status))
 
-    def _fork(self, worker_id: int) -> None:
+    def _fork(self, worker_id: ClientId) -> None:
         try:
             pid = os.fork()
         except OSError as error:
@@ -193,7 +194,7 @@ class Zygote:
         for pid in self._pids.values():
             os.waitpid(pid, 0)
 
-    def _become_worker(self, worker_id: int) -> NoReturn:
+    def _become_worker(self, worker_id: ClientId) -> NoReturn:
         status = 1
         try:
             self._leave_zygote()
@@ -220,7 +221,7 @@ class Zygote:
         _offer_to_oom_killer()
         gc.enable()
 
-    def _run_worker(self, worker_id: int) -> int:
+    def _run_worker(self, worker_id: ClientId) -> int:
         boot = WorkerBoot(
             worker_id=worker_id,
             directory=self._boot.directory,

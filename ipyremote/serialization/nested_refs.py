@@ -17,6 +17,7 @@ from contextlib import contextmanager
 
 from ipyremote import settings
 from ipyremote.exceptions import OufOfBandObjectRefSerializationException
+from ipyremote.ids import ObjectId
 
 __all__ = ["collect", "collecting", "here"]
 
@@ -25,7 +26,7 @@ class Here(threading.local):
     """This thread's innermost open collection."""
 
     #: Ids collected so far; None while no collection is open. Code that sets `ids` restores it in a `finally`.
-    ids: list[int] | None = None
+    ids: list[ObjectId] | None = None
 
 
 #: The open collection, for code too hot for `collecting`: set `here.ids` to a new list, and restore the old one in a
@@ -34,10 +35,10 @@ here = Here()
 
 
 @contextmanager
-def collecting() -> Iterator[list[int]]:
+def collecting() -> Iterator[list[ObjectId]]:
     """Collect the ids of refs that this thread pickles in the block, in order, repetitions included."""
     outer = here.ids
-    inner: list[int] = []
+    inner: list[ObjectId] = []
     here.ids = inner
     try:
         yield inner
@@ -45,7 +46,7 @@ def collecting() -> Iterator[list[int]]:
         here.ids = outer
 
 
-def collect(any_id: int) -> bool:
+def collect(any_id: ObjectId) -> bool:
     """Add the id of a ref or actor handle that is being pickled to the open collection.
 
     Returns False if no collection is open and the settings allow that: the caller must then hold the object for good.

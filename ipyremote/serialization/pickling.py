@@ -36,6 +36,7 @@ from weakref import WeakSet
 import cloudpickle
 
 from ipyremote.exceptions import IPyRemoteError, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.serialization import diagnosis
 from ipyremote.serialization.nested_refs import collect, collecting, here
 
@@ -116,7 +117,7 @@ class Pickled:
 
     __slots__ = ("buffers", "head", "refs")
 
-    def __init__(self, head: bytes, buffers: list[memoryview], refs: tuple[int, ...]) -> None:
+    def __init__(self, head: bytes, buffers: list[memoryview], refs: tuple[ObjectId, ...]) -> None:
         #: The pickle without its out-of-band buffers.
         self.head = head
         #: Out-of-band buffers, flat and contiguous, in the order in which the pickle refers to them.
@@ -260,7 +261,7 @@ def dumps(value: Any, names: Sequence[str] = ()) -> Pickled:
     if type(value) in _BYTES and len(value) > INLINE_LIMIT:
         value = _Bytes(value)
     outer = here.ids
-    ids: list[int] = []
+    ids: list[ObjectId] = []
     here.ids = ids
     left_out: list[pickle.PickleBuffer] = []
     try:
@@ -303,13 +304,13 @@ def dumps_whole(value: Any) -> Pickled:
     pickled = dumps(value)
     if not pickled.buffers:
         return pickled
-    ids: list[int] = []
+    ids: list[ObjectId] = []
     head = _dumps_by_value(value, (), ids, None)
     return Pickled(head, [], tuple(dict.fromkeys(ids)))
 
 
 def _dumps_by_value(
-    value: Any, names: Sequence[str], ids: list[int], left_out: list[pickle.PickleBuffer] | None
+    value: Any, names: Sequence[str], ids: list[ObjectId], left_out: list[pickle.PickleBuffer] | None
 ) -> bytes:
     file = io.BytesIO()
     with collecting() as collected:
@@ -368,7 +369,7 @@ def loads_inline(value: Joined) -> Any:
 # -------------------------------------------------------------------------------------------------- functions
 
 
-def dumps_function(fn: Callable[..., Any]) -> tuple[bytes, tuple[int, ...]]:
+def dumps_function(fn: Callable[..., Any]) -> tuple[bytes, tuple[ObjectId, ...]]:
     """Pickle a function or class, and return (payload, ids of the refs that the function closes over).
 
     A function of `__main__` is pickled by value, with the globals that it uses. An importable function is pickled by

@@ -24,6 +24,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from ipyremote.ids import ClientId
+
 __all__ = ["ProgressPage", "read_progress", "read_reports", "remove_progress"]
 
 _WORDS: Final = struct.Struct("=QQ")
@@ -35,7 +37,7 @@ _PAGE_BYTES: Final = _SLOTS_START + _SLOTS * _SLOT_BYTES
 _MOST_BYTES: Final = _SLOT_BYTES - _WORDS.size
 
 
-def _path(directory: Path, worker_id: int) -> Path:
+def _path(directory: Path, worker_id: ClientId) -> Path:
     return directory / f"progress-{worker_id}"
 
 
@@ -49,7 +51,7 @@ class ProgressPage:
         self._words = memoryview(page)[:_SLOTS_START].cast("Q")
 
     @classmethod
-    def create(cls, directory: Path, worker_id: int) -> ProgressPage:
+    def create(cls, directory: Path, worker_id: ClientId) -> ProgressPage:
         """Make the page of a worker, with both words zero. Raises OSError when there is no room for the page."""
         fd = os.open(_path(directory, worker_id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
@@ -86,7 +88,7 @@ class ProgressPage:
         self._map.close()
 
 
-def read_progress(directory: Path, worker_id: int) -> tuple[int, int]:
+def read_progress(directory: Path, worker_id: ClientId) -> tuple[int, int]:
     """Return (last run started, last run finished); (0, 0) for a worker that never made its page."""
     data = _read(directory, worker_id)
     if len(data) < _WORDS.size:
@@ -95,7 +97,7 @@ def read_progress(directory: Path, worker_id: int) -> tuple[int, int]:
     return started, finished
 
 
-def read_reports(directory: Path, worker_id: int) -> list[tuple[int, bytes]]:
+def read_reports(directory: Path, worker_id: ClientId) -> list[tuple[int, bytes]]:
     """Return (number of the run, report) of the last runs of a dead worker, in the order of the runs."""
     data = _read(directory, worker_id)
     found = []
@@ -107,13 +109,13 @@ def read_reports(directory: Path, worker_id: int) -> list[tuple[int, bytes]]:
     return sorted(found)
 
 
-def _read(directory: Path, worker_id: int) -> bytes:
+def _read(directory: Path, worker_id: ClientId) -> bytes:
     try:
         return _path(directory, worker_id).read_bytes()
     except OSError:
         return b""
 
 
-def remove_progress(directory: Path, worker_id: int) -> None:
+def remove_progress(directory: Path, worker_id: ClientId) -> None:
     """Remove the page of a worker that has ended. Harmless for a worker without a page."""
     _path(directory, worker_id).unlink(missing_ok=True)

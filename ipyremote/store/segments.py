@@ -31,6 +31,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Literal
 
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import Stored
 from ipyremote.store.directory import SPILL_LINK
 from ipyremote.store.files import NO_ROOM, lay_out, needed, opened, write_all
@@ -80,7 +81,7 @@ class SegmentStore:
     A forked child must not use its parent's store, but needs a store with the child's own client number.
     """
 
-    def __init__(self, path: Path, client_id: int, capacity: int) -> None:
+    def __init__(self, path: Path, client_id: ClientId, capacity: int) -> None:
         """Use the session directory `path`. `capacity`: bytes that all processes of the session may use together."""
         #: The session directory.
         self.path = path
@@ -110,7 +111,7 @@ class SegmentStore:
         return Stored(segment.name, segment.size, len(head), places)
 
     def read(
-        self, stored: Stored, object_id: int, released: deque[int]
+        self, stored: Stored, object_id: ObjectId, released: deque[ObjectId]
     ) -> tuple[memoryview, list[memoryview], bool]:
         """Return (pickle, buffers, whether the object was mapped anew) of an object, read-only and without a copy.
 
@@ -317,7 +318,7 @@ def unlink(
         usage.close()
 
 
-def reap(path: Path, client_id: int, keep: Collection[str], keep_on_disk: Collection[str] = ()) -> int:
+def reap(path: Path, client_id: ClientId, keep: Collection[str], keep_on_disk: Collection[str] = ()) -> int:
     """Remove the segments of a dead process that hold no known object, and count all segments of the session anew.
 
     Such segments were recycled, or were not announced to the scheduler yet. `keep` and `keep_on_disk` name the segments

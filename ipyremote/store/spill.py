@@ -26,6 +26,7 @@ from pathlib import Path
 from typing import Final
 
 from ipyremote import settings
+from ipyremote.ids import ClientId
 from ipyremote.messages import Stored
 from ipyremote.store.directory import SPILL_LINK
 from ipyremote.store.files import NO_ROOM, lay_out, needed, opened, write_all
@@ -64,7 +65,7 @@ class DiskFull(Exception):
 class SpillStore:
     """One process's access to the spill directory of its session. Thread-safe."""
 
-    def __init__(self, session: Path, client_id: int) -> None:
+    def __init__(self, session: Path, client_id: ClientId) -> None:
         self._session = session
         self._client = client_id
         self._link = session / SPILL_LINK
@@ -180,7 +181,7 @@ def unlink_disk(session: Path, segments: Collection[str]) -> None:
     _unlink(session / SPILL_LINK, segments)
 
 
-def reap_disk(session: Path, client_id: int, keep: Collection[str]) -> None:
+def reap_disk(session: Path, client_id: ClientId, keep: Collection[str]) -> None:
     """Remove the unfinished files of a dead process, and those of its segments that hold no object."""
     link = session / SPILL_LINK
     prefixes = tuple(f"{prefix}{client_id}-" for prefix in (SEGMENT_PREFIX, DISK_PREFIX, _PART_PREFIX))

@@ -29,7 +29,7 @@ from ipyremote.backend.placement import ANYWHERE, GroupRecord, Place, matches_of
 from ipyremote.declare.exports import Export
 from ipyremote.declare.options import check_bundle, to_units
 from ipyremote.exceptions import TaskPlacementGroupRemoved
-from ipyremote.ids import Identifier
+from ipyremote.ids import NO_GROUP, GroupId, Identifier
 from ipyremote.refs import ObjectRef
 
 __all__ = [
@@ -76,7 +76,7 @@ class PlacementGroup:
 
     def __init__(
         self,
-        group_id: int,
+        group_id: GroupId,
         key: str,
         label: str,
         bundles: tuple[Resources, ...] | None = None,
@@ -91,7 +91,7 @@ class PlacementGroup:
     @staticmethod
     def empty() -> PlacementGroup:
         """Return an object that names no group."""
-        return PlacementGroup(0, "", "", ())
+        return PlacementGroup(NO_GROUP, "", "", ())
 
     @property
     def is_empty(self) -> bool:
@@ -439,7 +439,9 @@ def placement_group_table(placement_group: PlacementGroup | None = None) -> dict
     """
     group = _checked("placement_group_table", placement_group) if placement_group is not None else None
     backend = current.backend()
-    known = [_described(backend, record) for record in _groups_of(backend).all(group._id if group else 0)]
+    known = [
+        _described(backend, record) for record in _groups_of(backend).all(group._id if group else NO_GROUP)
+    ]
     if group is not None:
         return known[0] if known else {}
     return {record["placement_group_id"]: record for record in known}

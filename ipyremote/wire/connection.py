@@ -21,6 +21,7 @@ from typing import Final
 
 import zmq
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import FromClient, Hello, ToClient, decode_to_client, encode_frame, encode_greeting
 
 __all__ = ["MAX_FRAME_BYTES", "Connection", "routing_id"]
@@ -35,7 +36,7 @@ MAX_FRAME_BYTES: Final = 1 << 30
 LINGER_MS = 500
 
 
-def routing_id(client_id: int) -> bytes:
+def routing_id(client_id: ClientId) -> bytes:
     """Return the zmq routing id of a client: "c" and the client's number, big-endian.
 
     The letter is there because zmq reserves ids that start with a zero byte.
@@ -158,7 +159,7 @@ def _can_be_encoded(message: FromClient) -> bool:
 
 
 def _connected_dealer(
-    context: zmq.Context[zmq.Socket[bytes]], path: str, client_id: int
+    context: zmq.Context[zmq.Socket[bytes]], path: str, client_id: ClientId
 ) -> zmq.Socket[bytes]:
     dealer = context.socket(zmq.DEALER)
     try:

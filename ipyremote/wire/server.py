@@ -29,6 +29,7 @@ from typing import Final, NamedTuple, TypeAlias
 
 import zmq
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import (
     SECRET_BYTES,
     DecodeError,
@@ -44,7 +45,7 @@ from ipyremote.wire.connection import MAX_FRAME_BYTES, routing_id
 __all__ = ["AddressInUse", "Fault", "Incoming", "Server"]
 
 #: Client id and message, as `receive` gives them. A `Hello` is an accepted greeting.
-Incoming: TypeAlias = tuple[int, FromClient | Hello]
+Incoming: TypeAlias = tuple[ClientId, FromClient | Hello]
 
 #: Size of a frame above which its batch is sent as several frames, in bytes.
 SPLIT_BYTES: Final = 8 << 20
@@ -67,7 +68,7 @@ class AddressInUse(OSError):
 class Fault(NamedTuple):
     """A breach of the protocol by a client. `text` says what the client has sent."""
 
-    client_id: int
+    client_id: ClientId
     text: str
 
 
@@ -76,7 +77,7 @@ class _Peer:
 
     __slots__ = ("client_id", "outbox", "route", "seen", "sent")
 
-    def __init__(self, client_id: int, route: bytes) -> None:
+    def __init__(self, client_id: ClientId, route: bytes) -> None:
         self.client_id = client_id
         #: Routing id of the connection.
         self.route = route
@@ -113,7 +114,7 @@ class Server:
         self._admit = admit
         self._log = log
         self._by_route: dict[bytes, _Peer] = {}
-        self._by_id: dict[int, _Peer] = {}
+        self._by_id: dict[ClientId, _Peer] = {}
         self._dirty: list[_Peer] = []
         self._faults: list[Fault] = []
         #: Number of dropped frames, which were not authentic, refused or not decodable.
@@ -204,7 +205,7 @@ class Server:
         faults, self._faults = self._faults, []
         return faults
 
-    def send(self, client_id: int, message: ToClient) -> None:
+    def send(self, client_id: ClientId, message: ToClient) -> None:
         """Queue a message for the next `flush`. Nothing happens if the client is not known (any more)."""
         peer = self._by_id.get(client_id)
         if peer is None:
@@ -247,7 +248,7 @@ class Server:
             return False
         return True
 
-    def is_connected(self, client_id: int) -> bool:
+    def is_connected(self, client_id: ClientId) -> bool:
         """Return whether messages can still come from a client whose process has ended. Not for a living client.
 
         libzmq reports a lost connection only when something is sent on it, so this sends an empty frame. Once such a
@@ -256,7 +257,7 @@ class Server:
         peer = self._by_id.get(client_id)
         return peer is not None and self._send_frame(peer, b"")
 
-    def forget(self, client_id: int) -> None:
+    def forget(self, client_id: ClientId) -> None:
         """Forget a client that is gone. Its number may greet again."""
         peer = self._by_id.pop(client_id, None)
         if peer is not None:

@@ -11,6 +11,7 @@ from ipyremote.backend.placement import Place
 from ipyremote.client.session import Session
 from ipyremote.declare.methods import is_async, record_of
 from ipyremote.exceptions import AsyncioActorExit
+from ipyremote.ids import NOBODY
 from ipyremote.messages import ActorSpec, KillActor, TaskSpec
 from ipyremote.serialization import pickling
 from ipyremote.worker.host import Assignment, Host
@@ -80,7 +81,7 @@ class WorkerCurrentTask:
             return Identity(session.client_id)
         spec = message.spec
         if self._actor is None:
-            function, resources, actor = self._function_of(spec.digest), spec.resources, 0
+            function, resources, actor = self._function_of(spec.digest), spec.resources, NOBODY
         else:
             made, details, cls = self._actor
             actor, resources = made.task_id, details.resources

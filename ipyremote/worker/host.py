@@ -18,6 +18,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import Final, NoReturn, Protocol
 
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.messages import (
     CancelRun,
     Define,
@@ -44,7 +45,7 @@ class Link(Protocol):
     def reply(self, message: Returned | TaskDone) -> None:
         """Queue a message to the scheduler."""
 
-    def prefetched_value(self, object_id: int) -> Inline | Stored | Failure | None:
+    def prefetched_value(self, object_id: ObjectId) -> Inline | Stored | Failure | None:
         """Return and forget a value that came before the run that needs the value."""
 
     def forget_prefetched(self) -> None:
@@ -89,7 +90,7 @@ class Host:
         #: Whether this worker is an actor, whose calls are never handed back.
         self.is_actor = False
         #: Calls that run at a time with others, by task id.
-        self._concurrent: dict[int, Assignment] = {}
+        self._concurrent: dict[TaskId, Assignment] = {}
         #: Called, with the session's lock held, when there is something to do, for a thread that does not wait in the
         #: session.
         self.on_work: Callable[[], object] | None = None
@@ -143,7 +144,7 @@ class Host:
                 self._leaving = True
                 self._tell()
 
-    def hand_back(self) -> tuple[int, ...]:
+    def hand_back(self) -> tuple[TaskId, ...]:
         """Return the tasks that have not started, because the running one waits; an actor keeps its calls."""
         if self.is_actor:
             return ()
@@ -185,13 +186,13 @@ class Host:
         if self.on_work is not None:
             self.on_work()
 
-    def _on_recall(self, task_ids: frozenset[int]) -> None:
+    def _on_recall(self, task_ids: frozenset[TaskId]) -> None:
         taken = [run for run in self._queue if run.message.spec.task_id in task_ids]
         for run in taken:
             self._queue.remove(run)
         self.link.reply(Returned(tuple(run.message.spec.task_id for run in taken)))
 
-    def _on_cancel(self, task_id: int, attempt: int) -> None:
+    def _on_cancel(self, task_id: TaskId, attempt: int) -> None:
         current = self.current
         if current is not None and _is(current, task_id, attempt):
             current.cancelled = True
@@ -210,7 +211,7 @@ class Host:
                 self.refuse(run)
                 return
 
-    def _on_demand(self, task_id: int, attempt: int, items: int) -> None:
+    def _on_demand(self, task_id: TaskId, attempt: int, items: int) -> None:
         current = () if self.current is None else (self.current,)
         for run in (*current, *self._concurrent.values(), *self._queue):
             if _is(run, task_id, attempt):
@@ -265,5 +266,5 @@ class Host:
             raise KeyboardInterrupt
 
 
-def _is(run: Assignment, task_id: int, attempt: int) -> bool:
+def _is(run: Assignment, task_id: TaskId, attempt: int) -> bool:
     return run.message.spec.task_id == task_id and run.message.attempt == attempt

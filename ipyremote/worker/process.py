@@ -19,6 +19,7 @@ from typing import NoReturn
 from ipyremote.backend import current
 from ipyremote.client.environments import run_hook
 from ipyremote.client.session import Session
+from ipyremote.ids import TaskId
 from ipyremote.messages import WorkerBoot
 from ipyremote.remote_cells import install
 from ipyremote.remote_cells.output import OutputCapture
@@ -93,7 +94,7 @@ def _flush() -> None:
             stream.flush()
 
 
-def _attend(title: WorkerTitle, output: OutputCapture[int]) -> bool:
+def _attend(title: WorkerTitle, output: OutputCapture[TaskId]) -> bool:
     """Do what is due in a worker now and then. Returns whether text waits that is due soon."""
     title.update()
     return output.send_late()

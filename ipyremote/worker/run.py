@@ -30,6 +30,7 @@ from ipyremote.exceptions import (
     TaskError,
     tracebacks,
 )
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.messages import (
     DYNAMIC,
     ActorSpec,
@@ -71,7 +72,7 @@ class Runner:
     """Runs assignments on the main thread of this process."""
 
     def __init__(
-        self, session: Session, host: Host, output: OutputCapture[int], progress: ProgressPage
+        self, session: Session, host: Host, output: OutputCapture[TaskId], progress: ProgressPage
     ) -> None:
         self._session = session
         self._host = host
@@ -320,7 +321,9 @@ class Runner:
 
     # -------------------------------------------------------------------------------------------------- after the call
 
-    def _results(self, spec: TaskSpec, result: Any) -> tuple[tuple[Value, ...], tuple[tuple[int, ...], ...]]:
+    def _results(
+        self, spec: TaskSpec, result: Any
+    ) -> tuple[tuple[Value, ...], tuple[tuple[ObjectId, ...], ...]]:
         if spec.returns == 1:
             value, refs = self._value(result)
             return (value,), (refs,) if refs else ()
@@ -331,7 +334,7 @@ class Runner:
         inner = tuple(refs for _, refs in packed)
         return tuple(value for value, _ in packed), inner if any(inner) else ()
 
-    def _value(self, result: Any) -> tuple[Inline | Stored | Forward, tuple[int, ...]]:
+    def _value(self, result: Any) -> tuple[Inline | Stored | Forward, tuple[ObjectId, ...]]:
         """Return a value for the wire and the ids of the refs inside the value. A deferred ref stands for its value."""
         if isinstance(result, ObjectRef) and result._deferred:
             return Forward(self._session.id_of(result)), ()

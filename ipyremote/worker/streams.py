@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from ipyremote.client.session import Session
+from ipyremote.ids import ObjectId
 from ipyremote.messages import ENDLESS, Failure, Forward, Inline, Stored, Unblocked, Yield
 from ipyremote.refs import ObjectRef
 from ipyremote.streams import DynamicObjectRefGenerator
@@ -30,7 +31,7 @@ class StreamWriter:
         self,
         session: Session,
         assignment: Assignment,
-        pack: Callable[[Any], tuple[Inline | Stored | Forward, tuple[int, ...]]],
+        pack: Callable[[Any], tuple[Inline | Stored | Forward, tuple[ObjectId, ...]]],
     ) -> None:
         self._channel = session.channel
         self._assignment = assignment
@@ -144,6 +145,6 @@ def collect_items(
     return DynamicObjectRefGenerator(refs)
 
 
-def _put(session: Session, item: Any) -> tuple[int, Session, str]:
+def _put(session: Session, item: Any) -> tuple[ObjectId, Session, str]:
     object_id, label = session.put(item)
     return object_id, session, label

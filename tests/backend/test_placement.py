@@ -16,6 +16,7 @@ from ipyremote.backend.placement import (
     matches_of,
 )
 from ipyremote.declare.options import TASK_OPTIONS, check_options, task_options
+from ipyremote.ids import GroupId
 from ipyremote.remote import remote
 from ipyremote.util.placement_group import PlacementGroup
 from ipyremote.util.scheduling_strategies import (
@@ -27,6 +28,10 @@ from ipyremote.util.scheduling_strategies import (
     NotIn,
     PlacementGroupSchedulingStrategy,
 )
+
+#: Ids of placement groups.
+G7 = GroupId(7)
+
 
 LABELS = {"region": "us", "market": "spot", "empty": ""}
 NODE = "0a" * 28
@@ -121,9 +126,9 @@ def test_scheduling_options_result_in_a_placement() -> None:
 def test_scheduling_strategies_result_in_a_placement() -> None:
     assert ANYWHERE == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(None))
     assert ANYWHERE == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(PlacementGroup.empty()))
-    group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
-    assert Place(7) == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(group))
-    assert Place(7, 1, True) == place_of(
+    group = PlacementGroup(G7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
+    assert Place(G7) == place_of(scheduling_strategy=PlacementGroupSchedulingStrategy(group))
+    assert Place(G7, 1, True) == place_of(
         num_cpus=2, scheduling_strategy=PlacementGroupSchedulingStrategy(group, 1, True)
     )
     assert ANYWHERE == place_of(scheduling_strategy=NodeAffinitySchedulingStrategy(NODE, soft=True))
@@ -139,9 +144,9 @@ def test_scheduling_strategies_result_in_a_placement() -> None:
 
 
 def test_deprecated_placement_options_result_in_the_same_placement() -> None:
-    group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
+    group = PlacementGroup(G7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
     with pytest.warns(DeprecationWarning, match="PlacementGroupSchedulingStrategy") as caught:
-        assert Place(7, 1, True) == place_of(
+        assert Place(G7, 1, True) == place_of(
             placement_group=group, placement_group_bundle_index=1, placement_group_capture_child_tasks=True
         )
     with pytest.warns(DeprecationWarning, match="deprecated") as caught:
@@ -173,10 +178,10 @@ def test_deprecated_placement_options_result_in_the_same_placement() -> None:
 def test_a_request_that_fits_into_no_bundle_is_refused_at_its_declaration(
     num_cpus: int, bundle: int, text: str
 ) -> None:
-    group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
+    group = PlacementGroup(G7, "key", "group#1", ((("CPU", 10_000),), (("CPU", 20_000),)))
     strategy = PlacementGroupSchedulingStrategy(group, bundle)
     if not text:
-        assert place_of(num_cpus=num_cpus, scheduling_strategy=strategy) == Place(7, bundle)
+        assert place_of(num_cpus=num_cpus, scheduling_strategy=strategy) == Place(G7, bundle)
         return
     with pytest.raises(ValueError, match=f"does not fit into {text} of PlacementGroup"):
         place_of(num_cpus=num_cpus, scheduling_strategy=strategy)
@@ -211,7 +216,7 @@ def test_a_request_that_fits_into_no_bundle_is_refused_at_its_declaration(
     ],
 )
 def test_invalid_scheduling_strategies_are_refused(make: Any, error: type[Exception]) -> None:
-    group = PlacementGroup(7, "key", "group#1", ((("CPU", 10_000),),))
+    group = PlacementGroup(G7, "key", "group#1", ((("CPU", 10_000),),))
     with pytest.raises(error):
         make(group)
 

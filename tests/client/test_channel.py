@@ -8,6 +8,7 @@ import pytest
 
 from ipyremote.client import channel as channel_module
 from ipyremote.client.channel import Channel
+from ipyremote.ids import ClientId, TaskId
 
 
 class Recorder:
@@ -21,7 +22,7 @@ class Recorder:
 
     def on_message(self, message: Any) -> None: ...
 
-    def hand_back(self) -> tuple[int, ...]:
+    def hand_back(self) -> tuple[TaskId, ...]:
         return ()
 
     def before_call(self) -> None: ...
@@ -46,7 +47,7 @@ def test_a_worker_is_connected_before_the_scheduler_can_reply(monkeypatch: pytes
     monkeypatch.setattr(channel_module, "Connection", greet)
     with pytest.raises(Greeted):
         Channel(
-            client_id=2,
+            client_id=ClientId(2),
             socket_path="",
             secret=b"",
             store=None,  # type: ignore[arg-type]

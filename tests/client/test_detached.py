@@ -11,6 +11,7 @@ import pytest
 import ipyremote as ray
 from ipyremote.backend import current
 from ipyremote.client.detached import DetachedDriver, contents
+from ipyremote.ids import NOBODY, ObjectId
 from ipyremote.messages import Bind
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
@@ -136,8 +137,8 @@ def test_other_names_are_kept_beside_a_value_that_cannot_be_pickled(told: Any) -
     odd = _put(session)
     fine = {"odd": {("key",): odd}, "good": _put(session)}
     broken = object.__new__(ObjectRef)
-    broken._id, broken._backend, broken._label = 1, session, threading.Lock()  # type: ignore[assignment]
-    broken._deferred, broken._task, broken._actor = False, 1, 0
+    broken._id, broken._backend, broken._label = ObjectId(1), session, threading.Lock()  # type: ignore[assignment]
+    broken._deferred, broken._task, broken._actor = False, ObjectId(1), NOBODY
     keeping.watch([fine, {"broken": broken}])
     (heard,) = scheduler.wait_heard(Bind)
     assert [bound.name for bound in heard.bound] == ["odd", "good"]

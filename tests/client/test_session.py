@@ -16,6 +16,7 @@ from ipyremote import messages as m
 from ipyremote.backend import DisplayReport, ProgressReport, StateReport, TaskOptions, TextReport, current
 from ipyremote.client.session import Session
 from ipyremote.exceptions import ClusterLostError, GetTimeoutError, WorkerCrashedError
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from tests.client.fake_scheduler import FakeScheduler, scheduler_and_session, value_of
 from tests.support import leaks
@@ -107,7 +108,7 @@ def test_large_arguments_are_one_object_and_the_last_dependency_of_the_task(
 def test_a_ref_inside_a_value_is_held_before_the_value_is_released(
     scheduler: FakeScheduler, session: Session
 ) -> None:
-    inner = 1 << 41 | 5
+    inner = ObjectId(1 << 41 | 5)
     box = submit(session)
     foreign: ObjectRef[Any] = ObjectRef(inner, session, "foreign#1")
     scheduler.say(m.ObjectReady(box._id, value_of([foreign])))
@@ -221,7 +222,7 @@ def test_a_lost_scheduler_ends_every_wait_and_calls_every_callback(
     for call in (
         lambda: submit(session),
         lambda: session.put(1),
-        lambda: session.hold(5),
+        lambda: session.hold(ObjectId(5)),
         session.insight.status,
     ):
         with pytest.raises(ClusterLostError):

@@ -16,6 +16,7 @@ import pytest
 import ipyremote as ray
 from ipyremote import exceptions
 from ipyremote.backend import current
+from ipyremote.ids import GroupId
 from ipyremote.util import (
     get_current_placement_group,
     get_placement_group,
@@ -366,7 +367,7 @@ def test_the_placement_group_table_has_the_keys_of_rays_table(four: Any) -> None
     assert stats["end_to_end_creation_latency_ms"] >= 0
     assert stats["scheduling_state"] == "FINISHED"
     remove_placement_group(group)
-    assert placement_group_table(PlacementGroup(5, group._key, "nobody")) == {}
+    assert placement_group_table(PlacementGroup(GroupId(5), group._key, "nobody")) == {}
 
 
 def test_a_placement_group_ends_with_the_actor_that_created_it(four: Any) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ipyremote import messages as m
 from ipyremote.core import DropSegment
+from ipyremote.ids import ClientId
 
 __all__ = ["Files"]
 
@@ -21,7 +22,7 @@ class Files:
         #: Segments that were evicted or will be, with the client that made each.
         self.makers: dict[str, int] = {}
 
-    def on_message(self, client_id: int, message: m.ToClient) -> m.Spilled | None:
+    def on_message(self, client_id: ClientId, message: m.ToClient) -> m.Spilled | None:
         """Perform a message about segments as a client does. Returns the client's answer, if any."""
         match message:
             case m.DropSegments(segments):
@@ -36,14 +37,14 @@ class Files:
                 pass
         return None
 
-    def _drop(self, client_id: int, segments: Iterable[str]) -> None:
+    def _drop(self, client_id: ClientId, segments: Iterable[str]) -> None:
         for segment in segments:
             place = self.memory if segment in self.memory else self.disk
             maker = self.makers.get(segment, place[segment])
             assert client_id == maker, "a segment went to another client"
             del place[segment]
 
-    def _spill(self, client_id: int, segments: list[str]) -> m.Spilled:
+    def _spill(self, client_id: ClientId, segments: list[str]) -> m.Spilled:
         """Move segments to disk; a third of them count as mapped, and stay."""
         done = tuple(segment for segment in segments if int(segment.rpartition("-")[2]) % 3)
         for segment in done:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ipyremote import messages as m
-from ipyremote.ids import IdSource
+from ipyremote.ids import NOBODY, ClientId, IdSource, ObjectId, minus
 from tests.core.transcript import EXIT_CODE_0, rare
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class SimWorker:
     """A worker process as the core sees it: a queue of runs, a progress page, a client's refs."""
 
     world: World
-    id: int
+    id: ClientId
     ids: IdSource
     #: Key of the worker's environment.
     environment: str = ""
@@ -76,20 +76,20 @@ class SimWorker:
     finished: int = 0
     last_run: int = 0
     leaving: bool = False
-    values: dict[int, m.Inline | m.Stored | m.Failure] = field(default_factory=dict)
+    values: dict[ObjectId, m.Inline | m.Stored | m.Failure] = field(default_factory=dict)
     functions: set[bytes] = field(default_factory=set)
-    actor_id: int = 0
+    actor_id: ObjectId = NOBODY
     #: Runs that were delivered and not reported, by run number.
     open_runs: dict[int, m.RunTask] = field(default_factory=dict)
     #: Task ids of the calls that an actor has run, by caller.
-    history: dict[int, list[int]] = field(default_factory=dict)
+    history: dict[int, list[ObjectId]] = field(default_factory=dict)
     #: Run numbers of the tasks that the worker has handed back, by task id.
-    handed_back: dict[int, int] = field(default_factory=dict)
+    handed_back: dict[ObjectId, int] = field(default_factory=dict)
     #: Reports that are found after the worker's death, by run number.
     kept: dict[int, m.TaskDone | m.TaskFailed] = field(default_factory=dict)
     segments: int = 0
     #: Ids of the objects that the present task waits for.
-    awaited: tuple[int, ...] = ()
+    awaited: tuple[ObjectId, ...] = ()
     #: Number of items that the present stream may yield, and number that it has yielded.
     demand: int = m.ENDLESS
     yielded: int = 0
@@ -140,7 +140,7 @@ class SimWorker:
             self.calls[spec.digest] += 1
             assert self.calls[spec.digest] <= spec.rare.max_calls, "a function ran too often in one process"
 
-    def _hand_back(self, task_ids: Iterable[int]) -> tuple[int, ...]:
+    def _hand_back(self, task_ids: Iterable[ObjectId]) -> tuple[ObjectId, ...]:
         """Give up runs that have not started. Returns the ids of their tasks."""
         taken = [run for run in self.queue if run.spec.task_id in task_ids]
         for run in taken:
@@ -149,7 +149,7 @@ class SimWorker:
             self.handed_back[run.spec.task_id] = run.run
         return tuple(run.spec.task_id for run in taken)
 
-    def _on_cancel(self, task_id: int, attempt: int) -> None:
+    def _on_cancel(self, task_id: ObjectId, attempt: int) -> None:
         def is_it(run: m.RunTask) -> bool:
             return run.spec.task_id == task_id and run.attempt == attempt
 
@@ -160,7 +160,7 @@ class SimWorker:
                 self.queue.remove(run)
                 self._done(run, (m.Failure("task_cancelled", "unstarted"),) * run.spec.returns)
 
-    def _on_demand(self, task_id: int, attempt: int, items: int) -> None:
+    def _on_demand(self, task_id: ObjectId, attempt: int, items: int) -> None:
         current = self.current
         if current is not None and (current.spec.task_id, current.attempt) == (task_id, attempt):
             self.demand = items
@@ -239,8 +239,10 @@ class SimWorker:
         else:
             self._done(run, *self._results(plan, text, ids))
         returns = zip(ids, plan.children, strict=False)
-        gone = [first + i for first, child in returns for i in range(child.returns)]
-        gone += [-first for first, child in zip(ids, plan.children, strict=False) if child.kind == "stream"]
+        gone = [ObjectId(first + i) for first, child in returns for i in range(child.returns)]
+        gone += [
+            minus(first) for first, child in zip(ids, plan.children, strict=False) if child.kind == "stream"
+        ]
         self.send(m.Release(tuple(gone)))
 
     def _stream(self, run: m.RunTask, plan: Plan, args: list[str]) -> Generator[None, None, None]:
@@ -269,15 +271,15 @@ class SimWorker:
         TEXTS[segment] = text
         return m.Stored(segment, 100, len(text))
 
-    def _gather(self, plan: Plan, args: list[str], ids: list[int]) -> str:
+    def _gather(self, plan: Plan, args: list[str], ids: list[ObjectId]) -> str:
         got = [self.values[child] for child in ids]
         if any(isinstance(value, m.Failure) for value in got):
             return "!"
         return f"{plan.name}({','.join([*args, *map(read, got)])})"
 
     def _results(
-        self, plan: Plan, text: str, ids: list[int]
-    ) -> tuple[tuple[m.Value, ...], tuple[tuple[int, ...], ...]]:
+        self, plan: Plan, text: str, ids: list[ObjectId]
+    ) -> tuple[tuple[m.Value, ...], tuple[tuple[ObjectId, ...], ...]]:
         if plan.kind == "tail":
             return (m.Forward(ids[0]),), ()
         if plan.kind == "large":
@@ -310,7 +312,7 @@ class SimWorker:
         self.send(report)
 
 
-def inline(text: str, refs: Iterable[int] = ()) -> m.Inline:
+def inline(text: str, refs: Iterable[ObjectId] = ()) -> m.Inline:
     """Return a value with a text and refs inside."""
     return m.Inline(json.dumps([text, list(refs)]).encode())
 
@@ -325,7 +327,7 @@ def read(value: m.Inline | m.Stored | m.Failure) -> str:
     return text
 
 
-def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
+def spec_of(plan: Plan, task_id: ObjectId, **fields: Any) -> m.TaskSpec:
     """Return the spec of a task that runs a plan."""
     if plan.kind == "flaky":
         fields["retry_on"] = b"*"
@@ -353,20 +355,20 @@ def spec_of(plan: Plan, task_id: int, **fields: Any) -> m.TaskSpec:
 class SimDriver:
     """A driver: the objects that it holds, and the values that it was told."""
 
-    def __init__(self, world: World, client_id: int) -> None:
+    def __init__(self, world: World, client_id: ClientId) -> None:
         self.world = world
         self.id = client_id
         self.ids = IdSource(client_id)
-        self.held: set[int] = set()
-        self.actors: set[int] = set()
+        self.held: set[ObjectId] = set()
+        self.actors: set[ObjectId] = set()
         #: Values that came, and number of `ObjectReady` messages that may still come, by object id.
-        self.values: dict[int, m.Inline | m.Stored | m.Failure] = {}
-        self.allowed: Counter[int] = Counter()
+        self.values: dict[ObjectId, m.Inline | m.Stored | m.Failure] = {}
+        self.allowed: Counter[ObjectId] = Counter()
         #: Ids of the actors that the driver has created with a name, by request.
-        self.asked: dict[int, int] = {}
+        self.asked: dict[int, ObjectId] = {}
         #: Ids of the items that came, and number of items taken, by task id.
-        self.streams: dict[int, list[int]] = {}
-        self.taken: Counter[int] = Counter()
+        self.streams: dict[ObjectId, list[ObjectId]] = {}
+        self.taken: Counter[ObjectId] = Counter()
 
     def send(self, message: m.FromClient) -> None:
         self.world.up[self.id].append(message)
@@ -413,14 +415,16 @@ class SimDriver:
         assert all(len(set(some)) == len(some) for some in keys)
         assert listing.matched == sum(len(some) for some in keys)
 
-    def _on_named(self, actor_id: int, named: m.NamedActor) -> None:
+    def _on_named(self, actor_id: ObjectId, named: m.NamedActor) -> None:
         """React to the answer to the creation of a named actor: forget the actor if another has the name."""
         if named.actor_id != actor_id:
             self.held.discard(actor_id)
             self.actors.discard(actor_id)
             del self.allowed[actor_id]
 
-    def _on_item(self, task_id: int, index: int, object_id: int, value: m.Inline | m.Stored | None) -> None:
+    def _on_item(
+        self, task_id: ObjectId, index: int, object_id: ObjectId, value: m.Inline | m.Stored | None
+    ) -> None:
         if task_id not in self.streams:
             self.send(m.Release((object_id,)))
             return
@@ -433,26 +437,26 @@ class SimDriver:
         self.held.add(object_id)
         self.values[object_id] = value
 
-    def waiting_streams(self) -> list[int]:
+    def waiting_streams(self) -> list[ObjectId]:
         """Return the task ids of streams with items that were not taken."""
         return [task_id for task_id, items in self.streams.items() if len(items) > self.taken[task_id]]
 
-    def take(self, task_id: int) -> None:
+    def take(self, task_id: ObjectId) -> None:
         """Take the next item, as `next` on a generator does."""
         self.taken[task_id] += 1
         if self.world.plans[task_id].limit > 0:
             self.send(m.Consumed(task_id, self.taken[task_id]))
 
-    def drop(self, task_id: int, *, end_too: bool) -> None:
+    def drop(self, task_id: ObjectId, *, end_too: bool) -> None:
         """Drop the generator of a stream with the items that were not taken; `end_too`: and the task's own object."""
         gone = self.streams.pop(task_id)[self.taken[task_id] :]
         gone = [object_id for object_id in gone if object_id in self.held]
         if end_too and task_id in self.held:
             gone.append(task_id)
         self.held.difference_update(gone)
-        self.send(m.Release((-task_id, *gone)))
+        self.send(m.Release((minus(task_id), *gone)))
 
-    def _adopt(self, refs: list[int]) -> None:
+    def _adopt(self, refs: list[ObjectId]) -> None:
         """Hold the refs inside a value, and ask for their values."""
         for ref in refs:
             self.held.add(ref)

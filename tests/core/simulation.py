@@ -36,7 +36,7 @@ from ipyremote.core import (
     WorkerStarted,
 )
 from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd
-from ipyremote.ids import DRIVER, SCHEDULER, IdSource
+from ipyremote.ids import DRIVER, SCHEDULER, ClientId, GroupId, IdSource, ObjectId
 from tests.core.files import Files
 from tests.core.peers import CPU, Plan, SimDriver, SimWorker, inline, read, spec_of
 from tests.core.transcript import KILLED, NO_PROCESS
@@ -46,7 +46,7 @@ LOSSES = {"worker_crashed", "actor_died", "actor_unavailable"}
 CANCELS = {"task_cancelled", "actor_died", "task_error"}
 #: Kinds of failures that tasks may have when a placement group is removed.
 REMOVALS = {*LOSSES, "task_error", "task_placement_group_removed", "actor_placement_group_removed"}
-SECOND_DRIVER = 1 << 22
+SECOND_DRIVER = ClientId(1 << 22)
 #: Ends of the workers of a lost environment: of a worker that was not started any more, and of a killed one.
 NO_ENVIRONMENT = WorkerEnd(NOT_STARTED, 0, "its environment has ended")
 ENVIRONMENT_LOST = WorkerEnd(SIGNALLED, 9, "its environment was lost")
@@ -60,16 +60,16 @@ class World:
         self.keeps_reports = keeps_reports
         self.time = 0.0
         self.core = Core(resources={"CPU": cpus * CPU}, now=0.0, max_workers=max_workers)
-        self.up: dict[int, deque[m.FromClient]] = {DRIVER: deque()}
-        self.down: dict[int, deque[m.ToClient]] = {DRIVER: deque()}
-        self.plans: dict[int, Plan] = {}
-        self.deps: dict[int, tuple[int, ...]] = {}
-        self.puts: dict[int, str] = {}
-        self.workers: dict[int, SimWorker] = {}
-        self.drivers: dict[int, SimDriver] = {DRIVER: SimDriver(self, DRIVER)}
-        self.starts: list[int] = []
+        self.up: dict[ClientId, deque[m.FromClient]] = {DRIVER: deque()}
+        self.down: dict[ClientId, deque[m.ToClient]] = {DRIVER: deque()}
+        self.plans: dict[ObjectId, Plan] = {}
+        self.deps: dict[ObjectId, tuple[ObjectId, ...]] = {}
+        self.puts: dict[ObjectId, str] = {}
+        self.workers: dict[ClientId, SimWorker] = {}
+        self.drivers: dict[ClientId, SimDriver] = {DRIVER: SimDriver(self, DRIVER)}
+        self.starts: list[ClientId] = []
         #: Keys of the environments of the workers, by worker id.
-        self.where: dict[int, str] = {}
+        self.where: dict[ClientId, str] = {}
         #: Keys of the environments that are being set up, and of the open ones.
         self.opening: list[str] = []
         self.open: set[str] = set()
@@ -77,15 +77,15 @@ class World:
         self.lost: list[str] = []
         self.exits: list[WorkerExited] = []
         #: Number of charged runs that each task must have when it is sent.
-        self.charges: Counter[int] = Counter()
+        self.charges: Counter[ObjectId] = Counter()
         self.files = Files()
         #: Whether the faults are over, and spinning tasks may end.
         self.calm = False
         #: Kinds of failures that tasks may have though the sequential run does not fail.
         self.faults: set[str] = set()
-        self.actor_of: dict[int, int] = {}
+        self.actor_of: dict[ObjectId, ObjectId] = {}
         #: Client ids of the drivers of the placement groups that were not removed, by group id.
-        self.groups: dict[int, int] = {}
+        self.groups: dict[GroupId, ClientId] = {}
         self.feed([])
         self.drivers[DRIVER].define()
 
@@ -142,20 +142,20 @@ class World:
             case Quit():
                 raise AssertionError("the session has ended")
 
-    def on_segments(self, client_id: int, message: m.DropSegments | m.Evict | m.Spill) -> None:
+    def on_segments(self, client_id: ClientId, message: m.DropSegments | m.Evict | m.Spill) -> None:
         answer = self.files.on_message(client_id, message)
         if answer is not None:
             self.up[client_id].append(answer)
 
     # -------------------------------------------------------------------------------------------------- the network
 
-    def deliver_up(self, peer: int, count: int = 1) -> None:
+    def deliver_up(self, peer: ClientId, count: int = 1) -> None:
         """Deliver the next messages of a peer to the core, in one batch."""
         link = self.up[peer]
         self.time += 0.0001
         self.feed([Received(peer, link.popleft()) for _ in range(min(count, len(link)))])
 
-    def deliver_down(self, peer: int) -> None:
+    def deliver_down(self, peer: ClientId) -> None:
         """Deliver the next message to a peer."""
         message = self.down[peer].popleft()
         if peer in self.drivers:
@@ -179,7 +179,7 @@ class World:
 
     # ------------------------------------------------------------------------------------------------------- workers
 
-    def start_worker(self, worker_id: int, *, fails: bool = False) -> None:
+    def start_worker(self, worker_id: ClientId, *, fails: bool = False) -> None:
         self.starts.remove(worker_id)
         if fails:
             # After five failed starts in a row, ready tasks fail.
@@ -193,7 +193,7 @@ class World:
 
     # -------------------------------------------------------------------------------------------------- environments
 
-    def _members(self, key: str) -> list[int]:
+    def _members(self, key: str) -> list[ClientId]:
         """Return the ids of an environment's workers that are starting, run, or have ended unknown to the core."""
         ids = [*self.starts, *self.workers, *(exited.worker_id for exited in self.exits)]
         return [worker_id for worker_id in ids if self.where[worker_id] == key]
@@ -227,7 +227,7 @@ class World:
         self.lost.remove(key)
         self.feed([EnvironmentLost(key, "gone")])
 
-    def end_worker(self, worker_id: int, end: WorkerEnd, *, survives: int | None) -> None:
+    def end_worker(self, worker_id: ClientId, end: WorkerEnd, *, survives: int | None) -> None:
         """End a worker's process. `survives`: number of sent messages that still arrive; None for all."""
         worker = self.workers.pop(worker_id, None)
         if worker is None:
@@ -298,14 +298,14 @@ class World:
         self,
         driver: SimDriver,
         plan: Plan,
-        deps: tuple[int, ...] = (),
-        refs: tuple[int, ...] = (),
+        deps: tuple[ObjectId, ...] = (),
+        refs: tuple[ObjectId, ...] = (),
         place: Place | None = None,
-    ) -> int:
+    ) -> ObjectId:
         task_id = driver.ids.take(plan.returns)
         self.plans[task_id] = plan
         self.deps[task_id] = deps
-        for object_id in range(task_id, task_id + plan.returns):
+        for object_id in map(ObjectId, range(task_id, task_id + plan.returns)):
             driver.held.add(object_id)
             driver.allowed[object_id] += 1
         if plan.kind == "stream":
@@ -316,15 +316,15 @@ class World:
         driver.send(m.Submit(spec_of(plan, task_id, deps=deps, refs=refs, place=place)))
         return task_id
 
-    def create_group(self, driver: SimDriver, bundles: list[int]) -> int:
+    def create_group(self, driver: SimDriver, bundles: list[int]) -> GroupId:
         """Create a placement group with bundles of these amounts of CPUs, in ten-thousandths."""
-        group_id = driver.ids.take()
+        group_id = GroupId(driver.ids.take())
         self.groups[group_id] = driver.id
         amounts = tuple((("CPU", amount),) for amount in bundles)
         driver.send(m.CreateGroup(group_id, amounts, "PACK", f"group#{group_id & 0xFFFF}", driver=driver.id))
         return group_id
 
-    def remove_group(self, group_id: int) -> None:
+    def remove_group(self, group_id: GroupId) -> None:
         """Remove a group by a message of its creator: another driver's message could arrive before the creation."""
         self.faults |= REMOVALS
         self.drivers[self.groups.pop(group_id)].send(m.RemoveGroup(group_id))
@@ -334,7 +334,7 @@ class World:
         for group_id in list(self.groups):
             self.remove_group(group_id)
 
-    def put(self, driver: SimDriver, text: str, refs: tuple[int, ...] = ()) -> int:
+    def put(self, driver: SimDriver, text: str, refs: tuple[ObjectId, ...] = ()) -> ObjectId:
         object_id = driver.ids.take()
         self.puts[object_id] = text
         driver.held.add(object_id)
@@ -346,10 +346,10 @@ class World:
         driver: SimDriver,
         plan: Plan,
         restarts: int,
-        deps: tuple[int, ...] = (),
+        deps: tuple[ObjectId, ...] = (),
         name: str = "",
         place: Place | None = None,
-    ) -> int:
+    ) -> ObjectId:
         actor_id = driver.ids.take()
         self.plans[actor_id] = plan
         self.deps[actor_id] = deps
@@ -369,11 +369,13 @@ class World:
         driver.send(m.CreateActor(spec, actor, len(driver.asked) if name else 0))
         return actor_id
 
-    def call(self, driver: SimDriver, actor_id: int, plan: Plan, deps: tuple[int, ...] = ()) -> int:
+    def call(
+        self, driver: SimDriver, actor_id: ObjectId, plan: Plan, deps: tuple[ObjectId, ...] = ()
+    ) -> ObjectId:
         task_id = driver.ids.take(plan.returns)
         self.plans[task_id] = plan
         self.deps[task_id] = deps
-        for object_id in range(task_id, task_id + plan.returns):
+        for object_id in map(ObjectId, range(task_id, task_id + plan.returns)):
             self.actor_of[object_id] = actor_id
             driver.held.add(object_id)
             driver.allowed[object_id] += 1
@@ -382,19 +384,19 @@ class World:
         driver.send(m.Submit(spec_of(plan, task_id, deps=deps, actor_id=actor_id, method="call", digest=b"")))
         return task_id
 
-    def release(self, driver: SimDriver, object_id: int) -> None:
+    def release(self, driver: SimDriver, object_id: ObjectId) -> None:
         driver.held.discard(object_id)
         driver.actors.discard(object_id)
         driver.send(m.Release((object_id,)))
 
-    def cancel(self, driver: SimDriver, object_id: int, *, force: bool, recursive: bool) -> None:
+    def cancel(self, driver: SimDriver, object_id: ObjectId, *, force: bool, recursive: bool) -> None:
         self.faults |= CANCELS
         if force:
             # The killed worker may have gone on to another task.
             self.faults |= LOSSES
         driver.send(m.CancelTask(object_id, force, recursive))
 
-    def kill_actor(self, driver: SimDriver, actor_id: int, *, no_restart: bool) -> None:
+    def kill_actor(self, driver: SimDriver, actor_id: ObjectId, *, no_restart: bool) -> None:
         self.faults |= {"actor_died", "actor_unavailable", "task_error"}
         driver.send(m.KillActor(actor_id, no_restart))
 
@@ -453,7 +455,7 @@ class World:
             for task_id, items in driver.streams.items():
                 self._check_stream(driver, task_id, items)
 
-    def _check_stream(self, driver: SimDriver, task_id: int, items: list[int]) -> None:
+    def _check_stream(self, driver: SimDriver, task_id: ObjectId, items: list[ObjectId]) -> None:
         """Assert that the items of a stream are those of a sequential run, and all of them if the task succeeded."""
         plan = self.plans[task_id]
         args = [self._expected(dep) for dep in self.deps.get(task_id, ())]
@@ -463,11 +465,11 @@ class World:
         if task_id in driver.held and not isinstance(driver.values[task_id], m.Failure):
             assert len(items) == plan.items
 
-    def _check_value(self, object_id: int, value: m.Inline | m.Stored | m.Failure) -> None:
+    def _check_value(self, object_id: ObjectId, value: m.Inline | m.Stored | m.Failure) -> None:
         allowed = self.faults | {"task_error"}
         if isinstance(value, m.Failure):
             assert value.kind in allowed, value
-        root = next((task for task in (object_id, object_id - 1, object_id - 2) if task in self.plans), None)
+        root = self._task_of(object_id)
         if root is None or root in self.actor_of or root not in self.deps or object_id >> 40 == SCHEDULER:
             return
         expected = self._expected(root)
@@ -476,7 +478,12 @@ class World:
         else:
             assert read(value) == expected
 
-    def _expected(self, task_id: int) -> str:
+    def _task_of(self, object_id: ObjectId) -> ObjectId | None:
+        """Return the id of the task that makes an object; None for the items of streams and objects put by hand."""
+        ids = [ObjectId(object_id - index) for index in range(3)]
+        return next((task_id for task_id in ids if task_id in self.plans), None)
+
+    def _expected(self, task_id: ObjectId) -> str:
         if task_id in self.puts:
             return self.puts[task_id]
         for driver in self.drivers.values():
@@ -484,7 +491,8 @@ class World:
                 if task_id in items:
                     args = [self._expected(dep) for dep in self.deps.get(stream, ())]
                     return self.plans[stream].item(items.index(task_id), args)
-        root = next(task for task in (task_id, task_id - 1, task_id - 2) if task in self.plans)
+        root = self._task_of(task_id)
+        assert root is not None
         return self.plans[root].value([self._expected(dep) for dep in self.deps.get(root, ())])
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, ClientJoined, Log, Received, Send, StartWorker, StopWorker
 from ipyremote.core.actor_names import SLACK
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, NO_CLIENT, ClientId
 from tests.core.transcript import (
     EXIT_CODE_0,
     W2,
@@ -33,30 +33,34 @@ from tests.core.transcript import (
 
 MAKE = task(1, name="A", number="1")
 HOME = "anonymous-1"
-OTHER, NEXT = 1 << 22, (1 << 22) + 1
+OTHER, NEXT = ClientId(1 << 22), ClientId((1 << 22) + 1)
 
 
-def make(number: int, *, client: int = DRIVER, request: int = 7, driver: int = 0, **fields: Any) -> Received:
+def make(
+    number: int, *, client: ClientId = DRIVER, request: int = 7, driver: int = 0, **fields: Any
+) -> Received:
     """Return the event of a client that creates an actor, with a name if `fields` has a name."""
     spec = task(number, client=client, name="A", number=str(number), driver=driver or client)
     return Received(client, m.CreateActor(spec, m.ActorSpec("A", **fields), request))
 
 
 def named(
-    number: int, name: str = "a", namespace: str = HOME, client: int = DRIVER, record: bytes = b""
+    number: int, name: str = "a", namespace: str = HOME, client: ClientId = DRIVER, record: bytes = b""
 ) -> m.NamedActor:
     return m.NamedActor(name, namespace, ident(number, client), f"A#{number}", record)
 
 
-def names(*actors: m.NamedActor, to: int = DRIVER, own: str = HOME, request: int = 7) -> Send:
+def names(*actors: m.NamedActor, to: ClientId = DRIVER, own: str = HOME, request: int = 7) -> Send:
     return Send(to, m.Names(request, own, actors))
 
 
-def look(name: str = "", namespace: str = "", *, who: int = DRIVER, driver: int = 0, **more: Any) -> Received:
+def look(
+    name: str = "", namespace: str = "", *, who: ClientId = DRIVER, driver: ClientId = NO_CLIENT, **more: Any
+) -> Received:
     return Received(who, m.LookUp(8, driver or who, namespace, name, **more))
 
 
-def found(*actors: m.NamedActor, to: int = DRIVER, own: str = HOME) -> Send:
+def found(*actors: m.NamedActor, to: ClientId = DRIVER, own: str = HOME) -> Send:
     return names(*actors, to=to, own=own, request=8)
 
 
@@ -223,7 +227,7 @@ def creator(t: Transcript, **fields: Any) -> None:
     t >> started(W4)
 
 
-def child_call(number: int, owner: int = W3) -> m.TaskSpec:
+def child_call(number: int, owner: ClientId = W3) -> m.TaskSpec:
     return m.TaskSpec(
         ident(number), b"", "A.m", str(number), m.Inline(b""), actor_id=ident(1, owner), method="m"
     )

@@ -8,7 +8,7 @@ from ipyremote import messages as m
 from ipyremote.core import ClientJoined, Received, Send, StartWorker, StopWorker
 from ipyremote.core.actors import IN_FLIGHT
 from ipyremote.core.lifetimes import lost
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     CPU,
     EXIT_CODE_0,
@@ -37,11 +37,11 @@ ONE_CPU = (("CPU", CPU),)
 def alive(*, cpus: int = 1, spec: m.TaskSpec = MAKE, **fields: object) -> Transcript:
     """Return a session in which actor 1 is alive on worker `1 + cpus`, after run 1; worker `2 + cpus` is idle."""
     t = Transcript(cpus=cpus)
-    home = W2 + cpus - 1
+    home = ClientId(W2 + cpus - 1)
     t >> create(spec, **fields) << define(home)
     t << run(home, spec, 1, actor=m.ActorSpec("A", **fields)) << StartWorker(W2 + cpus)  # type: ignore[arg-type]
     t >> done(home, spec) << ready(1)
-    return t >> started(W2 + cpus)
+    return t >> started(ClientId(W2 + cpus))
 
 
 def test_the_object_of_an_actor_is_ready_when_the_actor_is_alive() -> None:
@@ -92,7 +92,7 @@ def test_calls_wait_for_the_creation_and_go_out_together() -> None:
 
 def test_a_call_that_waits_holds_up_its_caller_only() -> None:
     t = alive()
-    other = 1 << 22
+    other = ClientId(1 << 22)
     t >> ClientJoined(other) >> Received(other, m.Hold((ident(1),)))
     t >> submit(task(9)) << define(W3) << run(W3, task(9), 1)
     waits = call(2, 1, deps=(ident(9),))

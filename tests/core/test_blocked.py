@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import Received, Send, StartWorker, StopWorker
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     W2,
     W3,
@@ -51,17 +51,22 @@ def test_fifty_nested_tasks_end_on_one_processor() -> None:
     specs = [task(1)]
     t >> submit(specs[0]) << define(W2) << run(W2, specs[0], 1)
     for depth in range(50):
-        worker = W2 + depth
+        worker = ClientId(W2 + depth)
         child = task(1, client=worker, name="g", number=str(depth))
         specs.append(child)
         t >> submit(child, worker)
-        t >> Received(worker, m.Blocked(specs[depth].task_id)) << StartWorker(worker + 1)
-        t >> started(worker + 1) << define(worker + 1) << run(worker + 1, child, 1)
+        t >> Received(worker, m.Blocked(specs[depth].task_id)) << StartWorker(ClientId(worker + 1))
+        (
+            t
+            >> started(ClientId(worker + 1))
+            << define(ClientId(worker + 1))
+            << run(ClientId(worker + 1), child, 1)
+        )
     assert () == t.core.status().available
     for depth in range(50, 0, -1):
-        worker = W2 + depth
-        t >> done(worker, specs[depth]) << ready(1, to=worker - 1, client=worker - 1)
-        t >> Received(worker - 1, m.Unblocked(specs[depth - 1].task_id))
+        worker = ClientId(W2 + depth)
+        t >> done(worker, specs[depth]) << ready(1, to=ClientId(worker - 1), client=ClientId(worker - 1))
+        t >> Received(ClientId(worker - 1), m.Unblocked(specs[depth - 1].task_id))
     t >> done(W2, specs[0]) << ready(1)
     assert (("CPU", 10_000),) == t.core.status().available
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import Event, Received, Send, StartWorker, StopWorker
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     W2,
     W3,
@@ -25,7 +25,7 @@ from tests.core.transcript import (
 INTERRUPTED = m.Failure("task_cancelled", "interrupted")
 
 
-def cancel(number: int, *, force: bool = False, recursive: bool = True, client: int = DRIVER) -> Event:
+def cancel(number: int, *, force: bool = False, recursive: bool = True, client: ClientId = DRIVER) -> Event:
     return Received(DRIVER, m.CancelTask(ident(number, client), force, recursive))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, ClientJoined, Log, Quit, Received, Send, StopWorker
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, NOBODY, ClientId
 from tests.core.transcript import (
     W2,
     W3,
@@ -23,7 +23,7 @@ from tests.core.transcript import (
     value,
 )
 
-NEXT, LATER = 1 << 22, (1 << 22) + 1
+NEXT, LATER = ClientId(1 << 22), ClientId((1 << 22) + 1)
 STORED = m.Stored("seg-3-1", 100, 10)
 
 
@@ -39,11 +39,11 @@ def kept(names: int, seconds: int = 60) -> Log:
     return Log(f"the driver is gone; {names} of its names are kept {seconds} s")
 
 
-def reply(*saved: m.Saved, to: int = NEXT, seconds: float = 60.0, is_taken: bool = False) -> Send:
+def reply(*saved: m.Saved, to: ClientId = NEXT, seconds: float = 60.0, is_taken: bool = False) -> Send:
     return Send(to, m.KeptReply(1, is_taken, saved, seconds))
 
 
-def ask(client: int = NEXT, claim: bool = False) -> Received:
+def ask(client: ClientId = NEXT, claim: bool = False) -> Received:
     return Received(client, m.Kept(1, claim))
 
 
@@ -231,7 +231,7 @@ def test_output_is_lost_without_an_owner_and_then_goes_to_the_next_owner() -> No
     t.taken()
     t >> Received(W3, m.Output(ident(1), 1, "epoch 2\n"))
     t << Send(NEXT, m.OutputText(0, "f#1", 1, "epoch 2\n", ident(1)))
-    t >> Received(W3, m.Output(0, 1, "outside\n")) << Send(NEXT, m.OutputText(0, "", 1, "outside\n"))
+    t >> Received(W3, m.Output(NOBODY, 1, "outside\n")) << Send(NEXT, m.OutputText(0, "", 1, "outside\n"))
 
 
 def test_several_objects_under_one_name_are_counted_by_state() -> None:

@@ -23,7 +23,7 @@ from ipyremote.core import (
 from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd
 from ipyremote.core.state import Environment, move_environment
 from ipyremote.core.transitions import ENVIRONMENT_MOVES
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     EXIT_CODE_0,
     EXIT_CODE_1,
@@ -32,6 +32,8 @@ from tests.core.transcript import (
     W2,
     W3,
     W4,
+    W5,
+    W6,
     Transcript,
     create,
     define,
@@ -65,7 +67,7 @@ def inside(number: int, /, key: str = E, **fields: object) -> m.TaskSpec:
 def opened(key: str = E, *, cpus: float = 1) -> Transcript:
     """Return a session with an open environment whose one worker, the next after the session's own, has run f#1."""
     t = Transcript(cpus=cpus)
-    worker = W2 + max(1, int(cpus))
+    worker = ClientId(W2 + max(1, int(cpus)))
     t >> announce(key)
     t >> submit(inside(1, key)) << OpenEnvironment(described(key))
     t >> EnvironmentOpened(key) << StartWorker(worker, key)
@@ -207,8 +209,8 @@ def test_tasks_of_an_environment_whose_process_is_lost_run_again_in_a_new_proces
     t << Log("a worker could not be started (1 in a row): the process that would have started it has ended")
     t >> EnvironmentLost(E, KILLED.text)
     t << Log(f"the environment env_vars: E1 was lost: {KILLED.text}") << OpenEnvironment(described())
-    t >> EnvironmentOpened(E) << StartWorker(5, E)
-    t >> started(5) << define(5) << run(5, spec, 1, attempt=1)
+    t >> EnvironmentOpened(E) << StartWorker(W5, E)
+    t >> started(W5) << define(W5) << run(W5, spec, 1, attempt=1)
 
 
 def test_an_environment_that_is_lost_right_after_its_opening_has_failed() -> None:
@@ -242,15 +244,15 @@ def test_failed_starts_of_workers_beside_a_living_actor_fail_tasks_and_not_the_a
     t.later(1.0)
     t >> submit(inside(3)) << StartWorker(W4, E)
     t >> exited(W4, end=EXIT_CODE_1) << Log("a worker could not be started (1 in a row): exit code 1")
-    t.later(0.1) << StartWorker(5, E)
-    t >> exited(5, end=EXIT_CODE_1) << Log("a worker could not be started (2 in a row): exit code 1")
+    t.later(0.1) << StartWorker(W5, E)
+    t >> exited(W5, end=EXIT_CODE_1) << Log("a worker could not be started (2 in a row): exit code 1")
     (command,) = t.taken()
     assert failure_of(command).kind == "runtime_env_setup"
     assert t.core.status().actors == {"alive": 1}
     # The next task causes one more try.
     t >> submit(inside(4))
-    t.later(1.0) << StartWorker(6, E)
-    t >> started(6) << define(6) << run(6, inside(4), 1)
+    t.later(1.0) << StartWorker(W6, E)
+    t >> started(W6) << define(W6) << run(W6, inside(4), 1)
 
 
 def test_prefetch_and_recall_stay_inside_an_environment() -> None:
@@ -267,8 +269,8 @@ def test_two_environments_have_separate_workers() -> None:
     t = opened(cpus=2)
     t >> announce(OTHER)
     t >> submit(inside(2, OTHER)) << OpenEnvironment(described(OTHER))
-    t >> EnvironmentOpened(OTHER) << StartWorker(5, OTHER)
-    t >> started(5) << define(5) << run(5, inside(2, OTHER), 1)
+    t >> EnvironmentOpened(OTHER) << StartWorker(W5, OTHER)
+    t >> started(W5) << define(W5) << run(W5, inside(2, OTHER), 1)
     t >> submit(inside(3)) << run(W4, inside(3), 2)
 
 
@@ -281,16 +283,16 @@ def test_a_few_of_many_environments_are_set_up_at_a_time_as_their_tasks_can_star
     t >> [submit(spec) for spec in specs]
     t << OpenEnvironment(described(keys[0])) << OpenEnvironment(described(keys[1]))
     t >> EnvironmentOpened(keys[0]) << OpenEnvironment(described(keys[2])) << StartWorker(W4, keys[0])
-    t >> EnvironmentOpened(keys[1]) << OpenEnvironment(described(keys[3])) << StartWorker(5, keys[1])
+    t >> EnvironmentOpened(keys[1]) << OpenEnvironment(described(keys[3])) << StartWorker(W5, keys[1])
     t >> started(W4) << define(W4) << run(W4, specs[0], 1)
-    t >> started(5) << define(5) << run(5, specs[1], 1)
+    t >> started(W5) << define(W5) << run(W5, specs[1], 1)
     # All processors are taken: a few more environments are set up ahead.
     t >> EnvironmentOpened(keys[2]) << OpenEnvironment(described(keys[4]))
     t >> EnvironmentOpened(keys[3]) << OpenEnvironment(described(keys[5]))
     t >> EnvironmentOpened(keys[4])
     t >> EnvironmentOpened(keys[5])
     t >> done(W4, specs[0], micros=1_000_000) << ready(1)
-    assert StartWorker(6, keys[2]) in t.taken()
+    assert StartWorker(W6, keys[2]) in t.taken()
 
 
 def test_the_environment_that_has_had_nothing_to_do_for_longest_is_closed_first() -> None:
@@ -305,7 +307,7 @@ def test_the_environment_that_has_had_nothing_to_do_for_longest_is_closed_first(
         t >> EnvironmentOpened(key) << StartWorker(worker, key)
         t >> started(worker) << define(worker) << run(worker, spec, 1)
         t >> done(worker, spec) << ready(number + 1)
-        worker += 1
+        worker = ClientId(worker + 1)
     t << StopWorker(W3, "exit")
     t >> exited(W3, 1, 1, EXIT_CODE_0) << CloseEnvironment(keys[0])
     t >> announce()

@@ -12,7 +12,7 @@ from ipyremote.core import placement as placement_module
 from ipyremote.core import reports as reports_module
 from ipyremote.core.dispatch import send
 from ipyremote.core.tasks import finish
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     W2,
     W3,
@@ -102,9 +102,9 @@ def test_an_audit_finds_a_wrong_count_of_free_resources() -> None:
 
 def test_messages_of_unknown_clients_are_ignored() -> None:
     t = Transcript()
-    t >> Received(77, m.Submit(task(1)))
-    t >> Received(77, m.Want((ident(1),)))
-    t >> ClientGone(77)
+    t >> Received(ClientId(77), m.Submit(task(1)))
+    t >> Received(ClientId(77), m.Want((ident(1),)))
+    t >> ClientGone(ClientId(77))
     t.quiet()
 
 

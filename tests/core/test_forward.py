@@ -6,7 +6,7 @@ from ipyremote import messages as m
 from ipyremote.core import Received, Send, StartWorker
 from ipyremote.core.lifetimes import lost
 from ipyremote.ids import DRIVER
-from tests.core.transcript import W2, W3, Transcript, define, done, ident, ready, run, submit, task, value
+from tests.core.transcript import W2, W3, W4, Transcript, define, done, ident, ready, run, submit, task, value
 
 STORED = m.Stored("seg-3-1", 100, 10)
 
@@ -115,4 +115,4 @@ def test_a_forwarding_object_that_nobody_holds_releases_its_target() -> None:
     assert 0 == t.core.status().objects
     t >> done(W2, child)
     t.quiet()
-    assert StartWorker(4) not in t.pending
+    assert StartWorker(W4) not in t.pending

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import ClientJoined, Event, Received, Send
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId, ObjectId
 from tests.core.transcript import (
     W2,
     Transcript,
@@ -20,15 +20,15 @@ from tests.core.transcript import (
     value,
 )
 
-OTHER = 1 << 22
+OTHER = ClientId(1 << 22)
 STORED = m.Stored("seg-1-1", 100, 10)
 
 
-def free(*numbers: int, sender: int = DRIVER) -> Event:
+def free(*numbers: int, sender: ClientId = DRIVER) -> Event:
     return Received(sender, m.Free(tuple(ident(number) for number in numbers)))
 
 
-def put(number: int, what: m.Inline | m.Stored | None = None, refs: tuple[int, ...] = ()) -> Event:
+def put(number: int, what: m.Inline | m.Stored | None = None, refs: tuple[ObjectId, ...] = ()) -> Event:
     return Received(DRIVER, m.Put(ident(number), what or value(), refs))
 
 

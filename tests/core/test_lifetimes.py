@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, ClientJoined, DropSegment, Event, Received, Send, StartWorker
 from ipyremote.core.lifetimes import lost
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId, ObjectId
 from tests.core.transcript import (
     W2,
     W3,
@@ -24,20 +24,23 @@ from tests.core.transcript import (
     value,
 )
 
-OTHER = 1 << 22
+OTHER = ClientId(1 << 22)
 STORED = m.Stored("seg-2-1", 100, 10)
 
 
-def release(*numbers: int, sender: int = DRIVER, client: int = DRIVER) -> Event:
+def release(*numbers: int, sender: ClientId = DRIVER, client: ClientId = DRIVER) -> Event:
     return Received(sender, m.Release(tuple(ident(number, client) for number in numbers)))
 
 
-def hold(*numbers: int, sender: int = DRIVER, client: int = DRIVER) -> Event:
+def hold(*numbers: int, sender: ClientId = DRIVER, client: ClientId = DRIVER) -> Event:
     return Received(sender, m.Hold(tuple(ident(number, client) for number in numbers)))
 
 
 def put(
-    number: int, refs: tuple[int, ...] = (), sender: int = DRIVER, what: m.Inline | m.Stored | None = None
+    number: int,
+    refs: tuple[ObjectId, ...] = (),
+    sender: ClientId = DRIVER,
+    what: m.Inline | m.Stored | None = None,
 ) -> Event:
     return Received(sender, m.Put(ident(number, sender), what or value(), refs))
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import Received, StartWorker, StopWorker
+from ipyremote.ids import DRIVER
 from tests.core.transcript import (
     EXIT_CODE_0,
     FN,
     W2,
     W3,
+    W4,
+    W5,
+    W6,
     Transcript,
     define,
     done,
@@ -47,7 +51,7 @@ def test_no_task_is_sent_ahead_behind_a_task_with_max_calls() -> None:
 
 def test_max_calls_counts_the_runs_of_each_function_separately() -> None:
     t = Transcript(cpus=1)
-    t >> Received(1, m.Define(OTHER, b"code"))
+    t >> Received(DRIVER, m.Define(OTHER, b"code"))
     one, two = task(1, max_calls=2), task(2, max_calls=2, digest=OTHER)
     t >> submit(one) << define(W2) << run(W2, one, 1)
     t >> done(W2, one) << ready(1)
@@ -69,7 +73,7 @@ def test_max_calls_counts_runs_that_raise_or_are_retried() -> None:
     t >> Received(W2, m.TaskFailed(ident(1), 0, failure)) << StopWorker(W2, "exit") << StartWorker(W3)
     t >> exited(W2, 1, 1, EXIT_CODE_0)
     t >> started(W3) << define(W3) << run(W3, spec, 1, attempt=1)
-    t >> done(W3, spec, failure, attempt=1) << ready(1, failure) << StopWorker(W3, "exit") << StartWorker(4)
+    t >> done(W3, spec, failure, attempt=1) << ready(1, failure) << StopWorker(W3, "exit") << StartWorker(W4)
 
 
 def test_actors_that_a_task_with_max_calls_has_created_survive_its_worker() -> None:
@@ -93,12 +97,12 @@ def test_tasks_with_max_calls_that_need_no_resources_are_bounded_and_hold_up_no_
     t = Transcript(cpus=1)
     t >> [submit(task(number, cpus=0, max_calls=5)) for number in range(1, 8)]
     t.taken()
-    t >> [started(worker) for worker in (3, 4, 5)]
+    t >> [started(worker) for worker in (W3, W4, W5)]
     t.taken()
     assert t.core.status().tasks == {"running": 4, "ready": 3}
     make = task(20, name="A", number="1", cpus=0)
-    t >> Received(1, m.CreateActor(make, m.ActorSpec("A"))) << StartWorker(6)
-    t >> started(6)
+    t >> Received(DRIVER, m.CreateActor(make, m.ActorSpec("A"))) << StartWorker(W6)
+    t >> started(W6)
     assert t.core.explain(ident(20)).startswith("A#1 runs")
     t.taken()
 
@@ -107,7 +111,7 @@ def test_max_calls_counts_a_cancelled_run() -> None:
     t = Transcript(cpus=1)
     spec = task(1, max_calls=1)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
-    t >> Received(1, m.CancelTask(ident(1)))
+    t >> Received(DRIVER, m.CancelTask(ident(1)))
     t.taken()
     cancelled = m.Failure("task_cancelled", "interrupted")
     t >> done(W2, spec, cancelled) << ready(1, cancelled) << StopWorker(W2, "exit") << StartWorker(W3)

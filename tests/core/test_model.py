@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from ipyremote import messages as m
 from ipyremote.backend.placement import Place
+from ipyremote.ids import ObjectId
 from tests.core.peers import CPU, Plan, SimDriver
 from tests.core.simulation import CANCELS, LOSSES, SECOND_DRIVER, World
 from tests.core.transcript import KILLED
@@ -114,7 +115,7 @@ class Cluster(RuleBasedStateMachine):
             return None
         return Place(groups[pick % len(groups)], pick % 2 - 1, captures=False)
 
-    def some_object(self, driver: SimDriver, pick: int) -> tuple[int, ...]:
+    def some_object(self, driver: SimDriver, pick: int) -> tuple[ObjectId, ...]:
         """Return one of the objects of a driver, or none."""
         objects = sorted(driver.held - driver.actors)
         return (objects[pick % len(objects)],) if objects and pick % 3 else ()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import ClientGone, ClientJoined, Received, Send
-from ipyremote.ids import DRIVER
-from tests.core.transcript import W3, Transcript, define, done, ident, ready, run, submit, task
+from ipyremote.ids import DRIVER, NOBODY, ClientId
+from tests.core.transcript import W2, W3, Transcript, define, done, ident, ready, run, submit, task
 
 #: Client id of another driver of the session.
-OTHER = 70_000
+OTHER = ClientId(70_000)
 
 
 def bar(number: int, done: float, *, closed: bool = False) -> m.Progress:
@@ -36,7 +36,7 @@ def test_text_displays_and_progress_of_a_task_keep_their_order() -> None:
 
 def test_output_of_no_task_goes_to_the_driver_of_the_session() -> None:
     t = Transcript()
-    t >> Received(W3, m.Display(0, b"{}")) << Send(DRIVER, m.DisplayContent(0, "", 0, b"{}"))
+    t >> Received(W3, m.Display(NOBODY, b"{}")) << Send(DRIVER, m.DisplayContent(0, "", NOBODY, b"{}"))
     t >> Received(W3, bar(1, 1.0))
     t << Send(DRIVER, m.ProgressUpdate(0, "", ident(1), 1, "epoch", 1.0, 10.0, "it", False))
 
@@ -47,8 +47,8 @@ def test_the_displays_of_a_child_task_go_to_the_driver_of_its_parent() -> None:
     parent = task(1, client=OTHER, driver=OTHER, cell=4)
     t >> submit(parent, OTHER) << define(W3) << run(W3, parent, 1)
     child = task(1, client=W3, parent=ident(1, OTHER), driver=OTHER, cell=4, name="g", number="1.1")
-    t >> submit(child, W3) << define(2) << run(2, child, 1)
-    t >> Received(2, m.Display(ident(1, W3), b"{}"))
+    t >> submit(child, W3) << define(W2) << run(W2, child, 1)
+    t >> Received(W2, m.Display(ident(1, W3), b"{}"))
     t << Send(OTHER, m.DisplayContent(4, "g#1.1", ident(1, W3), b"{}"))
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import ClientJoined, Received, Send, StartWorker
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     CPU,
     W2,
     W3,
     W4,
+    W5,
     Transcript,
     define,
     done,
@@ -125,7 +126,7 @@ def test_no_resources_are_kept_for_a_starving_task_that_lacks_what_actors_hold()
 
 def test_a_flood_of_one_client_does_not_hold_up_another() -> None:
     t = Transcript(cpus=1)
-    other = 1 << 22
+    other = ClientId(1 << 22)
     t >> ClientJoined(other)
     flood = [task(n) for n in range(1, 11)]
     t >> [submit(spec) for spec in flood] << define(W2) << run(W2, flood[0], 1)
@@ -165,8 +166,8 @@ def test_the_number_of_running_tasks_without_needs_is_bounded() -> None:
     t = Transcript(cpus=1)
     specs = [task(n, cpus=0) for n in range(1, 8)]
     t >> [submit(spec) for spec in specs] << define(W2) << run(W2, specs[0], 1)
-    t << StartWorker(3) << StartWorker(4) << StartWorker(5)
-    t >> [started(3), started(4), started(5)]
+    t << StartWorker(W3) << StartWorker(W4) << StartWorker(W5)
+    t >> [started(W3), started(W4), started(W5)]
     assert 3 == sum(1 for c in t.taken() if isinstance(c, Send) and isinstance(c.message, m.RunTask))
     assert t.core.status().tasks == {"running": 4, "ready": 3}
 

@@ -7,13 +7,14 @@ from typing import Any
 from ipyremote import messages as m
 from ipyremote.backend.placement import LabelMatch, Place
 from ipyremote.core import ClientGone, ClientJoined, Received, Send, StartWorker, StopWorker
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId, GroupId
 from tests.core.transcript import (
     CPU,
     W2,
     W3,
     W4,
     W5,
+    W6,
     Transcript,
     bundles,
     call,
@@ -32,12 +33,12 @@ from tests.core.transcript import (
     task,
 )
 
-OTHER = 1 << 22
+OTHER = ClientId(1 << 22)
 
 
 def placed(number: int, /, group_id: int = 1, bundle: int = -1, **fields: Any) -> m.TaskSpec:
     """Return the spec of a task in a group."""
-    return task(number, place=Place(group_id, bundle, captures=False), **fields)
+    return task(number, place=Place(GroupId(group_id), bundle, captures=False), **fields)
 
 
 def available(t: Transcript) -> dict[str, float]:
@@ -120,7 +121,7 @@ def test_a_bundle_is_chosen_by_its_number_or_by_its_free_amounts() -> None:
     t = Transcript(cpus=5)
     t >> group(1, {"CPU": 1}, {"CPU": 2})
     first = placed(1, bundle=1, cpus=2)
-    t >> submit(first) << define(6) << run(6, first, 1)
+    t >> submit(first) << define(W6) << run(W6, first, 1)
     t >> submit(placed(2, bundle=1))
     t.quiet()
     assert "f#2 waits in group#1 for 1 CPU: 2 of 2 are used by f#1." == t.core.explain(ident(2))
@@ -299,7 +300,7 @@ def test_the_gpus_of_a_bundle_are_used_by_its_tasks_only() -> None:
     t >> done(W4, inside) << ready(2)
     t << run(W4, placed(3, cpus=0, resources={"GPU": 0.75}), 2, gpus=(0,))
     t >> remove(1) << StopWorker(W4, "kill") << Send(DRIVER, m.ObjectReady(ident(3), removed(3)))
-    t << StartWorker(6)
+    t << StartWorker(W6)
     again = task(4, resources={"GPU": 0.5})
     t >> submit(again)
     assert "f#4 waits for 0.5 GPUs: 1.75 of 2 are used by worker 104, f#1." == t.core.explain(ident(4))
@@ -388,7 +389,7 @@ def test_the_resources_of_a_lost_worker_return_to_its_bundle() -> None:
 
 def test_a_task_in_an_unknown_group_fails() -> None:
     t = Transcript()
-    t >> submit(placed(1, group_id=77))
+    t >> submit(placed(1, group_id=GroupId(77)))
     assert "task_placement_group_removed" == failure_of(t.taken()[0]).kind
     t >> remove(77)
     t.quiet()

@@ -5,14 +5,15 @@ from __future__ import annotations
 from ipyremote import messages as m
 from ipyremote.core import Received, Send
 from ipyremote.core.placement import MOST_IN_FLIGHT
+from ipyremote.ids import ClientId
 from tests.core.transcript import W2, W3, Transcript, define, done, ident, ready, run, submit, task
 
 
 def known(micros: int, cpus: int = 1) -> Transcript:
     """Return a core that knows the duration of the function, in microseconds, with all workers idle."""
     t = Transcript(cpus=cpus)
-    t >> submit(task(1)) << define(W2 + cpus - 1) << run(W2 + cpus - 1, task(1), 1)
-    t >> done(W2 + cpus - 1, task(1), micros=micros) << ready(1)
+    t >> submit(task(1)) << define(ClientId(W2 + cpus - 1)) << run(ClientId(W2 + cpus - 1), task(1), 1)
+    t >> done(ClientId(W2 + cpus - 1), task(1), micros=micros) << ready(1)
     return t
 
 

@@ -7,6 +7,7 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import DropSegment, Log, Received, Send, StartWorker, Tick, WorkerExited
 from ipyremote.core.events import OUT_OF_MEMORY, WorkerEnd
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import (
     KILLED,
     NO_PROCESS,
@@ -14,6 +15,8 @@ from tests.core.transcript import (
     W3,
     W4,
     W5,
+    W6,
+    W7,
     Transcript,
     define,
     done,
@@ -29,11 +32,11 @@ from tests.core.transcript import (
 )
 
 
-def three_sent_ahead(**fields: int) -> tuple[Transcript, list[m.TaskSpec]]:
+def three_sent_ahead(max_retries: int = 0) -> tuple[Transcript, list[m.TaskSpec]]:
     """Return a core with three tasks on worker 2, as its runs 2, 3 and 4."""
     t = Transcript(cpus=1)
     t.run_away(W2, task(9))
-    specs = [task(n, **fields) for n in (1, 2, 3)]
+    specs = [task(n, max_retries=max_retries) for n in (1, 2, 3)]
     t >> [submit(spec) for spec in specs]
     for number, spec in enumerate(specs, 2):
         t << run(W2, spec, number)
@@ -89,12 +92,13 @@ def test_a_task_fails_for_good_after_its_last_crash(retries: int, crashes: int) 
     spec = task(1, max_retries=retries)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
     for crash in range(crashes - 1):
-        t >> exited(W2 + crash, 1) << StartWorker(W3 + crash)
-        t >> started(W3 + crash) << define(W3 + crash) << run(W3 + crash, spec, 1, attempt=crash + 1)
-    t >> exited(W2 + crashes - 1, 1)
+        worker = ClientId(W3 + crash)
+        t >> exited(ClientId(W2 + crash), 1) << StartWorker(worker)
+        t >> started(worker) << define(worker) << run(worker, spec, 1, attempt=crash + 1)
+    t >> exited(ClientId(W2 + crashes - 1), 1)
     lost, start = t.taken()
     assert "worker_crashed" == failure_of(lost).kind
-    assert start == StartWorker(W2 + crashes)
+    assert start == StartWorker(ClientId(W2 + crashes))
 
 
 def test_a_task_with_endless_retries_is_never_given_up() -> None:
@@ -102,8 +106,9 @@ def test_a_task_with_endless_retries_is_never_given_up() -> None:
     spec = task(1, max_retries=-1)
     t >> submit(spec) << define(W2) << run(W2, spec, 1)
     for crash in range(10):
-        t >> exited(W2 + crash, 1) << StartWorker(W3 + crash)
-        t >> started(W3 + crash) << define(W3 + crash) << run(W3 + crash, spec, 1, attempt=crash + 1)
+        worker = ClientId(W3 + crash)
+        t >> exited(ClientId(W2 + crash), 1) << StartWorker(worker)
+        t >> started(worker) << define(worker) << run(worker, spec, 1, attempt=crash + 1)
     assert 12 == len(t.core.story(ident(1)))
 
 
@@ -170,17 +175,17 @@ def test_the_time_between_failed_starts_of_workers_grows() -> None:
     t.later(0.2) << StartWorker(W4)
     t >> exited(W4, end=NO_PROCESS) << Log("a worker could not be started (3 in a row): no memory")
     notice = "Workers cannot be started: no memory. Trying again every second; tasks wait meanwhile."
-    t << Send(1, m.Notice(notice))
+    t << Send(DRIVER, m.Notice(notice))
     t.later(0.4) << StartWorker(W5)
     t >> exited(W5, end=NO_PROCESS) << Log("a worker could not be started (4 in a row): no memory")
-    t.later(0.8) << StartWorker(6)
-    t >> exited(6, end=NO_PROCESS) << Log("a worker could not be started (5 in a row): no memory")
+    t.later(0.8) << StartWorker(W6)
+    t >> exited(W6, end=NO_PROCESS) << Log("a worker could not be started (5 in a row): no memory")
     t << ready(1, m.Failure("system", "f#1 cannot run: no worker can be started: no memory"))
-    t >> Received(1, m.Define(b"function", b"code"))
+    t >> Received(DRIVER, m.Define(b"function", b"code"))
     t >> submit(task(2))
-    t.later(1.0) << StartWorker(7)
-    t >> started(7) << define(7) << run(7, task(2), 1)
-    t >> done(7, task(2)) << ready(2)
+    t.later(1.0) << StartWorker(W7)
+    t >> started(W7) << define(W7) << run(W7, task(2), 1)
+    t >> done(W7, task(2)) << ready(2)
 
 
 def test_a_report_that_a_lost_worker_left_behind_counts() -> None:

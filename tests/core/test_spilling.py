@@ -14,29 +14,29 @@ from ipyremote.core import (
     Send,
     StartWorker,
 )
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId
 from tests.core.transcript import W2, W3, Transcript, define, done, exited, ident, ready, run, submit, task
 
-OTHER = 1 << 22
+OTHER = ClientId(1 << 22)
 
 
 def stored(number: int, size: int = 100, client: int = DRIVER) -> m.Stored:
     return m.Stored(f"seg-{client}-{number}", size, 10)
 
 
-def put(number: int, size: int = 100, client: int = DRIVER) -> Event:
+def put(number: int, size: int = 100, client: ClientId = DRIVER) -> Event:
     return Received(client, m.Put(ident(number, client), stored(number, size, client)))
 
 
-def no_room(needed: int, client: int = DRIVER) -> Event:
+def no_room(needed: int, client: ClientId = DRIVER) -> Event:
     return Received(client, m.NoRoom(needed))
 
 
-def spill(*numbers: int, to: int = DRIVER, size: int = 100) -> Command:
+def spill(*numbers: int, to: ClientId = DRIVER, size: int = 100) -> Command:
     return Send(to, m.Spill(tuple(stored(number, size) for number in numbers)))
 
 
-def spilled(*numbers: int, failed: tuple[int, ...] = (), client: int = DRIVER) -> Event:
+def spilled(*numbers: int, failed: tuple[int, ...] = (), client: ClientId = DRIVER) -> Event:
     names = tuple(f"seg-{DRIVER}-{number}" for number in numbers)
     return Received(client, m.Spilled(names, tuple(f"seg-{DRIVER}-{number}" for number in failed)))
 
@@ -49,7 +49,7 @@ def drop(*numbers: int) -> Command:
     return Send(DRIVER, m.DropSegments(tuple(f"seg-{DRIVER}-{number}" for number in numbers)))
 
 
-def release(*numbers: int, sender: int = DRIVER) -> Event:
+def release(*numbers: int, sender: ClientId = DRIVER) -> Event:
     return Received(sender, m.Release(tuple(ident(number) for number in numbers)))
 
 
@@ -69,7 +69,7 @@ def with_objects(count: int) -> Transcript:
 
 def trims(t: Transcript, *clients: int) -> Transcript:
     for client in clients:
-        t << Send(client, m.Trim())
+        t << Send(ClientId(client), m.Trim())
     return t
 
 

@@ -8,7 +8,7 @@ from ipyremote import messages as m
 from ipyremote.core import ClientJoined, Received, Send, state_query
 from ipyremote.core.events import OUT_OF_MEMORY, WorkerEnd
 from ipyremote.core.state import history
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, NO_GROUP, NOBODY
 from tests.core.transcript import (
     CPU,
     W2,
@@ -94,7 +94,22 @@ def test_a_row_of_a_task_tells_where_and_when_and_for_whom_the_task_ran() -> Non
     given(t, done(W2, spec, micros=1_500_000))
     (row,) = asked(t).tasks
     assert row == m.TaskRow(
-        ident(1), 0, "f#1", "f", "FINISHED", "NORMAL_TASK", "f", 0, ident(77), W2, 102, "", 0, 1.0, 1.0, 2.5
+        ident(1),
+        0,
+        "f#1",
+        "f",
+        "FINISHED",
+        "NORMAL_TASK",
+        "f",
+        NOBODY,
+        ident(77),
+        W2,
+        102,
+        "",
+        NO_GROUP,
+        1.0,
+        1.0,
+        2.5,
     )
     (row,) = asked(t, detail=True).tasks
     assert (row.error, row.resources) == ("", (("CPU", CPU // 2),))

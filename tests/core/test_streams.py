@@ -10,7 +10,7 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.core import Command, Event, Log, Received, Send, StartWorker, StopWorker, Tick
 from ipyremote.core.lifetimes import lost
-from ipyremote.ids import DRIVER, SCHEDULER
+from ipyremote.ids import DRIVER, SCHEDULER, ClientId, ObjectId, minus
 from tests.core.transcript import (
     W2,
     W3,
@@ -36,35 +36,41 @@ LIMITED = task(1, stream=2, max_retries=1)
 STORED = m.Stored("seg-2-1", 100, 10)
 
 
-def item_id(number: int) -> int:
+def item_id(number: int) -> ObjectId:
     """Return the id of the `number`th item that the core makes, counted from 1."""
     return ident(number, SCHEDULER)
 
 
 def yields(
-    worker: int, index: int, given: Any = None, *, spec: m.TaskSpec = SPEC, attempt: int = 0, refs: Any = ()
+    worker: ClientId,
+    index: int,
+    given: Any = None,
+    *,
+    spec: m.TaskSpec = SPEC,
+    attempt: int = 0,
+    refs: Any = (),
 ) -> Event:
     """Return the event that a worker yields an item, by default `value(str(index))`."""
     return Received(worker, m.Yield(spec.task_id, attempt, index, given or value(str(index)), refs))
 
 
-def item(index: int, number: int | None = None, given: Any = None, to: int = DRIVER) -> Command:
+def item(index: int, number: int | None = None, given: Any = None, to: ClientId = DRIVER) -> Command:
     """Return the command that tells the submitter of task 1 of an item."""
     object_id = item_id(index + 1 if number is None else number)
     return Send(to, m.StreamItem(ident(1), index, object_id, given or value(str(index))))
 
 
-def demand(items: int, worker: int = W2, attempt: int = 0) -> Command:
+def demand(items: int, worker: ClientId = W2, attempt: int = 0) -> Command:
     return Send(worker, m.StreamDemand(ident(1), attempt, items))
 
 
-def consumed(count: int, sender: int = DRIVER) -> Event:
+def consumed(count: int, sender: ClientId = DRIVER) -> Event:
     return Received(sender, m.Consumed(ident(1), count))
 
 
-def dropped(*others: int, sender: int = DRIVER) -> Event:
+def dropped(*others: ObjectId, sender: ClientId = DRIVER) -> Event:
     """Return the event that a client has dropped the generator of task 1, and these objects with it."""
-    return Received(sender, m.Release((-ident(1), *others)))
+    return Received(sender, m.Release((minus(ident(1)), *others)))
 
 
 def streaming(spec: m.TaskSpec = SPEC, cpus: float = 1) -> Transcript:
@@ -111,7 +117,11 @@ def test_a_deferred_item_is_told_before_its_value() -> None:
     t = streaming(cpus=2)
     child = task(1, client=W3, name="g", number="1", parent=ident(1))
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
-    t >> yields(W3, 0, m.Forward(child.task_id)) << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None))
+    (
+        t
+        >> yields(W3, 0, m.Forward(child.task_id))
+        << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None))
+    )
     t >> Received(W3, m.Release((child.task_id,)))
     t >> done(W2, child, value("x")) << ready(1, value("x"), client=SCHEDULER)
 
@@ -120,7 +130,7 @@ def test_a_deferred_item_whose_target_has_a_value_gets_the_value_at_once() -> No
     t = streaming()
     t >> Received(W2, m.Put(ident(1, W2), value("x")))
     t >> yields(W2, 0, m.Forward(ident(1, W2)))
-    t << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None)) << ready(1, value("x"), client=SCHEDULER)
+    (t << Send(DRIVER, m.StreamItem(ident(1), 0, item_id(1), None)) << ready(1, value("x"), client=SCHEDULER))
 
 
 def test_a_deferred_item_whose_target_is_lost_fails() -> None:
@@ -260,7 +270,7 @@ def test_the_streams_that_a_worker_consumes_end_with_the_worker() -> None:
     t >> submit(task(1)) << define(W3) << run(W3, task(1), 1)
     child = task(1, client=W3, name="g", number="1", parent=ident(1), stream=1)
     t >> submit(child, W3) << define(W2) << run(W2, child, 1)
-    t >> yields(W2, 0, spec=child) << Send(W3, m.StreamItem(child.task_id, 0, item_id(1), value("0")))
+    (t >> yields(W2, 0, spec=child) << Send(W3, m.StreamItem(child.task_id, 0, item_id(1), value("0"))))
     t >> Received(W2, m.Blocked(child.task_id))
     t >> exited(W3, 1)
     assert Send(W2, m.StreamDemand(child.task_id, 0, 0)) in t.taken()

@@ -24,7 +24,7 @@ from ipyremote.core.state import (
     move_worker,
 )
 from ipyremote.core.transitions import ACTOR_MOVES, ENDED, GROUP_MOVES, OBJECT_MOVES, TASK_MOVES, WORKER_MOVES
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, GroupId
 from tests.core.transcript import (
     FN,
     KILLED,
@@ -384,8 +384,10 @@ def group_removed() -> Transcript:
     return t
 
 
-GROUPED = task(1, place=Place(1, captures=False), max_retries=1)
-GROUPED_ACTOR = task(2, name="A", number="1", place=Place(1, captures=False))
+#: Id of the placement group in the tables.
+G1 = GroupId(1)
+GROUPED = task(1, place=Place(G1, captures=False), max_retries=1)
+GROUPED_ACTOR = task(2, name="A", number="1", place=Place(G1, captures=False))
 
 GROUP_STATES: dict[str, Callable[[], Transcript]] = {
     "pending": group_pending,
@@ -398,9 +400,9 @@ GROUP_INPUTS: dict[str, Event] = {
     "created with the same name": group(2, name="a", request=3),
     "removed": remove(1),
     "looked up": Received(DRIVER, m.LookUpGroups(1, DRIVER)),
-    "task": submit(task(3, place=Place(1, captures=False))),
-    "task in a bundle that is not there": submit(task(3, place=Place(1, 5))),
-    "actor": create(task(3, name="A", number="2", place=Place(1))),
+    "task": submit(task(3, place=Place(G1, captures=False))),
+    "task in a bundle that is not there": submit(task(3, place=Place(G1, 5))),
+    "actor": create(task(3, name="A", number="2", place=Place(G1))),
     "its task is done": done(W3, GROUPED),
     "its task has raised": done(W3, GROUPED, BAD),
     "its task waits": Received(W3, m.Blocked(ident(1))),
@@ -426,9 +428,9 @@ GROUP_ENDS = {
 def test_a_placement_group_in_each_state_takes_each_input(state: str, given: str) -> None:
     t = GROUP_STATES[state]()
     groups = t.core._ledger.groups
-    assert state == (groups[1].state if 1 in groups else "removed")
+    assert state == (groups[G1].state if G1 in groups else "removed")
     commands = feed(t, GROUP_INPUTS[given])
-    assert GROUP_ENDS.get((state, given), state) == (groups[1].state if 1 in groups else "removed")
+    assert GROUP_ENDS.get((state, given), state) == (groups[G1].state if G1 in groups else "removed")
     assert not troubles(commands)
     # When the group and all workers are gone, all resources are free again.
     feed(t, remove(1), remove(2), *(exited(worker) for worker in list(t.core._ledger.workers)))
@@ -601,7 +603,7 @@ def test_a_move_of_a_worker_that_the_table_does_not_have_raises(state: str, goal
 @pytest.mark.parametrize("goal", GROUP_MOVES)
 @pytest.mark.parametrize("state", GROUP_MOVES)
 def test_a_move_of_a_placement_group_that_the_table_does_not_have_raises(state: str, goal: str) -> None:
-    moved = group_pending().core._ledger.groups[1]
+    moved = group_pending().core._ledger.groups[G1]
     moved.state = state
     if goal in GROUP_MOVES[state]:
         move_group(moved, goal)

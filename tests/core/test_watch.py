@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ipyremote import messages as m
 from ipyremote.core import Command, Event, Received, Send, Step
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, NOBODY
 from tests.core.transcript import (
     W2,
     W3,
@@ -124,4 +124,4 @@ def test_output_goes_to_the_driver_and_cell_that_submitted_the_task() -> None:
     t >> submit(spec) << define(W3) << run(W3, spec, 1)
     t >> Received(W3, m.Output(ident(1), 2, "hello"))
     t << Send(DRIVER, m.OutputText(9, "f#1", 2, "hello", ident(1)))
-    t >> Received(W3, m.Output(0, 1, "hello")) << Send(DRIVER, m.OutputText(0, "", 1, "hello"))
+    t >> Received(W3, m.Output(NOBODY, 1, "hello")) << Send(DRIVER, m.OutputText(0, "", 1, "hello"))

@@ -24,11 +24,11 @@ from ipyremote.core import (
     WorkerStarted,
 )
 from ipyremote.core.events import EXITED, NOT_STARTED, SIGNALLED, WorkerEnd
-from ipyremote.ids import COUNTER_BITS, DRIVER
+from ipyremote.ids import COUNTER_BITS, DRIVER, ClientId, GroupId, ObjectId
 
 CPU = m.RESOURCE_UNIT
 #: Worker ids in the order in which a core starts workers; a core starts as many as it has processors.
-W2, W3, W4, W5 = 2, 3, 4, 5
+W2, W3, W4, W5, W6, W7 = (ClientId(number) for number in range(2, 8))
 FN = b"function"
 #: Ends of workers: killed by a signal, left with an exit code, and no process for want of memory.
 KILLED = WorkerEnd(SIGNALLED, 9, "signal 9 (SIGKILL)")
@@ -73,9 +73,9 @@ class Transcript:
         """Wake the core, assert that it starts `count` workers, and let them greet."""
         self >> Tick()
         for worker_id in range(W2, W2 + count):
-            self << StartWorker(worker_id)
+            self << StartWorker(ClientId(worker_id))
         for worker_id in range(W2, W2 + count):
-            self >> started(worker_id)
+            self >> started(ClientId(worker_id))
 
     def __rshift__(self, event: Event | list[Event]) -> Transcript:
         assert [] == self.pending, "commands before this event were not asserted"
@@ -103,7 +103,7 @@ class Transcript:
         self.now += seconds
         return self >> Tick()
 
-    def run_away(self, worker: int, *specs: m.TaskSpec) -> None:
+    def run_away(self, worker: ClientId, *specs: m.TaskSpec) -> None:
         """Have a worker run tasks one by one, without asserting any command."""
         for spec in specs:
             self.core.handle([Received(DRIVER, m.Submit(spec))], self.now)
@@ -128,9 +128,9 @@ def _sent(command: Command) -> Command:
     return Send(command.to, message)
 
 
-def ident(number: int, client: int = DRIVER) -> int:
+def ident(number: int, client: ClientId = DRIVER) -> ObjectId:
     """Return the `number`th id that a client makes."""
-    return (client << COUNTER_BITS) + number
+    return ObjectId((client << COUNTER_BITS) + number)
 
 
 def rare(**given: int) -> RareOptions:
@@ -138,7 +138,7 @@ def rare(**given: int) -> RareOptions:
     return RareOptions(**{**dict.fromkeys(RareOptions._fields, 0), **given})
 
 
-def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
+def task(number: int, /, *, client: ClientId = DRIVER, cpus: float = 1, **fields: Any) -> m.TaskSpec:
     """Return the spec of a task with the label `f#number`. `cpus` and `resources` are in whole units."""
     resources = {"CPU": cpus, **fields.pop("resources", {})}
     if "max_calls" in fields:
@@ -154,22 +154,22 @@ def task(number: int, /, *, client: int = DRIVER, cpus: float = 1, **fields: Any
     )
 
 
-def call(number: int, actor: int, /, *, client: int = DRIVER, **fields: Any) -> m.TaskSpec:
+def call(number: int, actor: int, /, *, client: ClientId = DRIVER, **fields: Any) -> m.TaskSpec:
     """Return the spec of a method call of the driver's `actor`th actor, with the label `A.m#number`."""
     return task(number, client=client, digest=b"", name="A.m", actor_id=ident(actor), method="m", **fields)
 
 
-def started(worker: int) -> Event:
+def started(worker: ClientId) -> Event:
     """Return the event that a worker has greeted. Its process id is its worker id plus 100."""
     return WorkerStarted(worker, 100 + worker)
 
 
-def exited(worker: int, start: int = 0, finish: int = 0, end: WorkerEnd = KILLED) -> Event:
+def exited(worker: ClientId, start: int = 0, finish: int = 0, end: WorkerEnd = KILLED) -> Event:
     """Return the event that a worker's process has ended, by default by SIGKILL."""
     return WorkerExited(worker, end, start, finish)
 
 
-def submit(spec: m.TaskSpec, sender: int = DRIVER) -> Event:
+def submit(spec: m.TaskSpec, sender: ClientId = DRIVER) -> Event:
     return Received(sender, m.Submit(spec))
 
 
@@ -182,17 +182,17 @@ def bundles(*amounts: dict[str, float]) -> tuple[m.Resources, ...]:
     return tuple(tuple(sorted((name, round(n * CPU)) for name, n in some.items())) for some in amounts)
 
 
-def group(number: int, *amounts: dict[str, float], sender: int = DRIVER, **fields: Any) -> Event:
+def group(number: int, *amounts: dict[str, float], sender: ClientId = DRIVER, **fields: Any) -> Event:
     """Return the event that a client creates placement group `number`, labelled `group#number`; by default one CPU."""
     fields.setdefault("strategy", "PACK")
     fields.setdefault("label", f"group#{number}")
-    made = m.CreateGroup(number, bundles(*(amounts or ({"CPU": 1},))), **fields)
+    made = m.CreateGroup(GroupId(number), bundles(*(amounts or ({"CPU": 1},))), **fields)
     return Received(sender, made)
 
 
-def remove(number: int, sender: int = DRIVER) -> Event:
+def remove(number: int, sender: ClientId = DRIVER) -> Event:
     """Return the event that a client removes a placement group."""
-    return Received(sender, m.RemoveGroup(number))
+    return Received(sender, m.RemoveGroup(GroupId(number)))
 
 
 def value(text: str = "1") -> m.Inline:
@@ -200,24 +200,26 @@ def value(text: str = "1") -> m.Inline:
 
 
 def done(
-    worker: int, spec: m.TaskSpec, *values: m.Value, attempt: int = 0, micros: int = 100, refs: Any = ()
+    worker: ClientId, spec: m.TaskSpec, *values: m.Value, attempt: int = 0, micros: int = 100, refs: Any = ()
 ) -> Event:
     """Return the event that a worker reports the end of a run; without `values` each return is `value()`."""
     given = values or (value(),) * spec.returns
     return Received(worker, m.TaskDone(spec.task_id, attempt, given, refs, micros))
 
 
-def run(worker: int, spec: m.TaskSpec, number: int, *values: Any, attempt: int = 0, **fields: Any) -> Command:
+def run(
+    worker: ClientId, spec: m.TaskSpec, number: int, *values: Any, attempt: int = 0, **fields: Any
+) -> Command:
     """Return the command that sends a task to a worker, as the worker's `number`th run."""
     return Send(worker, m.RunTask(spec, attempt, number, values, **fields))
 
 
-def ready(number: int, result: Any = None, to: int = DRIVER, client: int = DRIVER) -> Command:
+def ready(number: int, result: Any = None, to: ClientId = DRIVER, client: ClientId = DRIVER) -> Command:
     """Return the command that tells a client the value of an object, by default `value()`."""
     return Send(to, m.ObjectReady(ident(number, client), value() if result is None else result))
 
 
-def define(worker: int) -> Command:
+def define(worker: ClientId) -> Command:
     return Send(worker, m.Define(FN, b"code"))
 
 

@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from ipyremote.engine_kit.call_arguments import fill_slots, pack_arguments
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization.pickling import loads
 
 
 def ref(number: int) -> ObjectRef[Any]:
-    return ObjectRef(number, None, f"f#{number}")
+    return ObjectRef(ObjectId(number), None, f"f#{number}")
 
 
-def number_of(ref: ObjectRef[Any]) -> int:
+def number_of(ref: ObjectRef[Any]) -> ObjectId:
     return ref._id
 
 
@@ -38,7 +39,7 @@ def test_an_argument_that_cannot_be_pickled_is_named() -> None:
 
 
 def test_a_ref_that_is_refused_stops_the_call() -> None:
-    def refuse(ref: ObjectRef[Any]) -> int:
+    def refuse(ref: ObjectRef[Any]) -> ObjectId:
         raise ValueError("of another session")
 
     for args, kwargs in (((ref(1),), {}), ((), {"a": ref(1)})):

@@ -9,20 +9,21 @@ import pytest
 from ipyremote import messages as m
 from ipyremote.client.listener_dispatch import deliver
 from ipyremote.engine_kit.console_listener import PlainListener
+from ipyremote.ids import ObjectId
 
 
 def displayed(kind: str, **data: str) -> m.DisplayContent:
     bundle = {name.replace("_", "/"): text for name, text in data.items()}
-    return m.DisplayContent(1, "f#1", 7, json.dumps({"kind": kind, "data": bundle}).encode())
+    return m.DisplayContent(1, "f#1", ObjectId(7), json.dumps({"kind": kind, "data": bundle}).encode())
 
 
 def bar(number: int, done: float, total: float = 3.0, *, closed: bool = True) -> m.ProgressUpdate:
-    return m.ProgressUpdate(1, "f#1", 7, number, f"bar {number}", done, total, "it", closed)
+    return m.ProgressUpdate(1, "f#1", ObjectId(7), number, f"bar {number}", done, total, "it", closed)
 
 
 def test_the_text_of_a_display_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     listener = PlainListener()
-    deliver(m.OutputText(1, "f#1", 1, "before\n", 7), listener)
+    deliver(m.OutputText(1, "f#1", 1, "before\n", ObjectId(7)), listener)
     deliver(displayed("display_data", text_plain="[1,\n 2]", text_html="<b>1</b>"), listener)
     deliver(displayed("display_data", image_png="abc"), listener)
     deliver(displayed("update_display_data", text_plain="later"), listener)

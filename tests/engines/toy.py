@@ -16,6 +16,7 @@ from ipyremote.engine_kit.failures import check_size
 from ipyremote.engine_kit.listener_reporter import ListenerReporter
 from ipyremote.engine_kit.object_table import ObjectTable
 from ipyremote.engine_kit.submitted_calls import SubmittedCall, SubmittedCalls
+from ipyremote.ids import ObjectId as Id
 from ipyremote.ids import digits_of
 from ipyremote.refs import id_for
 from ipyremote.remote_cells import install
@@ -26,7 +27,7 @@ WITHOUT = "The toy engine is an example for tests, and leaves this part of a Bac
 LACKS = dict.fromkeys(("worker_processes", "cancellation", "runtime_env", "max_calls", "keep_alive"), THREADS)
 LACKS |= dict.fromkeys(("streams", "named_actors", "placement_groups", "free", "insight", "history"), WITHOUT)
 
-Started = tuple[int, str]
+Started = tuple[Id, str]
 
 
 class ToyBackend:
@@ -38,12 +39,8 @@ class ToyBackend:
         self.objects = table = ObjectTable(
             lambda any_id: self.actors.drop(any_id), lambda: self.runner.blocked()
         )
-        self.get, self.wait, self.is_ready, self.on_ready = (
-            table.get,
-            table.wait,
-            table.is_ready,
-            table.on_ready,
-        )
+        self.get, self.wait = table.get, table.wait
+        self.is_ready, self.on_ready = table.is_ready, table.on_ready
         self.hold, self.release, self.explain = table.hold, table.release, table.explain
         self.export_ref, self.import_ref = table.export_ref, table.import_ref
         self.watch, self.unwatch = table.watch, table.unwatch
@@ -95,7 +92,7 @@ class ToyBackend:
         return call.first, call.label
 
     def call(
-        self, actor_id: int, class_name: str, method: str, args: Any, kwargs: Any, options: door.TaskOptions
+        self, actor_id: Id, class_name: str, method: str, args: Any, kwargs: Any, options: door.TaskOptions
     ) -> Started:
         needs = self.actors.resources_of(actor_id)
         call = self._new(f"{class_name}.{method}", args, kwargs, options, actor_id=actor_id, resources=needs)
@@ -107,13 +104,13 @@ class ToyBackend:
         self.objects.put(object_id, label, value)
         return object_id, label
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[Id]) -> None:
         raise NotImplementedError(WITHOUT)
 
-    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+    def cancel(self, object_id: Id, *, force: bool = False, recursive: bool = True) -> None:
         """Let the task go on: threads cannot be interrupted."""
 
-    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+    def kill(self, actor_id: Id, *, no_restart: bool = True) -> None:
         self.actors.kill(self.runner, actor_id, no_restart=no_restart)
 
     def nodes(self) -> tuple[door.NodeStatus, ...]:

@@ -40,7 +40,7 @@ from ipyremote.backend import (
 )
 from ipyremote.backend.registry import Engine, Keeper
 from ipyremote.exceptions import IPyRemoteError
-from ipyremote.ids import digits_of
+from ipyremote.ids import NOBODY, ActorId, ObjectId, TaskId, digits_of, minus
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.notebook.output.frontend import Bundle, Parent
 from ipyremote.refs import ObjectRef
@@ -146,37 +146,37 @@ class FakeInsight:
 class FakeHistory:
     """What a test's engine knows of its submissions: nothing, unless the test overrides a question."""
 
-    next_id = 0
+    next_id = NOBODY
 
     def __init__(self) -> None:
         #: Ids that somebody was told of.
-        self.asked: list[int] = []
+        self.asked: list[ObjectId] = []
 
-    def unfinished(self, first: int = 0, last: int = 0) -> list[int]:
+    def unfinished(self, first: int = 0, last: int = 0) -> list[ObjectId]:
         return []
 
-    def watch_unretrieved(self, on_news: Callable[[int], None] | None) -> None:
+    def watch_unretrieved(self, on_news: Callable[[ObjectId], None] | None) -> None:
         """Do nothing: there is no news."""
 
-    def has_ref(self, object_id: int) -> bool:
+    def has_ref(self, object_id: ObjectId) -> bool:
         return True
 
-    def failure(self, object_id: int) -> IPyRemoteError | None:
+    def failure(self, object_id: ObjectId) -> IPyRemoteError | None:
         return None
 
-    def is_unretrieved(self, object_id: int) -> bool:
+    def is_unretrieved(self, object_id: ObjectId) -> bool:
         return False
 
-    def take_unretrieved(self, object_id: int) -> IPyRemoteError | None:
+    def take_unretrieved(self, object_id: ObjectId) -> IPyRemoteError | None:
         return None
 
-    def mark_retrieved(self, ids: Sequence[int]) -> None:
+    def mark_retrieved(self, ids: Sequence[ObjectId]) -> None:
         self.asked.extend(ids)
 
     def remember_calls(self) -> None:
         """Do nothing: the fake runs no calls, so none can be repeated."""
 
-    def retry(self, object_id: int) -> int:
+    def retry(self, object_id: ObjectId) -> ObjectId:
         raise ValueError("this call cannot be repeated")
 
 
@@ -189,13 +189,13 @@ CAPABILITIES = Capabilities(
 class FakeStreams:
     """Streams that yield nothing."""
 
-    def waitable(self, task_id: int) -> int:
-        return -task_id
+    def waitable(self, task_id: TaskId) -> ObjectId:
+        return minus(task_id)
 
-    def take(self, task_id: int) -> tuple[int, int] | None:
+    def take(self, task_id: TaskId) -> tuple[ObjectId, int] | None:
         return None
 
-    def is_finished(self, task_id: int) -> bool:
+    def is_finished(self, task_id: TaskId) -> bool:
         return False
 
 
@@ -218,29 +218,29 @@ class FakeBackend:
 
     def __init__(self) -> None:
         self.key = "ab" * 20
-        self.released: list[int] = []
+        self.released: list[ObjectId] = []
         self.insight: Insight | None = None
         self.history: History | None = None
         self.cell = 0
         self.ended = ""
         self.listener: Listener | None = None
-        self.watched: set[int] = set()
-        self.cancelled: list[int] = []
+        self.watched: set[ObjectId] = set()
+        self.cancelled: list[ObjectId] = []
         #: (id, label, exported, args, options)
-        self.submitted: list[tuple[int, str, Exported, tuple[Any, ...], TaskOptions]] = []
+        self.submitted: list[tuple[ObjectId, str, Exported, tuple[Any, ...], TaskOptions]] = []
         #: What became of each object: (state, value or exception).
-        self.outcomes: dict[int, tuple[str, Any]] = {}
+        self.outcomes: dict[ObjectId, tuple[str, Any]] = {}
         #: Whether previews are answered.
         self.previews = True
         self.totals = {"CPU": 4.0, "object_store_memory": 3 * 2**30}
         self.available = dict(self.totals)
-        self._callbacks: dict[int, list[Callable[[int], None]]] = {}
+        self._callbacks: dict[ObjectId, list[Callable[[ObjectId], None]]] = {}
         self._numbers: dict[str, int] = {}
         self._ids = itertools.count(1)
 
     def new_ref(self, name: str = "square") -> ObjectRef[Any]:
         """Return the ref of a new task that has not ended."""
-        return ObjectRef(next(self._ids), self, self._label(name))
+        return ObjectRef(ObjectId(next(self._ids)), self, self._label(name))
 
     def update(self, ref: ObjectRef[Any], state: str, seconds: float = 0.0, detail: str = "") -> None:
         """Report a new state of a task."""
@@ -252,7 +252,7 @@ class FakeBackend:
         self._settle(ref._id, state, value)
         self.update(ref, state, seconds, "" if state == "done" else str(value).partition("\n")[0])
 
-    def _settle(self, object_id: int, state: str, value: Any) -> None:
+    def _settle(self, object_id: ObjectId, state: str, value: Any) -> None:
         self.outcomes[object_id] = (state, value)
         for callback in self._callbacks.pop(object_id, []):
             callback(object_id)
@@ -264,14 +264,14 @@ class FakeBackend:
     def hex_of(self, kind: IdKind, any_id: int) -> str:
         return digits_of(self.key, kind, any_id)
 
-    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+    def export_ref(self, any_id: ObjectId, *, weak: bool = False) -> ObjectId:
         nested_refs.collect(any_id)
         return any_id
 
-    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+    def import_ref(self, exported: ObjectId, *, weak: bool = False) -> ObjectId:
         return exported
 
-    def release(self, any_id: int) -> None:
+    def release(self, any_id: ObjectId) -> None:
         self.released.append(any_id)
 
     def identity(self) -> Identity:
@@ -283,7 +283,7 @@ class FakeBackend:
     def nodes(self) -> tuple[NodeStatus, ...]:
         return (NodeStatus(self.hex_of("node", 0), "here", "127.0.0.1", dict(self.totals), {}),)
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[ObjectId]) -> None:
         raise NotImplementedError
 
     def define(self, target: Callable[..., Any], name: str) -> Exported:
@@ -291,9 +291,9 @@ class FakeBackend:
 
     def submit(
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
-    ) -> tuple[int, str]:
+    ) -> tuple[ObjectId, str]:
         pickling.dumps(tuple(None if isinstance(arg, ObjectRef) else arg for arg in args))
-        object_id, label = next(self._ids), self._label(options.name or exported.name)
+        object_id, label = ObjectId(next(self._ids)), self._label(options.name or exported.name)
         self.submitted.append((object_id, label, exported, args, options))
         if exported.name == "_preview" and self.previews:
             self._settle(object_id, "done", exported.target(self.outcomes[args[0]._id][1]))
@@ -306,24 +306,24 @@ class FakeBackend:
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         actor: ActorOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[ObjectId, str]:
         raise NotImplementedError
 
     def call(
         self,
-        actor_id: int,
+        actor_id: ActorId,
         class_name: str,
         method: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: TaskOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[ObjectId, str]:
         raise NotImplementedError
 
-    def put(self, value: Any) -> tuple[int, str]:
+    def put(self, value: Any) -> tuple[ObjectId, str]:
         raise NotImplementedError
 
-    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+    def get(self, ids: Sequence[ObjectId], timeout: float | None = None) -> list[Any]:
         values = []
         for object_id in ids:
             state, value = self.outcomes[object_id]
@@ -332,29 +332,29 @@ class FakeBackend:
             values.append(value)
         return values
 
-    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+    def wait(self, ids: Sequence[ObjectId], num_returns: int, timeout: float | None = None) -> list[ObjectId]:
         raise NotImplementedError
 
-    def is_ready(self, object_id: int) -> bool:
+    def is_ready(self, object_id: ObjectId) -> bool:
         self._enter()
         return object_id in self.outcomes
 
-    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+    def on_ready(self, object_id: ObjectId, callback: Callable[[ObjectId], None]) -> None:
         if object_id in self.outcomes:
             callback(object_id)
         else:
             self._callbacks.setdefault(object_id, []).append(callback)
 
-    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+    def cancel(self, object_id: ObjectId, *, force: bool = False, recursive: bool = True) -> None:
         self.cancelled.append(object_id)
 
-    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+    def kill(self, actor_id: ActorId, *, no_restart: bool = True) -> None:
         raise NotImplementedError
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         raise NotImplementedError
 
-    def watch(self, ids: Sequence[int]) -> None:
+    def watch(self, ids: Sequence[ObjectId]) -> None:
         self._enter()
         self.watched.update(ids)
         for object_id in ids:
@@ -363,10 +363,10 @@ class FakeBackend:
                 detail = "" if state == "done" else str(value).partition("\n")[0]
                 self.listener.on_update(StateReport(object_id, state, "", 0.0, detail))
 
-    def unwatch(self, ids: Sequence[int]) -> None:
+    def unwatch(self, ids: Sequence[ObjectId]) -> None:
         self.watched.difference_update(ids)
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         return "it waits for a free CPU"
 
     def resources(self) -> tuple[dict[str, float], dict[str, float]]:

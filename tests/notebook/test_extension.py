@@ -14,6 +14,7 @@ from IPython.core.interactiveshell import InteractiveShell
 from ipyremote.backend import StateReport, TextReport, current, registry
 from ipyremote.declare import exports
 from ipyremote.exceptions import ClusterLostError, IPyRemoteSystemError
+from ipyremote.ids import ObjectId
 from ipyremote.notebook import extension
 from ipyremote.notebook.display.ref_groups import refs_in
 from ipyremote.notebook.extension import Notebook
@@ -449,7 +450,7 @@ def test_callbacks_of_the_extension_never_raise(
     assert backend.listener is not None
     backend.listener.on_output(TextReport(1, "f#1", 1, "x"))
     backend.listener.on_notice(1, "x")
-    backend.listener.on_update(StateReport(1, "done", "f#1", 0.0, ""))
+    backend.listener.on_update(StateReport(ObjectId(1), "done", "f#1", 0.0, ""))
     backend.listener.on_lost("x")
     result = shell.run_cell("1")
     assert result.success

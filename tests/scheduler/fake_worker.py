@@ -17,6 +17,7 @@ import sys
 import threading
 from pathlib import Path
 
+from ipyremote.ids import NOBODY
 from ipyremote.messages import Exit, Hello, Inline, Output, RunTask, TaskDone, WorkerBoot
 from ipyremote.store.progress_page import ProgressPage
 from ipyremote.wire.connection import Connection
@@ -81,7 +82,7 @@ def _signal_self(number: int) -> None:
 
 def _say_and_die(worker: FakeWorker, argument: str) -> None:
     for number in range(int(argument)):
-        worker.connection.queue(Output(0, 1, str(number)))
+        worker.connection.queue(Output(NOBODY, 1, str(number)))
     worker.connection.flush()
     # The frames must have left the process, because frames in its memory would be lost with it.
     worker.connection.close()

@@ -15,7 +15,7 @@ from typing import TypeVar
 
 import psutil
 
-from ipyremote.ids import DRIVER, IdSource
+from ipyremote.ids import DRIVER, ClientId, IdSource, ObjectId
 from ipyremote.messages import (
     Boot,
     Bye,
@@ -118,7 +118,9 @@ class DriverSide:
 
     # ------------------------------------------------------------------------------------------------- talking to it
 
-    def connect(self, client_id: int = DRIVER, *, pid: int | None = None, role: str = "driver") -> Connection:
+    def connect(
+        self, client_id: ClientId = DRIVER, *, pid: int | None = None, role: str = "driver"
+    ) -> Connection:
         hello = Hello(client_id, pid or os.getpid(), role)
         connection = Connection(str(self.directory.socket_path), SECRET, hello)
         self._connections.append(connection)
@@ -135,14 +137,14 @@ class DriverSide:
             self.driver.queue(message)
         self.driver.flush()
 
-    def order(self, order: str, *, retries: int = 0) -> int:
+    def order(self, order: str, *, retries: int = 0) -> ObjectId:
         """Submit a task for a fake worker, and return the id of its result."""
         task_id = self._ids.take()
         args = Inline(order.encode())
         self.send(Submit(TaskSpec(task_id, b"", "order", str(task_id & 0xFFFF), args, max_retries=retries)))
         return task_id
 
-    def result(self, object_id: int) -> Value:
+    def result(self, object_id: ObjectId) -> Value:
         ready = self.receive(
             lambda message: isinstance(message, ObjectReady) and message.object_id == object_id
         )

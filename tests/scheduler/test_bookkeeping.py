@@ -11,6 +11,7 @@ import pytest
 
 from ipyremote.core.events import EXITED as ENDED
 from ipyremote.core.events import NOT_STARTED, SIGNALLED, WorkerEnd, WorkerExited
+from ipyremote.ids import ClientId
 from ipyremote.scheduler.link import (
     EXITED,
     FORK,
@@ -39,7 +40,7 @@ class Script:
         self.workers = Workers(path)
         self._partial = b""
 
-    def start(self, worker_id: int, *, now: float) -> None:
+    def start(self, worker_id: ClientId, *, now: float) -> None:
         self.workers.start(worker_id, now, self.link)
 
     def requests(self) -> list[tuple[bytes, int]]:
@@ -75,14 +76,14 @@ def test_a_worker_is_asked_for_runs_and_ends(script, tmp_path):
     script.say(STARTED, 2, PID)
     assert script.link.workers == {2: PID}
     script.workers.greet(2)
-    page = ProgressPage.create(tmp_path, 2)
+    page = ProgressPage.create(tmp_path, ClientId(2))
     page.started(5)
     page.finished(4)
     page.close()
     script.say(EXITED, 2, PID, 3 << 8)
     assert script.link.workers == {}
     assert script.workers.ended() == [2]
-    assert script.workers.report(2) == WorkerExited(2, WorkerEnd(ENDED, 3, "exit code 3"), 5, 4)
+    assert script.workers.report(2) == WorkerExited(ClientId(2), WorkerEnd(ENDED, 3, "exit code 3"), 5, 4)
     assert script.workers.ended() == []
     assert not script.workers.is_known(2)
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +93,7 @@ def test_a_fork_that_the_system_refuses_ends_the_worker_with_the_reason(script):
     script.start(2, now=0.0)
     script.say(REFUSED, 2, 0, errno.EAGAIN)
     assert script.workers.report(2) == WorkerExited(
-        2, WorkerEnd(NOT_STARTED, 0, f"it could not be started: {os.strerror(errno.EAGAIN)}"), 0, 0
+        ClientId(2), WorkerEnd(NOT_STARTED, 0, f"it could not be started: {os.strerror(errno.EAGAIN)}"), 0, 0
     )
 
 
@@ -180,8 +181,8 @@ def test_every_worker_that_is_lost_with_the_zygote_is_reported(script):
     assert script.link.is_lost
     lost = script.workers.lose_all(script.link, "no zygote")
     assert lost == [
-        WorkerExited(2, WorkerEnd(SIGNALLED, 9, "no zygote")),
-        WorkerExited(3, WorkerEnd(SIGNALLED, 9, "no zygote")),
+        WorkerExited(ClientId(2), WorkerEnd(SIGNALLED, 9, "no zygote")),
+        WorkerExited(ClientId(3), WorkerEnd(SIGNALLED, 9, "no zygote")),
     ]
     assert not script.workers.is_known(2)
 

@@ -7,9 +7,14 @@ import signal
 import pytest
 
 from ipyremote.core.events import EXITED, OUT_OF_MEMORY, SIGNALLED, WorkerEnd
+from ipyremote.ids import ClientId
 from ipyremote.scheduler import deaths
 from ipyremote.scheduler.deaths import OomCounter, describe
 from ipyremote.scheduler.worker_logs import LOG_BYTES, last_words, trim_log, worker_log
+
+#: Numbers of clients.
+C3, C4 = ClientId(3), ClientId(4)
+
 
 SIGKILL = int(signal.SIGKILL)
 
@@ -48,25 +53,27 @@ def test_the_kind_of_an_end_does_not_hang_on_its_words():
 
 
 def test_a_worker_without_a_log_has_no_last_words(tmp_path):
-    assert last_words(tmp_path, 3) == ""
+    assert last_words(tmp_path, C3) == ""
 
 
 def test_the_last_lines_are_bounded_in_number_and_length(tmp_path):
-    worker_log(tmp_path, 3).write_text("\n".join(f"{number} " + "x" * 1000 for number in range(100)) + "\n\n")
-    lines = last_words(tmp_path, 3).splitlines()
+    worker_log(tmp_path, C3).write_text(
+        "\n".join(f"{number} " + "x" * 1000 for number in range(100)) + "\n\n"
+    )
+    lines = last_words(tmp_path, C3).splitlines()
     assert [line.split()[0] for line in lines] == ["95", "96", "97", "98", "99"]
     assert all(len(line) <= 200 for line in lines)
 
 
 def test_a_fault_report_is_shown_from_its_beginning_without_our_own_frames(tmp_path):
     ours = deaths.__file__
-    worker_log(tmp_path, 3).write_text(
+    worker_log(tmp_path, C3).write_text(
         "noise before\nFatal Python error: Segmentation fault\n\nThread 0x2 (most recent call first):\n"
         '  File "threading.py", line 331 in wait\n\nCurrent thread 0x1 (most recent call first):\n'
         f'  File "cell.py", line 3 in crash\n  File "{ours}", line 1 in run\n  File "<string>", line 1 in <module>\n\n'
         "Extension modules: a, b (total: 2)\n"
     )
-    assert last_words(tmp_path, 3).splitlines() == [
+    assert last_words(tmp_path, C3).splitlines() == [
         "Fatal Python error: Segmentation fault",
         "Current thread 0x1 (most recent call first):",
         '  File "cell.py", line 3 in crash',
@@ -74,18 +81,18 @@ def test_a_fault_report_is_shown_from_its_beginning_without_our_own_frames(tmp_p
 
 
 def test_bytes_in_a_log_that_are_not_text_are_replaced(tmp_path):
-    worker_log(tmp_path, 3).write_bytes(b"\xff\xfe oops")
-    assert last_words(tmp_path, 3).endswith("oops")
+    worker_log(tmp_path, C3).write_bytes(b"\xff\xfe oops")
+    assert last_words(tmp_path, C3).endswith("oops")
 
 
 def test_a_long_log_is_cut_and_a_short_one_is_not(tmp_path):
-    worker_log(tmp_path, 3).write_bytes(b"x" * (LOG_BYTES + 1))
-    worker_log(tmp_path, 4).write_bytes(b"short")
-    trim_log(tmp_path, 3)
-    trim_log(tmp_path, 4)
-    trim_log(tmp_path, 5)
-    assert worker_log(tmp_path, 3).read_bytes() == b""
-    assert worker_log(tmp_path, 4).read_bytes() == b"short"
+    worker_log(tmp_path, C3).write_bytes(b"x" * (LOG_BYTES + 1))
+    worker_log(tmp_path, C4).write_bytes(b"short")
+    trim_log(tmp_path, C3)
+    trim_log(tmp_path, C4)
+    trim_log(tmp_path, ClientId(5))
+    assert worker_log(tmp_path, C3).read_bytes() == b""
+    assert worker_log(tmp_path, C4).read_bytes() == b"short"
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import subprocess
 
 import pytest
 
-from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT
+from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, ClientId, ObjectId
 from ipyremote.messages import Bind, Bound, Bye, Hold, Inline, Kept, KeptReply, ObjectReady, Want
 from ipyremote.wire.connection import Connection
 from tests.scheduler.sessions import DriverSide, session
@@ -16,7 +16,7 @@ from tests.support.waiting import until
 pytestmark = pytest.mark.processes
 
 
-def _bind(side: DriverSide, order: str) -> int:
+def _bind(side: DriverSide, order: str) -> ObjectId:
     """Submit a task, bind its result to the name "x" and return the id. The scheduler has heard of both by then."""
     object_id = side.order(order)
     side.send(Bind((Bound("x", (object_id,), b"payload"),)))
@@ -25,7 +25,7 @@ def _bind(side: DriverSide, order: str) -> int:
 
 
 def _join(side: DriverSide, number: int, *, claim: bool) -> tuple[Connection, KeptReply]:
-    connection = side.connect(FIRST_JOINED_CLIENT + number)
+    connection = side.connect(ClientId(FIRST_JOINED_CLIENT + number))
     connection.queue(Kept(1, claim))
     connection.flush()
     reply = side.receive(lambda message: isinstance(message, KeptReply), connection)

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import zmq
 
-from ipyremote.ids import FIRST_JOINED_CLIENT
+from ipyremote.ids import DRIVER, FIRST_JOINED_CLIENT, ClientId, ObjectId
 from ipyremote.messages import (
     Bye,
     Explain,
@@ -43,7 +43,7 @@ def is_welcome(message: ToClient) -> bool:
 
 def test_a_driver_is_welcomed_and_its_task_is_run():
     with session() as side:
-        assert side.receive(is_welcome) == Welcome(1, side.process.pid)
+        assert side.receive(is_welcome) == Welcome(DRIVER, side.process.pid)
         assert side.ask("echo hello") == "hello"
         assert side.bye() == 0
         assert not side.path.exists()
@@ -249,7 +249,7 @@ def test_a_client_that_is_not_expected_is_refused(client_id, role, reason):
 
 def test_a_second_worker_cannot_take_a_workers_number():
     with session() as side:
-        worker_id = int(side.ask("id"))
+        worker_id = ClientId(int(side.ask("id")))
         thief = side.connect(worker_id, role="worker")
         assert side.ask("id") == str(worker_id)
         assert list(thief.messages()) == []
@@ -262,11 +262,13 @@ def test_garbage_and_wrong_secrets_change_nothing():
         context = zmq.Context()
         for number in range(20):
             socket = context.socket(zmq.DEALER)
-            socket.setsockopt(zmq.ROUTING_ID, routing_id(FIRST_JOINED_CLIENT + number))
+            socket.setsockopt(zmq.ROUTING_ID, routing_id(ClientId(FIRST_JOINED_CLIENT + number)))
             socket.connect(f"ipc://{side.directory.socket_path}")
             socket.send(seeded.randbytes(seeded.randrange(200)))
             socket.send(
-                encode_greeting(seeded.randbytes(32), Hello(FIRST_JOINED_CLIENT + number, 1, "driver"))
+                encode_greeting(
+                    seeded.randbytes(32), Hello(ClientId(FIRST_JOINED_CLIENT + number), 1, "driver")
+                )
             )
             socket.close(1000)
         context.term()
@@ -287,15 +289,15 @@ def test_another_driver_can_join_and_leave_without_ending_the_session():
     sleeper = subprocess.Popen(["sleep", "1000"])
     with session() as side:
         side.ask("echo hello")
-        number = FIRST_JOINED_CLIENT + 5
+        number = ClientId(FIRST_JOINED_CLIENT + 5)
         joined = side.connect(number, pid=sleeper.pid)
         welcome = Welcome(number, side.process.pid)
         assert side.receive(lambda message: message == welcome, joined)
         sleeper.kill()
         sleeper.wait()
         until(lambda: f"driver {number} has left" in side.log(), "its death is noticed")
-        polite = side.connect(number + 1)
-        farther = Welcome(number + 1, side.process.pid)
+        polite = side.connect(ClientId(number + 1))
+        farther = Welcome(ClientId(number + 1), side.process.pid)
         assert side.receive(lambda message: message == farther, polite)
         polite.queue(Bye())
         polite.flush()
@@ -306,7 +308,7 @@ def test_another_driver_can_join_and_leave_without_ending_the_session():
 def test_an_error_of_the_core_costs_one_turn_and_not_the_session():
     with session(core="StumblingCore") as side:
         side.ask("echo hello")
-        side.send(Explain(1, 2))
+        side.send(Explain(1, ObjectId(2)))
         until(lambda: "stumbled" in side.log(), "the error is logged")
         assert side.ask("echo still here") == "still here"
 

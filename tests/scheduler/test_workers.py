@@ -9,6 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import OutputText
 from ipyremote.scheduler.worker_logs import LOG_BYTES, worker_log
 from tests.scheduler.sessions import kill, session
@@ -88,7 +89,7 @@ def test_everything_that_a_worker_sent_before_its_death_arrives(side):
 
 
 def test_the_files_of_a_worker_are_gone_when_the_worker_is_gone(side):
-    worker_id = int(side.ask("id"))
+    worker_id = ClientId(int(side.ask("id")))
     assert worker_log(side.path, worker_id).exists()
     assert (side.path / f"progress-{worker_id}").exists()
     side.fate("signal 9")
@@ -115,7 +116,7 @@ def test_a_worker_that_breaks_the_protocol_is_killed_and_its_task_fails(side):
 
 
 def test_a_flood_into_the_log_is_cut(side):
-    worker_id = int(side.ask("id"))
+    worker_id = ClientId(int(side.ask("id")))
     side.ask(f"flood {2 * LOG_BYTES // 65536}")
     log = worker_log(side.path, worker_id)
     until(lambda: log.stat().st_size < LOG_BYTES, "the log is cut")

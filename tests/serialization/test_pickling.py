@@ -20,6 +20,7 @@ import pytest
 
 from ipyremote.client.value_packing import inline
 from ipyremote.exceptions import OufOfBandObjectRefSerializationException, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.messages import Inline
 from ipyremote.serialization import nested_refs, pickling
 from ipyremote.serialization.pickling import (
@@ -249,14 +250,14 @@ def test_refs_in_closures_are_collected():
 
 def test_ref_collections_nest_and_are_closed_after_an_error():
     with nested_refs.collecting() as outer:
-        nested_refs.collect(1)
+        nested_refs.collect(ObjectId(1))
         assert dumps(Ref(2)).refs == (2,)
         with pytest.raises(TypeError):
             dumps([Ref(3), threading.Lock()])
-        nested_refs.collect(4)
+        nested_refs.collect(ObjectId(4))
     assert outer == [1, 4]
     with pytest.raises(OufOfBandObjectRefSerializationException, match="pickled outside"):
-        nested_refs.collect(5)
+        nested_refs.collect(ObjectId(5))
 
 
 def test_a_ref_collection_belongs_to_its_thread():
@@ -264,7 +265,7 @@ def test_a_ref_collection_belongs_to_its_thread():
 
     def other():
         try:
-            nested_refs.collect(1)
+            nested_refs.collect(ObjectId(1))
         except OufOfBandObjectRefSerializationException:
             seen.append("refused")
 

@@ -9,22 +9,26 @@ import timeit
 
 import pytest
 
+from ipyremote.ids import ClientId
 from ipyremote.store.progress_page import ProgressPage, read_progress, remove_progress
+
+#: Numbers of clients.
+C7 = ClientId(7)
 
 
 def test_a_new_page_says_that_nothing_has_run(tmp_path):
-    page = ProgressPage.create(tmp_path, 7)
-    assert read_progress(tmp_path, 7) == (0, 0)
+    page = ProgressPage.create(tmp_path, C7)
+    assert read_progress(tmp_path, C7) == (0, 0)
     page.close()
 
 
 def test_a_page_tells_started_and_finished_apart(tmp_path):
-    page = ProgressPage.create(tmp_path, 7)
+    page = ProgressPage.create(tmp_path, C7)
     page.started(3)
-    assert read_progress(tmp_path, 7) == (3, 0)
+    assert read_progress(tmp_path, C7) == (3, 0)
     page.finished(3)
     page.started(4)
-    assert read_progress(tmp_path, 7) == (4, 3)
+    assert read_progress(tmp_path, C7) == (4, 3)
     page.close()
 
 
@@ -33,27 +37,27 @@ def test_the_words_survive_the_kill_of_the_worker(tmp_path):
     pid = os.fork()
     if not pid:
         try:
-            page = ProgressPage.create(tmp_path, 2)
+            page = ProgressPage.create(tmp_path, ClientId(2))
             page.started((1 << 40) + 5)
             page.finished(1 << 40)
             os.kill(os.getpid(), signal.SIGKILL)
         finally:
             os._exit(1)
     os.waitpid(pid, 0)
-    assert read_progress(tmp_path, 2) == ((1 << 40) + 5, 1 << 40)
+    assert read_progress(tmp_path, ClientId(2)) == ((1 << 40) + 5, 1 << 40)
 
 
 @pytest.mark.parametrize("content", [None, b"", b"short"])
 def test_a_missing_or_torn_page_says_that_nothing_has_run(tmp_path, content):
     if content is not None:
         (tmp_path / "progress-9").write_bytes(content)
-    assert read_progress(tmp_path, 9) == (0, 0)
+    assert read_progress(tmp_path, ClientId(9)) == (0, 0)
 
 
 def test_removing_a_page_twice_is_harmless(tmp_path):
-    ProgressPage.create(tmp_path, 7).close()
-    remove_progress(tmp_path, 7)
-    remove_progress(tmp_path, 7)
+    ProgressPage.create(tmp_path, C7).close()
+    remove_progress(tmp_path, C7)
+    remove_progress(tmp_path, C7)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -64,20 +68,20 @@ def test_a_page_without_room_is_an_error_and_never_a_fault_of_memory(tmp_path, m
     monkeypatch.setattr(os, "posix_fallocate", full)
     fds = len(os.listdir("/proc/self/fd"))
     with pytest.raises(OSError, match="no room"):
-        ProgressPage.create(tmp_path, 7)
+        ProgressPage.create(tmp_path, C7)
     assert len(os.listdir("/proc/self/fd")) == fds
 
 
 def test_a_closed_page_leaves_no_descriptor(tmp_path):
     fds = len(os.listdir("/proc/self/fd"))
-    page = ProgressPage.create(tmp_path, 7)
+    page = ProgressPage.create(tmp_path, C7)
     page.close()
     page.close()
     assert len(os.listdir("/proc/self/fd")) == fds
 
 
 def test_writing_a_word_is_cheap(tmp_path):
-    page = ProgressPage.create(tmp_path, 7)
+    page = ProgressPage.create(tmp_path, C7)
     best = (
         min(timeit.repeat("started(5)", globals={"started": page.started}, number=20_000, repeat=5)) / 20_000
     )

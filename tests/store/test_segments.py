@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ipyremote.ids import ClientId
 from ipyremote.messages import Stored
 from ipyremote.serialization import pickling
 from ipyremote.store import segments as segments_module
@@ -23,6 +24,10 @@ from ipyremote.store.segment_pool import SMALLEST
 from ipyremote.store.segments import SegmentLost, SegmentStore, StoreFull, reap, unlink
 from ipyremote.store.usage import Usage
 from tests.support.sources import ROOT
+
+#: Numbers of clients.
+C7, C8 = ClientId(7), ClientId(8)
+
 
 CAPACITY = 64 << 20
 
@@ -46,7 +51,7 @@ def path(tmp_path):
 
 @pytest.fixture
 def store(path):
-    store = SegmentStore(path, 7, CAPACITY)
+    store = SegmentStore(path, C7, CAPACITY)
     yield store
     store.close()
 
@@ -226,7 +231,7 @@ def test_each_new_mapping_is_reported_once(store):
 
 
 def test_a_reader_keeps_its_mapping_after_its_store_closed(store, path):
-    reader = SegmentStore(path, 8, CAPACITY)
+    reader = SegmentStore(path, C8, CAPACITY)
     released: deque[int] = deque()
     array = get(reader, put(store, np.arange(100_000)), 1, released)
     reader.close()
@@ -361,7 +366,7 @@ def test_threads_write_at_once(store, path):
 
 
 def test_above_the_capacity_the_store_is_full(path):
-    store = SegmentStore(path, 7, 1 << 20)
+    store = SegmentStore(path, C7, 1 << 20)
     kept = put(store, bytes(600_000))
     with pytest.raises(StoreFull) as info:
         put(store, bytes(600_000))
@@ -377,14 +382,14 @@ def test_above_the_capacity_the_store_is_full(path):
 
 
 def test_the_last_room_is_used_without_rounding_up(path):
-    store = SegmentStore(path, 7, (1 << 20) + 8192)
+    store = SegmentStore(path, C7, (1 << 20) + 8192)
     assert put(store, bytes((1 << 20) + 100)).size == (1 << 20) + 4096
     store.close()
 
 
 @pytest.mark.processes
 def test_two_processes_share_the_capacity(path):
-    store = SegmentStore(path, 7, 3 << 20)
+    store = SegmentStore(path, C7, 3 << 20)
     code = (
         "import sys; from pathlib import Path; from ipyremote.store.segments import *\n"
         "store = SegmentStore(Path(sys.argv[1]), 8, 3 << 20); store.write(bytes(1 << 20))\n"
@@ -412,13 +417,13 @@ def test_processes_that_write_and_unlink_at_once_keep_the_count(path):
     assert [child.wait(60) for child in children] == [0, 0, 0]
     for child in children:
         child.stdout.close()
-    store = SegmentStore(path, 9, 1 << 30)
+    store = SegmentStore(path, ClientId(9), 1 << 30)
     assert store.used_bytes() == total(path) > 0
     store.close()
 
 
 def test_a_count_that_is_wrong_is_repaired_before_the_store_is_called_full(path):
-    store = SegmentStore(path, 7, 1 << 20)
+    store = SegmentStore(path, C7, 1 << 20)
     with store._usage.changing() as change:
         change.used = 10 << 20
     put(store, bytes(600_000))
@@ -459,7 +464,7 @@ def test_the_count_survives_a_kill(path, store, moment):
     assert child.returncode == -signal.SIGKILL
     put(store, bytes(100_000))
     assert store.used_bytes() == total(path)
-    reap(path, 8, {segment})
+    reap(path, C8, {segment})
     assert [name for name in files(path) if name.startswith("seg-8-")] == (
         [] if moment == "while unlinking" else [segment]
     )
@@ -467,12 +472,12 @@ def test_the_count_survives_a_kill(path, store, moment):
 
 
 def test_unlink_and_reap_clear_up_after_a_dead_creator(path, store):
-    dead = SegmentStore(path, 8, CAPACITY)
+    dead = SegmentStore(path, C8, CAPACITY)
     wanted, dropped, pooled = (put(dead, np.arange(100_000)) for _ in range(3))
     dead.recycle(pooled.segment)
     mine = put(store, np.arange(100_000))
     assert unlink(path, [dropped.segment, "seg-8-99", "lock", "../x"]) == dropped.size
-    assert reap(path, 8, {wanted.segment}) == pooled.size
+    assert reap(path, C8, {wanted.segment}) == pooled.size
     assert files(path) == sorted([mine.segment, wanted.segment])
     assert store.used_bytes() == total(path)
     unlink(path, [wanted.segment])
@@ -496,7 +501,7 @@ def test_a_full_file_system_is_an_exception(tmp_path):
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2m", "none", small], check=False).returncode:
         pytest.skip("cannot mount a small tmpfs here")
     try:
-        store = SegmentStore(small, 7, 1 << 30)
+        store = SegmentStore(small, C7, 1 << 30)
         kept = put(store, np.full(100_000, 5))
         with pytest.raises(StoreFull) as info:
             put(store, np.arange(500_000))
@@ -550,7 +555,7 @@ def test_a_file_above_the_size_limit_is_an_exception(store, path):
 
 
 def test_writing_into_a_directory_that_is_gone_is_no_full_store(path):
-    store = SegmentStore(path, 7, CAPACITY)
+    store = SegmentStore(path, C7, CAPACITY)
     store.recycle(put(store, np.arange(100_000)).segment)
     for file in path.iterdir():
         file.unlink()
@@ -567,7 +572,7 @@ def test_writing_into_a_directory_that_is_gone_is_no_full_store(path):
 
 def test_neither_readers_nor_writers_keep_descriptors(path):
     before = len(os.listdir("/proc/self/fd"))
-    store = SegmentStore(path, 7, CAPACITY)
+    store = SegmentStore(path, C7, CAPACITY)
     for _ in range(2):
         stored = [put(store, np.full(10_000, n)) for n in range(100)]
         arrays = [get(store, one, n) for n, one in enumerate(stored)]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import Stored
 from ipyremote.serialization import pickling
 from ipyremote.store import spill as spill_module
@@ -37,7 +38,7 @@ def session(tmp_path: Path) -> Iterator[SessionDirectory]:
 
 @pytest.fixture
 def store(session: SessionDirectory) -> Iterator[SegmentStore]:
-    store = SegmentStore(session.path, 7, 64 << 20)
+    store = SegmentStore(session.path, ClientId(7), 64 << 20)
     yield store
     store.close()
 
@@ -48,7 +49,7 @@ def put(store: SegmentStore, value: Any = VALUE) -> Stored:
 
 
 def get(store: SegmentStore, stored: Stored, object_id: int = 1) -> Any:
-    head, buffers, _ = store.read(stored, object_id, deque())
+    head, buffers, _ = store.read(stored, ObjectId(object_id), deque())
     return pickling.loads(head, buffers)
 
 
@@ -71,7 +72,7 @@ def test_an_object_that_was_moved_is_read_from_disk(session: SessionDirectory, s
     np.testing.assert_array_equal(VALUE, array)
     assert not array.flags.writeable
     # Another process, and once more.
-    np.testing.assert_array_equal(VALUE, get(SegmentStore(session.path, 8, 1), stored))
+    np.testing.assert_array_equal(VALUE, get(SegmentStore(session.path, ClientId(8), 1), stored))
 
 
 def test_the_copy_has_the_bytes_of_the_object_only(session: SessionDirectory, store: SegmentStore) -> None:
@@ -203,13 +204,13 @@ def test_an_interrupted_write_leaves_nothing(
 
 def test_a_session_without_a_spill_directory_says_so(tmp_path: Path) -> None:
     session = SessionDirectory.create(1, tmp_path)
-    store = SegmentStore(session.path, 7, 64 << 20)
+    store = SegmentStore(session.path, ClientId(7), 64 << 20)
     assert not store.disk.exists
     stored = put(store)
     with pytest.raises(OSError, match="spill"):
         store.disk.copy(stored)
     store.disk.remove(["disk-7-1"])
-    reap(session.path, 7, set())
+    reap(session.path, ClientId(7), set())
     session.remove()
 
 
@@ -219,7 +220,7 @@ def test_segments_that_a_dead_process_leaves_on_disk_are_removed(
     disk = session.path / "spill"
     for name in ("part-8-seg-7-1", "seg-8-1", "seg-8-2", "disk-8-1", "disk-8-2", "part-9-x", "seg-88-1"):
         (disk / name).write_bytes(b"x")
-    reap(session.path, 8, set(), {"seg-8-2", "disk-8-2"})
+    reap(session.path, ClientId(8), set(), {"seg-8-2", "disk-8-2"})
     assert {"seg-8-2", "disk-8-2", "part-9-x", "seg-88-1"} == on_disk(session)
 
 

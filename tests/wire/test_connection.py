@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import zmq
 
+from ipyremote.ids import DRIVER, ObjectId
 from ipyremote.messages import (
     Define,
     Hello,
@@ -24,6 +25,9 @@ from ipyremote.messages import (
 )
 from ipyremote.wire import connection as module
 from ipyremote.wire.connection import Connection
+
+#: Ids of objects.
+O1, O2 = ObjectId(1), ObjectId(2)
 
 
 class Wire:
@@ -64,7 +68,7 @@ class Wire:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[Connection, Wire]]:
-    connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(1, 1, "driver"))
+    connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(DRIVER, 1, "driver"))
     wire = Wire()
     connection._send = wire.send
     connection._receive = wire.receive
@@ -121,7 +125,7 @@ def feed(wire: Wire, numbers: range, first: int) -> None:
 def test_queued_messages_are_sent_once_and_in_order(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
     for number in range(10):
-        connection.queue(Hold((number,)))
+        connection.queue(Hold((ObjectId(number),)))
         if number % 3 == 0:
             connection.flush()
     connection.flush()
@@ -133,24 +137,24 @@ def test_queued_messages_are_sent_once_and_in_order(pair: tuple[Connection, Wire
 def test_a_batch_of_many_bytes_is_sent_at_once(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
     for number in range(5):
-        connection.queue(Hold((number,)), 1 << 20)
+        connection.queue(Hold((ObjectId(number),)), 1 << 20)
     assert wire.frames == 1
-    connection.queue(Hold((5,)))
+    connection.queue(Hold((ObjectId(5),)))
     assert wire.frames == 1
 
 
 def test_a_flush_that_is_interrupted_anywhere_loses_and_doubles_no_message(tmp_path: Path) -> None:
     number = 0
     while True:
-        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(1, 1, "driver"))
+        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(DRIVER, 1, "driver"))
         wire = Wire()
         connection._send, connection._receive = wire.send, wire.receive
         for message in range(3):
-            connection.queue(Hold((message,)))
+            connection.queue(Hold((ObjectId(message),)))
         interrupted = interrupted_at(number, connection.flush)
-        connection.queue(Hold((3,)))
+        connection.queue(Hold((ObjectId(3),)))
         connection.flush()
-        connection.queue(Hold((4,)))
+        connection.queue(Hold((ObjectId(4),)))
         connection.flush()
         assert wire.got == [0, 1, 2, 3, 4], f"interrupted before bytecode {number}"
         assert connection.unsent == 0
@@ -164,13 +168,13 @@ def test_a_flush_that_is_interrupted_anywhere_loses_and_doubles_no_message(tmp_p
 def test_a_queue_that_is_interrupted_anywhere_takes_the_message_once_or_not_at_all(tmp_path: Path) -> None:
     number = 0
     while True:
-        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(1, 1, "driver"))
+        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(DRIVER, 1, "driver"))
         wire = Wire()
         connection._send, connection._receive = wire.send, wire.receive
-        connection.queue(Hold((0,)))
+        connection.queue(Hold((ObjectId(0),)))
         # So large that it is sent from within.
-        interrupted = interrupted_at(number, lambda: connection.queue(Hold((1,)), 1 << 30))  # noqa: B023  # called here
-        connection.queue(Hold((2,)))
+        interrupted = interrupted_at(number, lambda: connection.queue(Hold((O1,)), 1 << 30))  # noqa: B023  # called here
+        connection.queue(Hold((O2,)))
         connection.flush()
         assert wire.got in ([0, 1, 2], [0, 2]), f"interrupted before bytecode {number}"
         connection.close(quickly=True)
@@ -186,7 +190,7 @@ def test_a_message_is_handled_at_least_once_and_in_order_wherever_an_interrupt_s
 ) -> None:
     number = 0
     while True:
-        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(1, 1, "driver"))
+        connection = Connection(str(tmp_path / "nobody"), bytes(32), Hello(DRIVER, 1, "driver"))
         wire = Wire()
         connection._send, connection._receive = wire.send, wire.receive
         feed(wire, range(3), 1)
@@ -239,7 +243,7 @@ def test_interrupts_at_random_calls_of_the_socket_change_nothing(
         wire.cut, wire.late = (rng.randrange(4), rng.random() < 0.5) if rng.random() < 0.6 else (-1, False)
         try:
             queued.append(number)
-            connection.queue(Hold((number,)), rng.choice((0, 0, 3 << 20)))
+            connection.queue(Hold((ObjectId(number),)), rng.choice((0, 0, 3 << 20)))
             if rng.random() < 0.5:
                 connection.flush()
             if rng.random() < 0.4:
@@ -258,12 +262,12 @@ def test_interrupts_at_random_calls_of_the_socket_change_nothing(
 
 def test_a_message_that_cannot_be_encoded_does_not_stop_later_messages(pair: tuple[Connection, Wire]) -> None:
     connection, wire = pair
-    connection.queue(Hold((1,)))
-    connection.queue(Hold((1 << 70,)))
-    connection.queue(Hold((2,)))
+    connection.queue(Hold((O1,)))
+    connection.queue(Hold((ObjectId(1 << 70),)))
+    connection.queue(Hold((O2,)))
     with pytest.raises(OverflowError):
         connection.flush()
-    connection.queue(Hold((3,)))
+    connection.queue(Hold((ObjectId(3),)))
     connection.flush()
     assert wire.got == [1, 2, 3]
 
@@ -273,9 +277,9 @@ def test_a_message_that_is_too_large_is_refused_and_does_not_stop_later_messages
 ) -> None:
     monkeypatch.setattr(module, "MAX_FRAME_BYTES", 1 << 20)
     connection, wire = pair
-    connection.queue(Hold((1,)))
+    connection.queue(Hold((O1,)))
     connection.queue(Define(b"d", bytes(1 << 20)))
-    connection.queue(Hold((2,)))
+    connection.queue(Hold((O2,)))
     with pytest.raises(ValueError, match="at most 1 MiB travel at once"):
         connection.flush()
     connection.flush()

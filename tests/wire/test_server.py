@@ -12,6 +12,7 @@ from typing import TypeVar
 import pytest
 import zmq
 
+from ipyremote.ids import DRIVER, ClientId, ObjectId
 from ipyremote.messages import (
     Define,
     FromClient,
@@ -30,6 +31,12 @@ from ipyremote.wire.connection import Connection, routing_id
 from ipyremote.wire.server import AddressInUse, Fault, Server
 from tests.support.waiting import until
 
+#: Ids of objects.
+O5, O6 = ObjectId(5), ObjectId(6)
+#: Numbers of clients.
+C9 = ClientId(9)
+
+
 SECRET = bytes(range(32))
 Item = TypeVar("Item")
 
@@ -37,7 +44,7 @@ Item = TypeVar("Item")
 class Peer:
     """A raw DEALER that can send anything."""
 
-    def __init__(self, path: Path, client_id: int, route: bytes | None = None) -> None:
+    def __init__(self, path: Path, client_id: ClientId, route: bytes | None = None) -> None:
         self.client_id = client_id
         self._context = zmq.Context()
         self.socket = self._context.socket(zmq.DEALER)
@@ -45,7 +52,7 @@ class Peer:
         self.socket.setsockopt(zmq.LINGER, 0)
         self.socket.connect(f"ipc://{path}")
 
-    def greet(self, secret: bytes = SECRET, client_id: int | None = None, role: str = "driver") -> None:
+    def greet(self, secret: bytes = SECRET, client_id: ClientId | None = None, role: str = "driver") -> None:
         number = self.client_id if client_id is None else client_id
         self.socket.send(encode_greeting(secret, Hello(number, os.getpid(), role)))
 
@@ -79,7 +86,7 @@ class Bench:
         )
         self._peers: list[Peer] = []
 
-    def peer(self, client_id: int, route: bytes | None = None, *, greet: bool = False) -> Peer:
+    def peer(self, client_id: ClientId, route: bytes | None = None, *, greet: bool = False) -> Peer:
         peer = Peer(self.path, client_id, route)
         self._peers.append(peer)
         if greet:
@@ -126,47 +133,47 @@ def bench(tmp_path):
 def test_a_greeting_and_the_messages_after_it_arrive_in_order(bench):
     peer = bench.peer(1)
     peer.greet()
-    batch: list[FromClient] = [Hold((5,)), Release((5,))]
+    batch: list[FromClient] = [Hold((O5,)), Release((O5,))]
     peer.socket.send(encode_frame(1, batch))
-    peer.socket.send(encode_frame(2, [Hold((6,))]))
+    peer.socket.send(encode_frame(2, [Hold((O6,))]))
     assert bench.receive(4) == [
-        (1, Hello(1, os.getpid(), "driver")),
-        (1, Hold((5,))),
-        (1, Release((5,))),
-        (1, Hold((6,))),
+        (1, Hello(DRIVER, os.getpid(), "driver")),
+        (1, Hold((O5,))),
+        (1, Release((O5,))),
+        (1, Hold((O6,))),
     ]
     assert bench.server.dropped == 0
 
 
 def test_a_connection_of_ipyremote_talks_to_the_server(bench):
-    connection = Connection(str(bench.path), SECRET, Hello(9, os.getpid(), "worker"))
-    connection.queue(Hold((1, 2)))
+    connection = Connection(str(bench.path), SECRET, Hello(C9, os.getpid(), "worker"))
+    connection.queue(Hold((ObjectId(1), ObjectId(2))))
     connection.flush()
-    assert bench.receive(2)[1] == (9, Hold((1, 2)))
-    bench.server.send(9, Welcome(9, 77))
+    assert bench.receive(2)[1] == (9, Hold((ObjectId(1), ObjectId(2))))
+    bench.server.send(9, Welcome(C9, 77))
     bench.server.flush()
     got: list[object] = []
     bench.until(lambda: taken(got, connection.messages()))
-    assert got == [Welcome(9, 77)]
+    assert got == [Welcome(C9, 77)]
     connection.close()
 
 
 def test_a_frame_that_is_sent_twice_counts_once(bench):
     peer = bench.peer(1, greet=True)
-    frame = encode_frame(1, [Hold((5,))])
+    frame = encode_frame(1, [Hold((O5,))])
     peer.socket.send(frame)
     peer.socket.send(frame)
-    peer.socket.send(encode_frame(2, [Hold((6,))]))
-    assert bench.receive(2) == [(1, Hold((5,))), (1, Hold((6,)))]
+    peer.socket.send(encode_frame(2, [Hold((O6,))]))
+    assert bench.receive(2) == [(1, Hold((O5,))), (1, Hold((O6,)))]
 
 
 def test_missing_frames_are_a_fault(bench):
     peer = bench.peer(1, greet=True)
-    peer.socket.send(encode_frame(1, [Hold((5,))]))
-    peer.socket.send(encode_frame(4, [Hold((6,))]))
-    peer.socket.send(encode_frame(5, [Hold((7,))]))
-    assert bench.receive(3) == [(1, Hold((5,))), (1, Hold((6,))), (1, Hold((7,)))]
-    assert bench.server.faults() == [Fault(1, "frame 4 after frame 1, and nothing between them")]
+    peer.socket.send(encode_frame(1, [Hold((O5,))]))
+    peer.socket.send(encode_frame(4, [Hold((O6,))]))
+    peer.socket.send(encode_frame(5, [Hold((ObjectId(7),))]))
+    assert bench.receive(3) == [(1, Hold((O5,))), (1, Hold((O6,))), (1, Hold((ObjectId(7),)))]
+    assert bench.server.faults() == [Fault(DRIVER, "frame 4 after frame 1, and nothing between them")]
     assert bench.log == ["client 1 sent frame 4 after frame 1, and nothing between them"]
     assert bench.server.dropped == 0
 
@@ -181,7 +188,7 @@ def test_missing_frames_are_a_fault(bench):
         bytes(32) + b"\x93\x01\x02\xa6driver",
         SECRET[:31],
         SECRET[:31] + b"\x00" + b"\x93\x01\x02\xa6driver",
-        encode_frame(1, [Hold((5,))]),
+        encode_frame(1, [Hold((O5,))]),
         os.urandom(1 << 20),
     ],
     ids=["empty", "byte", "short", "wrong", "zeros", "part", "nearly", "no-greeting", "megabyte"],
@@ -201,7 +208,7 @@ def test_a_peer_that_was_dropped_may_greet_correctly_later(bench):
     peer = bench.peer(1)
     peer.socket.send(b"hello?")
     peer.greet()
-    assert bench.until_dropped(1) + bench.server.receive() == [(1, Hello(1, os.getpid(), "driver"))]
+    assert bench.until_dropped(1) + bench.server.receive() == [(1, Hello(DRIVER, os.getpid(), "driver"))]
 
 
 @pytest.mark.parametrize("rest", [b"", b"\xc1", b"\x93\x01\x02\xff", b"\x93\xff\x02\xa6driver" + b"x"])
@@ -216,7 +223,7 @@ def test_a_greeting_with_an_impossible_number_is_refused(bench, client_id):
     assert bench.until_dropped(1) == []
 
 
-@pytest.mark.parametrize("route", [b"somebody", b"\x01", routing_id(2)])
+@pytest.mark.parametrize("route", [b"somebody", b"\x01", routing_id(ClientId(2))])
 def test_a_routing_id_of_another_client_is_refused(bench, route):
     bench.peer(1, route).greet()
     assert bench.until_dropped(1) == []
@@ -234,9 +241,9 @@ def test_a_second_connection_cannot_take_the_number_of_a_living_client(bench):
     first = bench.peer(1, greet=True)
     second = bench.peer(1)
     second.greet()
-    second.socket.send(encode_frame(1, [Hold((666,))]))
-    first.socket.send(encode_frame(1, [Hold((5,))]))
-    assert bench.receive(1) == [(1, Hold((5,)))]
+    second.socket.send(encode_frame(1, [Hold((ObjectId(666),))]))
+    first.socket.send(encode_frame(1, [Hold((O5,))]))
+    assert bench.receive(1) == [(1, Hold((O5,)))]
     bench.server.send(1, Notice("for the first"))
     bench.server.flush()
     assert first.frames(1) == [(1, [Notice("for the first")])]
@@ -252,14 +259,14 @@ def test_a_second_greeting_on_the_same_connection_is_a_fault(bench):
 
 def test_a_forgotten_number_can_greet_again_and_counts_from_one(bench):
     first = bench.peer(1, greet=True)
-    first.socket.send(encode_frame(1, [Hold((5,))]))
+    first.socket.send(encode_frame(1, [Hold((O5,))]))
     bench.receive(1)
     first.close()
     bench.until(lambda: not bench.server.is_connected(1))
     bench.server.forget(1)
     second = bench.peer(1, greet=True)
-    second.socket.send(encode_frame(1, [Hold((6,))]))
-    assert bench.receive(1) == [(1, Hold((6,)))]
+    second.socket.send(encode_frame(1, [Hold((O6,))]))
+    assert bench.receive(1) == [(1, Hold((O6,)))]
 
 
 @pytest.mark.parametrize(
@@ -268,8 +275,8 @@ def test_a_forgotten_number_can_greet_again_and_counts_from_one(bench):
 def test_garbage_from_a_known_client_is_reported_and_later_frames_are_read(bench, garbage):
     peer = bench.peer(4, greet=True)
     peer.socket.send(garbage)
-    peer.socket.send(encode_frame(1, [Hold((5,))]))
-    assert bench.receive(1) == [(4, Hold((5,)))]
+    peer.socket.send(encode_frame(1, [Hold((O5,))]))
+    assert bench.receive(1) == [(4, Hold((O5,)))]
     (fault,) = bench.server.faults()
     assert fault.client_id == 4
     assert "cannot be decoded" in fault.text
@@ -285,9 +292,9 @@ def test_a_message_that_only_clients_understand_is_garbage_to_the_server(bench):
 
 def test_a_message_of_many_frames_is_dropped_whole(bench):
     peer = bench.peer(4, greet=True)
-    peer.socket.send_multipart([encode_frame(1, [Hold((5,))]), b"more", b"and more"])
-    peer.socket.send(encode_frame(1, [Hold((6,))]))
-    assert bench.receive(1) == [(4, Hold((6,)))]
+    peer.socket.send_multipart([encode_frame(1, [Hold((O5,))]), b"more", b"and more"])
+    peer.socket.send(encode_frame(1, [Hold((O6,))]))
+    assert bench.receive(1) == [(4, Hold((O6,)))]
     assert bench.server.dropped == 1
 
 
@@ -295,8 +302,8 @@ def test_an_oversized_frame_ends_its_connection_only(bench, monkeypatch, tmp_pat
     monkeypatch.setattr(server_module, "MAX_FRAME_BYTES", 1 << 20)
     small = Bench(tmp_path / "small")
     try:
-        honest = small.peer(1, greet=True)
-        small.peer(2).socket.send(SECRET + bytes(1 << 21))
+        honest = small.peer(DRIVER, greet=True)
+        small.peer(ClientId(2)).socket.send(SECRET + bytes(1 << 21))
         honest.socket.send(encode_frame(1, [Define(b"d", bytes(1 << 19))]))
         assert small.receive(1) == [(1, Define(b"d", bytes(1 << 19)))]
         assert small.server.dropped == 0
@@ -362,7 +369,7 @@ def test_every_message_of_a_dead_peer_is_there_once_its_connection_is_gone(bench
     peer = bench.peer(3, greet=True)
     count = 3000
     for number in range(count):
-        peer.socket.send(encode_frame(number + 1, [Hold((number,))]))
+        peer.socket.send(encode_frame(number + 1, [Hold((ObjectId(number),))]))
     peer.socket.close(5000)
     peer._context.term()
     bench.until(lambda: not bench.server.is_connected(3))
@@ -376,7 +383,7 @@ def test_one_turn_reads_a_bounded_number_of_frames(bench, monkeypatch):
     monkeypatch.setattr(server_module, "FRAMES_PER_RECEIVE", 10)
     peer = bench.peer(1, greet=True)
     for number in range(25):
-        peer.socket.send(encode_frame(number + 1, [Hold((number,))]))
+        peer.socket.send(encode_frame(number + 1, [Hold((ObjectId(number),))]))
     turns: list[int] = []
     bench.until(lambda: sum(taken(turns, [len(bench.server.receive())])) == 25)
     assert max(turns) <= 10
@@ -411,7 +418,7 @@ def test_the_socket_file_of_a_killed_server_does_not_stop_the_next_server(tmp_pa
     with socket.socket(socket.AF_UNIX) as stale:
         stale.bind(str(path))
     bench = Bench(path)
-    bench.peer(1, greet=True)
+    bench.peer(DRIVER, greet=True)
     bench.close()
 
 
@@ -423,7 +430,7 @@ def test_a_secret_of_the_wrong_length_is_refused(tmp_path):
 def test_a_closed_server_leaves_no_descriptor(tmp_path):
     def cycle() -> None:
         bench = Bench(tmp_path / "s")
-        bench.peer(1, greet=True)
+        bench.peer(DRIVER, greet=True)
         bench.close()
         bench.close()
 

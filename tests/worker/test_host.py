@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from ipyremote.ids import NOBODY, ObjectId
 from ipyremote.messages import (
     CancelRun,
     Define,
@@ -22,6 +23,9 @@ from ipyremote.messages import (
     TaskSpec,
 )
 from ipyremote.worker.host import Host
+
+#: Ids of objects.
+O10 = ObjectId(10)
 
 
 class Link:
@@ -53,8 +57,8 @@ def host(link: Link) -> Host:
     return host
 
 
-def run(number: int, task_id: int = 0, **more: Any) -> RunTask:
-    spec = TaskSpec(task_id or number * 10, b"", "f", str(number), Inline(b""), **more)
+def run(number: int, task_id: ObjectId = NOBODY, **more: Any) -> RunTask:
+    spec = TaskSpec(task_id or ObjectId(number * 10), b"", "f", str(number), Inline(b""), **more)
     return RunTask(spec, 1, number, (None,) * len(spec.deps))
 
 
@@ -80,8 +84,8 @@ def test_a_repeated_message_changes_nothing(host: Host, link: Link) -> None:
         host.on_message(message)
     assert taken(host) == [1, 2]
     assert host.payloads == {b"d": b"payload"}
-    host.on_message(Recall((10, 20)))
-    host.on_message(Recall((10, 20)))
+    host.on_message(Recall((O10, ObjectId(20))))
+    host.on_message(Recall((O10, ObjectId(20))))
     assert link.replies == [Returned(()), Returned(())]
 
 
@@ -101,8 +105,8 @@ def test_runs_that_have_not_started_are_recalled_and_other_runs_stay(host: Host,
     for number in (1, 2, 3):
         host.on_message(run(number))
     host.take()
-    host.on_message(Recall((10, 30, 99)))
-    assert link.replies == [Returned((30,))]
+    host.on_message(Recall((O10, ObjectId(30), ObjectId(99))))
+    assert link.replies == [Returned((ObjectId(30),))]
     assert taken(host) == [2]
 
 
@@ -120,8 +124,8 @@ def test_a_waiting_task_hands_back_all_queued_runs_but_an_actor_keeps_its_calls(
 def test_a_queued_run_that_is_cancelled_is_answered_and_never_taken(host: Host, link: Link) -> None:
     host.on_message(run(1, returns=2))
     host.on_message(run(2))
-    host.on_message(CancelRun(10, 1))
-    host.on_message(CancelRun(10, 1))
+    host.on_message(CancelRun(O10, 1))
+    host.on_message(CancelRun(O10, 1))
     assert len(link.replies) == 1
     done = link.replies[0]
     assert isinstance(done, TaskDone)
@@ -131,10 +135,10 @@ def test_a_queued_run_that_is_cancelled_is_answered_and_never_taken(host: Host, 
 
 def test_a_cancel_of_another_attempt_is_ignored(host: Host, link: Link) -> None:
     host.on_message(run(1))
-    host.on_message(CancelRun(10, 2))
+    host.on_message(CancelRun(O10, 2))
     assert link.replies == []
     host.take()
-    host.on_message(CancelRun(10, 2))
+    host.on_message(CancelRun(O10, 2))
     assert host.current is not None
     assert not host.current.cancelled
 
@@ -146,7 +150,7 @@ def test_a_cancel_signal_interrupts_only_user_code_of_the_cancelled_run(host: Ho
     host.interruptible = True
     host.on_sigint(signal.SIGINT, None)
     host.interruptible = False
-    host.on_message(CancelRun(10, 1))
+    host.on_message(CancelRun(O10, 1))
     assert host.current is not None
     assert host.current.cancelled
     host.on_sigint(signal.SIGINT, None)
@@ -165,7 +169,7 @@ def test_a_cancel_from_another_thread_interrupts_the_main_thread(host: Host) -> 
 
     def cancel_soon() -> None:
         waiting.wait(0.05)
-        host.on_message(CancelRun(10, 1))
+        host.on_message(CancelRun(O10, 1))
 
     before = signal.signal(signal.SIGINT, host.on_sigint)
     try:

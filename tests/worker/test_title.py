@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from ipyremote.ids import ObjectId
 from ipyremote.messages import Inline, RunTask, TaskSpec
 from ipyremote.worker.host import Host
 from ipyremote.worker.title import SECONDS, WorkerTitle
@@ -37,8 +38,8 @@ def title(host: Host, screen: Screen) -> WorkerTitle:
     return WorkerTitle(host, screen.titles.append, screen.clock)
 
 
-def send(host: Host, task_id: int, name: str, number: str, **more: Any) -> None:
-    host.on_message(RunTask(TaskSpec(task_id, b"", name, number, Inline(b""), **more), 1, task_id, ()))
+def send(host: Host, run: int, name: str, number: str, **more: Any) -> None:
+    host.on_message(RunTask(TaskSpec(ObjectId(run), b"", name, number, Inline(b""), **more), 1, run, ()))
 
 
 def connected(host: Host) -> None:

@@ -7,19 +7,20 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from ipyremote.backend import ActorOptions, Exported, NamedHandle, TaskOptions
+from ipyremote.ids import ActorId
 
 __all__ = ["InlineActorNames"]
 
 #: Type of `Backend.create_actor`.
 CreateActor: TypeAlias = Callable[
-    [Exported, tuple[Any, ...], Mapping[str, Any], TaskOptions, ActorOptions], tuple[int, str]
+    [Exported, tuple[Any, ...], Mapping[str, Any], TaskOptions, ActorOptions], tuple[ActorId, str]
 ]
 
 
 class InlineActorNames:
     """Method contracts are those of `backend.ActorNames`."""
 
-    def __init__(self, create_actor: CreateActor, is_alive: Callable[[int], bool]) -> None:
+    def __init__(self, create_actor: CreateActor, is_alive: Callable[[ActorId], bool]) -> None:
         self._create_actor = create_actor
         self._is_alive = is_alive
         self._lock = threading.RLock()

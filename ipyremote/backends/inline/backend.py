@@ -60,7 +60,7 @@ from ipyremote.engine_kit.call_context import Label, Running
 from ipyremote.engine_kit.failures import PickledFailure, check_size
 from ipyremote.engine_kit.outcomes import is_retried, method_of, value_of
 from ipyremote.exceptions import IPyRemoteSystemError
-from ipyremote.ids import DRIVER, IdSource, digits_of, hex_of
+from ipyremote.ids import DRIVER, ActorId, IdSource, ObjectId, TaskId, digits_of, hex_of
 from ipyremote.refs import ObjectRef, id_for
 from ipyremote.serialization import pickling
 from ipyremote.serialization.nested_refs import collect
@@ -104,9 +104,9 @@ class InlineBackend:
     ) -> None:
         """Make a session. The amounts limit the resources that one task may ask for."""
         self.key = secrets.token_hex(20)
-        self.released: deque[int] = deque()
+        self.released: deque[ObjectId] = deque()
         #: Gives back one hold of a ref. Finalizers call this function, so it is the deque's own `append`.
-        self.release: Callable[[int], None] = self.released.append
+        self.release: Callable[[ObjectId], None] = self.released.append
         self.cell = 0
         #: Reason why the session cannot be used any more; empty while the session can be used.
         self.ended = ""
@@ -151,7 +151,7 @@ class InlineBackend:
 
     def submit(
         self, exported: Exported, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: TaskOptions
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         self._enter()
         _refuse_environment(options)
         copies = self._runner.pack(args, kwargs)
@@ -171,7 +171,7 @@ class InlineBackend:
         kwargs: Mapping[str, Any],
         options: TaskOptions,
         actor: ActorOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[ActorId, str]:
         self._enter()
         _refuse_environment(options)
         copies = self._runner.pack(args, kwargs)
@@ -189,7 +189,7 @@ class InlineBackend:
             self._objects.hold(first)
         return first, str(label)
 
-    def is_alive(self, actor_id: int) -> bool:
+    def is_alive(self, actor_id: ActorId) -> bool:
         """Return whether an actor is alive."""
         self._enter()
         actor = self._objects.actor(actor_id)
@@ -197,13 +197,13 @@ class InlineBackend:
 
     def call(
         self,
-        actor_id: int,
+        actor_id: ActorId,
         class_name: str,
         method: str,
         args: tuple[Any, ...],
         kwargs: Mapping[str, Any],
         options: TaskOptions,
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         self._enter()
         copies = self._runner.pack(args, kwargs)
         first, label = self._mint(options.name or f"{class_name}.{method}", options.returns)
@@ -246,7 +246,7 @@ class InlineBackend:
 
     def _run(
         self,
-        first: int,
+        first: TaskId,
         label: Label,
         target: _Target,
         packed: PickledCall,
@@ -306,7 +306,7 @@ class InlineBackend:
         else:
             print(f"ipyremote: {text}", file=sys.stderr)
 
-    def _mint(self, name: str, returns: int) -> tuple[int, Label]:
+    def _mint(self, name: str, returns: int) -> tuple[TaskId, Label]:
         with self._lock:
             return self._ids.take(returns), self._stack.task.label_of(name)
 
@@ -320,50 +320,50 @@ class InlineBackend:
     def hex_of(self, kind: IdKind, any_id: int) -> str:
         return digits_of(self.key, kind, any_id)
 
-    def export_ref(self, any_id: int, *, weak: bool = False) -> int:
+    def export_ref(self, any_id: ObjectId, *, weak: bool = False) -> ObjectId:
         if not weak and not collect(any_id):
             self.hold(any_id)
         return any_id
 
-    def import_ref(self, exported: int, *, weak: bool = False) -> int:
+    def import_ref(self, exported: ObjectId, *, weak: bool = False) -> ObjectId:
         if not weak:
             self.hold(exported)
         return exported
 
     # ------------------------------------------------------------------------------------------------------ values
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[ObjectId]) -> None:
         self._enter()
         self._objects.free(ids)
 
-    def put(self, value: Any) -> tuple[int, str]:
+    def put(self, value: Any) -> tuple[ObjectId, str]:
         self._enter()
         pickled = value_of(value)
         first, label = self._mint("put", 1)
         self._objects.seal(first, str(label), [pickled])
         return first, str(label)
 
-    def get(self, ids: Sequence[int], timeout: float | None = None) -> list[Any]:
+    def get(self, ids: Sequence[ObjectId], timeout: float | None = None) -> list[Any]:
         self._enter()
         return self._runner.values(ids)
 
-    def wait(self, ids: Sequence[int], num_returns: int, timeout: float | None = None) -> list[int]:
+    def wait(self, ids: Sequence[ObjectId], num_returns: int, timeout: float | None = None) -> list[ObjectId]:
         self._enter()
         return list(ids[:num_returns])
 
-    def is_ready(self, object_id: int) -> bool:
+    def is_ready(self, object_id: ObjectId) -> bool:
         # A negative id is a stream's next item, which is made when asked for and so is always ready.
         return object_id < 0 or (
             self._objects.peek(object_id) is not None and not self.streams.is_open(object_id)
         )
 
-    def on_ready(self, object_id: int, callback: Callable[[int], None]) -> None:
+    def on_ready(self, object_id: ObjectId, callback: Callable[[ObjectId], None]) -> None:
         self._enter()
         callback(object_id)
 
     # ----------------------------------------------------------------------------------------------------- control
 
-    def cancel(self, object_id: int, *, force: bool = False, recursive: bool = True) -> None:
+    def cancel(self, object_id: ObjectId, *, force: bool = False, recursive: bool = True) -> None:
         """End a stream. Any other task has ended before anybody has its ref, so there is nothing to cancel."""
         self._enter()
         found = self._objects.peek(object_id)
@@ -371,7 +371,7 @@ class InlineBackend:
             failure = PickledFailure("task_cancelled", f"{found.label} was cancelled.")
             self.streams.end(object_id, failure)
 
-    def kill(self, actor_id: int, *, no_restart: bool = True) -> None:
+    def kill(self, actor_id: ActorId, *, no_restart: bool = True) -> None:
         self._enter()
         actor = self._objects.actor(actor_id)
         if actor is None or actor.death is not None:
@@ -384,7 +384,7 @@ class InlineBackend:
         actor.instance = None
         self._start(actor)
 
-    def watch(self, ids: Sequence[int]) -> None:
+    def watch(self, ids: Sequence[ObjectId]) -> None:
         self._enter()
         listener = self._listener
         for any_id in ids:
@@ -398,10 +398,10 @@ class InlineBackend:
                     state, detail = "failed", outcome.line
                 listener.on_update(StateReport(any_id, state, found.label, found.seconds, detail))
 
-    def unwatch(self, ids: Sequence[int]) -> None:
+    def unwatch(self, ids: Sequence[ObjectId]) -> None:
         """Do nothing: `watch` has reported the state of each object at once, and no other follows."""
 
-    def explain(self, object_id: int) -> str:
+    def explain(self, object_id: ObjectId) -> str:
         self._enter()
         found = self._objects.peek(object_id)
         if found is not None and self.streams.is_open(object_id):
@@ -424,7 +424,7 @@ class InlineBackend:
             self.ended = "The session was shut down: refs and handles made in it are not valid any more."
             self._objects.clear()
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         self._enter()
         self._objects.hold(any_id)
 

@@ -12,7 +12,7 @@ from ipyremote.backend.current_task import ActorExit
 from ipyremote.backend.placement import Place
 from ipyremote.backends.inline.objects import InlineActor
 from ipyremote.engine_kit.call_context import Label, Running
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, TaskId
 
 __all__ = ["InlineCurrentTask", "InlineStack", "identity_of"]
 
@@ -42,7 +42,7 @@ class InlineStack(threading.local):
 
 
 def identity_of(
-    first: int, label: Label, resources: Resources, actor: InlineActor | None, place: Place | None = None
+    first: TaskId, label: Label, resources: Resources, actor: InlineActor | None, place: Place | None = None
 ) -> Identity:
     """Return the identity of a run of a task, or of an actor's method. `place` is that of a task."""
     name = label.name

@@ -21,6 +21,7 @@ from ipyremote.backend.placement import Place
 from ipyremote.engine_kit.call_context import Label
 from ipyremote.engine_kit.failures import FREED, PickledFailure
 from ipyremote.engine_kit.outcomes import PickledValue
+from ipyremote.ids import ActorId, ObjectId, TaskId, minus
 
 __all__ = ["InlineActor", "InlineObject", "InlineObjects", "InlineOutcome"]
 
@@ -45,12 +46,12 @@ class InlineActor:
     """A live or dead actor."""
 
     options: ActorOptions
-    actor_id: int
+    actor_id: ActorId
     label: Label
     #: Function that makes the instance, for the start and for each restart.
     make: Callable[[], Any]
     #: Ids of the refs among the creation's arguments, which a restart needs again.
-    refs: tuple[int, ...]
+    refs: tuple[ObjectId, ...]
     #: Place of the actor; None: anywhere.
     place: Place | None = None
     instance: Any = None
@@ -122,21 +123,21 @@ class Closing(Protocol):
 class InlineObjects:
     """See the module docstring."""
 
-    def __init__(self, released: deque[int]) -> None:
+    def __init__(self, released: deque[ObjectId]) -> None:
         """Begin without objects. Finalizers append the ids of dropped refs to `released`."""
         self._released = released
         self._lock = threading.RLock()
-        self._objects: dict[int, InlineObject] = {}
-        self._actors: dict[int, InlineActor] = {}
-        self._finish: Callable[[int], object] = lambda task_id: None
-        self._on_released: Callable[[int], tuple[int, ...]] = lambda task_id: ()
-        self._on_dropped: Callable[[int], Closing | None] = lambda task_id: None
+        self._objects: dict[ObjectId, InlineObject] = {}
+        self._actors: dict[ActorId, InlineActor] = {}
+        self._finish: Callable[[TaskId], object] = lambda task_id: None
+        self._on_released: Callable[[TaskId], tuple[ObjectId, ...]] = lambda task_id: ()
+        self._on_dropped: Callable[[TaskId], Closing | None] = lambda task_id: None
 
     def attach_streams(
         self,
-        finish: Callable[[int], object],
-        on_released: Callable[[int], tuple[int, ...]],
-        on_dropped: Callable[[int], Closing | None],
+        finish: Callable[[TaskId], object],
+        on_released: Callable[[TaskId], tuple[ObjectId, ...]],
+        on_dropped: Callable[[TaskId], Closing | None],
     ) -> None:
         """Attach the streams by three functions, each of which is called with the task id of a stream.
 
@@ -146,16 +147,16 @@ class InlineObjects:
         """
         self._finish, self._on_released, self._on_dropped = finish, on_released, on_dropped
 
-    def find(self, any_id: int) -> InlineObject | None:
+    def find(self, any_id: ObjectId) -> InlineObject | None:
         """Return the object with this id and its outcome; a stream is run to its end first, to have an outcome."""
         self._finish(any_id)
         return self._objects.get(any_id)
 
-    def peek(self, any_id: int) -> InlineObject | None:
+    def peek(self, any_id: ObjectId) -> InlineObject | None:
         """Return the object with this id. The outcome of a stream's object may be unknown yet."""
         return self._objects.get(any_id)
 
-    def settle(self, any_id: int, outcome: InlineOutcome) -> None:
+    def settle(self, any_id: ObjectId, outcome: InlineOutcome) -> None:
         """Set the outcome of a stream that has ended."""
         with self._lock:
             found = self._objects.get(any_id)
@@ -163,11 +164,11 @@ class InlineObjects:
                 found.outcome = outcome
                 self._hold(outcome.refs)
 
-    def let_go(self, ids: Sequence[int]) -> None:
+    def let_go(self, ids: Sequence[ObjectId]) -> None:
         """Give back one hold of each object, at the next use of the session."""
         self._released.extend(ids)
 
-    def actor(self, actor_id: int) -> InlineActor | None:
+    def actor(self, actor_id: ActorId) -> InlineActor | None:
         """Return the actor with this id, dead or alive; None if there is none."""
         return self._actors.get(actor_id)
 
@@ -175,31 +176,33 @@ class InlineObjects:
         """Return all actors, dead or alive."""
         return list(self._actors.values())
 
-    def seal(self, first: int, label: str, outcomes: Sequence[InlineOutcome], seconds: float = 0.0) -> None:
+    def seal(
+        self, first: TaskId, label: str, outcomes: Sequence[InlineOutcome], seconds: float = 0.0
+    ) -> None:
         """Add the returns of a task, each with one ref that the caller is about to make."""
         with self._lock:
             for any_id, outcome in enumerate(outcomes, first):
-                self._objects[any_id] = InlineObject(outcome, label, seconds)
+                self._objects[any_id] = InlineObject(outcome, label, seconds)  # type: ignore[index]  # an id plus an index is an id
                 self._hold(outcome.refs)
 
-    def add_actor(self, actor_id: int, actor: InlineActor) -> None:
+    def add_actor(self, actor_id: ActorId, actor: InlineActor) -> None:
         """Add an actor. The caller also seals the object with the same id."""
         with self._lock:
             self._actors[actor_id] = actor
             self._hold(actor.refs)
 
-    def hold(self, any_id: int) -> None:
+    def hold(self, any_id: ObjectId) -> None:
         """Count one holder more of an object."""
         with self._lock:
             self._hold((any_id,))
 
-    def _hold(self, ids: Sequence[int]) -> None:
+    def _hold(self, ids: Sequence[ObjectId]) -> None:
         for any_id in ids:
             found = self._objects.get(any_id)
             if found is not None:
                 found.holders += 1
 
-    def free(self, ids: Sequence[int]) -> None:
+    def free(self, ids: Sequence[ObjectId]) -> None:
         """Drop the values of these objects; actors and failures stay."""
         with self._lock:
             for any_id in ids:
@@ -221,10 +224,10 @@ class InlineObjects:
         for closing in dropped:
             closing.close()
 
-    def _let_go(self, any_id: int, dropped: list[Closing]) -> tuple[int, ...]:
+    def _let_go(self, any_id: ObjectId, dropped: list[Closing]) -> tuple[ObjectId, ...]:
         """Count one holder less. Return the ids that lose a holder as well, if the object is dropped with its last."""
         if any_id < 0:
-            return self._on_released(-any_id)
+            return self._on_released(minus(any_id))
         found = self._objects.get(any_id)
         if found is None:
             return ()

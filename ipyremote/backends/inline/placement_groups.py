@@ -24,6 +24,7 @@ from ipyremote.backends.inline.actor_names import InlineActorNames
 from ipyremote.backends.inline.call_stack import InlineStack
 from ipyremote.backends.inline.objects import InlineObjects
 from ipyremote.engine_kit.failures import PickledFailure
+from ipyremote.ids import NO_GROUP, ActorId, GroupId
 
 __all__ = ["InlinePlacementGroups"]
 
@@ -48,11 +49,11 @@ class InlinePlacementGroups:
         self._names = names
         self._total = {name: round(amount * RESOURCE_UNIT) for name, amount in total.items()}
         self._labels = labels
-        self._groups: dict[int, GroupRecord] = {}
+        self._groups: dict[GroupId, GroupRecord] = {}
         #: Namespace of each group, and the reason why the group can never be reserved, or "".
-        self._details: dict[int, tuple[str, str]] = {}
+        self._details: dict[GroupId, tuple[str, str]] = {}
         #: Actor that created a group, by the group's id; the group is removed when the actor ends.
-        self._actors: dict[int, int] = {}
+        self._actors: dict[GroupId, ActorId] = {}
 
     # -------------------------------------------------------------------------------------------------------- groups
 
@@ -68,7 +69,7 @@ class InlinePlacementGroups:
         taken = self.find(name) if name else None
         if taken is not None:
             return taken, False
-        group_id = secrets.randbits(62) + 1
+        group_id = GroupId(secrets.randbits(62) + 1)
         label = name or str(self._stack.task.label_of("placement_group"))
         self._details[group_id] = self._names.namespace, self._missing(bundles, strategy, labels)
         actor_id = self._stack.identity.actor
@@ -111,7 +112,7 @@ class InlinePlacementGroups:
         self._tend()
         return {name: amount / RESOURCE_UNIT for name, amount in self._free().items() if amount}
 
-    def remove(self, group_id: int) -> None:
+    def remove(self, group_id: GroupId) -> None:
         group = self._groups.get(group_id)
         if group is None or group.state == "removed":
             return
@@ -137,7 +138,7 @@ class InlinePlacementGroups:
         groups = (group for group in self._groups.values() if group.state != "removed" and group.name == name)
         return next((group for group in groups if self._details[group.group_id][0] == namespace), None)
 
-    def all(self, group_id: int = 0) -> list[GroupRecord]:
+    def all(self, group_id: GroupId = NO_GROUP) -> list[GroupRecord]:
         self._tend()
         return [group for group in self._groups.values() if group_id in (0, group.group_id)]
 

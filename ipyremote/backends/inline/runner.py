@@ -18,6 +18,7 @@ from ipyremote.engine_kit.call_context import Label
 from ipyremote.engine_kit.failures import PickledFailure, together
 from ipyremote.engine_kit.outcomes import drawn, failure_from, split, value_of
 from ipyremote.exceptions import ObjectLostError
+from ipyremote.ids import ObjectId
 from ipyremote.refs import ObjectRef
 from ipyremote.serialization import pickling
 
@@ -31,7 +32,7 @@ class InlineRunner:
         self,
         objects: InlineObjects,
         stack: InlineStack,
-        id_of: Callable[[ObjectRef[Any]], int],
+        id_of: Callable[[ObjectRef[Any]], ObjectId],
         notice: Callable[[str], None],
     ) -> None:
         """`id_of` gives the id of a ref, or raises for a ref of another session. `notice` shows the user a sentence."""
@@ -50,14 +51,14 @@ class InlineRunner:
         """Make fresh copies of the arguments. Raises the failures of the dependencies."""
         return packed.open(self.values(packed.deps))
 
-    def values(self, ids: Sequence[int]) -> list[Any]:
+    def values(self, ids: Sequence[ObjectId]) -> list[Any]:
         """Unpickle the values of objects. Raises their failures, or ObjectLostError."""
         outcomes = [self._outcome_of(any_id) for any_id in ids]
         if failures := [outcome for outcome in outcomes if isinstance(outcome, PickledFailure)]:
             raise together(failures)
         return [pickling.loads_inline(outcome) for outcome in outcomes]
 
-    def _outcome_of(self, any_id: int) -> Any:
+    def _outcome_of(self, any_id: ObjectId) -> Any:
         """Return the outcome of an object. Raises ObjectLostError."""
         found = self._objects.find(any_id)
         if found is None:

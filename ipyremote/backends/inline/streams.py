@@ -21,6 +21,7 @@ from ipyremote.engine_kit.call_context import Label
 from ipyremote.engine_kit.failures import PickledFailure
 from ipyremote.engine_kit.outcomes import is_retried
 from ipyremote.exceptions import ObjectRefStreamEndOfStreamError
+from ipyremote.ids import ObjectId, TaskId, minus
 from ipyremote.refs import ObjectRef
 from ipyremote.streams import DynamicObjectRefGenerator
 
@@ -124,7 +125,9 @@ class Steps:
 class InlineStream:
     """A stream that has not ended."""
 
-    def __init__(self, steps: Steps, label: Label, mint: Callable[[], int], refs: tuple[int, ...]) -> None:
+    def __init__(
+        self, steps: Steps, label: Label, mint: Callable[[], ObjectId], refs: tuple[ObjectId, ...]
+    ) -> None:
         self._steps = steps
         self.label = label
         self._mint = mint
@@ -135,7 +138,7 @@ class InlineStream:
         self._made = 0
         self._again = 0
 
-    def advance(self, objects: InlineObjects) -> int | InlineOutcome:
+    def advance(self, objects: InlineObjects) -> ObjectId | InlineOutcome:
         """Make one more item and return the id of its object; at the end return the outcome of the stream."""
         while True:
             try:
@@ -156,7 +159,7 @@ class InlineStream:
                     return failure
                 self._items = None
 
-    def _add(self, objects: InlineObjects, outcome: InlineOutcome) -> int:
+    def _add(self, objects: InlineObjects, outcome: InlineOutcome) -> ObjectId:
         object_id = self._mint()
         objects.seal(object_id, f"{self.label}[{self._made}]", [outcome])
         self._made += 1
@@ -176,7 +179,7 @@ class _Reader:
 
     def __init__(self) -> None:
         #: Ids of the items that were made and not yet taken.
-        self.ready: deque[int] = deque()
+        self.ready: deque[ObjectId] = deque()
         self.taken = 0
         self.failure_taken = False
 
@@ -186,11 +189,11 @@ class InlineStreams:
 
     def __init__(self, objects: InlineObjects) -> None:
         self._objects = objects
-        self._open: dict[int, InlineStream] = {}
-        self._readers: dict[int, _Reader] = {}
+        self._open: dict[TaskId, InlineStream] = {}
+        self._readers: dict[TaskId, _Reader] = {}
         objects.attach_streams(self.finish, self._on_released, self._on_dropped)
 
-    def open(self, task_id: int, stream: InlineStream) -> None:
+    def open(self, task_id: TaskId, stream: InlineStream) -> None:
         """Add the stream of a call, which runs when its items are asked for."""
         for any_id in stream.refs:
             self._objects.hold(any_id)
@@ -198,14 +201,14 @@ class InlineStreams:
         self._open[task_id] = stream
         self._readers[task_id] = _Reader()
 
-    def is_open(self, task_id: int) -> bool:
+    def is_open(self, task_id: TaskId) -> bool:
         """Return whether the stream has not ended."""
         return task_id in self._open
 
-    def waitable(self, task_id: int) -> int:
-        return -task_id
+    def waitable(self, task_id: TaskId) -> ObjectId:
+        return minus(task_id)
 
-    def take(self, task_id: int) -> tuple[int, int] | None:
+    def take(self, task_id: TaskId) -> tuple[ObjectId, int] | None:
         reader = self._readers[task_id]
         if not reader.ready and not self._pull(task_id, reader):
             if reader.failure_taken or not self._has_failed(task_id):
@@ -216,26 +219,26 @@ class InlineStreams:
         reader.taken += 1
         return reader.ready.popleft(), reader.taken - 1
 
-    def is_finished(self, task_id: int) -> bool:
+    def is_finished(self, task_id: TaskId) -> bool:
         reader = self._readers[task_id]
         if reader.ready or self._pull(task_id, reader):
             return False
         return reader.failure_taken or not self._has_failed(task_id)
 
-    def finish(self, task_id: int) -> None:
+    def finish(self, task_id: TaskId) -> None:
         """Run the stream to its end, unless it has ended."""
         reader = self._readers.get(task_id)
         while self._pull(task_id, reader):
             pass
 
-    def end(self, task_id: int, outcome: InlineOutcome) -> None:
+    def end(self, task_id: TaskId, outcome: InlineOutcome) -> None:
         """End the stream with this outcome."""
         stream = self._open.pop(task_id)
         stream.close()
         self._objects.settle(task_id, outcome)
         self._objects.let_go(stream.refs)
 
-    def _pull(self, task_id: int, reader: _Reader | None) -> bool:
+    def _pull(self, task_id: TaskId, reader: _Reader | None) -> bool:
         """Make one more item; return False if there is none."""
         stream = self._open.get(task_id)
         if stream is None:
@@ -254,16 +257,16 @@ class InlineStreams:
             self._objects.let_go((made,))
         return isinstance(made, int)
 
-    def _has_failed(self, task_id: int) -> bool:
+    def _has_failed(self, task_id: TaskId) -> bool:
         found = self._objects.find(task_id)
         return found is not None and isinstance(found.outcome, PickledFailure)
 
-    def _on_released(self, task_id: int) -> tuple[int, ...]:
+    def _on_released(self, task_id: TaskId) -> tuple[ObjectId, ...]:
         """Forget a dropped `ObjectRefGenerator`; return the ids that it held."""
         reader = self._readers.pop(task_id, None)
         return (*reader.ready, task_id) if reader is not None else ()
 
-    def _on_dropped(self, task_id: int) -> InlineStream | None:
+    def _on_dropped(self, task_id: TaskId) -> InlineStream | None:
         """Forget a stream whose object was dropped; return the stream, which is to be closed."""
         stream = self._open.pop(task_id, None)
         if stream is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ClientId, ObjectId
 
 __all__ = ["Client"]
 
@@ -12,9 +12,9 @@ class Client:
 
     __slots__ = ("held", "id", "pid")
 
-    def __init__(self, client_id: int, pid: int = 0) -> None:
+    def __init__(self, client_id: ClientId, pid: int = 0) -> None:
         self.id = client_id
         #: Process id of a driver; 0 for a worker (its record has it) and for a driver that did not say.
         self.pid = pid
         #: Ids of the objects that the client holds; None for the session's first driver, with which everything ends.
-        self.held: set[int] | None = None if client_id == DRIVER else set()
+        self.held: set[ObjectId] | None = None if client_id == DRIVER else set()

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 
 from ipyremote.core.state.functions import Function
 from ipyremote.core.state.work import Actor, Shape, Task, Worker
+from ipyremote.ids import NO_GROUP, ActorId, ClientId, GroupId, TaskId
 from ipyremote.messages import Failure, Resources, Struct, WorkerRow
 
 __all__ = ["LOST", "RETRIED", "TEXT_LIMIT", "ActorFacts", "Attempt", "Past", "attempt_of", "facts_of", "slim"]
@@ -30,7 +31,7 @@ LOST: Final = "lost"
 class Attempt(Struct, frozen=True):
     """One attempt of a task, ended or not. It holds no arguments and no values."""
 
-    task_id: int
+    task_id: TaskId
     attempt: int
     #: Name and number of the task, as in its spec.
     name: str
@@ -52,7 +53,7 @@ class Attempt(Struct, frozen=True):
     #: What the task needs; None for a method call.
     shape: Shape | None
     #: The actor of a method call or of a creation (whose task id it is); 0 for a plain task.
-    actor_id: int
+    actor_id: ActorId
     #: The task that submitted this one; 0 for a driver's own code.
     parent: int
     #: The failure without its pickle; None unless the attempt failed.
@@ -67,7 +68,7 @@ class Attempt(Struct, frozen=True):
 class ActorFacts(NamedTuple):
     """An actor, dead or alive. The fields are those of `messages.ActorRow`, except `driver`."""
 
-    actor_id: int
+    actor_id: ActorId
     label: str
     class_name: str
     state: str
@@ -78,10 +79,10 @@ class ActorFacts(NamedTuple):
     resources: Resources
     is_detached: bool
     restarts: int
-    group: int
+    group: GroupId
     cause: str
     #: The driver for which the actor was created.
-    driver: int
+    driver: ClientId
 
 
 class Past:
@@ -143,7 +144,7 @@ def facts_of(actor: Actor) -> ActorFacts:
         resources=actor.held.needs,
         is_detached=spec.detached,
         restarts=actor.deaths,
-        group=actor.shape.group.id if actor.shape.group is not None else 0,
+        group=actor.shape.group.id if actor.shape.group is not None else NO_GROUP,
         cause=actor.cause.text[:TEXT_LIMIT] if actor.cause is not None else "",
         driver=creation.driver,
     )

@@ -18,7 +18,7 @@ from ipyremote.core.state.storage import Storage
 from ipyremote.core.state.streams import StreamTable
 from ipyremote.core.state.work import Actor, Environment, GroupState, Shape, ShapeKey, Task, Worker
 from ipyremote.core.transitions import OPEN
-from ipyremote.ids import DRIVER
+from ipyremote.ids import DRIVER, ActorId, ClientId, GroupId, ObjectId, TaskId
 from ipyremote.messages import RESOURCE_UNIT, Resources
 
 __all__ = ["Ledger"]
@@ -67,25 +67,25 @@ class Ledger:
         #: Commands of the present `handle`.
         self.out: list[Command] = []
         #: Tasks that have not ended, by id.
-        self.tasks: dict[int, Task] = {}
+        self.tasks: dict[TaskId, Task] = {}
         #: Objects that have holders, by id.
-        self.objects: dict[int, Object] = {}
+        self.objects: dict[ObjectId, Object] = {}
         #: Actors, the dead ones included as long as they have holders, by id.
-        self.actors: dict[int, Actor] = {}
+        self.actors: dict[ActorId, Actor] = {}
         #: Worker processes, by worker id.
-        self.workers: dict[int, Worker] = {}
+        self.workers: dict[ClientId, Worker] = {}
         #: The environment of the session's own processes.
         self.home = Environment("", now, OPEN)
         #: All other environments, by key.
         self.environments: dict[str, Environment] = {}
         #: Workers with a lease for tasks (not for an actor), by worker id.
-        self.leased: dict[int, Worker] = {}
+        self.leased: dict[ClientId, Worker] = {}
         #: Drivers and workers that are connected, by client id.
-        self.clients: dict[int, Client] = {DRIVER: Client(DRIVER)}
-        #: The driver that the session belongs to; NOBODY while there is none.
+        self.clients: dict[ClientId, Client] = {DRIVER: Client(DRIVER)}
+        #: The driver that the session belongs to; NO_CLIENT while there is none.
         self.owner = DRIVER
         #: The next client or worker id.
-        self.next_client = DRIVER + 1
+        self.next_client = ClientId(DRIVER + 1)
         #: Exported functions and classes, by digest.
         self.functions: dict[bytes, Function] = {}
         #: All shapes, by what distinguishes them.
@@ -103,9 +103,9 @@ class Ledger:
         #: Labels of the machine, by key.
         self.labels = dict(labels)
         #: Placement groups that were not removed, by id, oldest first.
-        self.groups: dict[int, GroupState] = {}
+        self.groups: dict[GroupId, GroupState] = {}
         #: Placement groups that wait to be reserved and can be, by id, oldest first.
-        self.waiting_groups: dict[int, GroupState] = {}
+        self.waiting_groups: dict[GroupId, GroupState] = {}
         #: Number of tasks that ended, by state.
         self.counts: dict[str, int] = {}
         #: Where the segments of stored values lie.
@@ -113,11 +113,11 @@ class Ledger:
         #: Tasks whose last dependency got its value, or one of whose dependencies failed.
         self.woken: list[Task] = []
         #: Actors one of whose calls has ended or become ready, by id.
-        self.touched: dict[int, Actor] = {}
+        self.touched: dict[ActorId, Actor] = {}
         #: Actors that nobody holds.
         self.orphans: list[Actor] = []
         #: Segments to be dropped at the end of the present `handle`, by creator.
-        self.lost_segments: dict[int, list[str]] = {}
+        self.lost_segments: dict[ClientId, list[str]] = {}
         #: Number of failures that nobody can retrieve, by driver and cell.
         self.unretrieved: dict[tuple[int, int], int] = {}
         #: Streams of tasks that yield.

@@ -17,7 +17,7 @@ from typing import Final
 
 from ipyremote.core.state.work import Task
 from ipyremote.core.transitions import OBJECT_MOVES, PROMISED, InvalidTransition
-from ipyremote.ids import CLIENTS, COUNTER_BITS
+from ipyremote.ids import CLIENTS, COUNTER_BITS, NO_CLIENT, ClientId, ObjectId
 from ipyremote.messages import Failure, Inline, Stored
 
 __all__ = ["DETACHED", "FIRST_ID", "SAVED", "SESSION", "Object", "move_object"]
@@ -52,7 +52,9 @@ class Object:
         "watchers",
     )
 
-    def __init__(self, object_id: int, holder: int, name: str, number: str, producer: Task | None) -> None:
+    def __init__(
+        self, object_id: ObjectId, holder: int, name: str, number: str, producer: Task | None
+    ) -> None:
         self.id = object_id
         self.state: str = PROMISED
         #: The value, never a `Forward`; None while promised.
@@ -60,15 +62,15 @@ class Object:
         #: The holders, as the module docstring says.
         self.holders: int | set[int] = holder
         #: The client that made the segment and recycles it; 0 when the value has none or another object owns it.
-        self.creator = 0
+        self.creator = NO_CLIENT
         #: Ids that the value refers to; this object holds them.
-        self.refs: tuple[int, ...] = ()
+        self.refs: tuple[ObjectId, ...] = ()
         #: Tasks that need the value, and objects that forward to this one.
         self.waiters: list[Task | Object] | None = None
         #: Clients that asked for the value.
-        self.wanted: set[int] | None = None
+        self.wanted: set[ClientId] | None = None
         #: Clients that follow the state of the task.
-        self.watchers: set[int] | None = None
+        self.watchers: set[ClientId] | None = None
         #: The task that will give the value; None once the task has ended, and for a `put`.
         self.producer = producer
         #: Name and number of the task, as in its spec; empty for a `put`.

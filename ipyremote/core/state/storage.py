@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipyremote.core.state.objects import Object
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import Stored
 
 __all__ = ["Move", "Storage"]
@@ -13,7 +14,7 @@ class Move:
 
     __slots__ = ("client", "creator", "obj", "size")
 
-    def __init__(self, obj: Object, client: int) -> None:
+    def __init__(self, obj: Object, client: ClientId) -> None:
         assert isinstance(obj.value, Stored)
         #: The object that is moved; None once its value is not needed any more.
         self.obj: Object | None = obj
@@ -32,7 +33,7 @@ class Storage:
 
     def __init__(self) -> None:
         #: Objects whose segment is in memory and is not being moved, by id; the object used longest ago is first.
-        self.in_memory: dict[int, Object] = {}
+        self.in_memory: dict[ObjectId, Object] = {}
         #: Moves under way, by segment.
         self.moves: dict[str, Move] = {}
         #: Bytes of all segments in memory, those being moved included.
@@ -40,4 +41,4 @@ class Storage:
         #: Bytes of all segments on disk.
         self.disk_bytes = 0
         #: Ids of objects whose values are to be freed as soon as no task needs them.
-        self.freeing: set[int] = set()
+        self.freeing: set[ObjectId] = set()

@@ -6,6 +6,8 @@ with its task.
 
 from __future__ import annotations
 
+from ipyremote.ids import ClientId, TaskId
+
 __all__ = ["StreamState", "StreamTable"]
 
 
@@ -30,7 +32,7 @@ class StreamTable:
 
     def __init__(self) -> None:
         #: Streams of tasks that have not ended, by task id.
-        self.known: dict[int, StreamState] = {}
+        self.known: dict[TaskId, StreamState] = {}
         #: Pairs (task, client) of generators that a client has released, settled at the end of the present `handle`.
         #: Client 0: the task's own object was dropped.
-        self.released: list[tuple[int, int]] = []
+        self.released: list[tuple[TaskId, ClientId]] = []

@@ -26,6 +26,7 @@ from ipyremote.core.transitions import (
     WORKER_MOVES,
     InvalidTransition,
 )
+from ipyremote.ids import ActorId, ClientId, TaskId
 from ipyremote.messages import ActorSpec, CreateGroup, EnvironmentSpec, Failure, Resources, TaskSpec
 
 __all__ = [
@@ -106,9 +107,9 @@ class Shape:
         #: What even the whole idle session lacks for such a task, in words; empty when nothing is lacking.
         self.missing = missing
         #: Ready tasks by submitting client. A task that was cancelled meanwhile is still here, and is skipped.
-        self.lanes: dict[int, deque[Task]] = {}
+        self.lanes: dict[ClientId, deque[Task]] = {}
         #: Clients that have a lane; the client to be served next is first.
-        self.client_ring: deque[int] = deque()
+        self.client_ring: deque[ClientId] = deque()
         #: Number of tasks in the lanes that are READY.
         self.ready = 0
         #: Number of the latest lease that this shape got; leases are counted over the session.
@@ -146,7 +147,7 @@ class Task:
         "worker",
     )
 
-    def __init__(self, spec: TaskSpec, submitter: int, state: str, now: float) -> None:
+    def __init__(self, spec: TaskSpec, submitter: ClientId, state: str, now: float) -> None:
         self.spec = spec
         #: The client that submitted the task.
         self.submitter = submitter
@@ -218,7 +219,7 @@ class Worker:
         "tasks",
     )
 
-    def __init__(self, worker_id: int, now: float, environment: Environment) -> None:
+    def __init__(self, worker_id: ClientId, now: float, environment: Environment) -> None:
         self.id = worker_id
         self.environment = environment
         #: Process id; 0 until the worker has greeted.
@@ -297,10 +298,10 @@ class Actor:
         #: Number of calls that run at a time, at most.
         self.max_running = max(1, spec.max_concurrency) + sum(size for _, size in spec.groups)
         #: All calls that have not ended, by task id.
-        self.calls: dict[int, Task] = {}
+        self.calls: dict[TaskId, Task] = {}
         #: Calls that must not overtake a call of their caller that waits for objects, that call first; by caller. Used
         #: only by an actor that runs one call at a time.
-        self.lanes: dict[int, deque[Task]] = {}
+        self.lanes: dict[ClientId, deque[Task]] = {}
         #: Calls to be sent, in order. A call that was cancelled meanwhile is still here, and is skipped.
         self.outbox: deque[Task] = deque()
         #: The reason of a dead actor's end, which is the value of each later call.
@@ -323,7 +324,9 @@ class GroupState:
         "submitted",
     )
 
-    def __init__(self, spec: CreateGroup, namespace: str, actor_id: int, shape: Shape, now: float) -> None:
+    def __init__(
+        self, spec: CreateGroup, namespace: str, actor_id: ActorId, shape: Shape, now: float
+    ) -> None:
         self.id = spec.group_id
         self.spec = spec
         self.state: str = PENDING
@@ -387,7 +390,7 @@ class Environment:
         #: Shapes of the tasks in this environment.
         self.shapes: list[Shape] = []
         #: Workers that have nothing to do, by id; the worker that worked last is last.
-        self.idle: dict[int, Worker] = {}
+        self.idle: dict[ClientId, Worker] = {}
         #: Number of all its workers.
         self.members = 0
         #: Number of workers that were asked for and have not greeted.

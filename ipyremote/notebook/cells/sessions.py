@@ -22,6 +22,7 @@ from ipyremote.actor import ActorClass, ActorHandle
 from ipyremote.backend import Backend, current
 from ipyremote.declare.options import method_options
 from ipyremote.exceptions import ActorError, GetTimeoutError, IPyRemoteError, TaskError
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.notebook.cells.cell_arguments import CellArguments
 from ipyremote.notebook.cells.inputs import PackedInputs, SameObject
 from ipyremote.notebook.display.html import bytes_text
@@ -88,7 +89,7 @@ class Sessions:
         values: Mapping[str, Any],
         packed: PackedInputs,
         bound: Iterable[str],
-    ) -> tuple[int, str]:
+    ) -> tuple[TaskId, str]:
         """Submit a cell to its session. Returns the first id and the label of the call.
 
         `values` are those that `need` returned, `packed` has the same values. `bound` has the names that the cell
@@ -183,7 +184,7 @@ class Sessions:
             )
         return session
 
-    def _on_ended(self, session: _OpenSession, object_id: int, label: str) -> None:
+    def _on_ended(self, session: _OpenSession, object_id: ObjectId, label: str) -> None:
         """Note the end of a cell. The values that were sent with a cell that never ran have not arrived."""
         error = _failure(session.backend, object_id)
         if isinstance(error, ActorError):
@@ -215,7 +216,7 @@ def _has(session: _OpenSession, name: str, value: Any) -> bool:
     return sent is not None and not isinstance(value, FunctionType | type) and sent.is_(value)
 
 
-def _failure(backend: Backend, object_id: int) -> BaseException | None:
+def _failure(backend: Backend, object_id: ObjectId) -> BaseException | None:
     """Return the failure of a task that has ended, or None. The failure still counts as unretrieved."""
     if backend.history is not None:
         return backend.history.failure(object_id)

@@ -18,6 +18,7 @@ from ipyremote.backend import Backend, current
 from ipyremote.declare import exports
 from ipyremote.declare.exports import Export
 from ipyremote.exceptions import tracebacks
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.notebook.cells.capture import Captured, capture, names_bound, sources_of, unsupported
 from ipyremote.notebook.cells.cell_arguments import FLAGS, CellArguments
 from ipyremote.notebook.cells.inputs import LARGE, StoredInputs
@@ -172,10 +173,11 @@ def _home() -> None:
     """Do nothing. This function's code is pickled with a cell for the sake of the globals."""
 
 
-def _refs(backend: Backend, first: int, label: str, outputs: tuple[str, ...]) -> list[ObjectRef[Any]]:
+def _refs(backend: Backend, first: TaskId, label: str, outputs: tuple[str, ...]) -> list[ObjectRef[Any]]:
     refs: list[ObjectRef[Any]] = [ObjectRef(first, backend, label, False, first)]
     for place, name in enumerate(outputs, 1):
-        refs.append(ObjectRef(first + place, backend, f"{label}.{name}", False, first))
+        item: ObjectId = first + place  # type: ignore[assignment]  # an id plus an index is an id
+        refs.append(ObjectRef(item, backend, f"{label}.{name}", False, first))
     return refs
 
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any
 
 from ipyremote.backend import Backend
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.displays import OpenedRef, ScreenDisplay
 from ipyremote.notebook.display.models import BoardModel, RefModel
 from ipyremote.refs import ObjectRef
@@ -27,7 +28,7 @@ def cancel(display: ScreenDisplay, backend: Backend, place: int) -> None:
                 backend.cancel(ref._id)
 
 
-def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tuple[int, int]]:
+def retry(display: ScreenDisplay, backend: Backend, place: int) -> Iterator[tuple[ObjectId, ObjectId]]:
     """Run the ref at this place again, or all refs that failed or were cancelled (place -1).
 
     Yields the old and the new id of each ref. The reason why a ref cannot be run again is shown on the display.

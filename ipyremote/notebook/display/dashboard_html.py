@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
+from ipyremote.ids import ClientId
 from ipyremote.notebook.display.html import box, bytes_text, detail_html, escaped, head_html
 
 __all__ = ["DashboardView", "FinishedRun", "WorkerLine", "dashboard_html", "dashboard_text"]
@@ -42,7 +43,7 @@ overflow:hidden}
 class WorkerLine:
     """A worker at one moment."""
 
-    worker_id: int
+    worker_id: ClientId
     pid: int
     state: str
     #: Label of the running task.
@@ -59,7 +60,7 @@ class WorkerLine:
 class FinishedRun:
     """A run that has ended. Times are in seconds before now."""
 
-    worker_id: int
+    worker_id: ClientId
     label: str
     begin: float
     end: float

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.models import Model, RefModel
 from ipyremote.notebook.display.updater import TokenBucket, UpdateScheduler
 from ipyremote.refs import ObjectRef
@@ -41,7 +42,7 @@ class OpenedRef:
     """The ref of a board whose card is shown below the board."""
 
     place: int
-    object_id: int
+    object_id: ObjectId
     model: RefModel
     #: Whether a preview was requested.
     preview_requested: bool = False

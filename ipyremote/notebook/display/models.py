@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from ipyremote.backend import StateReport
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.grid import Grid
 from ipyremote.notebook.display.html import (
     END_STATES,
@@ -117,7 +118,7 @@ class RefModel:
         if not self.settled:
             self._state, self.detail, self._seconds = "lost", reason, 0.0
 
-    def on_retried(self, old: int, new: int) -> None:
+    def on_retried(self, old: ObjectId, new: ObjectId) -> None:
         """Start again from pending, for the new task that the ref stands for."""
         self._state, self._seconds, self.detail = "pending", 0.0, ""
         self.preview, self.error, self.record, self.note = None, "", None, ""
@@ -164,7 +165,7 @@ class BoardModel:
         "note",
     )
 
-    def __init__(self, labels: Mapping[int, str]) -> None:
+    def __init__(self, labels: Mapping[ObjectId, str]) -> None:
         #: Labels by object id. Empty for a group too large to list.
         self._labels = dict(labels) if len(labels) <= ITEMS_SHOWN else {}
         self._states = dict.fromkeys(labels, "pending")
@@ -173,7 +174,7 @@ class BoardModel:
         self.grid = Grid(len(labels))
         self._counts = {"pending": len(self._states)}
         #: Label and first line of each failure, by object id. At most `FAILURES_SHOWN` in a group too large to list.
-        self._failures: dict[int, tuple[str, str]] = {}
+        self._failures: dict[ObjectId, tuple[str, str]] = {}
         self._detail = ""
         self.note = ""
         #: Time when the first task of the group began to run, as far as updates have told.
@@ -199,7 +200,7 @@ class BoardModel:
     def on_shown(self) -> None:
         """Do nothing: the screen sends the grid to the page."""
 
-    def state_of(self, object_id: int) -> str:
+    def state_of(self, object_id: ObjectId) -> str:
         """Return the state of one ref of the group."""
         return self._states.get(object_id, "lost")
 
@@ -225,7 +226,7 @@ class BoardModel:
                 self._move(object_id, state, "lost")
                 self._detail = reason
 
-    def on_retried(self, old: int, new: int) -> None:
+    def on_retried(self, old: ObjectId, new: ObjectId) -> None:
         """Set one ref back to pending: it stands for a new task with a new id."""
         place = self._places.pop(old)
         self._places[new] = place
@@ -238,7 +239,7 @@ class BoardModel:
         self._stopped, self.note = None, ""
         self._paces.clear()
 
-    def _move(self, object_id: int, old: str, new: str) -> None:
+    def _move(self, object_id: ObjectId, old: str, new: str) -> None:
         if old == new:
             return
         self._states[object_id] = new

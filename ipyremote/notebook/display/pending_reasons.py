@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import Final
 
 from ipyremote.backend import Backend
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.displays import ScreenDisplay
 from ipyremote.notebook.display.models import RefModel
 from ipyremote.notebook.display.updater import UpdateScheduler
@@ -34,7 +35,7 @@ class PendingReasons:
 
     def _ask(self) -> None:
         self._asking = False
-        waiting: dict[Backend, list[int]] = {}
+        waiting: dict[Backend, list[ObjectId]] = {}
         for display in self._displays():
             backend, opened = display.backend, display.opened
             if backend is None or not display.refs:

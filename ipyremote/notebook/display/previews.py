@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ipyremote.backend import Backend, TaskOptions
 from ipyremote.exceptions import TaskError
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.html import Preview
 from ipyremote.notebook.display.models import RefModel
 from ipyremote.notebook.display.sanitiser import sanitised
@@ -62,7 +63,7 @@ class Previewer:
             self._open.pop(request, None)
             request.finish(str(error))
 
-    def told(self, backend: Backend, object_id: int) -> None:
+    def told(self, backend: Backend, object_id: ObjectId) -> None:
         """Note that a display shows this failure, so that it does not count as unretrieved."""
         if backend.history is not None:
             # The news of the failure may still be on their way.
@@ -84,7 +85,7 @@ class Previewer:
             request.finish("it took too long")
         self._check_soon()
 
-    def _on_preview(self, request: _PreviewRequest, backend: Backend, object_id: int) -> None:
+    def _on_preview(self, request: _PreviewRequest, backend: Backend, object_id: ObjectId) -> None:
         self._open.pop(request, None)
         try:
             if not request.finished:
@@ -96,7 +97,7 @@ class Previewer:
             # No ObjectRef stands for the preview, so the hold on it is given back here.
             backend.release(object_id)
 
-    def _on_failure(self, request: _PreviewRequest, backend: Backend, object_id: int) -> None:
+    def _on_failure(self, request: _PreviewRequest, backend: Backend, object_id: ObjectId) -> None:
         self._open.pop(request, None)
         try:
             if not request.finished:

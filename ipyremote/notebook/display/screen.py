@@ -20,6 +20,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from ipyremote.backend import Backend, ProgressReport, StateReport
+from ipyremote.ids import ObjectId, TaskId
 from ipyremote.notebook.display.actions import cancel, open_ref, retry
 from ipyremote.notebook.display.displays import ClusterCard, ScreenDisplay, plain_of
 from ipyremote.notebook.display.html import Bar, ClusterView
@@ -175,7 +176,7 @@ class Screen:
         """Take the new state of a watched task."""
         self._updater.call(self._on_update, backend, update)
 
-    def on_output(self, backend: Backend, task_id: int, text: str) -> None:
+    def on_output(self, backend: Backend, task_id: TaskId, text: str) -> None:
         """Take output of a task."""
         self._task_records.write(backend, task_id, text)
         self._on_said(backend, task_id)
@@ -188,7 +189,7 @@ class Screen:
         self._task_records.set_bar(backend, progress.task_id, state.number, bar)
         self._on_said(backend, progress.task_id)
 
-    def _on_said(self, backend: Backend, task_id: int) -> None:
+    def _on_said(self, backend: Backend, task_id: TaskId) -> None:
         if self._subscriptions.has(backend, task_id):
             self._updater.call(self._mark_record, backend, task_id)
 
@@ -260,7 +261,7 @@ class Screen:
             return
         self._watch(display, backend, [ref._id for ref in display.refs])
 
-    def _watch(self, display: ScreenDisplay, backend: Backend, ids: list[int]) -> None:
+    def _watch(self, display: ScreenDisplay, backend: Backend, ids: list[ObjectId]) -> None:
         self._subscriptions.add(display, backend, ids)
         try:
             backend.watch(ids)
@@ -305,7 +306,7 @@ class Screen:
             return
         self._previewer.take(display.backend, ref, model, done)
 
-    def _mark_record(self, backend: Backend, task_id: int) -> None:
+    def _mark_record(self, backend: Backend, task_id: TaskId) -> None:
         record = self._task_records.get(backend, task_id)
         for display in self._subscriptions.of(backend, task_id):
             opened = display.opened
@@ -432,7 +433,7 @@ class Screen:
                 display.opened = None
                 self._publisher.mark(display)
 
-    def _run_again(self, display: ScreenDisplay, widget: LiveWidget, old: int, new: int) -> None:
+    def _run_again(self, display: ScreenDisplay, widget: LiveWidget, old: ObjectId, new: ObjectId) -> None:
         if display.final.is_set():
             # The final display becomes live again on the pages that still show it.
             display.refs = tuple(ref for former in display.former if (ref := former()) is not None)

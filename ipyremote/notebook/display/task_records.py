@@ -10,6 +10,7 @@ import threading
 from collections import OrderedDict
 from typing import Final
 
+from ipyremote.ids import TaskId
 from ipyremote.notebook.display.html import Bar
 
 __all__ = ["TaskRecord", "TaskRecords"]
@@ -61,16 +62,16 @@ class TaskRecords:
         self._lock = threading.Lock()
         self._of_task: OrderedDict[tuple[int, int], TaskRecord] = OrderedDict()
 
-    def get(self, backend: object, task_id: int) -> TaskRecord | None:
+    def get(self, backend: object, task_id: TaskId) -> TaskRecord | None:
         """Return the record of a task, or None before the task's first output."""
         return self._of_task.get((id(backend), task_id))
 
-    def write(self, backend: object, task_id: int, text: str) -> None:
+    def write(self, backend: object, task_id: TaskId, text: str) -> None:
         """Add output of a task."""
         with self._lock:
             self._record(backend, task_id).write(text)
 
-    def set_bar(self, backend: object, task_id: int, number: int, bar: Bar) -> None:
+    def set_bar(self, backend: object, task_id: TaskId, number: int, bar: Bar) -> None:
         """Take the state of a task's bar."""
         with self._lock:
             self._record(backend, task_id).set_bar(number, bar)
@@ -81,7 +82,7 @@ class TaskRecords:
             for key in [key for key in self._of_task if key[0] == id(backend)]:
                 del self._of_task[key]
 
-    def _record(self, backend: object, task_id: int) -> TaskRecord:
+    def _record(self, backend: object, task_id: TaskId) -> TaskRecord:
         key = (id(backend), task_id)
         record = self._of_task.get(key)
         if record is None:

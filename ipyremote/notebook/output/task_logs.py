@@ -11,6 +11,8 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Final
 
+from ipyremote.ids import TaskId
+
 __all__ = ["TaskLogs"]
 
 #: Limits of the text, in characters: of one task, and of all tasks.
@@ -60,7 +62,7 @@ class TaskLogs:
         self._size = 0
         self._lock = threading.Lock()
 
-    def write(self, task_id: int, text: str) -> None:
+    def write(self, task_id: TaskId, text: str) -> None:
         """Add output of a task."""
         if not task_id:
             return

@@ -17,6 +17,7 @@ from typing import Final
 
 from ipyremote.backend import Backend, History
 from ipyremote.exceptions import IPyRemoteError, TaskError, tracebacks
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.updater import UpdateScheduler
 
 __all__ = ["CellSubmissions", "UnretrievedFailures", "interrupted_lines", "interruption_note"]
@@ -39,7 +40,7 @@ class CellSubmissions:
     def __init__(self) -> None:
         self._backend: Backend | None = None
         #: First id, number of the run and id of the cell for each run, in order.
-        self._runs: deque[tuple[int, int, str]] = deque(maxlen=_MAX_CELLS)
+        self._runs: deque[tuple[ObjectId, int, str]] = deque(maxlen=_MAX_CELLS)
 
     def begin(self, backend: Backend | None, token: int, cell_id: str = "") -> None:
         """Note that a cell starts to run."""
@@ -49,18 +50,18 @@ class CellSubmissions:
         if backend is not None and backend.history is not None:
             self._runs.append((backend.history.next_id, token, cell_id))
 
-    def token(self, any_id: int) -> int:
+    def token(self, any_id: ObjectId) -> int:
         """Return the number of the run that made this id, or 0 if it is not known."""
         place = bisect.bisect_right(self._runs, any_id, key=lambda run: run[0])
         return self._runs[place - 1][1] if place else 0
 
-    def unfinished_of(self, cell_id: str) -> list[int]:
+    def unfinished_of(self, cell_id: str) -> list[ObjectId]:
         """Return the ids of unfinished tasks that earlier runs of a cell have submitted."""
         history = None if self._backend is None else self._backend.history
         if not cell_id or history is None:
             return []
         runs = [*self._runs, (history.next_id, 0, "")]
-        found: list[int] = []
+        found: list[ObjectId] = []
         for (first, _, owner), (last, _, _) in pairwise(runs):
             if owner == cell_id and last > first:
                 found += history.unfinished(first, last)
@@ -106,7 +107,7 @@ class UnretrievedFailures:
         for object_id in early:
             self._updater.call_later(_PATIENCE, self._tell_if_unretrieved, object_id)
 
-    def _on_news(self, object_id: int) -> None:
+    def _on_news(self, object_id: ObjectId) -> None:
         history = self._history
         if history is None or not history.is_unretrieved(object_id):
             return
@@ -120,13 +121,13 @@ class UnretrievedFailures:
         else:
             self._updater.call_later(_PATIENCE, self._tell_if_unretrieved, object_id)
 
-    def _tell_if_unretrieved(self, object_id: int) -> None:
+    def _tell_if_unretrieved(self, object_id: ObjectId) -> None:
         """Tell of a failure unless it was retrieved meanwhile."""
         history = self._history
         if history is not None and history.is_unretrieved(object_id):
             self._tell(object_id)
 
-    def _tell(self, object_id: int) -> None:
+    def _tell(self, object_id: ObjectId) -> None:
         assert self._history is not None, "a backend is followed"
         error = self._history.take_unretrieved(object_id)
         if error is None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from ipyremote.backend import BarState, ProgressReport, StateReport
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.grid import CODES, Grid
 from ipyremote.notebook.display.html import Bar, RefView, ref_html
 from ipyremote.notebook.display.models import BoardModel
@@ -27,11 +28,11 @@ class RetryingHistory(FakeHistory):
         super().__init__()
         self._backend = backend
 
-    def retry(self, object_id: int) -> int:
+    def retry(self, object_id: ObjectId) -> ObjectId:
         if self._backend.refusal:
             raise ValueError(self._backend.refusal)
         self._backend.retried.append(object_id)
-        return next(self._backend._ids)
+        return ObjectId(next(self._backend._ids))
 
 
 class RetryingBackend(FakeBackend):
@@ -40,7 +41,7 @@ class RetryingBackend(FakeBackend):
     def __init__(self) -> None:
         super().__init__()
         self.history = RetryingHistory(self)
-        self.retried: list[int] = []
+        self.retried: list[ObjectId] = []
         self.refusal = ""
 
 
@@ -101,9 +102,9 @@ def test_ten_thousand_refs_send_only_what_changed_and_at_most_100_kb_a_second(
 
 
 def test_a_board_shows_its_rate_and_the_time_left() -> None:
-    model = BoardModel({number: f"f#{number}" for number in range(100)})
+    model = BoardModel({ObjectId(number): f"f#{number}" for number in range(100)})
     for number in range(50):
-        model.on_update(StateReport(number, "done", "", 0.1, ""), 10 + number * 0.1)
+        model.on_update(StateReport(ObjectId(number), "done", "", 0.1, ""), 10 + number * 0.1)
     view = model.view(15.0, timed=True)
     assert view.rate == pytest.approx(10, rel=0.2)
     assert re.search(r" · (10|9\.\d|10\.\d)/s · [\d.]+ s left", model.html(15.0, timed=True))
@@ -111,10 +112,10 @@ def test_a_board_shows_its_rate_and_the_time_left() -> None:
 
 
 def test_a_board_shows_no_time_left_when_no_task_has_ended_for_long() -> None:
-    model = BoardModel({number: f"f#{number}" for number in range(10)})
-    model.on_update(StateReport(0, "running", "", 0.0, ""), 5.0)
+    model = BoardModel({ObjectId(number): f"f#{number}" for number in range(10)})
+    model.on_update(StateReport(ObjectId(0), "running", "", 0.0, ""), 5.0)
     for number, now in ((1, 6.0), (2, 7.0)):
-        model.on_update(StateReport(number, "done", "", 0.1, ""), now)
+        model.on_update(StateReport(ObjectId(number), "done", "", 0.1, ""), now)
     assert model.view(7.0, timed=True).rate == pytest.approx(1, rel=0.3)
     assert model.view(12.0, timed=True).rate == pytest.approx(2 / 7, rel=0.1)
     assert model.view(17.1, timed=True).rate is None
@@ -364,7 +365,7 @@ def test_a_task_record_is_bounded_and_counts_the_missing_lines() -> None:
     assert record.lines_left_out + record.text.count("\n") == 10_000
     records = TaskRecords()
     for number in range(600):
-        records.write("a session", number, "x")
+        records.write("a session", ObjectId(number), "x")
     assert len(records._of_task) == 500
 
 

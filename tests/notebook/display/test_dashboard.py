@@ -17,6 +17,7 @@ import pytest
 
 import ipyremote
 from ipyremote.backend import ClusterStatus, TaskRun, WorkerStatus
+from ipyremote.ids import ClientId
 from ipyremote.notebook import extension
 from ipyremote.notebook.display.dashboard import DashboardModel, Dashboards, ProcessMeter
 from ipyremote.notebook.display.dashboard_html import (
@@ -33,7 +34,10 @@ from ipyremote.notebook.extension import Notebook
 from tests.notebook.fakes import Clock, FakeBackend, FakeFrontend, FakeInsight, ManualUpdater
 from tests.support.waiting import until
 
-SPANS = (TaskRun(3, "square", "1", 10.0, 10.5, "done"), TaskRun(4, "square", "2", 10.25, 11.0, "failed"))
+SPANS = (
+    TaskRun(ClientId(3), "square", "1", 10.0, 10.5, "done"),
+    TaskRun(ClientId(4), "square", "2", 10.25, 11.0, "failed"),
+)
 
 
 class StatusInsight(FakeInsight):
@@ -41,8 +45,8 @@ class StatusInsight(FakeInsight):
 
     def status(self) -> ClusterStatus:
         workers = (
-            WorkerStatus(3, os.getpid(), "busy", "<b>x</b>", 2),
-            WorkerStatus(4, 2**22 + 1, "idle"),
+            WorkerStatus(ClientId(3), os.getpid(), "busy", "<b>x</b>", 2),
+            WorkerStatus(ClientId(4), 2**22 + 1, "idle"),
         )
         amounts = (("CPU", 20_000), ("object_store_memory", 1000 * 10_000))
         return ClusterStatus(amounts, (("CPU", 10_000),), workers, {"running": 1}, {"alive": 2}, 5, 250)
@@ -89,7 +93,7 @@ def test_a_worker_stopped_by_a_signal_is_shown_as_stopped() -> None:
 
     class Busy(StatusInsight):
         def status(self) -> ClusterStatus:
-            workers = (WorkerStatus(3, sleeper.pid, "busy", "square#1"),)
+            workers = (WorkerStatus(ClientId(3), sleeper.pid, "busy", "square#1"),)
             return ClusterStatus((), (), workers, {}, {}, 0, 0)
 
     backend, model, meter = StatusBackend(Busy()), DashboardModel(), ProcessMeter()
@@ -110,7 +114,7 @@ def test_a_worker_stopped_by_a_signal_is_shown_as_stopped() -> None:
 
 
 def test_a_dashboard_is_bounded_and_has_a_text_form() -> None:
-    rows = tuple(WorkerLine(number, number, "idle", "f#1", 0, 0.5, 2**20) for number in range(500))
+    rows = tuple(WorkerLine(ClientId(number), number, "idle", "f#1", 0, 0.5, 2**20) for number in range(500))
     view = DashboardView("live", workers=rows)
     assert "and 436 more" in dashboard_html(view)
     assert len(dashboard_html(view)) < 60_000
@@ -133,10 +137,10 @@ def test_a_chrome_trace_has_a_lane_for_each_worker() -> None:
 
 def test_too_many_runs_are_merged_for_drawing_and_failures_stay_visible() -> None:
     runs = [
-        TaskRun(3 + number % 2, "quick", str(number), number / 1000, (number + 1) / 1000, "done")
+        TaskRun(ClientId(3 + number % 2), "quick", str(number), number / 1000, (number + 1) / 1000, "done")
         for number in range(10_000)
     ]
-    runs[5_000] = TaskRun(3, "quick", "5000", 5.0, 5.001, "failed")
+    runs[5_000] = TaskRun(ClientId(3), "quick", "5000", 5.0, 5.001, "failed")
     found = condensed(runs, 500)
     assert 100 < len(found) <= 500
     assert [1] == [len([run for run in found if run.state == "failed"])]
@@ -150,7 +154,7 @@ def test_the_timeline_sent_to_a_page_is_bounded_in_a_busy_session() -> None:
     class Busy(StatusInsight):
         def runs(self, since: float = 0.0) -> tuple[float, tuple[TaskRun, ...]]:
             return since + 1, tuple(
-                TaskRun(3, "square", str(n), since + n / 20_000, since + (n + 1) / 20_000, "done")
+                TaskRun(ClientId(3), "square", str(n), since + n / 20_000, since + (n + 1) / 20_000, "done")
                 for n in range(20_000)
             )
 

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from ipyremote.exceptions import TaskError
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.display.html import ClusterView
 from ipyremote.notebook.display.screen import Screen
 from ipyremote.refs import ObjectRef
@@ -380,7 +381,7 @@ def test_a_preview_that_never_comes_does_not_hold_up_the_end(
     updater.advance(40)
     assert "no preview: it took too long" in frontend.updates[-1][1]["text/html"]
     assert screen.count == 0
-    backend._settle(backend.submitted[0][0], "done", {"type": "int"})
+    backend._settle(ObjectId(backend.submitted[0][0]), "done", {"type": "int"})
     updater.advance(1)
     assert list(backend.released) == [backend.submitted[0][0]]
     assert updater.idle

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from ipyremote.backend import DisplayReport, TextReport
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.output.cell_output import CellOutput, CellRuns
 from ipyremote.notebook.output.frontend import KernelFrontend, TerminalFrontend
 from tests.notebook.fakes import Clock, FakeFrontend, ManualUpdater
@@ -48,7 +49,7 @@ def test_collected_text_is_sent_before_a_display(
         output.on_output(TextReport(1, "f#1", 1, "x\n"))
     before = len(frontend.text())
     assert before < 300 * len("(f#1) x\n"), "a flood is collected"
-    output.on_display(DisplayReport(1, "f#1", 1, SHOWN))
+    output.on_display(DisplayReport(1, "f#1", ObjectId(1), SHOWN))
     assert len(frontend.text()) == 300 * len("(f#1) x\n")
     assert frontend.contents == [(SHOWN, {"cell": 1})]
 

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from ipyremote.ids import ObjectId
 from ipyremote.notebook.output.task_logs import TaskLogs
 
 
 def test_a_log_has_the_whole_output_of_its_task() -> None:
     logs = TaskLogs()
-    logs.write(1, "one\n")
-    logs.write(2, "other\n")
-    logs.write(1, "two\n")
+    logs.write(ObjectId(1), "one\n")
+    logs.write(ObjectId(2), "other\n")
+    logs.write(ObjectId(1), "two\n")
     assert logs.read((7, 1)) == "one\ntwo\n"
     assert logs.read((3,)) is None
 
@@ -17,7 +18,7 @@ def test_a_log_has_the_whole_output_of_its_task() -> None:
 def test_a_long_log_keeps_its_end_from_the_beginning_of_a_line() -> None:
     logs = TaskLogs()
     for number in range(500_000):
-        logs.write(1, f"line {number}\n")
+        logs.write(ObjectId(1), f"line {number}\n")
     text = logs.read((1,))
     assert text is not None
     head, _, rest = text.partition("\n")
@@ -30,8 +31,8 @@ def test_a_long_log_keeps_its_end_from_the_beginning_of_a_line() -> None:
 def test_the_log_with_the_oldest_output_is_forgotten_first() -> None:
     logs = TaskLogs()
     for number in range(1, 121):
-        logs.write(number, "x" * 999_999)
-        logs.write(1, "y")
+        logs.write(ObjectId(number), "x" * 999_999)
+        logs.write(ObjectId(1), "y")
     assert logs.read((1,)) is not None
     assert logs.read((2,)) is None
     assert logs.read((120,)) is not None
@@ -39,6 +40,6 @@ def test_the_log_with_the_oldest_output_is_forgotten_first() -> None:
 
 def test_another_session_starts_empty() -> None:
     logs = TaskLogs()
-    logs.write(1, "old")
+    logs.write(ObjectId(1), "old")
     logs.clear()
     assert logs.read((1,)) is None
