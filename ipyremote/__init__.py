@@ -88,7 +88,8 @@ _SUBMODULES = frozenset({"cloudpickle", "internal", "runtime_env", "util"})
 def progress(refs: Any) -> None:
     """Show how far refs are, as a live board in a notebook and as a bar of text elsewhere.
 
-    In a notebook the cell goes on at once. Elsewhere this waits until all have ended; failures do not raise.
+    In a notebook the cell goes on at once. Elsewhere `progress` returns when all tasks behind the refs have ended, and
+    failures of tasks do not raise.
 
     Parameters
     ----------
@@ -98,7 +99,7 @@ def progress(refs: Any) -> None:
     Raises
     ------
     TypeError
-        `refs` is anything else.
+        `refs` is neither a ref nor a collection of refs.
 
     Examples
     --------
@@ -185,9 +186,9 @@ def install_as_ray() -> None:
     >>> print(subprocess.run([sys.executable, "-c", program], capture_output=True, text=True).stdout.strip())
     True
     """
-    from ipyremote import compat
+    from ipyremote.compat import aliases
 
-    compat.install_as_ray()
+    aliases.install_as_ray()
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,1 @@
-"""Compatibility with programs written for Ray: `install_as_ray` lets a program with `import ray` run unchanged."""
-
-from ipyremote.compat.aliases import install_as_ray
-
-__all__ = ["install_as_ray"]
+"""Compatibility with programs written for Ray: `install_as_ray` in `aliases` lets a program with `import ray` run."""

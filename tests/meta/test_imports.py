@@ -37,11 +37,13 @@ ENGINE = {
     "ipyremote.wire",
     "ipyremote.worker",
 }
+#: Modules that only `install_as_ray` needs; the standard library's own take 5 ms of the start.
+ALIASES = {"ipyremote.compat.aliases", "importlib.util", "importlib.resources"}
 PEERS = {"ray", "dask", "distributed", "ipyparallel", "loky", "joblib"}
 
 #: Entry module of a process -> modules that importing the entry module must not load.
 ENTRANCES = {
-    "ipyremote": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util"},
+    "ipyremote": NOTEBOOK | DATA | PEERS | ENGINE | ALIASES | {"ipyremote.util"},
     "ipyremote.remote_cells": NOTEBOOK | DATA | PEERS | ENGINE | {"ipyremote.util", "tqdm"},
     "ipyremote.util": NOTEBOOK
     | DATA
