@@ -28,6 +28,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from functools import partial
+from operator import length_hint
 from pathlib import Path
 from typing import Final, Literal
 
@@ -75,6 +76,27 @@ class SegmentLost(Exception):
     """The segment of an object does not exist (any more), or is too short."""
 
 
+class _Pin:
+    """A reader's mapping, whose death appends the object's id to `released`.
+
+    A pin must be kept until then, since the death of a weak reference cancels its callback: while CPython unmaps the
+    memory, other threads run, and the weak reference gives None already although its callback is still to come.
+    """
+
+    __slots__ = ("_steps", "mapping")
+
+    def __init__(self, mapping: mmap.mmap, object_id: ObjectId, released: deque[ObjectId]) -> None:
+        #: Iterator whose one step is the release.
+        self._steps = iter((object_id,))
+        #: Weak reference to the mapping. Its callback runs in C, so no interrupt strikes in the finalizer.
+        self.mapping = weakref.ref(mapping, partial(next, map(released.append, self._steps)))
+
+    @property
+    def is_released(self) -> bool:
+        """Whether the mapping has died, and its object's id was appended."""
+        return not length_hint(self._steps)
+
+
 class SegmentStore:
     """A process's access to the segments of its session. Thread-safe.
 
@@ -98,7 +120,9 @@ class SegmentStore:
         #: Number of writable mappings of live and of recycled segments.
         self._mapped = 0
         #: Readers' mappings by object id. Dead ones stay until `_bury`.
-        self._pins: dict[int, weakref.ref[mmap.mmap]] = {}
+        self._pins: dict[int, _Pin] = {}
+        #: Pins whose objects were mapped again while the former mapping was being unmapped.
+        self._dying: list[_Pin] = []
         #: Number of pins from which `_bury` looks for dead ones.
         self._next_burial = _FEW_PINS
 
@@ -121,13 +145,13 @@ class SegmentStore:
         with self._lock:
             self._bury()
             pin = self._pins.get(object_id)
-            mapping = pin() if pin is not None else None
+            mapping = pin.mapping() if pin is not None else None
             fresh = mapping is None
             if mapping is None:
                 mapping = self._open(stored)
-                # The one step of the iterator is the append, and runs in C, so no interrupt strikes in the finalizer.
-                on_death = partial(next, map(released.append, (object_id,)))
-                self._pins[object_id] = weakref.ref(mapping, on_death)
+                if pin is not None and not pin.is_released:
+                    self._dying.append(pin)
+                self._pins[object_id] = _Pin(mapping, object_id, released)
         view = memoryview(mapping)
         return view[: stored.head], [view[start : start + length] for start, length in stored.buffers], fresh
 
@@ -298,7 +322,8 @@ class SegmentStore:
     def _bury(self) -> None:
         """Forget dead pins once there are many pins. Needs the lock."""
         if len(self._pins) >= self._next_burial:
-            self._pins = {object_id: pin for object_id, pin in self._pins.items() if pin() is not None}
+            self._pins = {object_id: pin for object_id, pin in self._pins.items() if not pin.is_released}
+            self._dying = [pin for pin in self._dying if not pin.is_released]
             self._next_burial = max(_FEW_PINS, 2 * len(self._pins))
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ipyremote.ids import ClientId
+from ipyremote.ids import ClientId, ObjectId
 from ipyremote.messages import Stored
 from ipyremote.serialization import pickling
 from ipyremote.store import segments as segments_module
@@ -228,6 +228,45 @@ def test_each_new_mapping_is_reported_once(store):
         del first, second
     assert list(released) == [1, 1, 1]
     assert len(store._pins) <= 1
+
+
+def test_a_mapping_that_another_thread_is_unmapping_is_released_too(path):
+    # While memory is unmapped, other threads run, and the mapping's weak reference is dead but not yet called.
+    size = 256 << 20
+    store = SegmentStore(path, C7, size + CAPACITY)
+    stored = put(store, np.zeros(size, dtype=np.uint8))
+    small = put(store, np.arange(100_000))
+    released: deque[int] = deque()
+    for number in range(1, 11):
+        held = [get(store, stored, number, released)]
+        assert held[0].max() == 0, "every page is mapped"
+        dropper = threading.Thread(target=held.clear)
+        dropper.start()
+        while dropper.is_alive():
+            store._next_burial = 0
+            get(store, small, 1000 + number)
+        assert list(released) == list(range(1, number + 1))
+    store.close()
+
+
+def test_an_object_that_is_mapped_while_its_mapping_dies_is_released_twice(path):
+    size = 256 << 20
+    store = SegmentStore(path, C7, size + CAPACITY)
+    stored = put(store, np.zeros(size, dtype=np.uint8))
+    released: deque[ObjectId] = deque()
+    mapped = 0
+    for _ in range(10):
+        held = [get(store, stored, 1, released)]
+        mapped += 1
+        assert held[0].max() == 0, "every page is mapped"
+        dropper = threading.Thread(target=held.clear)
+        dropper.start()
+        while dropper.is_alive():
+            head, buffers, fresh = store.read(stored, ObjectId(1), released)
+            mapped += fresh
+            del head, buffers
+        assert list(released) == [1] * mapped
+    store.close()
 
 
 def test_a_reader_keeps_its_mapping_after_its_store_closed(store, path):

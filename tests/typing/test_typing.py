@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import get_type_hints
 
 import pytest
@@ -19,7 +20,8 @@ def test_mypy_accepts_the_types_of_the_examples() -> None:
 
 @pytest.mark.processes
 def test_pyright_accepts_the_types_of_the_examples() -> None:
-    run("-m", "basedpyright")
+    # Without this option pyright takes the first Python of the search path, which may lack the packages.
+    run("-m", "basedpyright", "--pythonpath", sys.executable)
 
 
 def test_the_type_of_a_remote_call_is_a_class_and_not_a_protocol() -> None:
