@@ -6,7 +6,7 @@ the process that runs the call fills the slots. A ref inside another argument ar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from ipyremote.ids import ObjectId
@@ -31,17 +31,24 @@ def pack_arguments(
     deps: list[ObjectId] = []
     for arg in args:
         if isinstance(arg, ObjectRef):
-            args = tuple(_slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for arg in args)
+            args = tuple(_slotted(args, check, deps))
             break
-    slotted = {
-        name: _slot(arg, check, deps) if isinstance(arg, ObjectRef) else arg for name, arg in kwargs.items()
-    }
+    slotted = dict(zip(kwargs, _slotted(kwargs.values(), check, deps), strict=True)) if kwargs else {}
     return dumps((args, slotted), _NAMES), tuple(deps)
 
 
-def _slot(ref: ObjectRef[Any], check: Callable[[ObjectRef[Any]], ObjectId], deps: list[ObjectId]) -> Slot:
-    deps.append(check(ref))
-    return Slot(len(deps) - 1)
+def _slotted(
+    values: Iterable[Any], check: Callable[[ObjectRef[Any]], ObjectId], deps: list[ObjectId]
+) -> list[Any]:
+    """Return the values with a slot in the place of each ref, whose id is appended to `deps`."""
+    slotted = list(values)
+    # A loop without a call for each value: a call may have ten thousand refs.
+    for place, value in enumerate(slotted):
+        if isinstance(value, ObjectRef):
+            object_id = check(value)
+            slotted[place] = Slot(len(deps))
+            deps.append(object_id)
+    return slotted
 
 
 def fill_slots(
