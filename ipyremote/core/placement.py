@@ -42,10 +42,11 @@ AGING_SECONDS: Final = 1.0
 #: Time since a worker's latest report, in seconds, after which half of its tasks sent ahead are recalled, if another
 #: worker could run them at once.
 RECALL_SECONDS: Final = 0.002
-#: The same for all tasks sent ahead, in seconds.
+#: Time since a worker's latest report, in seconds, after which all of its tasks sent ahead are recalled, if another
+#: worker could run them at once.
 RECALL_ALL_SECONDS: Final = 0.005
-#: The same for all tasks sent ahead even if no other worker could run them, in seconds: newer tasks must not overtake
-#: them for long.
+#: Time since a worker's latest report, in seconds, after which all of its tasks sent ahead are recalled even if no
+#: other worker could run them: newer tasks must not overtake the tasks sent ahead for long.
 RECALL_ANYWAY_SECONDS: Final = 0.05
 
 #: The shape that gets a resource of a stock next, after lacking it for too long; by stock and resource.

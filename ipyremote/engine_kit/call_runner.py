@@ -58,7 +58,7 @@ class ThreadActor:
 
 
 class CallRunner:
-    """See the module docstring. A limited number of tasks run at a time; methods of actors are not counted."""
+    """A runner of calls in threads. A limited number of tasks run at a time; methods of actors are not counted."""
 
     def __init__(
         self, objects: ObjectTable, calls: SubmittedCalls, shown: Installation[ReportingTask], limit: int

@@ -72,7 +72,7 @@ class _TableObject:
 
 
 class ObjectTable:
-    """See the module docstring. Methods that a `Backend` has, too, keep the backend's contracts."""
+    """The objects of a session by id. Methods with the name of a `Backend` method keep the contract of that method."""
 
     def __init__(
         self,

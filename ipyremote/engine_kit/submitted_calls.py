@@ -52,7 +52,7 @@ class SubmittedCall:
 
 
 class SubmittedCalls:
-    """See the module docstring. Thread-safe."""
+    """The source of a session's calls, and the `CurrentTask` of the code in them. Thread-safe."""
 
     def __init__(
         self,

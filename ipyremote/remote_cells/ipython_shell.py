@@ -116,7 +116,7 @@ class _CellPublisher(DisplayPublisher):
 
 
 class CellShell(InteractiveShell):
-    """See the module docstring."""
+    """IPython's shell for the cells of one namespace in a worker."""
 
     displayhook_class = _CellDisplayHook
     display_pub_class = _CellPublisher

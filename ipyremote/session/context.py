@@ -44,7 +44,7 @@ class ClusterContext(Mapping[str, Any]):
         """Describe a session. `kind` is the backend's name, `stop` ends the session, other programs join `address`."""
         self._kind = kind
         self._stop = stop
-        #: None: there is no dashboard on the network.
+        #: Address of the dashboard for programs written for Ray; None, because no dashboard is on the network.
         self.dashboard_url: str | None = None
         self.python_version = platform.python_version()
         #: Version of ipyremote; `ray_version` is the name in programs written for Ray.

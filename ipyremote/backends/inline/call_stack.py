@@ -69,7 +69,7 @@ def identity_of(
 
 
 class InlineCurrentTask:
-    """What running code can learn about its own task or actor. Contracts are those of `backend/current_task.py`."""
+    """The task or actor of the running code, as that code sees it; a `CurrentTask` of `backend/protocol.py`."""
 
     def __init__(self, stack: InlineStack, handle_of: Callable[[InlineActor], Any]) -> None:
         """`handle_of` makes a weak handle of an actor."""
