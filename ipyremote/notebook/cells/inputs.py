@@ -104,17 +104,22 @@ class StoredInputs:
         self.prune()
         packed = PackedInputs()
         together: dict[str, Any] = {}
+        #: Names of the values that seemed large, and whose pickles were not.
+        known_small: set[str] = set()
         for name, value in values.items():
             if isinstance(value, ObjectRef):
                 packed.refs[name] = value
-            elif not (self._seems_large(value, limit) and self._store(backend, name, value, limit, packed)):
+            elif not self._seems_large(value, limit):
                 together[name] = value
+            elif not self._store(backend, name, value, limit, packed):
+                together[name] = value
+                known_small.add(name)
         packed.inputs = _pickled(home, together)
         if packed.inputs.pickled.size > limit:
             small = {
                 name: value
                 for name, value in together.items()
-                if not self._store(backend, name, value, limit, packed)
+                if name in known_small or not self._store(backend, name, value, limit, packed)
             }
             if len(small) < len(together):
                 packed.inputs = _pickled(home, small)
